@@ -1,0 +1,22 @@
+"""The data of a run: batches as a function of (seed, step)."""
+
+from .arrays import ArraySource
+from .generator import DataExhausted, GeneratorSource
+from .order import BatchOrder, Permutation
+from .pydataset import PyDatasetSource
+from .sources import BatchSource, make_source
+from .split import split_validation
+from .streams import RandomStream
+
+__all__ = [
+    "ArraySource",
+    "BatchOrder",
+    "BatchSource",
+    "DataExhausted",
+    "GeneratorSource",
+    "Permutation",
+    "PyDatasetSource",
+    "RandomStream",
+    "make_source",
+    "split_validation",
+]

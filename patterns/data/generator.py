@@ -1,0 +1,130 @@
+"""Batches of a Python generator or another iterable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+
+from .._arguments import whole_number
+from .streams import RandomStream
+from .weights import as_batch, check_class_weight, class_weight_json
+
+
+class DataExhausted(RuntimeError):
+    """The data ran out before the run did."""
+
+
+class GeneratorSource:
+    """Batches of a generator, or of another iterable of batches.
+
+    A generator cannot be entered in the middle: to go on at a step, the batches before it are drawn
+    again and dropped, with a progress bar. It goes on exactly if it is made the same way and draws
+    at random from the global states only (or from generators that it seeds itself): each batch is
+    drawn inside a random stream of the source's own, which begins at `random_state`.
+
+    An iterable that is not its own iterator is begun again where it ends.
+
+    Args:
+        iterable: gives `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        class_weight: `{class: weight}`, turned into sample weights. Defaults to `None`.
+        stream: the random stream in which batches are drawn. Defaults to `None`: Python's and
+            NumPy's global states as they are now.
+        verbose: whether to show that batches are skipped. Defaults to `True`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> source = GeneratorSource((np.full(2, i),) for i in range(9))
+    >>> [x.tolist() for (x,), _ in zip(source.batches(0), range(2))]
+    [[0, 0], [1, 1]]
+    """
+
+    steps_per_pass = None
+    random_access = False
+
+    def __init__(
+        self,
+        iterable: Iterable,
+        *,
+        class_weight: Mapping[int, float] | None = None,
+        stream: RandomStream | None = None,
+        verbose: bool = True,
+    ) -> None:
+        self._iterable = iterable
+        self._class_weight = check_class_weight(class_weight)
+        self._stream = RandomStream() if stream is None else stream
+        self._verbose = verbose
+        self._iterator: Iterator | None = None
+        self._position = 0
+
+    @property
+    def random_state(self) -> Any:
+        """The state at which the random stream began: what a run that goes on must be given."""
+        return self._stream.initial
+
+    def batch(self, step: int) -> tuple:
+        """Raise: a generator can only be read in order."""
+        raise RuntimeError("the batches of a generator can only be had in order: `batches(start)`.")
+
+    def batches(self, start: int) -> Iterator[tuple]:
+        """Return the batches from step `start` on; those before are drawn and dropped now.
+
+        Raises:
+            ValueError: the generator is past `start` already.
+            DataExhausted: the generator ended; also raised by the iterator.
+        """
+        start = whole_number("batches", "start", start, least=0)
+        if start < self._position:
+            raise ValueError(
+                f"the generator is at step {self._position} and cannot go back to step {start}. "
+                "Make a new one."
+            )
+        if start > self._position:
+            self._skip(start - self._position)
+        return self._rest()
+
+    def fingerprint(self) -> dict:
+        """Return what identifies the data, as JSON; of a generator, next to nothing is known."""
+        return {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}
+
+    def _rest(self) -> Iterator[tuple]:
+        while True:
+            yield as_batch(self._draw(), self._class_weight, "the generator")
+
+    def _skip(self, count: int) -> None:
+        if self._verbose:
+            print(
+                f"skipping {count} batches of the generator: it cannot be entered in the middle, "
+                f"so it is run up to step {self._position + count}"
+            )
+        progress = keras.utils.Progbar(count, verbose=int(self._verbose), unit_name="batch")
+        for done in range(1, count + 1):
+            self._draw()
+            progress.update(done)
+
+    def _draw(self) -> Any:
+        with self._stream:
+            try:
+                item = next(self._begun())
+            except StopIteration:
+                item = self._again()
+        self._position += 1
+        return item
+
+    def _begun(self) -> Iterator:
+        if self._iterator is None:
+            self._iterator = iter(self._iterable)
+        return self._iterator
+
+    def _again(self) -> Any:
+        """Return the first item of the next pass, where the iterable can be begun again."""
+        if self._iterator is not self._iterable:
+            self._iterator = iter(self._iterable)
+            for item in self._iterator:
+                return item
+        raise DataExhausted(
+            f"the generator ended at step {self._position}: it gave {self._position} batches, and "
+            "the run needs more. Let it go on without end (`while True:`), or plan fewer steps."
+        )

@@ -1,0 +1,124 @@
+"""Which source serves which kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import keras
+
+from .arrays import ArraySource
+from .generator import GeneratorSource
+from .pydataset import PyDatasetSource
+from .rows import as_rows, is_rows
+from .streams import RandomStream
+
+
+@runtime_checkable
+class BatchSource(Protocol):
+    """Batches by step.
+
+    - A step counts from 0 through all passes over the data.
+    - A batch is `(x,)`, `(x, y)` or `(x, y, sample_weight)`, each a `keras.tree` structure without
+      lists.
+    - With `random_access`, `batch(step)` is a pure function of the seed and the step, and
+      `batches(start)` can be called for any step at any time. Without, `batches(start)` is read in
+      order and from one iterator at a time.
+    - Nothing is counted by the source: the caller knows which batches were trained on.
+    """
+
+    @property
+    def steps_per_pass(self) -> int | None:
+        """Steps of a pass over the data, `None` if that is not known."""
+
+    @property
+    def random_access(self) -> bool:
+        """Whether the batch of any step can be had at any time."""
+
+    def batch(self, step: int) -> tuple:
+        """Return the batch of `step`."""
+
+    def batches(self, start: int) -> Iterator[tuple]:
+        """Return the batches from step `start` on."""
+
+    def fingerprint(self) -> dict:
+        """Return what can be said of the data's identity, as JSON."""
+
+
+# Loaders with a position of their own, by the module of their class: none is imported to see this.
+_FOREIGN = {
+    "tensorflow.python.data": "a tf.data.Dataset",
+    "torch.utils.data": "a PyTorch DataLoader or Dataset",
+    "grain": "a Grain loader",
+}
+
+
+def make_source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int | None = None,
+    shuffle: bool | str = True,
+    class_weight: Mapping[int, float] | None = None,
+    seed: int = 0,
+    stream: RandomStream | None = None,
+    verbose: bool = True,
+) -> BatchSource:
+    """Return the source of batches for data given as to `model.fit`.
+
+    Args:
+        x: inputs: a structure of arrays; or a `keras.utils.PyDataset`, a generator or another
+            iterable, which give whole batches.
+        y: targets; only with arrays. Defaults to `None`.
+        sample_weight: weights; only with arrays. Defaults to `None`.
+        batch_size: examples of a batch; only with arrays. Defaults to `None`, which is 32.
+        shuffle: see `ArraySource` and `PyDatasetSource`. Endless datasets and generators have an
+            order of their own. Defaults to `True`.
+        class_weight: `{class: weight}`. Defaults to `None`.
+        seed: seed of the order. Defaults to `0`.
+        stream: random stream of a generator. Defaults to `None`; see `GeneratorSource`.
+        verbose: whether to show that batches of a generator are skipped. Defaults to `True`.
+
+    Returns:
+        The source.
+
+    Raises:
+        TypeError: the data is of a kind that is not served.
+        ValueError: an argument is out of range, or does not go with this kind of data.
+    """
+    if is_rows(x):
+        return ArraySource(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            seed=seed,
+        )
+    kind = _kind(x)
+    for name, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
+        if value is not None:
+            raise ValueError(f"`{name}` goes with arrays only: {kind} gives whole batches.")
+    if isinstance(x, keras.utils.PyDataset):
+        return PyDatasetSource(x, shuffle=shuffle, class_weight=class_weight, seed=seed)
+    return GeneratorSource(x, class_weight=class_weight, stream=stream, verbose=verbose)
+
+
+def _kind(x: Any) -> str:
+    """Return what kind of loader `x` is, or raise an error that says which kinds are served."""
+    modules = [parent.__module__ for parent in type(x).__mro__]
+    for prefix, kind in _FOREIGN.items():
+        if any(f"{module}.".startswith(f"{prefix}.") for module in modules):
+            raise TypeError(
+                f"{kind} is not served yet: its position cannot be found again after a kill. "
+                "Give arrays, a `keras.utils.PyDataset` or a generator. A generator around it "
+                "works, if it gives the same batches when it is made again: "
+                "`def batches(): yield from loader`."
+            )
+    if isinstance(x, keras.utils.PyDataset):
+        return "a PyDataset"
+    if keras.tree.is_nested(x) or not isinstance(x, Iterable) or isinstance(x, (str, bytes)):
+        as_rows(x, "x")  # raises, and names the leaf that is no array
+    return "a generator"

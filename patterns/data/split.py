@@ -1,0 +1,65 @@
+"""The cut of arrays into training and validation data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from .rows import as_rows, count_examples, is_rows
+
+
+def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float) -> tuple:
+    """Return the data without its last part, and the last part, as Keras's `validation_split` does.
+
+    Nothing is shuffled before, and memory maps are not read.
+
+    Args:
+        x: inputs: any structure of arrays.
+        y: targets, likewise, or `None`.
+        sample_weight: likewise, or `None`.
+        validation_split: fraction of the examples that validate, between 0 and 1, both excluded.
+            `floor(examples * (1 - validation_split))` examples train.
+
+    Returns:
+        `((x, y, sample_weight), (x, y, sample_weight))`: training first.
+
+    Raises:
+        ValueError: the fraction leaves no example on one side, or the data is not of arrays.
+
+    Example:
+
+    >>> import numpy as np
+    >>> (x, _, _), (x_validation, _, _) = split_validation(np.arange(5), None, None, 0.4)
+    >>> x.tolist(), x_validation.tolist()
+    ([0, 1, 2], [3, 4])
+    """
+    if isinstance(validation_split, bool) or not 0 < validation_split < 1:
+        raise ValueError(
+            "`validation_split` must be a fraction between 0 and 1, both excluded. "
+            f"Received: {validation_split!r}."
+        )
+    if not is_rows((x, y, sample_weight)):
+        raise ValueError(
+            "`validation_split` works with arrays and tensors only. Received: x of type "
+            f"{type(x).__name__}. Pass `validation_data`."
+        )
+    names = ("x", "y", "sample_weight")
+    data = [as_rows(part, name) for name, part in zip(names, (x, y, sample_weight), strict=True)]
+    examples = count_examples(**dict(zip(names, data, strict=True)))
+    split_at = math.floor(examples * (1.0 - validation_split))
+    if split_at in (0, examples):
+        raise ValueError(
+            f"`validation_split={validation_split}` of {examples} examples leaves "
+            f"{split_at} to train and {examples - split_at} to validate. Give more data, or "
+            "another fraction."
+        )
+    return _cut(data, slice(None, split_at)), _cut(data, slice(split_at, None))
+
+
+def _cut(data: list, part: slice) -> tuple:
+    return tuple(
+        keras.tree.map_structure(lambda array: None if array is None else array[part], one)
+        for one in data
+    )

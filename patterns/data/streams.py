@@ -1,0 +1,88 @@
+"""Random streams of their own for a person's code that draws from the global random states."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from .order import seed_words
+
+
+def global_state() -> dict[str, Any]:
+    """Return the states of Python's and NumPy's global random generators."""
+    return {"python": random.getstate(), "numpy": np.random.get_state()}
+
+
+def set_global_state(state: dict[str, Any]) -> None:
+    """Put back what `global_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+
+
+class RandomStream:
+    """A stream of the global random states that goes on only inside its `with` block.
+
+    What the block draws depends on nothing drawn outside, and the other way round.
+
+    Args:
+        get_state: returns the global random states, a value of its own that later draws do not
+            change. Defaults to Python's and NumPy's.
+        set_state: puts back what `get_state` returned. Defaults to Python's and NumPy's.
+        state: where the stream begins. Defaults to `None`: at the state now.
+
+    Example:
+
+    >>> stream = RandomStream()
+    >>> with stream:
+    ...     first = random.random()
+    >>> with RandomStream(state=stream.initial):
+    ...     again = random.random()
+    >>> first == again
+    True
+    """
+
+    def __init__(
+        self,
+        get_state: Callable[[], Any] = global_state,
+        set_state: Callable[[Any], None] = set_global_state,
+        state: Any = None,
+    ) -> None:
+        self._get_state = get_state
+        self._set_state = set_state
+        self.initial = get_state() if state is None else state
+        self._inside = self.initial
+        self._outside: Any = None
+
+    def __enter__(self) -> None:
+        self._outside = self._get_state()
+        self._set_state(self._inside)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = self._get_state()
+        self._set_state(self._outside)
+
+
+@contextlib.contextmanager
+def seeded(words: np.ndarray) -> Iterator[None]:
+    """Run a block with Python's and NumPy's global random states seeded, then put them back."""
+    outside = global_state()
+    seed_globally(words)
+    try:
+        yield
+    finally:
+        set_global_state(outside)
+
+
+def seed_globally(words: np.ndarray) -> None:
+    """Seed Python's and NumPy's global random states with four 32-bit words."""
+    random.seed(int.from_bytes(words.astype("<u4").tobytes(), "little"))
+    np.random.seed(words)
+
+
+def stream_words(seed: int, *path: int) -> np.ndarray:
+    """Return the words for `seeded` that belong to `seed` and to a purpose, named by integers."""
+    return seed_words(seed, *path, words=4, dtype=np.uint32)
