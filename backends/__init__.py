@@ -1,0 +1,30 @@
+"""What only one framework can do, behind one short Protocol. Nothing else in keras-patterns asks which backend runs."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+import keras
+
+from .protocol import Backend
+
+__all__ = ["Backend", "current"]
+
+_MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
+
+
+@functools.cache
+def current() -> Backend:
+    """The adapter of the backend that Keras runs on.
+
+    Raises:
+        ImportError: If Keras runs on a backend that has no adapter here.
+    """
+    name = keras.backend.backend()
+    if name not in _MODULES:
+        raise ImportError(
+            f"keras-patterns: the Keras backend is {name!r}; expected one of {sorted(_MODULES)}. "
+            "Set the environment variable KERAS_BACKEND before keras is imported."
+        )
+    return importlib.import_module(f".{_MODULES[name]}", __name__).ADAPTER

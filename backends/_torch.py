@@ -1,0 +1,64 @@
+"""Keras on PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ._feed import Batch, as_generator
+
+if TYPE_CHECKING:
+    import keras
+
+
+class TorchBackend:
+    """PyTorch has global generators, one on the CPU and one on each device, from which unseeded layers draw."""
+
+    name = "torch"
+    carries_attribute_optimizers = True
+    fuses_steps = False
+
+    def attributes(self, node: Any) -> Mapping[str, Any]:
+        # torch.nn.Module keeps submodules in a dictionary of its own.
+        return {**vars(node), **vars(node).get("_modules", {})}
+
+    def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
+        model._symbolic_build(data_batch=batch)
+
+    def sync(self, model: keras.Model) -> None:
+        pass
+
+    def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
+        for variable, buffer in zip(variables, buffers, strict=True):
+            # bfloat16 has no NumPy counterpart in torch: both sides are seen as the integers of the same bits.
+            value = variable.value.detach()
+            if value.dtype == torch.bfloat16:
+                value, buffer = value.view(torch.int16), buffer.view(np.int16)
+            torch.from_numpy(buffer).copy_(value, non_blocking=False)
+
+    def random_state(self) -> dict[str, Any]:
+        state = {"cpu": torch.get_rng_state().numpy()}
+        if torch.cuda.is_available():
+            state |= {f"cuda:{i}": s.numpy() for i, s in enumerate(torch.cuda.get_rng_state_all())}
+        if torch.backends.mps.is_available():
+            state["mps"] = torch.mps.get_rng_state().numpy()
+        return state
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        for device, value in state.items():
+            # A device that this machine lacks has no generator to set.
+            if device == "cpu":
+                torch.set_rng_state(torch.from_numpy(np.array(value)))
+            elif device == "mps" and torch.backends.mps.is_available():
+                torch.mps.set_rng_state(torch.from_numpy(np.array(value)))
+            elif device.startswith("cuda") and int(device[5:]) < torch.cuda.device_count():
+                torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
+
+    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+        return as_generator(batches)
+
+
+ADAPTER = TorchBackend()

@@ -1,0 +1,58 @@
+"""What an adapter does for the patterns, and what it may assume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+from ._feed import Batch
+
+
+
+class Backend(Protocol):
+    """One framework under Keras. Everything persistent passes through NumPy, so that adapters stay small.
+
+    The driver calls every method from the thread that trains, and only between two steps.
+
+    Attributes:
+        name: What `keras.backend.backend()` says.
+        carries_attribute_optimizers: Whether an optimizer other than `model.optimizer` can be used in a custom
+            `train_step`. Where not, its state never reaches the model's variables.
+        fuses_steps: Whether `steps_per_execution` may be larger than one.
+    """
+
+    name: str
+    carries_attribute_optimizers: bool
+    fuses_steps: bool
+
+    def attributes(self, node: Any) -> Mapping[str, Any]:
+        """The attributes set on a Keras object, by name, wherever the framework's base class keeps them."""
+
+    def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
+        """Creates the variables of `model`, its metrics and its optimizer, as far as possible, without training."""
+
+    def sync(self, model: keras.Model) -> None:
+        """Makes the variables of a model that is inside `fit` hold their newest values. Costs nothing when they do."""
+
+    def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
+        """Copies each variable's value into its buffer of the same shape and dtype. The copies are complete on return."""
+
+    def random_state(self) -> dict[str, Any]:
+        """The framework's own global random states, on every device, as arrays and JSON."""
+
+    def set_random_state(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `random_state` gave."""
+
+    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+        """The batches as data that `model.fit` takes and whose length Keras does not know.
+
+        Args:
+            batches: Read in order, once, and never beyond its end.
+            samples: The first one or two of them, for their shapes.
+            ahead: Whether batches may be made in another thread before they are needed.
+        """

@@ -1,0 +1,50 @@
+"""The only place that touches private parts of Keras, each with its reason. True for Keras 3.15 (tests/test_keras_private.py)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+
+def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables on which an optimizer was built, in its order. No public name says it, and slots are aligned with it."""
+    return list(optimizer._trainable_variables)
+
+
+def is_graph(model: keras.Model) -> bool:
+    """Whether `model.layers` is the model: a functional model or a Sequential. Keras does not export the class `Functional`."""
+    return isinstance(model, Functional | keras.Sequential)
+
+
+def get_global_seed() -> np.ndarray | None:
+    """The state of the generator behind unseeded `keras.random` calls; None if none was made. It has no public name."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else np.asarray(keras.ops.convert_to_numpy(generator.state))
+
+
+def set_global_seed(state: np.ndarray | None) -> None:
+    """Puts back what `get_global_seed` gave; None forgets the generator, so that the next use makes a new one."""
+    if state is None:
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+        return
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    if generator is None:
+        generator = keras.random.SeedGenerator(0)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+    generator.state.assign(state)
+
+
+def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
+    """Ends the threads that a list of callbacks keeps until `on_train_end`, for a run that does not get there."""
+    executor = getattr(callbacks, "_executor", None)
+    if executor is not None:
+        executor.shutdown()
+        callbacks._executor = None
+
+
+def forget_initial_epoch(model: keras.Model) -> None:
+    """Clears the epoch that `BackupAndRestore` leaves on a model, from which every later `fit` would start."""
+    model._initial_epoch = None

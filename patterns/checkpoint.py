@@ -1,0 +1,200 @@
+"""`kp.Checkpoint`: when a run is saved, what is kept, and how it is found again."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, get_args
+
+import keras
+
+from .store import CheckpointStore, Position, Retention, Tensor
+
+Resume = Literal["auto", "weights", "never"]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves a run so that it can be killed at any instant and go on bit for bit.
+
+    In `kp.fit` everything is saved: weights, slots, seeds, running metrics, the position in the data, the random states and the
+    state of every callback. The run goes on at the step after the checkpoint. In plain `model.fit` it saves and resumes at the
+    ends of epochs, without the state of the other callbacks, which `model.fit` keeps to itself.
+
+    Each checkpoint is a folder of its own, published whole or not at all. It is written in the background from one copy of
+    the state.
+
+    Args:
+        directory: The folder of the run. Made if it does not exist. One run writes to it at a time.
+        every_steps: Save when this many optimizer steps are done, and at each multiple.
+        every_seconds: Save at the first step after this many seconds, and again after as many. With neither, a run is saved at the
+            end of each epoch. Every run is saved at its end.
+        keep_last: How many of the newest checkpoints to keep. Defaults to 3.
+        keep_best: How many of the best by `monitor` to keep beside them. Defaults to none.
+        keep_every_steps: Keep those at multiples of this many steps for good. Defaults to none.
+        monitor: The metric in the logs of an epoch that says which is best. Defaults to `"val_loss"`.
+        mode: `"min"`, `"max"`, or `"auto"`, which goes by the name: losses and errors are minimised; accuracies, AUC,
+            precision, recall and the like maximised.
+        background: Whether to write in a thread beside the training. Defaults to True.
+        on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state after the step in flight and end the run with
+            `kp.RunInterrupted`. Defaults to True.
+        resume: `"auto"` goes on where the newest sound checkpoint is. `"weights"` begins a new run from its weights alone, and
+            when the script is started again goes on with that new run. `"never"` begins from nothing. Neither removes what
+            an earlier run left in the folder.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> import tempfile, keras, numpy as np
+    >>> import keras_patterns as kp
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = kp.fit(model, x, y, epochs=2, seed=0, verbose=0, callbacks=[kp.Checkpoint(folder)])
+    ...     kp.CheckpointStore(folder).steps()
+    [2, 4]
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        keep_last: int = 3,
+        keep_best: int | None = None,
+        keep_every_steps: int | None = None,
+        monitor: str = "val_loss",
+        mode: Literal["auto", "min", "max"] = "auto",
+        background: bool = True,
+        on_signal: bool = True,
+        resume: Resume = "auto",
+    ) -> None:
+        super().__init__()
+        if every_steps is not None and (isinstance(every_steps, bool) or not isinstance(every_steps, int) or every_steps < 1):
+            raise ValueError(f"Checkpoint(every_steps=...) must be a positive integer or None; received {every_steps!r}.")
+        if every_seconds is not None and not every_seconds > 0:
+            raise ValueError(f"Checkpoint(every_seconds=...) must be positive or None; received {every_seconds!r}.")
+        if resume not in get_args(Resume):
+            raise ValueError(f"Checkpoint(resume=...) must be one of {get_args(Resume)}; received {resume!r}.")
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f'Checkpoint(mode=...) must be "auto", "min" or "max"; received {mode!r}.')
+        self.store = CheckpointStore(directory)
+        self.retention = Retention(keep_last=keep_last, keep_best=keep_best, keep_every_steps=keep_every_steps)
+        self.every_steps, self.every_seconds = every_steps, every_seconds
+        self.monitor = monitor
+        self.mode = _mode(monitor, required=keep_best is not None) if mode == "auto" else mode
+        self.background, self.on_signal, self.resume = background, on_signal, resume
+        self._writer = _Writer()
+        self.begin(0)
+
+    # What the driver asks.
+
+    def begin(self, step: int) -> None:
+        """Counts from a step that needs no saving: the start of a run, or a checkpoint."""
+        every = self.every_steps
+        self.next_step = (step // every + 1) * every if every else math.inf
+        self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
+
+    def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Whether the state after `step` steps is to be saved."""
+        if self.every_steps is None and self.every_seconds is None:
+            return at_epoch_end
+        return step >= self.next_step or time.monotonic() >= self.next_time
+
+    def wait(self) -> None:
+        """Waits until what was handed over is on disk; raises what went wrong there."""
+        self._writer.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save in the background went wrong, so that `wait` would raise."""
+        return self._writer.failed
+
+    def save(self, position: Position, document: dict[str, Any], tensors: Sequence[Tensor], logs: dict[str, Any] | None) -> None:
+        """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
+        score = self._score(logs)
+
+        def write() -> None:
+            self.store.write(position, document, tensors, score=score)
+            self.store.prune(self.retention)
+
+        self._writer.submit(write, self.background)
+        self.begin(position.step)
+
+    def close(self) -> None:
+        """Ends the thread, after what was handed over is on disk."""
+        self._writer.close()
+
+    def get_config(self) -> dict[str, Any]:
+        """Nothing: when and where a run is saved is no part of what it is."""
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: what is on disk is the state."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to put back."""
+
+    def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:
+        if logs is None or self.mode is None:
+            return None
+        if self.monitor not in logs:
+            if self.retention.keep_best is None:
+                return None
+            raise ValueError(
+                f"Checkpoint(monitor={self.monitor!r}) with keep_best={self.retention.keep_best}: the epoch's logs have no such "
+                f"metric, only {sorted(logs)}. Give validation data, or name one of these."
+            )
+        return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
+
+
+class _Writer:
+    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the run waits for it."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
+
+    def submit(self, task: Any, background: bool) -> None:
+        self.wait()
+        if not background:
+            task()
+            return
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras-patterns-checkpoint")
+        self._pending = self._executor.submit(task)
+
+    def wait(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+
+
+_MAXIMISED = ("acc", "auc", "precision", "recall", "f1", "f_beta", "fbeta", "iou", "r2", "sensitivity", "specificity", "similarity")
+_MINIMISED = ("loss", "error", "mae", "mse", "rmse", "mape", "msle", "entropy", "divergence", "perplexity", "poisson", "hinge")
+
+
+def _mode(monitor: str, required: bool) -> Literal["min", "max"] | None:
+    name = monitor.removeprefix("val_").lower()
+    if any(part in name for part in _MINIMISED):
+        return "min"
+    if any(part in name for part in _MAXIMISED):
+        return "max"
+    if required:
+        raise ValueError(f'Checkpoint(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".')
+    return None

@@ -1,0 +1,37 @@
+"""Keras ends every `fit` by finalising the optimizer's variables; a run of several `fit` calls is finalised once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import keras
+
+from ..state.tree import find_variables
+
+
+@contextmanager
+def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
+    """Holds back `optimizer.finalize_variable_values`, which with `use_ema=True` overwrites the weights.
+
+    Yields:
+        A function that does it, to be called when the run is over.
+    """
+    optimizer = model.optimizer
+    optimizer.finalize_variable_values = lambda *_: None
+
+    def release() -> None:
+        vars(optimizer).pop("finalize_variable_values", None)
+
+    def finalize() -> None:
+        release()
+        optimizer.finalize_variable_values(model.trainable_variables)
+        if any(getattr(one, "use_ema", False) for one in find_variables(model).optimizers.values()):
+            # Keras makes a weight and its average share one buffer, which the next step could then not give away twice.
+            for variable in model.trainable_variables:
+                variable.assign(keras.ops.copy(variable.value))
+
+    try:
+        yield finalize
+    finally:
+        release()

@@ -1,0 +1,157 @@
+"""What a checkpoint of a run holds, and how it is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..identity import Identity
+from ..state import callbacks as callback_states
+from ..state.codec import decode, encode
+from ..state.snapshot import StateMismatch, check_fits, differences, put_back
+from ..state.tree import Places, Role, find_variables
+from ..store import Tensor
+
+_VARIABLES = "variables/"
+
+
+@dataclass
+class Record:
+    """The state of a run between two steps.
+
+    Attributes:
+        identity: Which run it is.
+        begun: How it began: from nothing (`"auto"` or `"never"`), or from another one's `"weights"`.
+        variables: The values of the model's variables by key.
+        roles: What each variable is.
+        paths: Keras's name for each variable, for people.
+        built_on: For each optimizer, the ordered keys of what it trains.
+        callbacks: The state of each callback by its name.
+        random: The global random states.
+        source: What the data source needs to go on, beside the step.
+        logs: The training metrics of an epoch whose validation is still to come, else None.
+        stopped: Whether the run has ended before its plan did.
+        validated: Batches that validations have taken from a generator.
+    """
+
+    identity: Identity
+    begun: str
+    variables: dict[str, np.ndarray]
+    roles: dict[str, Role]
+    paths: dict[str, str] = field(default_factory=dict)
+    built_on: dict[str, list[str]] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    random: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    logs: dict[str, Any] | None = None
+    stopped: bool = False
+    validated: int = 0
+
+    def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
+        """The record as a JSON document and tensors. The values of the variables are not copied."""
+        arrays: dict[str, np.ndarray] = {}
+        document = {
+            "identity": self.identity.as_json(),
+            "begun": self.begun,
+            "variables": self.roles,
+            "built_on": self.built_on,
+            "stopped": self.stopped,
+            "validated": self.validated,
+            "callbacks": {name: encode(state, f"callbacks/{name}", arrays) for name, state in self.callbacks.items()},
+            "random": encode(self.random, "random", arrays),
+            "source": encode(self.source, "source", arrays),
+            "logs": encode(self.logs, "logs", arrays),
+        }
+        tensors = [Tensor(_VARIABLES + key, value, self.paths.get(key, "")) for key, value in self.variables.items()]
+        return document, tensors + [Tensor(key, value) for key, value in arrays.items()]
+
+    @classmethod
+    def unpack(cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Record:
+        """The inverse of `pack`."""
+        return cls(
+            identity=Identity.from_json(document["identity"]),
+            begun=document["begun"],
+            variables={key: tensors[_VARIABLES + key] for key in document["variables"]},
+            roles=document["variables"],
+            built_on=document["built_on"],
+            stopped=document["stopped"],
+            validated=document["validated"],
+            **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},
+        )
+
+    def of(self, *roles: Role) -> dict[str, np.ndarray]:
+        """The values of some roles, by key."""
+        return {key: value for key, value in self.variables.items() if self.roles[key] in roles}
+
+
+def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
+    """The state of each callback that can tell it, by name."""
+    states = {name: callback_states.get_state(callback) for name, callback in callback_states.named(callbacks).items()}
+    return {name: state for name, state in states.items() if state is not None}
+
+
+def restore_variables(model: keras.Model, record: Record, now: Identity) -> list[str]:
+    """Puts weights and optimizer state back into a built model; metrics are left to the first step.
+
+    Args:
+        model: The model, built.
+        record: From the checkpoint.
+        now: What the script says. A setting of an optimizer that it changed is not put back.
+
+    Returns:
+        What could not be put back because the script changed, a line each.
+
+    Raises:
+        StateMismatch: If the model is another one; nothing has been changed then.
+    """
+    build_optimizers(model, record.built_on)
+    places = find_variables(model)
+    check_fits(places, record.variables, record.roles)
+    wanted = places.of("optimizer")
+    kept = {key for key in wanted if key in record.variables and not _set_by_script(key, record.identity, now)}
+    wrong = differences({key: wanted[key] for key in kept}, record.variables)
+    if wrong:
+        raise StateMismatch("The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5]))
+    put_back(places.of("weight"), record.variables)
+    put_back(wanted, record.variables, kept)
+    fresh = sorted(key for key in wanted if key not in record.variables)
+    unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
+    lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
+    return lines + ([f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else [])
+
+
+def restore_weights(model: keras.Model, record: Record) -> None:
+    """Puts only the weights back, for a run that begins anew from them.
+
+    Raises:
+        StateMismatch: If the model is another one; nothing has been changed then.
+    """
+    places = find_variables(model)
+    check_fits(places, record.variables, record.roles)
+    put_back(places.of("weight"), record.variables)
+
+
+def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:
+    """Builds the optimizers that build themselves late on what they were built on before."""
+    places = find_variables(model)
+    for place, keys in built_on.items():
+        optimizer = places.optimizers.get(place)
+        if optimizer is not None and not optimizer.built and all(key in places.variables for key in keys):
+            optimizer.build([places.variables[key] for key in keys])
+
+
+def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
+    """The running metrics of the epoch in progress, as far as the script still has these metrics."""
+    metrics = {key: variable for key, variable in places.of("metric").items() if key in record.variables}
+    misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, record.variables)}
+    return {key: record.variables[key] for key in metrics if key not in misfits}
+
+
+def _set_by_script(key: str, saved: Identity, now: Identity) -> bool:
+    place, _, name = key.rpartition("/")
+    before, after = saved.optimizers.get(place, {}), now.optimizers.get(place, {})
+    return name in after and before.get(name) != after[name]

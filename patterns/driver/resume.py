@@ -1,0 +1,152 @@
+"""Where a run begins: at a checkpoint of its folder, with the weights of one, or from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .._messages import say
+from ..checkpoint import Checkpoint
+from ..identity import Identity, ResumeRefused, changes, check_same_run
+from ..plan import StepPlan
+from ..store import Position
+from .record import Record
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest sound checkpoint of a folder."""
+
+    position: Position
+    record: Record
+    backend: str
+    fell_back: str
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a run begins.
+
+    Attributes:
+        record: What to put back, or None for a fresh start.
+        position: Of the checkpoint that it is from.
+        run: The ordinal of the run that begins or goes on.
+        begun: How that run began: `"auto"`, `"weights"` or `"never"`.
+        weights_only: Whether only the weights of `record` are put back.
+        messages: What to tell the person, first line first.
+    """
+
+    run: int = 1
+    begun: str = "auto"
+    record: Record | None = None
+    position: Position | None = None
+    weights_only: bool = False
+    messages: tuple[str, ...] = ()
+
+
+def find(checkpoint: Checkpoint) -> Found | None:
+    """Reads the newest sound checkpoint, falling back over damaged ones.
+
+    Raises:
+        ResumeRefused: If there are checkpoints and none of them is sound.
+    """
+    sound, damage = checkpoint.store.newest_sound()
+    if sound is None:
+        if damage and checkpoint.resume != "never":
+            raise ResumeRefused(
+                f"Every checkpoint in {checkpoint.store.directory} is damaged:\n  "
+                + "\n  ".join(str(one) for one in damage)
+                + '\nNothing was changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
+            )
+        return None
+    fell_back = "".join(f"; fell back, because {one}" for one in damage)
+    record = Record.unpack(sound.document, sound.tensors)
+    return Found(sound.position, record, sound.entry.manifest.backend, fell_back)
+
+
+def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
+    """The script's plan, with epochs as long as they were: their numbers must mean one thing throughout a History."""
+    if found is None:
+        return plan
+    saved = found.record.identity
+    same_total = plan.total_steps == saved.total_steps
+    if same_total and plan.steps_per_epoch == saved.steps_per_epoch:
+        return plan
+    return StepPlan(plan.total_steps, saved.steps_per_epoch)
+
+
+def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str) -> Beginning:
+    """Decides how the run begins.
+
+    Args:
+        checkpoint: Says how the script wants to begin, and where.
+        found: The newest sound checkpoint, if there is one.
+        identity: What the script says.
+        backend: What runs now.
+
+    Raises:
+        ResumeRefused: If the script asks for another run than the one in the folder.
+    """
+    folder = str(checkpoint.store.directory)
+    if found is None:
+        return Beginning(begun=checkpoint.resume, messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",))
+    new = Beginning(found.position.run + 1, checkpoint.resume)
+    at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
+    if checkpoint.resume == "never":
+        return replace(new, messages=(f'starting from step 0 beside what {folder} holds, because of resume="never".',))
+    if checkpoint.resume == "weights" and not _goes_on_anew(found, identity, folder):
+        message = f'starting from step 0 with the weights at {at}, because of resume="weights"{found.fell_back}.'
+        return replace(new, record=found.record, weights_only=True, messages=(message,))
+    return _go_on(found, identity, folder, backend)
+
+
+def keep_moved_rates(found: Found | None, identity: Identity) -> Identity:
+    """Takes a rate that training has moved for the script's own where a model is used again in one process.
+
+    The rate stands in the optimizer's settings. When `kp.fit` is called again on the same model (a notebook cell run again), it
+    is what a callback made of it, not what the script says.
+    """
+    if found is None:
+        return identity
+    optimizers = dict(identity.optimizers)
+    for place, settings in optimizers.items():
+        moved = found.record.variables.get(f"{place}/learning_rate")
+        saved = found.record.identity.optimizers.get(place, {})
+        if moved is not None and isinstance(settings.get("learning_rate"), float):
+            if np.float32(moved) == np.float32(settings["learning_rate"]) and "learning_rate" in saved:
+                optimizers[place] = {**settings, "learning_rate": saved["learning_rate"]}
+    return replace(identity, optimizers=optimizers)
+
+
+def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Beginning:
+    check_same_run(found.record.identity, identity, folder)
+    step, total, saved = found.position.step, identity.total_steps, found.record.identity
+    if step > total:
+        raise ResumeRefused(
+            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in all. Ask for at least as many to go "
+            "on with it, or give Checkpoint another folder to begin a new run."
+        )
+    record = replace(found.record, stopped=found.record.stopped and total <= saved.total_steps)
+    finished = record.stopped or (step == total and record.logs is None)
+    lines = [f"{line}." for line in changes(saved, identity)]
+    if found.backend != backend:
+        lines.append(f"saved on {found.backend}, going on on {backend}: weights, slots and data go on; random streams differ.")
+    why = f"the newest checkpoint in {folder}{found.fell_back}"
+    first = f"going on from step {step:,} of {total:,}: {why}."
+    if finished:
+        how = "was stopped" if record.stopped else "is finished"
+        first = f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is nothing to train."
+    return Beginning(found.position.run, found.record.begun, record, found.position, messages=(first, *lines))
+
+
+def _goes_on_anew(found: Found, identity: Identity, folder: str) -> bool:
+    """Whether the newest run in the folder is the one that this script began from weights earlier."""
+    if found.record.begun != "weights":
+        return False
+    try:
+        check_same_run(found.record.identity, identity, folder)
+    except ResumeRefused:
+        return False
+    return True
+

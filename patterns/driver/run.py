@@ -1,0 +1,282 @@
+"""One run: the fit calls, and what happens at the boundaries between steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+from .. import _keras
+from .._messages import say
+from ..data import BatchSource
+from ..plan import StepPlan
+from ..state.randomness import get_random_state, set_random_state
+from ..state.snapshot import copy_values, put_back
+from ..state.tree import find_variables
+from ..store import Position
+from .callbacks import RunCallbacks
+from .finalization import finalized_once
+from .record import Record, metric_values, restore_weights
+from .recorded import Recorded
+from .resume import Beginning
+from .saving import Saver
+from .segments import Segment, segments
+from .signals import RunInterrupted, StopRequests
+from .validation import Validation
+
+
+class _Stopped(Exception):
+    """Leaves `model.fit` between two steps; the state has been saved."""
+
+
+class Run:
+    """A run in progress. Implements `Boundaries`.
+
+    Args:
+        model: The compiled model.
+        plan: How many steps, in epochs of how many.
+        source: The training data.
+        validation: What to do at the end of an epoch, if anything.
+        callbacks: The user's callbacks.
+        saver: Makes and puts back checkpoints; None if the run is not saved.
+        verbose: As in `model.fit`.
+        log_every_steps: How often the running metrics are read between the ends of epochs, or None.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        plan: StepPlan,
+        source: BatchSource,
+        validation: Validation | None,
+        callbacks: Sequence[keras.callbacks.Callback],
+        saver: Saver | None,
+        verbose: int | str,
+        log_every_steps: int | None,
+    ) -> None:
+        self.model, self.plan, self.source, self.validation, self.saver = model, plan, source, validation, saver
+        self.callbacks = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
+        self.step = 0
+        self.stopped = False
+        self.next_boundary = self.next_time = math.inf
+        self._verbose, self._log_every = verbose, log_every_steps
+        self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
+        # What a cut between two fit calls, or a resume, carries over it.
+        self._random: dict[str, Any] = {}
+        self._metrics: dict[str, np.ndarray] = {}
+        self.last_logs: dict[str, Any] = {}
+        self._before_validation: tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]] | None = None
+        self._functions: dict[int, dict[str, Any]] = {}
+
+    def execute(self, beginning: Beginning) -> keras.callbacks.History:
+        """Trains to the end of the plan."""
+        with ExitStack() as stack:
+            stack.callback(_keras.shut_down, self.callbacks)
+            if self.saver:
+                stack.callback(self.saver.checkpoint.close)
+            stack.enter_context(self._requests)
+            finalize = stack.enter_context(finalized_once(self.model))
+            try:
+                self._train(self._begin(beginning))
+            except _Stopped:
+                raise self._interruption() from None
+            if self.saver:
+                self.saver.finish(self)
+            finalize()
+            self.callbacks.end_run(self.last_logs)
+        return self.callbacks.history
+
+    def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
+        """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is still to be told."""
+        record = beginning.record
+        self.model.stop_training = False
+        if record and not beginning.weights_only:
+            self.step = beginning.position.step
+        self._batches = Recorded(self.source.batches(self.step))
+        # The two that a framework looks at to learn the shapes.
+        self._samples = self._batches.peek(min(2, self.plan.total_steps - self.step))
+        if record:
+            current().build(self.model, self._samples[0] if self._samples else next(self.source.batches(0)))
+        if record is None or beginning.weights_only:
+            if record:
+                restore_weights(self.model, record)
+            self.callbacks.start_run()
+            self._random = get_random_state()
+            self._plan_boundaries()
+            return None
+        return self._go_on(beginning.position, record)
+
+    def _go_on(self, position: Position, record: Record) -> dict[str, Any] | None:
+        for line in self.saver.put_back(self, position, record):
+            say(f"{line}.")
+        self.stopped, self._random = record.stopped, record.random
+        self._metrics = metric_values(find_variables(self.model), record)
+        if self.validation:
+            self.validation.skip_to(record.validated)
+        self._plan_boundaries()
+        return record.logs
+
+    def _train(self, logs: dict[str, Any] | None) -> None:
+        if logs is not None:
+            epoch = self.plan.locate(self.step - 1)[0]
+            self.callbacks.open_bar(epoch)
+            self._put_back_carried()
+            self.model.stop_training = self.stopped
+            self.epoch_ends(epoch, self.step, logs)
+        elif self.step < self.plan.total_steps and not self.stopped:
+            epoch, offset = self.plan.locate(self.step)
+            if offset:
+                self.callbacks.open_bar(epoch)
+            else:
+                self._metrics = {}
+        for segment in segments(self.plan, self.step, self.model.steps_per_execution):
+            if self.stopped:
+                break
+            self._fit(segment)
+
+    def _fit(self, segment: Segment) -> None:
+        self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
+        count = segment.stop - segment.start
+        feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.random_access)
+        with self._fused(segment.steps_per_execution):
+            try:
+                self.model.fit(
+                    feed,
+                    initial_epoch=segment.first_epoch,
+                    epochs=segment.first_epoch + segment.epochs,
+                    steps_per_epoch=segment.steps,
+                    callbacks=self.callbacks,
+                    verbose=self._verbose,
+                    shuffle=False,
+                )
+            except Exception:
+                # A framework that fetches batches in a thread of its own reports an error there as one of its own.
+                if self._batches.error is not None:
+                    raise self._batches.error from None
+                raise
+
+    @contextmanager
+    def _fused(self, steps: int) -> Iterator[None]:
+        """Runs with another `steps_per_execution`, keeping the compiled functions of each."""
+        model, usual = self.model, self.model.steps_per_execution
+        if steps == usual:
+            yield
+            return
+        names = ("train_function", "test_function")
+        usual_functions = {name: getattr(model, name) for name in names}
+        try:
+            model.steps_per_execution = steps
+            for name in names:
+                setattr(model, name, self._functions.get(steps, {}).get(name))
+            yield
+        finally:
+            self._functions[steps] = {name: getattr(model, name) for name in names}
+            model.steps_per_execution = usual
+            for name, function in usual_functions.items():
+                setattr(model, name, function)
+
+    def _put_back_carried(self) -> None:
+        set_random_state(self._random)
+        if self._metrics:
+            put_back(find_variables(self.model).of("metric"), self._metrics)
+            self._metrics = {}
+
+    # Boundaries.
+
+    def segment_opens(self) -> None:
+        set_random_state(self._random)
+
+    def epoch_is_open(self) -> None:
+        self._random = get_random_state()
+
+    def first_step(self) -> None:
+        # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
+        self._put_back_carried()
+
+    def stop_is_requested(self) -> bool:
+        return self._requests.received is not None
+
+    def boundary(self, step: int) -> None:
+        self.step = step
+        _, offset = self.plan.locate(step)
+        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
+        if offset:
+            if self._log_every and step % self._log_every == 0:
+                self._log(step)
+            if self.saver and (self.stop_is_requested() or self.saver.is_due(step)):
+                self.saver.save(self)
+                self._leave_if_requested()
+        self._plan_boundaries()
+
+    def epoch_ends(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
+        self.step, self.stopped = step, self.model.stop_training
+        if self.saver and self.stop_is_requested():
+            self.saver.save(self, pending=logs)
+            self._leave_if_requested()
+        if self.validation and self.validation.is_due(epoch):
+            logs = {**logs, **self._validate(logs)}
+        self.callbacks.close_epoch(epoch, logs)
+        self.stopped, self.last_logs = self.model.stop_training, logs
+        if self.saver and (self.stop_is_requested() or self.saver.is_due(step, at_epoch_end=True)):
+            self.saver.save(self, logs=logs)
+            self._leave_if_requested()
+        self._random = get_random_state()
+        self._plan_boundaries()
+
+    def segment_ends(self) -> None:
+        self._random = get_random_state()
+        self._metrics = copy_values(find_variables(self.model).of("metric"))
+
+    def validation_step(self) -> None:
+        if self._before_validation is None or not self.stop_is_requested():
+            return
+        values, random, logs = self._before_validation
+        current().sync(self.model)
+        put_back(find_variables(self.model).variables, values)
+        set_random_state(random)
+        self.saver.save(self, pending=logs)
+        self._leave_if_requested()
+
+    def _validate(self, logs: dict[str, Any]) -> dict[str, Any]:
+        if self.saver and self.saver.checkpoint.on_signal:
+            trained = {id(variable) for variable in self.model.trainable_variables}
+            moved = {k: v for k, v in find_variables(self.model).of("weight", "metric").items() if id(v) not in trained}
+            self._before_validation = copy_values(moved), get_random_state(), logs
+        try:
+            return self.validation.run(self.model, self.callbacks)
+        finally:
+            self._before_validation = None
+
+    def _log(self, step: int) -> None:
+        current().sync(self.model)
+        logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        self.callbacks.log(step, logs)
+
+    def _plan_boundaries(self) -> None:
+        every = self._log_every
+        self.next_boundary = (self.step // every + 1) * every if every else math.inf
+        self.next_time = math.inf
+        if self.saver:
+            self.next_boundary = min(self.next_boundary, self.saver.checkpoint.next_step)
+            self.next_time = self.saver.checkpoint.next_time
+
+    def _leave_if_requested(self) -> None:
+        if self.stop_is_requested():
+            raise _Stopped
+
+    def _interruption(self) -> RunInterrupted:
+        self.saver.checkpoint.wait()
+        signum = self._requests.received
+        say(
+            f"stopped by {signal.Signals(signum).name} after step {self.step:,} of {self.plan.total_steps:,}; the state is saved in "
+            f"{self.saver.checkpoint.store.directory}. Run the same script again to go on."
+        )
+        return RunInterrupted(self.step, signum)

@@ -1,0 +1,95 @@
+"""Makes checkpoints of a run, and puts one back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoint import Checkpoint
+from ..identity import Identity
+from ..state import callbacks as callback_states
+from ..state.randomness import get_random_state
+from ..state.snapshot import Snapshot
+from ..store import Position
+from .record import Record, callback_state, restore_variables
+
+if TYPE_CHECKING:
+    from .run import Run
+
+_VALIDATION_PENDING, _COMPLETE = 0, 1
+
+
+class Saver:
+    """The checkpoints of one run.
+
+    Args:
+        checkpoint: Says when, and writes.
+        identity: Of this run.
+        run: The ordinal of this run in its folder.
+        begun: How this run began: one of the values of `Checkpoint(resume=)`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, identity: Identity, run: int, begun: str) -> None:
+        self.checkpoint = checkpoint
+        self._identity, self._run, self._begun = identity, run, begun
+        self._snapshot: Snapshot | None = None
+        self._saved: Position | None = None
+
+    def save(self, run: Run, pending: dict[str, Any] | None = None, logs: dict[str, Any] | None = None) -> None:
+        """Saves the state after `run.step` steps.
+
+        Args:
+            run: The run, between two steps.
+            pending: The training metrics of an epoch whose validation and `on_epoch_end` are still to come.
+            logs: The metrics of an epoch that is complete.
+        """
+        position = Position(self._run, run.step, _COMPLETE if pending is None else _VALIDATION_PENDING)
+        if position == self._saved:
+            return
+        # The buffers are free only after the last checkpoint is on disk.
+        self.checkpoint.wait()
+        document, tensors = self._record(run, pending).pack()
+        self.checkpoint.save(position, document, tensors, logs)
+        self._saved = position
+
+    def finish(self, run: Run) -> None:
+        """Saves the end of a run, if it is not saved yet, and waits until it is on disk."""
+        self.save(run, logs=run.last_logs)
+        self.checkpoint.wait()
+
+    def put_back(self, run: Run, position: Position, record: Record) -> list[str]:
+        """Starts the callbacks of a run that goes on, and puts back variables and callback states.
+
+        Metrics and random states are the run's to put back, in its first step.
+
+        Returns:
+            What could not be put back because the script changed, a line each.
+        """
+        self._saved = position
+        self.checkpoint.begin(position.step)
+        callbacks, states = callback_states.named(run.callbacks.callbacks), record.callbacks
+        with callback_states.files_go_on(callbacks, states):
+            run.callbacks.start_run()
+        lines = restore_variables(run.model, record, self._identity)
+        for name in callbacks.keys() & states.keys():
+            callback_states.set_state(callbacks[name], states[name])
+        return lines
+
+    def _record(self, run: Run, pending: dict[str, Any] | None) -> Record:
+        # The first step may have built what was not built before it.
+        self._snapshot = self._snapshot or Snapshot(run.model)
+        places = self._snapshot.places
+        return Record(
+            identity=self._identity,
+            begun=self._begun,
+            variables=self._snapshot.take(),
+            roles=places.roles,
+            paths={key: variable.path for key, variable in places.variables.items()},
+            built_on=places.built_on(),
+            callbacks=callback_state(run.callbacks.callbacks),
+            random=get_random_state(),
+            source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
+            logs=pending,
+            stopped=run.stopped,
+            validated=run.validation.taken if run.validation else 0,
+        )
+

@@ -1,0 +1,76 @@
+"""Validation at the end of an epoch, through `model.evaluate`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterator
+from types import GeneratorType
+from typing import Any
+
+import keras
+
+
+class Validation:
+    """Evaluates a model as `model.fit` would, and keeps count, so that a generator goes on where it was.
+
+    Args:
+        data: What `model.fit` takes as `validation_data`.
+        batch_size: Of arrays. Defaults to Keras's own.
+        steps: Batches for each validation; needed for a generator.
+        frequency: Every how many epochs, or a collection of epochs counted from 1.
+
+    Raises:
+        ValueError: If `frequency` or `steps` makes no sense.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        frequency: int | Collection[int] = 1,
+    ) -> None:
+        if isinstance(frequency, int) and frequency < 1 or not isinstance(frequency, int | Collection):
+            raise ValueError(f"validation_freq must be a positive integer or a list of epochs; received {frequency!r}.")
+        if steps is not None and steps < 1:
+            raise ValueError(f"validation_steps must be positive; received {steps!r}.")
+        if isinstance(data, GeneratorType) and steps is None:
+            raise ValueError("validation_data is a generator, whose length nobody knows: say validation_steps=.")
+        self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
+        self._arguments = {} if self._batches else _evaluate_arguments(data)
+        self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
+        self.taken = 0
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, ends with a validation."""
+        if isinstance(self._frequency, int):
+            return (epoch + 1) % self._frequency == 0
+        return epoch + 1 in self._frequency
+
+    def run(self, model: keras.Model, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
+        """Evaluates, and returns the metrics under names that start with `val_`."""
+        arguments = self._arguments
+        if self._batches is not None:
+            # Keras looks a few batches ahead; it must not look into those of the next validation.
+            arguments = {"x": (batch for batch in itertools.islice(self._batches, self._steps))}
+        logs = model.evaluate(
+            **arguments, batch_size=self._batch_size, steps=self._steps, callbacks=callbacks, return_dict=True, verbose=0
+        )
+        # Only now: a run that is stopped before takes these batches again.
+        self.taken += self._steps if self._batches is not None and self._steps else 0
+        return {f"val_{name}": value for name, value in logs.items()}
+
+    def skip_to(self, taken: int) -> None:
+        """Passes over the batches of a generator that validations before a resume took."""
+        if self._batches is not None:
+            for _ in itertools.islice(self._batches, taken - self.taken):
+                pass
+        self.taken = taken
+
+
+def _evaluate_arguments(data: Any) -> dict[str, Any]:
+    if not isinstance(data, tuple | list):
+        return {"x": data}
+    if not 1 <= len(data) <= 3:
+        raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} parts.")
+    return dict(zip(("x", "y", "sample_weight"), data, strict=False))

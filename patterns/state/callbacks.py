@@ -1,0 +1,157 @@
+"""The state of each callback: ours and a user's by protocol, Keras's own by a table."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+_C = keras.callbacks
+
+# What each of Keras's callbacks moves while it runs; all else in it is configuration, and the script's to say.
+_MOVING: dict[type, tuple[str, ...]] = {
+    _C.EarlyStopping: ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
+    _C.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    _C.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
+    _C.OrbaxCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch", "_total_batches_seen"),
+    _C.History: ("history", "epoch"),
+    _C.TensorBoard: ("_global_train_batch", "_global_test_batch", "_previous_epoch_iterations", "_train_accumulated_time"),
+    _C.SwapEMAWeights: ("_ema_weights_in_model",),
+    _C.CSVLogger: ("keys",),
+    _C.LearningRateScheduler: (),
+    _C.LambdaCallback: (),
+    _C.RemoteMonitor: (),
+    _C.TerminateOnNaN: (),
+    _C.ProgbarLogger: (),
+    _C.Callback: (),
+}
+_OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {"model", "_model", "params", "validation_data"}
+_PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
+
+
+def named(callbacks: Iterable[_C.Callback]) -> dict[str, _C.Callback]:
+    """The callbacks by a name that does not depend on the other ones: the class, numbered where it occurs again."""
+    seen: Counter[str] = Counter()
+    result = {}
+    for callback in callbacks:
+        name = type(callback).__name__
+        seen[name] += 1
+        result[name if seen[name] == 1 else f"{name}#{seen[name]}"] = callback
+    return result
+
+
+def get_state(callback: _C.Callback) -> dict[str, Any] | None:
+    """The moving state of a callback, or None if it has no way to tell it.
+
+    In this order: its own `get_state` and `set_state`; its own `state_dict` and `load_state_dict`; the table of Keras's
+    callbacks.
+    """
+    for get, _ in _protocol(callback):
+        return _as_dict(callback, get)
+    if not _stock_bases(callback) and not _keeps_nothing_itself(callback):
+        return None
+    state = {name: getattr(callback, name) for name in _moving(callback) if hasattr(callback, name)}
+    if isinstance(callback, _C.CSVLogger) and callback.csv_file is not None and not callback.csv_file.closed:
+        callback.csv_file.flush()
+        state["bytes"] = os.path.getsize(callback.filename)
+    return state
+
+
+def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
+    """Puts back what `get_state` gave. Called after every callback's `on_train_begin`, since several of Keras's wipe theirs there."""
+    for _, put in _protocol(callback):
+        getattr(callback, put)(dict(state))
+        return
+    for name in _moving(callback):
+        if name in state:
+            setattr(callback, name, state[name])
+
+
+@contextmanager
+def files_go_on(callbacks: Mapping[str, _C.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Around `on_train_begin`: callbacks that open a file there go on in it, after what was written since the checkpoint is cut."""
+    loggers = {name: c for name, c in callbacks.items() if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})}
+    appended = {name: logger.append for name, logger in loggers.items()}
+    for name, logger in loggers.items():
+        _cut(logger.filename, states[name]["bytes"])
+        logger.append = True
+    yield
+    for name, logger in loggers.items():
+        logger.append = appended[name]
+
+
+def _cut(filename: str, length: int) -> None:
+    found = os.path.getsize(filename) if os.path.exists(filename) else 0
+    if found >= length:
+        if found:
+            os.truncate(filename, length)
+        return
+    warnings.warn(
+        f"CSVLogger: {filename} has {found} bytes, but had {length} when the checkpoint was made. The rows that are gone stay "
+        "gone; new ones are appended.",
+        stacklevel=2,
+    )
+
+
+def configuration(callback: _C.Callback) -> dict[str, Any]:
+    """What the script set on a callback, as far as plain values say it: its own `get_config()`, or its public attributes."""
+    if hasattr(callback, "get_config"):
+        return dict(callback.get_config())
+    state = get_state(callback) or {}
+    moving = {*state, *_moving(callback), *_OF_EVERY_CALLBACK}
+    return {
+        name: value
+        for name, value in vars(callback).items()
+        if name not in moving and not name.startswith("_") and isinstance(value, str | int | float | bool | None)
+    }
+
+
+def warn_of_untold(callbacks: Sequence[_C.Callback]) -> None:
+    """Names, in one warning, the callbacks that may hold state which a checkpoint cannot carry."""
+    untold = [name for name, callback in named(callbacks).items() if _is_untold(callback)]
+    if untold:
+        warnings.warn(
+            f"The state of {', '.join(untold)} is not in the checkpoint: after a resume it starts afresh. To carry it, give the "
+            "class two methods: get_state(), which returns a dict of numbers, strings and arrays, and set_state(state).",
+            stacklevel=2,
+        )
+
+
+def _as_dict(callback: _C.Callback, get: str) -> dict[str, Any]:
+    state = getattr(callback, get)()
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"{type(callback).__name__}.{get}() returned a {type(state).__name__}; expected a dict of numbers, strings and arrays, "
+            "by name. An empty dict says that it has no state."
+        )
+    return dict(state)
+
+
+def _is_untold(callback: _C.Callback) -> bool:
+    if type(callback) in _MOVING or any(_protocol(callback)):
+        return False
+    if _keeps_nothing_itself(callback):
+        return False
+    # A subclass of one of Keras's: the table covers what it inherits; what it adds would be set up by its own __init__.
+    return not _stock_bases(callback) or type(callback).__init__ not in {base.__init__ for base in _stock_bases(callback)}
+
+
+def _protocol(callback: _C.Callback) -> Iterator[tuple[str, str]]:
+    return (pair for pair in _PAIRS if all(callable(getattr(callback, name, None)) for name in pair))
+
+
+def _stock_bases(callback: _C.Callback) -> list[type]:
+    return [kind for kind in _MOVING if kind is not _C.Callback and isinstance(callback, kind)]
+
+
+def _moving(callback: _C.Callback) -> tuple[str, ...]:
+    return tuple(name for kind in _stock_bases(callback) for name in _MOVING[kind])
+
+
+def _keeps_nothing_itself(callback: _C.Callback) -> bool:
+    return not (vars(callback).keys() - _OF_EVERY_CALLBACK)

@@ -1,0 +1,53 @@
+"""The global random states of a process: Python's, NumPy's, Keras's and the backend's."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_patterns.backends import current
+
+from .. import _keras
+
+State = dict[str, Any]
+
+
+def get_random_state() -> State:
+    """Every global random state that training may draw from.
+
+    Seeds that layers hold are variables of the model and not part of it.
+
+    Returns:
+        A dictionary of arrays and JSON, to be put back with `set_random_state`.
+
+    Example:
+
+    >>> import random
+    >>> state = get_random_state()
+    >>> first = random.random()
+    >>> set_random_state(state)
+    >>> random.random() == first
+    True
+    """
+    version, words, gauss = random.getstate()
+    backend = current()
+    return {
+        "python": {"version": version, "words": np.array(words, np.uint32), "gauss": gauss},
+        "numpy": np.random.get_state(legacy=False),
+        "keras": _keras.get_global_seed(),
+        backend.name: backend.random_state(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Puts back what `get_random_state` gave. What another backend gave for itself is left out."""
+    python = state["python"]
+    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
+    np.random.set_state(state["numpy"])
+    backend = current()
+    if backend.name in state:
+        _keras.set_global_seed(state["keras"])
+        backend.set_random_state(state[backend.name])

@@ -1,0 +1,147 @@
+"""Taking the values of a model's variables off the device, and putting values back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import keras
+import ml_dtypes
+import numpy as np
+
+from keras_patterns.backends import current
+
+from .tree import Places, Role, find_variables
+
+# What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo 2**32; counters are numbers.
+_INTEGERS = ("int32", "int64", "uint32", "uint64")
+
+
+class StateMismatch(ValueError):
+    """A checkpoint's variables are not those of the model."""
+
+
+class Snapshot:
+    """Copies all variables of a model into buffers that are kept and used again.
+
+    Fresh memory costs several times the copy itself, and finding the variables costs Python work for each: both are
+    done once, and again only after `refresh`.
+
+    Args:
+        model: A built Keras model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Finds the variables anew; to be called when the set of variables may have changed."""
+        self.places: Places = find_variables(self._model)
+        self._variables = list(self.places.variables.values())
+        self.arrays: dict[str, np.ndarray] = {
+            key: np.empty(variable.shape, np_dtype(variable)) for key, variable in self.places.variables.items()
+        }
+        self._buffers = list(self.arrays.values())
+
+    def take(self) -> dict[str, np.ndarray]:
+        """Copies the values that the variables have now. The same arrays are returned, and overwritten, by every call."""
+        current().sync(self._model)
+        current().to_host(self._variables, self._buffers)
+        return self.arrays
+
+
+def copy_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
+    """The values of some variables as fresh arrays, by key."""
+    arrays = {key: np.empty(variable.shape, np_dtype(variable)) for key, variable in variables.items()}
+    current().to_host(list(variables.values()), list(arrays.values()))
+    return arrays
+
+
+def put_back(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray], keys: Iterable[str] | None = None) -> None:
+    """Assigns values by key.
+
+    Args:
+        variables: The variables by key.
+        values: Arrays of equal shape and dtype by key; integers of another width are converted (see `as_dtype`).
+        keys: Which keys to assign. Defaults to those that both have.
+
+    Raises:
+        StateMismatch: If a shape or a dtype differs; nothing has been assigned then.
+    """
+    keys = list(variables.keys() & values.keys() if keys is None else keys)
+    wrong = differences({key: variables[key] for key in keys}, values)
+    if wrong:
+        raise StateMismatch(_too_different(wrong))
+    for key in keys:
+        variables[key].assign(as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key])))
+
+
+def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) -> list[str]:
+    """Where values do not fit variables: a line for each key that is missing or whose shape or dtype differs."""
+    lines = []
+    for key, variable in variables.items():
+        path = f" ({variable.path})"
+        if key not in values:
+            lines.append(f"{key}{path}: the model has it, the checkpoint has not")
+            continue
+        found, shape, dtype = values[key], tuple(variable.shape), np_dtype(variable)
+        if tuple(found.shape) != shape:
+            lines.append(f"{key}{path}: shape {tuple(found.shape)} in the checkpoint, {shape} in the model")
+        elif found.dtype != dtype and not (found.dtype.name in _INTEGERS and dtype.name in _INTEGERS):
+            lines.append(f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats are never cast silently")
+    return lines
+
+
+def check_fits(places: Places, values: Mapping[str, np.ndarray], roles: Mapping[str, Role]) -> None:
+    """Raises if the weights in a checkpoint are not exactly those of the model.
+
+    Args:
+        places: The model's variables.
+        values: The checkpoint's arrays by key.
+        roles: The checkpoint's role of each key.
+
+    Raises:
+        StateMismatch: Naming the first places that differ.
+    """
+    lines = differences(places.of("weight"), values)
+    extra = [key for key, role in roles.items() if role == "weight" and key not in places.variables]
+    lines += [f"{key}: the checkpoint has it, the model has not" for key in extra]
+    if lines:
+        raise StateMismatch(_too_different(lines))
+
+
+def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
+    """Converts an integer array to another integer dtype; any other array is returned as it is.
+
+    Backends differ: `iteration` is int32 or int64, the state of a seed generator uint32, int32 or int64. A seed is a pattern of
+    32 bits and is carried as such. A counter is a number; one that does not fit is an error.
+
+    Raises:
+        OverflowError: If a counter does not fit the dtype.
+    """
+    if value.dtype == dtype:
+        return value
+    if seed:
+        bits = value.astype(np.int64) & 0xFFFFFFFF
+        return bits.astype(np.uint32).view(np.int32).copy() if dtype == np.int32 else bits.astype(dtype)
+    limits = np.iinfo(dtype)
+    if value.size and (value.min() < limits.min or value.max() > limits.max):
+        raise OverflowError(f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at most {limits.max}).")
+    return value.astype(dtype)
+
+
+def is_seed(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a `SeedGenerator`."""
+    return variable.name == "seed_generator_state"
+
+
+def np_dtype(variable: keras.Variable) -> np.dtype:
+    """The NumPy dtype of a variable; bfloat16 and the 8-bit floats are those of ml_dtypes."""
+    name = keras.backend.standardize_dtype(variable.dtype)
+    return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
+
+
+def _too_different(lines: list[str], most: int = 5) -> str:
+    more = f"\n  ... and {len(lines) - most} more" if len(lines) > most else ""
+    return "The checkpoint is of another model. The first differences:\n  " + "\n  ".join(lines[:most]) + more

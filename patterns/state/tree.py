@@ -1,0 +1,139 @@
+"""Where each variable of a model stands: the key that identifies it in a checkpoint.
+
+Names do not identify: two backbones share their paths, and running a notebook cell again renames every layer. The place
+in the object tree does: attribute names and list positions from the model down, as `.weights.h5` walks it. A slot of an
+optimizer is identified by the optimizer's place, the slot's name and the key of the variable that it serves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import keras
+
+from keras_patterns.backends import current
+
+from .. import _keras
+
+Role = Literal["weight", "metric", "optimizer"]
+
+_NODES = (keras.Layer, keras.Metric, keras.Loss, keras.optimizers.Optimizer, keras.random.SeedGenerator)
+_CONTAINERS = (list, tuple, dict)
+
+# Attributes in which Keras and torch keep second references to what stands in a better-named attribute as well. They are
+# read last, so that only what stands nowhere else takes its key from them.
+_SECOND_REFERENCES = frozenset(
+    "_layers _metrics _variables _trainable_variables _non_trainable_variables _seed_generators _functional _operations "
+    "_operations_by_depth _nodes_by_depth _tracker _modules _parameters _buffers _torch_params".split()
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a walk over a model found.
+
+    Attributes:
+        variables: Every variable that training reads or moves, by its key, such as `"layers/0/kernel"` or
+            `"optimizer/momentums[layers/0/kernel]"`; in an order that is the same in every process.
+        roles: What each key is: `"weight"` (anything a layer holds, seeds and recurrent states included), `"metric"`
+            or `"optimizer"`.
+        optimizers: The optimizers by their place, outer ones before those inside them.
+    """
+
+    variables: dict[str, keras.Variable] = field(default_factory=dict)
+    roles: dict[str, Role] = field(default_factory=dict)
+    optimizers: dict[str, keras.optimizers.Optimizer] = field(default_factory=dict)
+
+    def of(self, *roles: Role) -> dict[str, keras.Variable]:
+        """The variables of some roles, by key."""
+        return {key: variable for key, variable in self.variables.items() if self.roles[key] in roles}
+
+    def built_on(self) -> dict[str, list[str]]:
+        """For each built optimizer, the ordered keys of the variables that it trains."""
+        key_of = {id(variable): key for key, variable in self.variables.items()}
+        return {
+            place: [key_of[id(variable)] for variable in _keras.trained_variables(optimizer)]
+            for place, optimizer in self.optimizers.items()
+            if optimizer.built
+        }
+
+
+def find_variables(model: keras.Model) -> Places:
+    """Walks over `model` and gives every variable its key.
+
+    Covers weights, seed generators, recurrent states, metrics (compiled ones and attributes), the optimizer and its
+    slots, and optimizers kept as attributes.
+
+    Args:
+        model: A Keras model, compiled or not. What is not built yet is not found.
+    """
+    walk = _Walk()
+    # Metrics and optimizers refer to the layers' variables, hence they wait until every layer has its key.
+    waiting: list[tuple[str, Any]] = [("", model)]
+    for role, later in (("weight", (keras.Metric, keras.optimizers.Optimizer)), ("metric", ()), ("optimizer", ())):
+        kinds = {"weight": keras.Model, "metric": keras.Metric, "optimizer": keras.optimizers.Optimizer}[role]
+        now = [entry for entry in waiting if isinstance(entry[1], kinds)]
+        waiting += walk.visit(now, role, later)
+    return walk.places
+
+
+class _Walk:
+    """Breadth-first passes over the object tree; the first, shortest way to a variable is its key."""
+
+    def __init__(self) -> None:
+        self.places = Places()
+        self._attributes = current().attributes
+        self._key_of: dict[int, str] = {}
+        self._seen: set[int] = set()
+
+    def visit(self, start: Iterable[tuple[str, Any]], role: Role, later: tuple[type, ...]) -> list[tuple[str, Any]]:
+        """Gives keys to what is reached from `start`; returns the nodes of the kinds in `later`, which it passes over."""
+        passed_over = []
+        second: deque[tuple[str, Any]] = deque()
+        queue = deque(start)
+        while queue or second:
+            place, node = (queue or second).popleft()
+            if isinstance(node, keras.Variable):
+                self._add(place, node, role)
+            elif isinstance(node, later):
+                passed_over.append((place, node))
+            elif id(node) not in self._seen:
+                self._seen.add(id(node))
+                for name, child, is_second in self._children(place, node):
+                    (second if is_second else queue).append((name, child))
+        return passed_over
+
+    def _add(self, key: str, variable: keras.Variable, role: Role) -> None:
+        if id(variable) not in self._key_of:
+            self._key_of[id(variable)] = key
+            self.places.variables[key] = variable
+            self.places.roles[key] = role
+
+    def _children(self, place: str, node: Any) -> Iterator[tuple[str, Any, bool]]:
+        slots: list[str] = []
+        if isinstance(node, keras.optimizers.Optimizer):
+            self.places.optimizers[place] = node
+            slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
+        for name, child in self._members(node):
+            is_second = name in _SECOND_REFERENCES
+            child_place = f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
+            if slots and not is_second and isinstance(child, list) and len(child) == len(slots):
+                # None stands where an optimizer has no slot for a variable.
+                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None]
+                yield from ((f"{child_place}[{key}]", slot, False) for key, slot in pairs)
+            elif isinstance(child, (keras.Variable, *_NODES, *_CONTAINERS)):
+                yield child_place, child, is_second
+
+    def _members(self, node: Any) -> Iterator[tuple[str, Any]]:
+        """The named parts of a node, in an order that does not depend on when they were set: public names first."""
+        if isinstance(node, dict):
+            yield from ((str(key), value) for key, value in node.items())
+        elif isinstance(node, list | tuple):
+            yield from ((str(index), value) for index, value in enumerate(node))
+        else:
+            if isinstance(node, keras.Model) and _keras.is_graph(node):
+                yield "layers", node.layers
+            yield from sorted(self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0]))
