@@ -1,0 +1,91 @@
+"""Checkpoints as the store lists them and as it reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .errors import StoreError
+from .manifest import Manifest, Position
+from .retention import Candidate
+
+Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True, order=True)
+class Entry:
+    """A checkpoint in a folder, sound or not; the later one is larger."""
+
+    position: Position
+    folder: Path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What it says of itself; DamagedCheckpoint if that cannot be read."""
+        return Manifest.load(self.folder)
+
+    @property
+    def candidate(self) -> Candidate:
+        """What a retention knows of it; no score if its manifest cannot be read."""
+        try:
+            return Candidate(self.position, self.manifest.score)
+        except StoreError:
+            return Candidate(self.position)
+
+    @property
+    def score(self) -> float | None:
+        """The value that it was scored, if it was and its manifest can be read."""
+        score = self.candidate.score
+        return None if score is None else score.value
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as it was read, each byte checked."""
+
+    entry: Entry
+    document: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def position(self) -> Position:
+        """Where in the training it was taken."""
+        return self.entry.position
+
+
+class Report(NamedTuple):
+    """What was found of one checkpoint; `problem` is None if it is sound."""
+
+    entry: Entry
+    problem: StoreError | None
+
+
+def list_entries(directory: Path, known: Mapping[Place, Entry]) -> dict[Place, Entry]:
+    """The checkpoints in a directory.
+
+    Args:
+        directory: need not exist.
+        known: an earlier answer; what is still there is the same object, with its manifest read.
+
+    Raises:
+        StoreError: the directory cannot be listed.
+    """
+    found = {}
+    try:
+        for item in list(os.scandir(directory)) if directory.exists() else []:
+            position = Position.parse(item.name)
+            if position and item.is_dir(follow_symlinks=False):
+                place = (item.name, item.inode(), item.stat().st_mtime_ns)
+                found[place] = known.get(place) or Entry(position, Path(item.path))
+    except FileNotFoundError:
+        # Its writer has just retired one: look again.
+        return list_entries(directory, known)
+    except OSError as error:
+        raise StoreError.failed(directory, "list the folder", error) from error
+    return found

@@ -1,0 +1,163 @@
+"""One checkpoint is one folder: published atomically, read back, deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DamagedCheckpoint, StoreError
+from .files import FileRow, Stored, TensorRow, read_file, sync_folder, write_durably, write_file
+from .layout import Donor, lay_out
+from .manifest import FILE_NAME, MANIFEST, Manifest, Position
+
+_LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
+
+
+def write_folder(
+    target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+) -> None:
+    """Publishes a checkpoint under its name, or leaves nothing.
+
+    Args:
+        target: the folder to be; must not exist.
+        draft: the manifest, its tables still empty.
+        stored: the tensors by key.
+        donor: where unchanged files may be linked from.
+
+    Raises:
+        StoreError: the system refused; what else is in the parent folder is as it was.
+    """
+    temporary = _beside(target, ".tmp")
+    try:
+        temporary.mkdir()
+        manifest = _fill(temporary, draft, stored, donor)
+        write_durably(temporary / MANIFEST, [manifest.dump()])
+        sync_folder(temporary)
+        os.rename(temporary, target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise StoreError.failed(target, "write the checkpoint", error) from error
+    finally:
+        # Gone already if the checkpoint was published.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Reads a checkpoint and checks each of its bytes; DamagedCheckpoint if one differs."""
+    manifest = Manifest.load(folder)
+    tables: dict[str, dict[str, TensorRow]] = {name: {} for name in manifest.files}
+    for key, row in manifest.tensors.items():
+        tables[row.file][key] = row
+    arrays: dict[str, np.ndarray] = {}
+    for name, table in tables.items():
+        arrays |= read_file(folder / name, manifest.files[name], table)
+    return manifest, {key: arrays[key] for key in manifest.tensors}
+
+
+def is_published(target: Path, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
+    """Whether this very checkpoint lies there, sound; renames what lies there if it is damaged.
+
+    Raises:
+        StoreError: another sound checkpoint lies there.
+    """
+    if not os.path.lexists(target):
+        return False
+    try:
+        found, _ = read_folder(target)
+    except DamagedCheckpoint:
+        _set_aside(target)
+        return False
+    rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
+    same = rows == found.tensors and rows.keys() == stored.keys()
+    # As text, since NaN is not equal to itself.
+    texts = [json.dumps([one.document, one.score], sort_keys=True) for one in (found, draft)]
+    if same and texts[0] == texts[1]:
+        return True
+    what = "a sound checkpoint of the same position with other content is there"
+    mend = "Give the run another folder, or move this checkpoint away; it was not changed."
+    raise StoreError(target, what, mend)
+
+
+def delete_folder(folder: Path, manifest: Manifest) -> bool:
+    """Deletes a checkpoint unless its folder holds a foreign file; says whether it did."""
+    own = {*manifest.files, MANIFEST}
+    if not own.issuperset(os.listdir(folder)):
+        return False
+    trash = _beside(folder, ".trash")
+    os.rename(folder, trash)
+    _delete(trash, own)
+    return True
+
+
+def clear_leftovers(directory: Path) -> None:
+    """Deletes what killed writers left: our temporary folders, if only our files are in them."""
+    for item in list(os.scandir(directory)):
+        match = _LEFTOVER.fullmatch(item.name)
+        if match and Position.parse(match[1]) and item.is_dir(follow_symlinks=False):
+            inside = list(os.scandir(item.path))
+            if all(_is_own(file) for file in inside):
+                _delete(Path(item.path), [file.name for file in inside])
+
+
+def signature(folder: Path) -> list[tuple[str, int, int, int]]:
+    """Changes whenever a file in the folder does, as far as the file system tells."""
+    try:
+        with os.scandir(folder) as items:
+            found = [(item.name, os.stat(item.path, follow_symlinks=False)) for item in items]
+    except OSError:
+        return []
+    return sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found)
+
+
+def _fill(
+    folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+) -> Manifest:
+    files, rows = {}, {}
+    layout = lay_out(stored, donor)
+    for name, keys in (layout.links | layout.writes).items():
+        linked = _link(folder / name, donor) if donor and name in layout.links else None
+        files[name] = linked or write_file(folder / name, [stored[key] for key in keys])
+        rows.update({key: stored[key].row(name) for key in keys})
+    return replace(draft, tensors={key: rows[key] for key in stored}, files=files)
+
+
+def _link(path: Path, donor: Donor) -> FileRow | None:
+    source, row = donor.folder / path.name, donor.manifest.files[path.name]
+    try:
+        if source.stat().st_size != row.bytes:
+            return None
+        os.link(source, path)
+        return row
+    except OSError:
+        # No hard links here, or too many of them: the same bytes are in memory.
+        return None
+
+
+def _set_aside(target: Path) -> None:
+    try:
+        os.rename(target, _beside(target, "damaged"))
+    except OSError as error:
+        raise StoreError.failed(target, "set the damaged checkpoint aside", error) from error
+
+
+def _is_own(file: os.DirEntry[str]) -> bool:
+    named = file.name == MANIFEST or FILE_NAME.fullmatch(file.name)
+    return bool(named) and file.is_file(follow_symlinks=False)
+
+
+def _beside(folder: Path, kind: str) -> Path:
+    return folder.with_name(f"{kind}-{folder.name}-{secrets.token_hex(4)}")
+
+
+def _delete(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()

@@ -1,0 +1,58 @@
+"""One writer per folder, by a lock of the operating system, which ends with its process."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import StoreError, StoreInUse
+from .folder import clear_leftovers
+
+_LOCK, _HOLDER = ".lock", ".lock-holder.json"
+
+
+@contextmanager
+def writer_lock(directory: Path) -> Iterator[None]:
+    """Holds the folder for one writer, and clears what killed ones left there.
+
+    Args:
+        directory: the folder; made if there is none.
+
+    Raises:
+        StoreInUse: another writer has it, in this process or in another one.
+        StoreError: the folder cannot be written to.
+    """
+    # Not per thread: a background writer may be the one that gives it back.
+    lock = FileLock(directory / _LOCK, timeout=0, thread_local=False)
+    holder = directory / _HOLDER
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        clear_leftovers(directory)
+    except Timeout:
+        what = f"another run writes its checkpoints there ({_who(holder)})"
+        mend = "Wait until it ends, stop it, or give this run a folder of its own."
+        raise StoreInUse(directory, what, mend) from None
+    except OSError as error:
+        lock.release()
+        raise StoreError.failed(directory, "write to the folder", error) from error
+    try:
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _who(holder: Path) -> str:
+    try:
+        fields = json.loads(holder.read_text())
+        return f"process {fields['pid']} on {fields['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a process that has not said which it is"

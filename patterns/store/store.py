@@ -1,0 +1,220 @@
+"""The checkpoints of a folder: written, listed, read, verified and retired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .entry import Checkpoint, Entry, Place, Report, list_entries
+from .errors import DamagedCheckpoint, StoreError
+from .files import Tensor, encode_all
+from .folder import delete_folder, is_published, read_folder, signature, write_folder
+from .layout import Donor, choose_donor, second_copy
+from .lock import writer_lock
+from .manifest import Manifest, Position, plain, score_of
+from .retention import Retention, ranked
+
+
+class CheckpointStore:
+    """The checkpoints in a folder.
+
+    Any number of processes may read while one writes. What the store did not write it leaves alone.
+
+    Args:
+        directory: the folder; made by the first write.
+
+    Example:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> store = CheckpointStore(tempfile.mkdtemp())
+    >>> kernel = Tensor("kernel", np.ones((2, 3)))
+    >>> entry = store.write(Position(run=1, step=10), {"seed": 7}, [kernel])
+    >>> store.read(entry).tensors["kernel"].shape
+    (2, 3)
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        self._holds_lock = False
+        self._entries: dict[Place, Entry] = {}
+        self._verdicts: dict[str, tuple[Any, bool]] = {}
+
+    def entries(self) -> list[Entry]:
+        """All checkpoints, oldest first; StoreError if the folder cannot be listed."""
+        self._entries = list_entries(self.directory, self._entries)
+        return sorted(self._entries.values())
+
+    def steps(self) -> list[int]:
+        """The steps of the newest run that have a checkpoint, in order."""
+        return sorted({entry.position.step for entry in _newest_run(self.entries())})
+
+    def latest(self) -> Entry | None:
+        """The newest checkpoint, sound or not."""
+        return max(self.entries(), default=None)
+
+    def best(self) -> Entry | None:
+        """The one with the best finite score, by the metric and mode of the newest that has one."""
+        entries = {entry.position: entry for entry in self.entries()}
+        best = ranked(entry.candidate for entry in entries.values())
+        return entries[best[0].position] if best else None
+
+    def write(
+        self,
+        position: Position,
+        document: Mapping[str, Any],
+        tensors: Iterable[Tensor],
+        *,
+        score: Mapping[str, Any] | None = None,
+        made_with: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Publishes a checkpoint: killed at any instant, it is there as a whole or not at all.
+
+        If the same one is there already and sound, it stays as it is. A damaged one of the same
+        position is renamed to "damaged-...".
+
+        Args:
+            position: where in the training it is taken.
+            document: plain JSON.
+            tensors: the arrays; they must not change until this returns.
+            score: `{"monitor": name, "mode": "min" or "max", "value": number}`. Defaults to None.
+            made_with: plain JSON, such as versions and backend. Defaults to None.
+
+        Returns:
+            The new checkpoint.
+
+        Raises:
+            TypeError, ValueError: an argument cannot be stored.
+            StoreInUse: another writer has the folder.
+            StoreError: the system refused, or another sound checkpoint has this position.
+        """
+        draft = Manifest(
+            Position.checked(position),
+            plain(dict(document), "document"),
+            score=score_of(score),
+            made_with=plain(dict(made_with or {}), "made_with"),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        stored = encode_all(tensors)
+        entry = Entry(draft.position, self.directory / draft.position.folder_name)
+        with self._exclusive():
+            if not is_published(entry.folder, draft, stored):
+                write_folder(entry.folder, draft, stored, self._donor())
+                self._verdicts[entry.folder.name] = signature(entry.folder), True
+        return entry
+
+    def read(self, entry: Entry) -> Checkpoint:
+        """Reads a checkpoint and checks each of its bytes.
+
+        Raises:
+            DamagedCheckpoint: a byte differs; names the file and the tensors.
+            NewerFormat: this library is too old for it.
+        """
+        before = signature(entry.folder)
+        try:
+            manifest, tensors = read_folder(entry.folder)
+        except DamagedCheckpoint:
+            self._verdicts[entry.folder.name] = before, False
+            raise
+        self._verdicts[entry.folder.name] = before, True
+        return Checkpoint(entry, manifest.document, tensors)
+
+    def newest_sound(self) -> tuple[Checkpoint | None, list[DamagedCheckpoint]]:
+        """Reads the newest sound checkpoint, and says how the newer ones are damaged."""
+        damaged: list[DamagedCheckpoint] = []
+        for entry in reversed(self.entries()):
+            try:
+                return self.read(entry), damaged
+            except DamagedCheckpoint as error:
+                if entry.folder.exists():  # otherwise its writer has just retired it
+                    damaged.append(error)
+        return None, damaged
+
+    def verify(self) -> list[Report]:
+        """Reads every checkpoint, oldest first, and reports on each."""
+        reports = []
+        for entry in self.entries():
+            try:
+                self.read(entry)
+                reports.append(Report(entry, None))
+            except StoreError as error:
+                if entry.folder.exists():
+                    reports.append(Report(entry, error))
+        return reports
+
+    def prune(self, retention: Retention) -> list[Entry]:
+        """Deletes what the retention does not keep of the newest run, and returns it.
+
+        The newest sound checkpoint stays, and of two or more that stay, two share no file. What is
+        damaged, or has a foreign file in its folder, is left alone.
+        """
+        with self._exclusive():
+            own = self._prunable()
+            positions = retention.kept(entry.candidate for entry in own)
+            kept = [entry.folder for entry in own if entry.position in positions]
+            doomed = [entry for entry in own if entry.position not in positions]
+            try:
+                spared = second_copy(kept, [entry.folder for entry in doomed])
+                rest = [entry for entry in doomed if entry.folder != spared]
+                return [entry for entry in rest if delete_folder(entry.folder, entry.manifest)]
+            except OSError as error:
+                raise StoreError.failed(self.directory, "delete old ones", error) from error
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other writers out, and clears what killed ones left.
+
+        Raises:
+            StoreInUse: another writer has the folder.
+        """
+        with writer_lock(self.directory):
+            self._holds_lock = True
+            try:
+                yield
+            finally:
+                self._holds_lock = False
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._holds_lock else self.lock()
+
+    def _usable(self, entry: Entry) -> bool:
+        """Not known to be damaged, and its manifest is readable."""
+        try:
+            return bool(entry.manifest) and self._verdict(entry) is not False
+        except StoreError:
+            return False
+
+    def _verdict(self, entry: Entry) -> bool | None:
+        """Whether it was found sound, unless a file has changed since."""
+        seen, sound = self._verdicts.get(entry.folder.name, (None, None))
+        return sound if seen == signature(entry.folder) else None
+
+    def _is_sound(self, entry: Entry) -> bool:
+        try:
+            return self._verdict(entry) or bool(self.read(entry))
+        except StoreError:
+            return False
+
+    def _prunable(self) -> list[Entry]:
+        own = [entry for entry in _newest_run(self.entries()) if self._usable(entry)]
+        while own and not self._is_sound(own[-1]):
+            own.pop()
+        return own
+
+    def _donor(self) -> Donor | None:
+        entries = self.entries()[::-1]
+        complete = (
+            Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
+            for entry in entries
+            if entry.position.phase == 1 and self._usable(entry)
+        )
+        damaged = (entry.folder for entry in entries if self._verdict(entry) is False)
+        return choose_donor(complete, damaged)
+
+
+def _newest_run(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.position.run == entries[-1].position.run]
