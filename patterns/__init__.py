@@ -5,6 +5,7 @@ from __future__ import annotations
 if __name__ != "keras_patterns":
     raise ImportError("The folder `patterns` is the package `keras_patterns`: install the project, then `import keras_patterns as kp`.")
 
+from ._version import __version__
 from .checkpoint import Checkpoint
 from .driver.signals import RunInterrupted
 from .fit import fit
@@ -12,5 +13,3 @@ from .identity import ResumeRefused
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
 from .store import CheckpointStore
-
-__version__ = "0.1.0"

@@ -11,6 +11,9 @@ from typing import Any, Literal, get_args
 
 import keras
 
+from keras_patterns.backends import current
+
+from ._version import __version__
 from .store import CheckpointStore, Position, Retention, Tensor
 
 Resume = Literal["auto", "weights", "never"]
@@ -118,9 +121,10 @@ class Checkpoint(keras.callbacks.Callback):
     def save(self, position: Position, document: dict[str, Any], tensors: Sequence[Tensor], logs: dict[str, Any] | None) -> None:
         """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
         score = self._score(logs)
+        made_with = {"keras_patterns": __version__, "keras": keras.__version__, "backend": current().name}
 
         def write() -> None:
-            self.store.write(position, document, tensors, score=score)
+            self.store.write(position, document, tensors, score=score, made_with=made_with)
             self.store.prune(self.retention)
 
         self._writer.submit(write, self.background)

@@ -87,13 +87,22 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Tells the callbacks that an epoch ended."""
         super().on_epoch_end(epoch, logs)
 
-    def begin_segment(self, segment: Segment) -> None:
-        """Is called before each `model.fit`."""
-        self._segment = segment
-        self._fresh = True
-        length = segment.offset + segment.steps
-        if segment.closes and length != self.params["steps"]:
-            self.set_params({**self.params, "steps": length})
+    def begin_segment(self, segment: Segment, epoch_steps: int) -> None:
+        """Is called before each `model.fit`.
+
+        Args:
+            segment: What it will run.
+            epoch_steps: Steps of its first epoch, those before the segment included.
+        """
+        self._segment, self._fresh = segment, True
+        if epoch_steps != self.params["steps"]:
+            self.set_params({**self.params, "steps": epoch_steps})
+
+    def log(self, step: int, logs: dict[str, float]) -> None:
+        """Keeps the running metrics of a step inside an epoch, in `History.steps`."""
+        if not hasattr(self.history, "steps"):
+            self.history.steps = []
+        self.history.steps.append({"step": step, **logs})
 
     # What model.fit calls.
 

@@ -62,7 +62,7 @@ def find(checkpoint: Checkpoint) -> Found | None:
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)
     record = Record.unpack(sound.document, sound.tensors)
-    return Found(sound.position, record, sound.entry.manifest.backend, fell_back)
+    return Found(sound.position, record, sound.entry.manifest.made_with["backend"], fell_back)
 
 
 def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:

@@ -211,7 +211,7 @@ class Run:
         if offset:
             if self._log_every and step % self._log_every == 0:
                 self._log(step)
-            if self.saver and (self.stop_is_requested() or self.saver.is_due(step)):
+            if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
                 self.saver.save(self)
                 self._leave_if_requested()
         self._plan_boundaries()
@@ -225,7 +225,7 @@ class Run:
             logs = {**logs, **self._validate(logs)}
         self.callbacks.close_epoch(epoch, logs)
         self.stopped, self.last_logs = self.model.stop_training, logs
-        if self.saver and (self.stop_is_requested() or self.saver.is_due(step, at_epoch_end=True)):
+        if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step, at_epoch_end=True)):
             self.saver.save(self, logs=logs)
             self._leave_if_requested()
         self._random = get_random_state()

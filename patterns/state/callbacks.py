@@ -19,7 +19,7 @@ _MOVING: dict[type, tuple[str, ...]] = {
     _C.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
     _C.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
     _C.OrbaxCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch", "_total_batches_seen"),
-    _C.History: ("history", "epoch"),
+    _C.History: ("history", "epoch", "steps"),
     _C.TensorBoard: ("_global_train_batch", "_global_test_batch", "_previous_epoch_iterations", "_train_accumulated_time"),
     _C.SwapEMAWeights: ("_ema_weights_in_model",),
     _C.CSVLogger: ("keys",),
