@@ -1,0 +1,13 @@
+"""Training patterns for Keras 3 on JAX, TensorFlow and PyTorch: `import keras_patterns as kp`."""
+
+if __name__ != "keras_patterns":
+    raise ImportError(
+        f"This folder is the package 'keras_patterns', but it was imported as {__name__!r}, which would make "
+        "every class twice. Install it (`pip install .` in the project's folder) and `import keras_patterns`."
+    )
+
+from importlib.metadata import version
+
+__version__ = version("keras-patterns")
+
+__all__ = ["__version__"]

@@ -1,0 +1,1 @@
+"""The driver: `model.fit` in segments that end at boundaries."""

@@ -1,0 +1,1 @@
+"""How a training run lies on disk: atomic, checked, kept by policy."""
