@@ -1,4 +1,11 @@
-"""Training patterns for Keras 3 on JAX, TensorFlow and PyTorch: `import keras_patterns as kp`."""
+"""Training patterns for Keras 3, on JAX, TensorFlow and PyTorch.
+
+Example:
+
+>>> import keras_patterns as kp
+>>> "__version__" in kp.__all__
+True
+"""
 
 if __name__ != "keras_patterns":
     raise ImportError(
