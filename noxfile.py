@@ -96,7 +96,7 @@ def demo(session: nox.Session) -> None:
     """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first one leads."""
     backends = session.posargs or ["jax"]
     if unknown := set(backends) - set(EXTRAS):
-        session.error(f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}.")
+        session.error(f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}")
     install_package(session, "demo", *(EXTRAS[backend] for backend in backends))
     session.run("keras-patterns", "demo", env={"KERAS_BACKEND": backends[0], **QUIET})
 
