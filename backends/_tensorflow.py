@@ -14,8 +14,6 @@ from tensorflow.python.ops import stateful_random_ops
 
 from ._feed import Batch
 
-
-
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
 

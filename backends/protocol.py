@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 from ._feed import Batch
 
 
-
 class Backend(Protocol):
     """One framework under Keras. Everything persistent passes through NumPy, so that adapters stay small.
 

@@ -1,15 +1,42 @@
-"""Training patterns for Keras 3 that run unchanged on JAX, TensorFlow and PyTorch."""
+"""Training patterns for Keras 3, on JAX, TensorFlow and PyTorch.
 
-from __future__ import annotations
+Example:
+
+>>> import keras_patterns as kp
+>>> "fit" in kp.__all__
+True
+"""
 
 if __name__ != "keras_patterns":
-    raise ImportError("The folder `patterns` is the package `keras_patterns`: install the project, then `import keras_patterns as kp`.")
+    raise ImportError(
+        f"This folder is the package 'keras_patterns', but it was imported as {__name__!r}, which would make "
+        "every class twice. Install it (`pip install .` in the project's folder) and `import keras_patterns`."
+    )
 
-from ._version import __version__
+from importlib.metadata import version
+
 from .checkpoint import Checkpoint
+from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .fit import fit
 from .identity import ResumeRefused
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
-from .store import CheckpointStore
+from .store import CheckpointStore, DamagedCheckpoint, StoreError, StoreInUse
+
+__version__ = version("keras-patterns")
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointStore",
+    "DamagedCheckpoint",
+    "DataExhausted",
+    "ResumeRefused",
+    "RunInterrupted",
+    "StateMismatch",
+    "StepPlan",
+    "StoreError",
+    "StoreInUse",
+    "__version__",
+    "fit",
+]

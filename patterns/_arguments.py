@@ -32,10 +32,7 @@ def whole_number(where: str, name: str, value: Any, *, least: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(
-            f"{where}: `{name}` must be a whole number. "
-            f"Received: {value!r} ({type(value).__name__})."
-        ) from None
+        raise TypeError(f"{where}: `{name}` must be a whole number. Received: {value!r} ({type(value).__name__}).") from None
     if number < least:
         raise ValueError(f"{where}: `{name}` must be at least {least}. Received: {number}.")
     return number

@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import keras
 
 from keras_patterns.backends import current
 
-from ._version import __version__
 from .store import CheckpointStore, Position, Retention, Tensor
 
 Resume = Literal["auto", "weights", "never"]
@@ -121,7 +121,7 @@ class Checkpoint(keras.callbacks.Callback):
     def save(self, position: Position, document: dict[str, Any], tensors: Sequence[Tensor], logs: dict[str, Any] | None) -> None:
         """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
         score = self._score(logs)
-        made_with = {"keras_patterns": __version__, "keras": keras.__version__, "backend": current().name}
+        made_with = {"keras_patterns": version("keras-patterns"), "keras": keras.__version__, "backend": current().name}
 
         def write() -> None:
             self.store.write(position, document, tensors, score=score, made_with=made_with)
@@ -189,8 +189,34 @@ class _Writer:
             self._executor = None
 
 
-_MAXIMISED = ("acc", "auc", "precision", "recall", "f1", "f_beta", "fbeta", "iou", "r2", "sensitivity", "specificity", "similarity")
-_MINIMISED = ("loss", "error", "mae", "mse", "rmse", "mape", "msle", "entropy", "divergence", "perplexity", "poisson", "hinge")
+_MAXIMISED = (
+    "acc",
+    "auc",
+    "precision",
+    "recall",
+    "f1",
+    "f_beta",
+    "fbeta",
+    "iou",
+    "r2",
+    "sensitivity",
+    "specificity",
+    "similarity",
+)
+_MINIMISED = (
+    "loss",
+    "error",
+    "mae",
+    "mse",
+    "rmse",
+    "mape",
+    "msle",
+    "entropy",
+    "divergence",
+    "perplexity",
+    "poisson",
+    "hinge",
+)
 
 
 def _mode(monitor: str, required: bool) -> Literal["min", "max"] | None:
@@ -200,5 +226,7 @@ def _mode(monitor: str, required: bool) -> Literal["min", "max"] | None:
     if any(part in name for part in _MAXIMISED):
         return "max"
     if required:
-        raise ValueError(f'Checkpoint(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".')
+        raise ValueError(
+            f'Checkpoint(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".'
+        )
     return None

@@ -118,7 +118,14 @@ def fit(
         goes_on = found if found and checkpoint.resume in ("auto", found.record.begun) else None
         seed = _seed(seed, goes_on, silent=verbose == 0)
         source = make_source(
-            x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, class_weight=class_weight, seed=seed, stream=_stream(x, goes_on)
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            class_weight=class_weight,
+            seed=seed,
+            stream=_stream(x, goes_on),
         )
         plan = resume.plan_of(goes_on, _plan(plan, total_steps, steps_per_epoch, epochs, source))
         beginning, saver = Beginning(), None
@@ -203,12 +210,12 @@ def _check_model(model: keras.Model) -> None:
         raise ValueError(f"kp.fit: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first.")
     if model.steps_per_execution > 1 and not current().fuses_steps:
         raise ValueError(
-            f"kp.fit: {model.name!r} was compiled with steps_per_execution={model.steps_per_execution}; on this backend it must be 1."
+            f"kp.fit: {model.name!r} was compiled with steps_per_execution={model.steps_per_execution}; this backend runs one."
         )
     others = [place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"]
     if others and not current().carries_attribute_optimizers:
         raise ValueError(
-            f"kp.fit: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend's trainer does not carry "
+            f"kp.fit: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend does not carry "
             "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them all."
         )
     _keras.forget_initial_epoch(model)

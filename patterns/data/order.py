@@ -81,10 +81,7 @@ class Permutation:
         """
         positions = np.asarray(positions)
         if positions.size and not 0 <= positions.min() <= positions.max() < self.size:
-            raise IndexError(
-                f"positions must be in range({self.size}). "
-                f"Received: {positions.min()} to {positions.max()}."
-            )
+            raise IndexError(f"positions must be in range({self.size}). Received: {positions.min()} to {positions.max()}.")
         values = self._encipher(positions.astype(np.uint64))
         while (outside := values >= self.size).any():
             values[outside] = self._encipher(values[outside])

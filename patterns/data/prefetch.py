@@ -46,9 +46,7 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Itera
     return (fetch(dataset, job) for job in jobs)
 
 
-def _ordered(
-    pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int
-) -> Iterator[Any]:
+def _ordered(pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int) -> Iterator[Any]:
     pending: deque[Future] = deque()
     try:
         for job in jobs:

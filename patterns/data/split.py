@@ -36,10 +36,7 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
     ([0, 1, 2], [3, 4])
     """
     if isinstance(validation_split, bool) or not 0 < validation_split < 1:
-        raise ValueError(
-            "`validation_split` must be a fraction between 0 and 1, both excluded. "
-            f"Received: {validation_split!r}."
-        )
+        raise ValueError(f"`validation_split` must be a fraction between 0 and 1, both excluded. Received: {validation_split!r}.")
     if not is_rows((x, y, sample_weight)):
         raise ValueError(
             "`validation_split` works with arrays and tensors only. Received: x of type "
@@ -59,7 +56,4 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
 
 
 def _cut(data: list, part: slice) -> tuple:
-    return tuple(
-        keras.tree.map_structure(lambda array: None if array is None else array[part], one)
-        for one in data
-    )
+    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[part], one) for one in data)

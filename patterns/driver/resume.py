@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._messages import say
 from ..checkpoint import Checkpoint
 from ..identity import Identity, ResumeRefused, changes, check_same_run
 from ..plan import StepPlan
@@ -113,9 +112,9 @@ def keep_moved_rates(found: Found | None, identity: Identity) -> Identity:
     for place, settings in optimizers.items():
         moved = found.record.variables.get(f"{place}/learning_rate")
         saved = found.record.identity.optimizers.get(place, {})
-        if moved is not None and isinstance(settings.get("learning_rate"), float):
-            if np.float32(moved) == np.float32(settings["learning_rate"]) and "learning_rate" in saved:
-                optimizers[place] = {**settings, "learning_rate": saved["learning_rate"]}
+        rate = settings.get("learning_rate")
+        if moved is not None and isinstance(rate, float) and np.float32(moved) == np.float32(rate) and "learning_rate" in saved:
+            optimizers[place] = {**settings, "learning_rate": saved["learning_rate"]}
     return replace(identity, optimizers=optimizers)
 
 
@@ -124,7 +123,7 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
         raise ResumeRefused(
-            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in all. Ask for at least as many to go "
+            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in all. Ask for no fewer to go "
             "on with it, or give Checkpoint another folder to begin a new run."
         )
     record = replace(found.record, stopped=found.record.stopped and total <= saved.total_steps)
@@ -149,4 +148,3 @@ def _goes_on_anew(found: Found, identity: Identity, folder: str) -> bool:
     except ResumeRefused:
         return False
     return True
-

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import keras
@@ -24,13 +24,14 @@ from ..state.tree import find_variables
 from ..store import Position
 from .callbacks import RunCallbacks
 from .finalization import finalized_once
+from .fusing import FusedSteps
 from .record import Record, metric_values, restore_weights
 from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
 from .segments import Segment, segments
 from .signals import RunInterrupted, StopRequests
-from .validation import Validation
+from .validation import HeldState, Validation
 
 
 class _Stopped(Exception):
@@ -73,8 +74,8 @@ class Run:
         self._random: dict[str, Any] = {}
         self._metrics: dict[str, np.ndarray] = {}
         self.last_logs: dict[str, Any] = {}
-        self._before_validation: tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]] | None = None
-        self._functions: dict[int, dict[str, Any]] = {}
+        self._held: HeldState | None = None
+        self._fused = FusedSteps(model)
 
     def execute(self, beginning: Beginning) -> keras.callbacks.History:
         """Trains to the end of the plan."""
@@ -146,7 +147,7 @@ class Run:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
         count = segment.stop - segment.start
         feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.random_access)
-        with self._fused(segment.steps_per_execution):
+        with self._fused.running(segment.steps_per_execution):
             try:
                 self.model.fit(
                     feed,
@@ -162,26 +163,6 @@ class Run:
                 if self._batches.error is not None:
                     raise self._batches.error from None
                 raise
-
-    @contextmanager
-    def _fused(self, steps: int) -> Iterator[None]:
-        """Runs with another `steps_per_execution`, keeping the compiled functions of each."""
-        model, usual = self.model, self.model.steps_per_execution
-        if steps == usual:
-            yield
-            return
-        names = ("train_function", "test_function")
-        usual_functions = {name: getattr(model, name) for name in names}
-        try:
-            model.steps_per_execution = steps
-            for name in names:
-                setattr(model, name, self._functions.get(steps, {}).get(name))
-            yield
-        finally:
-            self._functions[steps] = {name: getattr(model, name) for name in names}
-            model.steps_per_execution = usual
-            for name, function in usual_functions.items():
-                setattr(model, name, function)
 
     def _put_back_carried(self) -> None:
         set_random_state(self._random)
@@ -210,7 +191,8 @@ class Run:
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
         if offset:
             if self._log_every and step % self._log_every == 0:
-                self._log(step)
+                current().sync(self.model)
+                self.callbacks.log(step, {name: float(value) for name, value in self.model.get_metrics_result().items()})
             if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
                 self.saver.save(self)
                 self._leave_if_requested()
@@ -236,29 +218,18 @@ class Run:
         self._metrics = copy_values(find_variables(self.model).of("metric"))
 
     def validation_step(self) -> None:
-        if self._before_validation is None or not self.stop_is_requested():
-            return
-        values, random, logs = self._before_validation
-        current().sync(self.model)
-        put_back(find_variables(self.model).variables, values)
-        set_random_state(random)
-        self.saver.save(self, pending=logs)
-        self._leave_if_requested()
+        if self._held is not None and self.stop_is_requested():
+            self._held.put_back()
+            self.saver.save(self, pending=self._held.logs)
+            self._leave_if_requested()
 
     def _validate(self, logs: dict[str, Any]) -> dict[str, Any]:
         if self.saver and self.saver.checkpoint.on_signal:
-            trained = {id(variable) for variable in self.model.trainable_variables}
-            moved = {k: v for k, v in find_variables(self.model).of("weight", "metric").items() if id(v) not in trained}
-            self._before_validation = copy_values(moved), get_random_state(), logs
+            self._held = HeldState(self.model, logs)
         try:
             return self.validation.run(self.model, self.callbacks)
         finally:
-            self._before_validation = None
-
-    def _log(self, step: int) -> None:
-        current().sync(self.model)
-        logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
-        self.callbacks.log(step, logs)
+            self._held = None
 
     def _plan_boundaries(self) -> None:
         every = self._log_every
@@ -276,7 +247,7 @@ class Run:
         self.saver.checkpoint.wait()
         signum = self._requests.received
         say(
-            f"stopped by {signal.Signals(signum).name} after step {self.step:,} of {self.plan.total_steps:,}; the state is saved in "
+            f"stopped by {signal.Signals(signum).name} after step {self.step:,} of {self.plan.total_steps:,}; it is saved in "
             f"{self.saver.checkpoint.store.directory}. Run the same script again to go on."
         )
         return RunInterrupted(self.step, signum)

@@ -92,4 +92,3 @@ class Saver:
             stopped=run.stopped,
             validated=run.validation.taken if run.validation else 0,
         )
-

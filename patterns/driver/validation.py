@@ -8,6 +8,13 @@ from types import GeneratorType
 from typing import Any
 
 import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+from ..state.randomness import get_random_state, set_random_state
+from ..state.snapshot import copy_values, put_back
+from ..state.tree import find_variables
 
 
 class Validation:
@@ -30,7 +37,7 @@ class Validation:
         steps: int | None = None,
         frequency: int | Collection[int] = 1,
     ) -> None:
-        if isinstance(frequency, int) and frequency < 1 or not isinstance(frequency, int | Collection):
+        if (isinstance(frequency, int) and frequency < 1) or not isinstance(frequency, int | Collection):
             raise ValueError(f"validation_freq must be a positive integer or a list of epochs; received {frequency!r}.")
         if steps is not None and steps < 1:
             raise ValueError(f"validation_steps must be positive; received {steps!r}.")
@@ -54,7 +61,12 @@ class Validation:
             # Keras looks a few batches ahead; it must not look into those of the next validation.
             arguments = {"x": (batch for batch in itertools.islice(self._batches, self._steps))}
         logs = model.evaluate(
-            **arguments, batch_size=self._batch_size, steps=self._steps, callbacks=callbacks, return_dict=True, verbose=0
+            **arguments,
+            batch_size=self._batch_size,
+            steps=self._steps,
+            callbacks=callbacks,
+            return_dict=True,
+            verbose=0,
         )
         # Only now: a run that is stopped before takes these batches again.
         self.taken += self._steps if self._batches is not None and self._steps else 0
@@ -66,6 +78,29 @@ class Validation:
             for _ in itertools.islice(self._batches, taken - self.taken):
                 pass
         self.taken = taken
+
+
+class HeldState:
+    """What a validation may change, held so that a run that is stopped during it can be saved as it was before it.
+
+    Args:
+        model: The model, before its validation.
+        logs: The training metrics of the epoch.
+    """
+
+    def __init__(self, model: keras.Model, logs: dict[str, Any]) -> None:
+        trained = {id(variable) for variable in model.trainable_variables}
+        variables = find_variables(model).of("weight", "metric")
+        self._model, self.logs = model, logs
+        self._variables = {key: variable for key, variable in variables.items() if id(variable) not in trained}
+        self._values: dict[str, np.ndarray] = copy_values(self._variables)
+        self._random = get_random_state()
+
+    def put_back(self) -> None:
+        """Makes the model, and the random states, what they were."""
+        current().sync(self._model)
+        put_back(self._variables, self._values)
+        set_random_state(self._random)
 
 
 def _evaluate_arguments(data: Any) -> dict[str, Any]:

@@ -18,9 +18,20 @@ _MOVING: dict[type, tuple[str, ...]] = {
     _C.EarlyStopping: ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
     _C.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
     _C.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
-    _C.OrbaxCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch", "_total_batches_seen"),
+    _C.OrbaxCheckpoint: (
+        "best",
+        "_batches_seen_since_last_saving",
+        "_last_batch_seen",
+        "_current_epoch",
+        "_total_batches_seen",
+    ),
     _C.History: ("history", "epoch", "steps"),
-    _C.TensorBoard: ("_global_train_batch", "_global_test_batch", "_previous_epoch_iterations", "_train_accumulated_time"),
+    _C.TensorBoard: (
+        "_global_train_batch",
+        "_global_test_batch",
+        "_previous_epoch_iterations",
+        "_train_accumulated_time",
+    ),
     _C.SwapEMAWeights: ("_ema_weights_in_model",),
     _C.CSVLogger: ("keys",),
     _C.LearningRateScheduler: (),
@@ -74,7 +85,7 @@ def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def files_go_on(callbacks: Mapping[str, _C.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Around `on_train_begin`: callbacks that open a file there go on in it, after what was written since the checkpoint is cut."""
+    """Around `on_train_begin`: what opens a file there goes on in it, after what was written since the checkpoint is cut."""
     loggers = {name: c for name, c in callbacks.items() if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})}
     appended = {name: logger.append for name, logger in loggers.items()}
     for name, logger in loggers.items():

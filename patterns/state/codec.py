@@ -28,14 +28,14 @@ def encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     Raises:
         TypeError: If a part is none of these; the message names its place.
     """
-    if value is None or isinstance(value, bool | int | str) and type(value) in (bool, int, str):
+    if value is None or (isinstance(value, bool | int | str) and type(value) in (bool, int, str)):
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, np.generic):
         arrays[place] = np.asarray(value)
         return {"$scalar": place}
-    if isinstance(value, np.ndarray) and not value.dtype.hasobject or keras.ops.is_tensor(value):
+    if (isinstance(value, np.ndarray) and not value.dtype.hasobject) or keras.ops.is_tensor(value):
         arrays[place] = np.asarray(keras.ops.convert_to_numpy(value))
         return {"$array": place}
     if type(value) is bytes:

@@ -89,7 +89,9 @@ def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, An
         if tuple(found.shape) != shape:
             lines.append(f"{key}{path}: shape {tuple(found.shape)} in the checkpoint, {shape} in the model")
         elif found.dtype != dtype and not (found.dtype.name in _INTEGERS and dtype.name in _INTEGERS):
-            lines.append(f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats are never cast silently")
+            lines.append(
+                f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats are never cast silently"
+            )
     return lines
 
 
@@ -127,7 +129,9 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
         return bits.astype(np.uint32).view(np.int32).copy() if dtype == np.int32 else bits.astype(dtype)
     limits = np.iinfo(dtype)
     if value.size and (value.min() < limits.min or value.max() > limits.max):
-        raise OverflowError(f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at most {limits.max}).")
+        raise OverflowError(
+            f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at most {limits.max})."
+        )
     return value.astype(dtype)
 
 

@@ -26,8 +26,11 @@ _CONTAINERS = (list, tuple, dict)
 # Attributes in which Keras and torch keep second references to what stands in a better-named attribute as well. They are
 # read last, so that only what stands nowhere else takes its key from them.
 _SECOND_REFERENCES = frozenset(
-    "_layers _metrics _variables _trainable_variables _non_trainable_variables _seed_generators _functional _operations "
-    "_operations_by_depth _nodes_by_depth _tracker _modules _parameters _buffers _torch_params".split()
+    {
+        *("_layers", "_metrics", "_variables", "_trainable_variables", "_non_trainable_variables", "_seed_generators"),
+        *("_functional", "_operations", "_operations_by_depth", "_nodes_by_depth", "_tracker"),
+        *("_modules", "_parameters", "_buffers", "_torch_params"),
+    }
 )
 
 

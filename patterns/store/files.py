@@ -120,9 +120,7 @@ def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
         key = tensor.key
         # The reserved word of safetensors for what is no tensor.
         if not isinstance(key, str) or key in ("", "__metadata__") or key in stored:
-            raise ValueError(
-                f"Each tensor of a checkpoint needs a key of its own, a non-empty text: {key!r}."
-            )
+            raise ValueError(f"Each tensor of a checkpoint needs a key of its own, a non-empty text: {key!r}.")
         stored[key] = encode(tensor)
     return stored
 
@@ -223,9 +221,7 @@ def _header(tensors: Iterable[Stored]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _parts(
-    header: Any, tensors: Mapping[str, TensorRow], body: np.ndarray
-) -> dict[str, np.ndarray]:
+def _parts(header: Any, tensors: Mapping[str, TensorRow], body: np.ndarray) -> dict[str, np.ndarray]:
     """The bytes of each tensor; ValueError unless they fill the body with no gap and no overlap."""
     if set(header) != tensors.keys():
         raise ValueError(f"other tensors: {sorted(set(header) ^ tensors.keys())[:3]}")

@@ -21,9 +21,7 @@ from .manifest import FILE_NAME, MANIFEST, Manifest, Position
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
 
 
-def write_folder(
-    target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
-) -> None:
+def write_folder(target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None) -> None:
     """Publishes a checkpoint under its name, or leaves nothing.
 
     Args:
@@ -117,9 +115,7 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
     return sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found)
 
 
-def _fill(
-    folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
-) -> Manifest:
+def _fill(folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None) -> Manifest:
     files, rows = {}, {}
     layout = lay_out(stored, donor)
     for name, keys in (layout.links | layout.writes).items():

@@ -47,9 +47,7 @@ class Retention:
         """Checks the arguments."""
         for name, value in vars(self).items():
             if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(
-                    f"Retention: {name} must be None or an integer of at least 1, not {value!r}."
-                )
+                raise ValueError(f"Retention: {name} must be None or an integer of at least 1, not {value!r}.")
 
     def kept(self, candidates: Iterable[Candidate]) -> set[Position]:
         """The positions to keep, of the candidates of one run."""

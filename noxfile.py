@@ -1,0 +1,179 @@
+"""The project's commands: `nox` checks everything, `nox -s NAME` does one thing, `nox -l` lists them."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PROJECT = nox.project.load_toml("pyproject.toml")
+CONSTRAINTS = ROOT / "tests" / "constraints.txt"
+SCRATCH = tempfile.TemporaryDirectory(prefix="keras-patterns-")
+
+# The extra that installs each backend; tensorflow-cpu is the small build of TensorFlow.
+EXTRAS = {"jax": "jax", "tensorflow": "tensorflow-cpu", "torch": "torch"}
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "types", "layout", "tests", "cross"]
+
+each_backend = nox.parametrize("backend", list(EXTRAS), ids=list(EXTRAS))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    install(session, *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type hints, read from the installed package."""
+    install_package(session)
+    install(session, *group("types"))
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def layout(session: nox.Session) -> None:
+    """Which module may import and call what, read from the sources."""
+    install(session, *group("layout"))
+    session.run("pytest", "tests/test_layout.py", *session.posargs)
+
+
+@nox.session
+@each_backend
+def tests(session: nox.Session, backend: str) -> None:
+    """All tests but tests/cross, and the docstrings' examples, with one backend installed."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_tests(session, backend)
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """tests/cross: what concerns several backends, with all three installed."""
+    install_package(session, *EXTRAS.values())
+    install(session, *group("test"))
+    run_pytest(session, "jax", *(session.posargs or ["tests/cross"]))
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest versions that pyproject.toml admits, on JAX."""
+    bounds = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
+    session.install(*bounds, *pinned("jax"), *pinned(*group("test")))
+    session.install("--force-reinstall", "--no-deps", wheel(session))
+    run_tests(session, "jax")
+
+
+@nox.session
+@each_backend
+def storm(session: nox.Session, backend: str) -> None:
+    """Kills at random instants of saving, by the hundred."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "storm", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
+def every_step(session: nox.Session, backend: str) -> None:
+    """Exact resume from a kill at every step, each in fresh processes."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "every_step", "--timeout=0", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first one leads."""
+    backends = session.posargs or ["jax"]
+    if unknown := set(backends) - set(EXTRAS):
+        session.error(f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}")
+    install_package(session, "demo", *(EXTRAS[backend] for backend in backends))
+    session.run("keras-patterns", "demo", env={"KERAS_BACKEND": backends[0], **QUIET})
+
+
+@nox.session
+@each_backend
+def bench(session: nox.Session, backend: str) -> None:
+    """Every benchmarks/bench_*.py, one after the other."""
+    install_package(session, EXTRAS[backend])
+    for script in sorted((ROOT / "benchmarks").glob("bench_*.py")):
+        session.run("python", str(script), *session.posargs, env={"KERAS_BACKEND": backend, **QUIET})
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """The source archive and the wheel in dist/, checked."""
+    install(session, *group("build"))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    build_archives(session, ROOT / "dist")
+    session.run("twine", "check", "--strict", *map(str, (ROOT / "dist").iterdir()))
+
+
+def group(name: str) -> tuple[str, ...]:
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    session.install("--constraint", str(CONSTRAINTS), *requirements)
+
+
+def install_package(session: nox.Session, *extras: str) -> None:
+    """Install the built wheel: the folders `patterns` and `backends` are never imported from the checkout."""
+    install(session, f"keras-patterns[{','.join(extras)}] @ {Path(wheel(session)).as_uri()}")
+    session.install("--force-reinstall", "--no-deps", wheel(session))  # pip keeps what has the same version
+
+
+def wheel(session: nox.Session) -> str:
+    """The wheel's path. It is built once in a run of nox, by whichever session needs it first."""
+    folder = Path(SCRATCH.name, "dist")
+    if not folder.exists():
+        install(session, "build")
+        build_archives(session, folder)
+    return str(next(folder.glob("*.whl")))
+
+
+def build_archives(session: nox.Session, folder: Path) -> None:
+    """Build the source archive, and the wheel from it: neither reads what an older build left in build/."""
+    shutil.rmtree(ROOT / "keras_patterns.egg-info", ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(folder), str(ROOT), silent=True)
+
+
+def pinned(*requirements: str) -> list[str]:
+    """The lines of the constraints that name these requirements."""
+    lines = CONSTRAINTS.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.partition("==")[0] in requirements]
+
+
+def run_tests(session: nox.Session, backend: str) -> None:
+    """Run the tests named after `--`, or all of them after the docstrings' examples."""
+    if session.posargs:
+        run_pytest(session, backend, *session.posargs)
+        return
+    # Examples may write files, and importable folders of the checkout must not be in sight.
+    with session.chdir(scratch("doctest")):
+        run_pytest(session, backend, "--doctest-modules", "--pyargs", "keras_patterns")
+    run_pytest(session, backend, "tests", "--ignore=tests/cross", "--numprocesses=2")
+
+
+def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:
+    """One thread for each process, as two run side by side; the user's own keras.json plays no part."""
+    threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    environment = {"KERAS_BACKEND": backend, "KERAS_HOME": scratch("keras"), "MPLBACKEND": "Agg", **threads, **QUIET}
+    session.run("pytest", "--config-file", str(ROOT / "pyproject.toml"), *arguments, env=environment)
+
+
+def scratch(name: str) -> str:
+    """A folder that goes when nox ends."""
+    folder = Path(SCRATCH.name, name)
+    folder.mkdir(exist_ok=True)
+    return str(folder)

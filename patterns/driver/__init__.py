@@ -1,0 +1,1 @@
+"""The run: `model.fit` in segments, and what happens at the boundaries between steps."""

@@ -1,0 +1,40 @@
+"""What every test gets: an empty working directory, the same seeds, and fresh automatic names."""
+
+import os
+import random
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def empty_working_directory(tmp_path, monkeypatch):
+    """What a test writes by a relative path goes to its own folder, and the checkout is not importable."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """Seed what is loaded, and let Keras's automatic names begin again. Tests that load no Keras do not wait for it."""
+    random.seed(0)
+    if "keras" in sys.modules:
+        import keras
+
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """The name of the backend under test: jax, tensorflow or torch."""
+    return os.environ["KERAS_BACKEND"]
+
+
+def pytest_configure():
+    """Examples of Hypothesis compile models at times: only pytest's timeout limits them."""
+    try:
+        from hypothesis import settings
+    except ModuleNotFoundError:  # the layout session has no need of it
+        return
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")

@@ -1,0 +1,36 @@
+"""The public names, and that each says what it is for."""
+
+import inspect
+
+import pytest
+
+import keras_patterns as kp
+
+
+def test_the_public_names_are_sorted_and_exist():
+    assert list(kp.__all__) == sorted(kp.__all__)
+    assert [name for name in kp.__all__ if not hasattr(kp, name)] == []
+
+
+def test_version_is_the_distribution_s():
+    assert kp.__version__.split(".")[0].isdigit()
+
+
+@pytest.mark.parametrize("name", [name for name in kp.__all__ if not name.startswith("__")])
+def test_every_public_name_is_documented(name):
+    undocumented = [where for where, item in public_parts(name, getattr(kp, name)) if not item_doc(item)]
+    assert undocumented == []
+
+
+def item_doc(item):
+    """A class needs a docstring of its own; a method may inherit one."""
+    return item.__doc__ if inspect.isclass(item) else inspect.getdoc(item)
+
+
+def public_parts(name, item):
+    """The object itself and, of a class, the public methods and properties that it defines."""
+    yield name, item
+    if inspect.isclass(item):
+        for attribute, value in vars(item).items():
+            if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                yield f"{name}.{attribute}", value
