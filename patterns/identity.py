@@ -101,7 +101,7 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
         raise ResumeRefused(
             f"The run in {folder} cannot go on with this script: its batches would be others.\n  "
             + "\n  ".join(lines)
-            + '\nPut these back to go on with that run. To begin a new run from its weights, say Checkpoint(..., resume="weights"); '
+            + '\nPut these back to go on with it. To begin a new run from its weights, say Checkpoint(..., resume="weights"); '
             "to begin one from nothing, give Checkpoint another folder."
         )
 

@@ -39,7 +39,7 @@ class _Stopped(Exception):
 
 
 class Run:
-    """A run in progress. Implements `Boundaries`.
+    """A run in progress; its own `Boundaries`.
 
     Args:
         model: The compiled model.
@@ -102,7 +102,6 @@ class Run:
         if record and not beginning.weights_only:
             self.step = beginning.position.step
         self._batches = Recorded(self.source.batches(self.step))
-        # The two that a framework looks at to learn the shapes.
         self._samples = self._batches.peek(min(2, self.plan.total_steps - self.step))
         if record:
             current().build(self.model, self._samples[0] if self._samples else next(self.source.batches(0)))
@@ -234,10 +233,9 @@ class Run:
     def _plan_boundaries(self) -> None:
         every = self._log_every
         self.next_boundary = (self.step // every + 1) * every if every else math.inf
-        self.next_time = math.inf
         if self.saver:
-            self.next_boundary = min(self.next_boundary, self.saver.checkpoint.next_step)
-            self.next_time = self.saver.checkpoint.next_time
+            checkpoint = self.saver.checkpoint
+            self.next_boundary, self.next_time = min(self.next_boundary, checkpoint.next_step), checkpoint.next_time
 
     def _leave_if_requested(self) -> None:
         if self.stop_is_requested():

@@ -74,7 +74,7 @@ def get_state(callback: _C.Callback) -> dict[str, Any] | None:
 
 
 def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
-    """Puts back what `get_state` gave. Called after every callback's `on_train_begin`, since several of Keras's wipe theirs there."""
+    """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's wipe theirs there."""
     for _, put in _protocol(callback):
         getattr(callback, put)(dict(state))
         return
