@@ -16,13 +16,14 @@ if __name__ != "keras_patterns":
 from importlib.metadata import version
 
 from .checkpoint import Checkpoint
+from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .fit import fit
 from .identity import ResumeRefused
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
-from .store import CheckpointStore, DamagedCheckpoint, StoreError, StoreInUse
+from .store import DamagedCheckpoint, StoreError, StoreInUse
 
 __version__ = version("keras-patterns")
 

@@ -45,6 +45,11 @@ def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
         callbacks._executor = None
 
 
+def begin_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Makes the `fit` that is beginning start at an epoch, as `BackupAndRestore` does; `fit` reads it after `on_train_begin`."""
+    model._initial_epoch = epoch
+
+
 def forget_initial_epoch(model: keras.Model) -> None:
-    """Clears the epoch that `BackupAndRestore` leaves on a model, from which every later `fit` would start."""
+    """Clears the epoch that stays on a model, from which every later `fit` would start."""
     model._initial_epoch = None

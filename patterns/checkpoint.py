@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
@@ -14,7 +13,10 @@ import keras
 
 from keras_patterns.backends import current
 
-from .store import CheckpointStore, Position, Retention, Tensor
+from .checkpoint_store import CheckpointStore, Found
+from .identity import ResumeRefused
+from .plain_fit import EpochRun
+from .store import BackgroundWriter, Position, Retention, Tensor
 
 Resume = Literal["auto", "weights", "never"]
 
@@ -92,7 +94,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.monitor = monitor
         self.mode = _mode(monitor, required=keep_best is not None) if mode == "auto" else mode
         self.background, self.on_signal, self.resume = background, on_signal, resume
-        self._writer = _Writer()
+        self.driven = False
+        self._plain: EpochRun | None = None
+        self._writer = BackgroundWriter()
         self.begin(0)
 
     # What the driver asks.
@@ -134,6 +138,15 @@ class Checkpoint(keras.callbacks.Callback):
         """Ends the thread, after what was handed over is on disk."""
         self._writer.close()
 
+    def find(self) -> Found | None:
+        """The newest sound checkpoint of the folder; None where there is none, or where nothing is to be taken from it."""
+        try:
+            return self.store.find()
+        except ResumeRefused:
+            if self.resume != "never":
+                raise
+            return None
+
     def get_config(self) -> dict[str, Any]:
         """Nothing: when and where a run is saved is no part of what it is."""
         return {}
@@ -144,6 +157,34 @@ class Checkpoint(keras.callbacks.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Nothing to put back."""
+
+    # What plain model.fit calls; in kp.fit the driver does it all.
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the newest checkpoint back."""
+        if not self.driven:
+            self._plain = EpochRun(self, self.model, self.params["epochs"])
+            self._plain.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the resume."""
+        if not self.driven:
+            self._plain.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the steps."""
+        if not self.driven:
+            self._plain.begin_batch(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves, if it is due."""
+        if not self.driven:
+            self._plain.end_epoch(epoch, dict(logs or {}))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Waits until everything is on disk."""
+        if not self.driven:
+            self._plain.end()
 
     def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:
         if logs is None or self.mode is None:
@@ -156,37 +197,6 @@ class Checkpoint(keras.callbacks.Callback):
                 f"metric, only {sorted(logs)}. Give validation data, or name one of these."
             )
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
-
-
-class _Writer:
-    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the run waits for it."""
-
-    def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
-
-    @property
-    def failed(self) -> bool:
-        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
-
-    def submit(self, task: Any, background: bool) -> None:
-        self.wait()
-        if not background:
-            task()
-            return
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras-patterns-checkpoint")
-        self._pending = self._executor.submit(task)
-
-    def wait(self) -> None:
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def close(self) -> None:
-        if self._executor is not None:
-            self._executor.shutdown()
-            self._executor = None
 
 
 _MAXIMISED = (

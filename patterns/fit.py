@@ -15,10 +15,11 @@ from . import _keras
 from ._arguments import whole_number
 from ._messages import say
 from .checkpoint import Checkpoint
+from .checkpoint_store import Found
 from .data import BatchSource, RandomStream, make_source, split_validation
 from .data.streams import global_state, set_global_state
 from .driver import resume
-from .driver.resume import Beginning, Found
+from .driver.resume import Beginning
 from .driver.run import Run
 from .driver.saving import Saver
 from .driver.validation import Validation
@@ -114,7 +115,7 @@ def fit(
         validation = Validation(validation_data, validation_batch_size or batch_size, validation_steps, validation_freq)
 
     with checkpoint.store.lock() if checkpoint else nullcontext():
-        found = resume.find(checkpoint) if checkpoint else None
+        found = checkpoint.find() if checkpoint else None
         goes_on = found if found and checkpoint.resume in ("auto", found.record.begun) else None
         seed = _seed(seed, goes_on, silent=verbose == 0)
         source = make_source(

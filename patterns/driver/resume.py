@@ -7,20 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..checkpoint import Checkpoint
+from ..checkpoint_store import Found
 from ..identity import Identity, ResumeRefused, changes, check_same_run
 from ..plan import StepPlan
+from ..record import Record
 from ..store import Position
-from .record import Record
-
-
-@dataclass(frozen=True)
-class Found:
-    """The newest sound checkpoint of a folder."""
-
-    position: Position
-    record: Record
-    backend: str
-    fell_back: str
 
 
 @dataclass(frozen=True)
@@ -42,26 +33,6 @@ class Beginning:
     position: Position | None = None
     weights_only: bool = False
     messages: tuple[str, ...] = ()
-
-
-def find(checkpoint: Checkpoint) -> Found | None:
-    """Reads the newest sound checkpoint, falling back over damaged ones.
-
-    Raises:
-        ResumeRefused: If there are checkpoints and none of them is sound.
-    """
-    sound, damage = checkpoint.store.newest_sound()
-    if sound is None:
-        if damage and checkpoint.resume != "never":
-            raise ResumeRefused(
-                f"Every checkpoint in {checkpoint.store.directory} is damaged:\n  "
-                + "\n  ".join(str(one) for one in damage)
-                + '\nNothing was changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
-            )
-        return None
-    fell_back = "".join(f"; fell back, because {one}" for one in damage)
-    record = Record.unpack(sound.document, sound.tensors)
-    return Found(sound.position, record, sound.entry.manifest.made_with["backend"], fell_back)
 
 
 def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:

@@ -18,6 +18,7 @@ from .. import _keras
 from .._messages import say
 from ..data import BatchSource
 from ..plan import StepPlan
+from ..record import Record, metric_values, restore_weights
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
@@ -25,7 +26,6 @@ from ..store import Position
 from .callbacks import RunCallbacks
 from .finalization import finalized_once
 from .fusing import FusedSteps
-from .record import Record, metric_values, restore_weights
 from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
@@ -82,7 +82,7 @@ class Run:
         with ExitStack() as stack:
             stack.callback(_keras.shut_down, self.callbacks)
             if self.saver:
-                stack.callback(self.saver.checkpoint.close)
+                stack.enter_context(self.saver)
             stack.enter_context(self._requests)
             finalize = stack.enter_context(finalized_once(self.model))
             try:

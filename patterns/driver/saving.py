@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import Checkpoint
 from ..identity import Identity
+from ..record import Record, callback_state, restore_variables, set_by_script
 from ..state import callbacks as callback_states
 from ..state.randomness import get_random_state
 from ..state.snapshot import Snapshot
 from ..store import Position
-from .record import Record, callback_state, restore_variables
 
 if TYPE_CHECKING:
     from .run import Run
@@ -33,6 +34,14 @@ class Saver:
         self._identity, self._run, self._begun = identity, run, begun
         self._snapshot: Snapshot | None = None
         self._saved: Position | None = None
+
+    def __enter__(self) -> Saver:
+        self.checkpoint.driven = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.checkpoint.driven = False
+        self.checkpoint.close()
 
     def save(self, run: Run, pending: dict[str, Any] | None = None, logs: dict[str, Any] | None = None) -> None:
         """Saves the state after `run.step` steps.
@@ -69,7 +78,7 @@ class Saver:
         callbacks, states = callback_states.named(run.callbacks.callbacks), record.callbacks
         with callback_states.files_go_on(callbacks, states):
             run.callbacks.start_run()
-        lines = restore_variables(run.model, record, self._identity)
+        lines = restore_variables(run.model, record, set_by_script(record, self._identity))
         for name in callbacks.keys() & states.keys():
             callback_states.set_state(callbacks[name], states[name])
         return lines

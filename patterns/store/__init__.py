@@ -6,8 +6,10 @@ from .files import Tensor
 from .manifest import Manifest, Position, Score
 from .retention import Candidate, Retention
 from .store import CheckpointStore
+from .writer import BackgroundWriter
 
 __all__ = [
+    "BackgroundWriter",
     "Candidate",
     "Checkpoint",
     "CheckpointStore",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..identity import Identity
-from ..state import callbacks as callback_states
-from ..state.codec import decode, encode
-from ..state.snapshot import StateMismatch, check_fits, differences, put_back
-from ..state.tree import Places, Role, find_variables
-from ..store import Tensor
+from .identity import Identity
+from .state import callbacks as callback_states
+from .state.codec import decode, encode
+from .state.snapshot import StateMismatch, check_fits, differences, put_back
+from .state.tree import Places, Role, find_variables
+from .store import Tensor
 
 _VARIABLES = "variables/"
 
@@ -94,16 +94,16 @@ def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
     return {name: state for name, state in states.items() if state is not None}
 
 
-def restore_variables(model: keras.Model, record: Record, now: Identity) -> list[str]:
-    """Puts weights and optimizer state back into a built model; metrics are left to the first step.
+def restore_variables(model: keras.Model, record: Record, keep: Collection[str] = ()) -> list[str]:
+    """Puts weights and optimizer state back into a built model; metrics are left alone.
 
     Args:
         model: The model, built.
         record: From the checkpoint.
-        now: What the script says. A setting of an optimizer that it changed is not put back.
+        keep: Keys of optimizer variables that keep what they have.
 
     Returns:
-        What could not be put back because the script changed, a line each.
+        What could not be put back because the optimizer is another one, a line each.
 
     Raises:
         StateMismatch: If the model is another one; nothing has been changed then.
@@ -112,7 +112,7 @@ def restore_variables(model: keras.Model, record: Record, now: Identity) -> list
     places = find_variables(model)
     check_fits(places, record.variables, record.roles)
     wanted = places.of("optimizer")
-    kept = {key for key in wanted if key in record.variables and not _set_by_script(key, record.identity, now)}
+    kept = {key for key in wanted if key in record.variables and key not in keep}
     wrong = differences({key: wanted[key] for key in kept}, record.variables)
     if wrong:
         raise StateMismatch("The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5]))
@@ -122,6 +122,12 @@ def restore_variables(model: keras.Model, record: Record, now: Identity) -> list
     unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
     lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
     return lines + ([f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else [])
+
+
+def set_by_script(record: Record, now: Identity) -> set[str]:
+    """The keys of optimizer variables whose setting the script has changed: the script wins."""
+    keys = {key for key, role in record.roles.items() if role == "optimizer"}
+    return {key for key in keys if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)}
 
 
 def restore_weights(model: keras.Model, record: Record) -> None:
@@ -151,7 +157,6 @@ def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
     return {key: record.variables[key] for key in metrics if key not in misfits}
 
 
-def _set_by_script(key: str, saved: Identity, now: Identity) -> bool:
-    place, _, name = key.rpartition("/")
-    before, after = saved.optimizers.get(place, {}), now.optimizers.get(place, {})
-    return name in after and before.get(name) != after[name]
+def _differs(place: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    settings = after.get(place, {})
+    return name in settings and before.get(place, {}).get(name) != settings[name]

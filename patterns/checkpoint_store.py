@@ -1,0 +1,109 @@
+"""`kp.CheckpointStore`: the checkpoints of a folder, for people and programs that look at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+
+from ._messages import say
+from .identity import ResumeRefused
+from .record import Record, restore_variables, restore_weights
+from .store import CheckpointStore as FileStore
+from .store import Entry, Position
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest sound checkpoint of a folder.
+
+    Attributes:
+        position: Where in the training it was taken.
+        record: What it holds.
+        backend: What it was saved on.
+        fell_back: Why it is not the newest one, as the end of a sentence; empty if it is.
+    """
+
+    position: Position
+    record: Record
+    backend: str
+    fell_back: str
+
+
+class CheckpointStore(FileStore):
+    """The checkpoints in a folder.
+
+    Args:
+        directory: A folder that `kp.Checkpoint` writes to.
+
+    Example:
+
+    >>> import tempfile
+    >>> import keras_patterns as kp
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     kp.CheckpointStore(folder).steps()
+    []
+    """
+
+    def find(self) -> Found | None:
+        """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no checkpoints.
+
+        Raises:
+            ResumeRefused: If there are checkpoints and none of them is sound.
+        """
+        sound, damage = self.newest_sound()
+        if sound is None:
+            if damage:
+                raise ResumeRefused(
+                    f"Every checkpoint in {self.directory} is damaged:\n  "
+                    + "\n  ".join(str(one) for one in damage)
+                    + '\nNothing was changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
+                )
+            return None
+        fell_back = "".join(f"; fell back, because {one}" for one in damage)
+        record = Record.unpack(sound.document, sound.tensors)
+        return Found(sound.position, record, sound.entry.manifest.made_with["backend"], fell_back)
+
+    def restore(self, model: keras.Model, step: int | None = None, *, weights_only: bool = False) -> int:
+        """Puts a checkpoint into a model: its weights, and where the model is compiled the optimizer's state.
+
+        Args:
+            model: A built model of the same shape, on any backend.
+            step: Of the checkpoint. Defaults to None: the newest sound one.
+            weights_only: Whether to leave the optimizer as it is. Defaults to False.
+
+        Returns:
+            The step of the checkpoint.
+
+        Raises:
+            FileNotFoundError: If there is no such checkpoint.
+            DamagedCheckpoint: If the one asked for is damaged.
+            StateMismatch: If the model is another one; it is unchanged then.
+        """
+        position, record = self._record(step)
+        if weights_only or not model.compiled:
+            restore_weights(model, record)
+            return position.step
+        for line in restore_variables(model, record):
+            say(f"{line}.")
+        return position.step
+
+    def _record(self, step: int | None) -> tuple[Position, Record]:
+        if step is None:
+            found = self.find()
+            if found is None:
+                raise FileNotFoundError(f"There is no checkpoint in {self.directory}.")
+            return found.position, found.record
+        sound = self.read(self.entry_at(step))
+        return sound.position, Record.unpack(sound.document, sound.tensors)
+
+    def entry_at(self, step: int) -> Entry:
+        """The newest run's checkpoint of a step.
+
+        Raises:
+            FileNotFoundError: If there is none; the message lists those that there are.
+        """
+        entries = [entry for entry in self.entries() if entry.position.step == step]
+        if not entries:
+            raise FileNotFoundError(f"There is no checkpoint of step {step} in {self.directory}, only of {self.steps() or 'none'}.")
+        return entries[-1]
