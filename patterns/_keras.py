@@ -37,6 +37,11 @@ def set_global_seed(state: np.ndarray | None) -> None:
     generator.state.assign(state)
 
 
+def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:
+    """Waits for every `on_train_batch_end` that Keras has handed to its threads."""
+    callbacks._flush_futures()
+
+
 def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
     """Ends the threads that a list of callbacks keeps until `on_train_end`, for a run that does not get there."""
     executor = getattr(callbacks, "_executor", None)

@@ -131,7 +131,8 @@ def fit(
         plan = resume.plan_of(goes_on, _plan(plan, total_steps, steps_per_epoch, epochs, source))
         beginning, saver = Beginning(), None
         if checkpoint:
-            beginning, saver = _begin(checkpoint, found, model, plan, seed, source, callbacks, verbose)
+            data = {**source.fingerprint(), "batch_size": getattr(source, "batch_size", None)}
+            beginning, saver = _begin(checkpoint, found, model, plan, seed, data, callbacks, verbose)
         run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
         return run.execute(beginning)
 
@@ -142,7 +143,7 @@ def _begin(
     model: keras.Model,
     plan: StepPlan,
     seed: int,
-    source: BatchSource,
+    data: dict[str, Any],
     callbacks: Sequence[keras.callbacks.Callback],
     verbose: int | str,
 ) -> tuple[Beginning, Saver]:
@@ -152,7 +153,7 @@ def _begin(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
         seed=seed,
-        data=source.fingerprint(),
+        data=data,
         optimizers=describe_optimizers(find_variables(model).optimizers),
         callbacks=describe_callbacks(callbacks),
     )

@@ -54,7 +54,8 @@ class StepPlan:
         if epochs != natural and per_epoch != math.ceil(total / epochs):
             raise ValueError(
                 f"StepPlan: {total} steps in epochs of {per_epoch} are {natural} epochs, not "
-                f"{epochs}. Pass two of `total_steps`, `steps_per_epoch` and `epochs`: they give the third."
+                f"{epochs}. Pass two of `total_steps`, `steps_per_epoch` and `epochs`: they give "
+                "the third."
             )
 
     @classmethod

@@ -43,6 +43,7 @@ class ArraySource:
     """
 
     random_access = True
+    thread_safe = True
 
     def __init__(
         self,

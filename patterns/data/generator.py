@@ -43,6 +43,7 @@ class GeneratorSource:
 
     steps_per_pass = None
     random_access = False
+    thread_safe = False
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +23,7 @@ def fetch(dataset: keras.utils.PyDataset, job: Job) -> Any:
         return dataset[index]
 
 
-def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Iterator[Any]:
+def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Generator[Any]:
     """Yield the item of each job, in the order of the jobs.
 
     The dataset's `workers`, `use_multiprocessing` and `max_queue_size` are honoured as in Keras.
@@ -46,7 +46,7 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Itera
     return (fetch(dataset, job) for job in jobs)
 
 
-def _ordered(pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int) -> Iterator[Any]:
+def _ordered(pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int) -> Generator[Any]:
     pending: deque[Future] = deque()
     try:
         for job in jobs:

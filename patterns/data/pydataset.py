@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 import keras
@@ -55,6 +56,8 @@ class PyDatasetSource:
     [[0], [1], [4], [0]]
     """
 
+    thread_safe = False
+
     def __init__(
         self,
         dataset: keras.utils.PyDataset,
@@ -88,15 +91,15 @@ class PyDatasetSource:
             )
         return self._as_batch(fetch(self._dataset, self._job(step)))
 
-    def batches(self, start: int) -> Iterator[tuple]:
-        """Return the batches from step `start` on, without end.
+    def batches(self, start: int) -> Generator[tuple]:
+        """Return the batches from step `start` on, without end; `close()` ends its workers.
 
         Raises:
             RuntimeError: on the first batch, if `start` lies in a pass that is over, and the
                 dataset changes from pass to pass.
         """
         start = whole_number("batches", "start", start, least=0)
-        return map(self._as_batch, self._items(start))
+        return self._from(start)
 
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; its content is not looked at."""
@@ -107,20 +110,21 @@ class PyDatasetSource:
             "class_weight": class_weight_json(self._class_weight),
         }
 
-    def _items(self, start: int) -> Iterator[Any]:
+    def _from(self, start: int) -> Generator[tuple]:
         length = self.steps_per_pass
         if self.random_access or length is None:
             self._enter(0)
-            yield from fetch_in_order(self._dataset, self._jobs(itertools.count(start)))
+            yield from self._made(itertools.count(start))
             return
         for number in itertools.count(start // length):
             self._enter(number)
             end = (number + 1) * length
-            yield from fetch_in_order(self._dataset, self._jobs(range(start, end)))
+            yield from self._made(range(start, end))
             start = end
 
-    def _jobs(self, steps: Iterable[int]) -> Iterator[Job]:
-        return map(self._job, steps)
+    def _made(self, steps: Iterable[int]) -> Generator[tuple]:
+        with contextlib.closing(fetch_in_order(self._dataset, map(self._job, steps))) as items:
+            yield from map(self._as_batch, items)
 
     def _job(self, step: int) -> Job:
         index = step if self._order is None else int(self._order.indices(step)[0])

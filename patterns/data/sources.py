@@ -35,6 +35,10 @@ class BatchSource(Protocol):
     def random_access(self) -> bool:
         """Whether the batch of any step can be had at any time."""
 
+    @property
+    def thread_safe(self) -> bool:
+        """Whether batches may be made in a thread beside the training: a person's code might draw at random there."""
+
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`."""
 

@@ -17,7 +17,7 @@ class Recorded(Iterator[tuple[Any, ...]]):
     """
 
     def __init__(self, batches: Iterator[tuple[Any, ...]]) -> None:
-        self._batches = batches
+        self._source = self._batches = batches
         self.error: Exception | None = None
 
     def peek(self, count: int) -> list[tuple[Any, ...]]:
@@ -25,6 +25,11 @@ class Recorded(Iterator[tuple[Any, ...]]):
         first = list(itertools.islice(self._batches, count))
         self._batches = itertools.chain(first, self._batches)
         return first
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches, if there are any."""
+        if hasattr(self._source, "close"):
+            self._source.close()
 
     def __next__(self) -> tuple[Any, ...]:
         try:

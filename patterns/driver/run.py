@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -30,7 +29,7 @@ from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
 from .segments import Segment, segments
-from .signals import RunInterrupted, StopRequests
+from .signals import StopRequests
 from .validation import HeldState, Validation
 
 
@@ -49,7 +48,7 @@ class Run:
         callbacks: The user's callbacks.
         saver: Makes and puts back checkpoints; None if the run is not saved.
         verbose: As in `model.fit`.
-        log_every_steps: How often the running metrics are read between the ends of epochs, or None.
+        log_every_steps: How often running metrics are read inside an epoch, or None.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Run:
         self.callbacks = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
         self.step = 0
         self.stopped = False
-        self.next_boundary = self.next_time = math.inf
+        self.next_boundary = self.next_time = self._next_log = math.inf
         self._verbose, self._log_every = verbose, log_every_steps
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
         # What a cut between two fit calls, or a resume, carries over it.
@@ -86,25 +85,29 @@ class Run:
             stack.enter_context(self._requests)
             finalize = stack.enter_context(finalized_once(self.model))
             try:
-                self._train(self._begin(beginning))
+                self._train(self._begin(beginning, stack))
             except _Stopped:
-                raise self._interruption() from None
+                self.saver.checkpoint.wait()
+                raise self._requests.interruption(self.step, self.plan.total_steps, self.saver.checkpoint.store.directory) from None
             if self.saver:
                 self.saver.finish(self)
             finalize()
             self.callbacks.end_run(self.last_logs)
         return self.callbacks.history
 
-    def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
+    def _begin(self, beginning: Beginning, stack: ExitStack) -> dict[str, Any] | None:
         """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is still to be told."""
         record = beginning.record
         self.model.stop_training = False
         if record and not beginning.weights_only:
-            self.step = beginning.position.step
-        self._batches = Recorded(self.source.batches(self.step))
-        self._samples = self._batches.peek(min(2, self.plan.total_steps - self.step))
+            self.step, self.stopped = beginning.position.step, record.stopped
+        left = 0 if self.stopped else self.plan.total_steps - self.step
+        # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
+        self._batches = Recorded(self.source.batches(self.step if left else 0))
+        stack.callback(self._batches.close)
+        self._samples = self._batches.peek(min(2, left or 1))
         if record:
-            current().build(self.model, self._samples[0] if self._samples else next(self.source.batches(0)))
+            current().build(self.model, self._samples[0])
         if record is None or beginning.weights_only:
             if record:
                 restore_weights(self.model, record)
@@ -117,7 +120,8 @@ class Run:
     def _go_on(self, position: Position, record: Record) -> dict[str, Any] | None:
         for line in self.saver.put_back(self, position, record):
             say(f"{line}.")
-        self.stopped, self._random = record.stopped, record.random
+        self._random = record.random
+        self.last_logs = {name: values[-1] for name, values in self.callbacks.history.history.items() if values}
         self._metrics = metric_values(find_variables(self.model), record)
         if self.validation:
             self.validation.skip_to(record.validated)
@@ -145,7 +149,7 @@ class Run:
     def _fit(self, segment: Segment) -> None:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
         count = segment.stop - segment.start
-        feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.random_access)
+        feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.thread_safe)
         with self._fused.running(segment.steps_per_execution):
             try:
                 self.model.fit(
@@ -189,7 +193,7 @@ class Run:
         _, offset = self.plan.locate(step)
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
         if offset:
-            if self._log_every and step % self._log_every == 0:
+            if step >= self._next_log:
                 current().sync(self.model)
                 self.callbacks.log(step, {name: float(value) for name, value in self.model.get_metrics_result().items()})
             if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
@@ -232,20 +236,11 @@ class Run:
 
     def _plan_boundaries(self) -> None:
         every = self._log_every
-        self.next_boundary = (self.step // every + 1) * every if every else math.inf
+        self.next_boundary = self._next_log = (self.step // every + 1) * every if every else math.inf
         if self.saver:
             checkpoint = self.saver.checkpoint
-            self.next_boundary, self.next_time = min(self.next_boundary, checkpoint.next_step), checkpoint.next_time
+            self.next_boundary, self.next_time = min(self._next_log, checkpoint.next_step), checkpoint.next_time
 
     def _leave_if_requested(self) -> None:
         if self.stop_is_requested():
             raise _Stopped
-
-    def _interruption(self) -> RunInterrupted:
-        self.saver.checkpoint.wait()
-        signum = self._requests.received
-        say(
-            f"stopped by {signal.Signals(signum).name} after step {self.step:,} of {self.plan.total_steps:,}; it is saved in "
-            f"{self.saver.checkpoint.store.directory}. Run the same script again to go on."
-        )
-        return RunInterrupted(self.step, signum)

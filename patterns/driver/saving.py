@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from .. import _keras
 from ..checkpoint import Checkpoint
 from ..identity import Identity
 from ..record import Record, callback_state, restore_variables, set_by_script
@@ -54,6 +55,7 @@ class Saver:
         position = Position(self._run, run.step, _COMPLETE if pending is None else _VALIDATION_PENDING)
         if position == self._saved:
             return
+        _keras.finish_batch_ends(run.callbacks)
         # The buffers are free only after the last checkpoint is on disk.
         self.checkpoint.wait()
         document, tensors = self._record(run, pending).pack()
