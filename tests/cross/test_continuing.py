@@ -1,0 +1,62 @@
+"""Any backend continues any other's run: weights, slots, step, data position and callback states carry over."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BACKENDS = ("jax", "tensorflow", "torch")
+SCRIPT = Path(__file__).with_name("continuing.py")
+
+
+def run(backend, command, *folders):
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), command, *map(str, folders)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """For each pair, the folder of the first one's run as the second one continued it, and what the second one said."""
+    root = tmp_path_factory.mktemp("runs")
+    folders, said = {}, {}
+    for first in BACKENDS:
+        (root / first).mkdir()
+        run(first, "run", root / first)
+        for second in BACKENDS:
+            folders[first, second] = root / f"{first}-{second}"
+            shutil.copytree(root / first, folders[first, second])
+    for second in BACKENDS:
+        said[second] = run(second, "go-on", *(folders[first, second] for first in BACKENDS))
+    return folders, said
+
+
+@pytest.mark.parametrize("second", BACKENDS)
+@pytest.mark.parametrize("first", BACKENDS)
+def test_ten_further_steps_agree(runs, first, second):
+    folder = runs[0][first, second]
+    whole, resumed = np.load(folder / "whole.npz"), np.load(folder / "resumed.npz")
+    assert set(whole.files) == set(resumed.files)
+    for key in whole.files:
+        expected, found = whole[key], resumed[key]
+        if first == second or expected.dtype.kind in "iu":
+            np.testing.assert_array_equal(found, expected, err_msg=key)
+        else:
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=key)
+
+
+@pytest.mark.parametrize("second", BACKENDS)
+def test_the_change_of_backend_is_said(runs, second):
+    lines = runs[1][second]
+    assert lines.count("going on from step 10 of 20") == 3
+    for first in set(BACKENDS) - {second}:
+        assert f"saved on {first}, going on on {second}" in lines
+    assert "random streams differ" in lines
+    assert f"saved on {second}" not in lines
