@@ -209,6 +209,7 @@ def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
 @pytest.mark.parametrize(
     "header",
     [
+        b'{"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}',
         b"[]",
         b"{",
         b'{"a": 1}',
@@ -221,9 +222,9 @@ def test_a_hostile_header_is_refused(tmp_path, header):
     store = CheckpointStore(tmp_path)
     entry = store.write(at(1), {}, tensors({"a": np.ones(2, np.float32)}))
     head = len(header).to_bytes(8, "little") + header
-    (entry.folder / "tensors-1.safetensors").write_bytes(head + bytes(8))
+    (entry.folder / "tensors-1.safetensors").write_bytes(head + bytes(12))
     fields = fields_of(entry.folder)
-    row = {"bytes": len(head) + 8, "header_checksum": xxh3_128_hexdigest(head)}
+    row = {"bytes": len(head) + 12, "header_checksum": xxh3_128_hexdigest(head)}
     fields["files"]["tensors-1.safetensors"] = row
     (entry.folder / "manifest.json").write_bytes(sign(json.dumps(fields)))
     with pytest.raises(DamagedCheckpoint, match="does not hold the tensors of the manifest"):

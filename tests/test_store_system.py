@@ -171,6 +171,26 @@ def _fail_at(patch, call, after, number):
     return left
 
 
+def test_everything_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
+    synced, renamed, fsync, rename = [], [], os.fsync, os.rename
+    inode = lambda path: os.stat(path).st_ino  # noqa: E731
+
+    def recorded_fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def recorded_rename(source, target):
+        renamed.append([list(synced), inode(source), sorted(map(inode, source.iterdir()))])
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "rename", recorded_rename)
+    CheckpointStore(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
+    ((before, folder, files),) = renamed
+    assert sorted(before[:-1]) == files and before[-1] == folder
+    assert synced[len(before) :] == [inode(tmp_path)]
+
+
 def test_two_stores_in_one_process_exclude_each_other(tmp_path):
     store, other = CheckpointStore(tmp_path), CheckpointStore(tmp_path)
     with store.lock():
