@@ -200,6 +200,30 @@ def test_a_signed_text_that_is_no_manifest_is_refused(tmp_path, text):
     assert isinstance(report.problem, DamagedCheckpoint)
 
 
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    store = CheckpointStore(tmp_path)
+    entry = store.write(at(1), {}, tensors(some_arrays(1)))
+    text = json.dumps(fields_of(entry.folder))
+    path = entry.folder / "manifest.json"
+    path.write_bytes(sign(text))
+    assert_same(store.read(entry).tensors, some_arrays(1))
+    path.write_bytes(sign(text.replace('"document"', '"score": null, "document"')))
+    with pytest.raises(DamagedCheckpoint, match="a key stands twice"):
+        store.read(entry)
+
+
+def test_a_manifest_that_was_put_back_from_a_copy_is_read_anew(tmp_path):
+    store = CheckpointStore(tmp_path)
+    entry = store.write(at(1), {}, [], score={"monitor": "loss", "mode": "min", "value": 2})
+    assert store.latest().score == 2
+    path = entry.folder / "manifest.json"
+    fields = fields_of(entry.folder)
+    fields["score"]["value"] = 3
+    path.unlink()
+    path.write_bytes(sign(json.dumps(fields)))
+    assert store.latest().score == 3
+
+
 def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
     entry = CheckpointStore(tmp_path).write(at(1), {"a": 1}, tensors(some_arrays(1)))
     data = (entry.folder / "manifest.json").read_bytes()

@@ -101,6 +101,14 @@ def test_the_newest_sound_stays_and_the_damaged_is_left_alone(tmp_path):
     assert store.newest_sound()[0].position.step == 2
 
 
+def test_one_that_is_known_to_be_damaged_does_not_count(tmp_path):
+    store = fill(tmp_path, range(1, 5))
+    os.truncate(tmp_path / at(3).folder_name / "tensors-1.safetensors", 9)
+    assert [report.problem is None for report in store.verify()] == [True, True, False, True]
+    assert [entry.position.step for entry in store.prune(Retention(2))] == [1]
+    assert steps_of(store) == [2, 3, 4]
+
+
 def test_one_that_was_damaged_after_it_was_written_is_not_trusted(tmp_path):
     store = CheckpointStore(tmp_path)
     for step in (1, 2):
