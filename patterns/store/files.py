@@ -181,7 +181,6 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
     Raises:
         DamagedCheckpoint: the file is not what the manifest says; names the tensors that differ.
     """
-
     data = read_bytes(path)
     if data.nbytes != row.bytes:
         raise _damaged(path, f"it has {data.nbytes} bytes instead of {row.bytes}")

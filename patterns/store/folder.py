@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DamagedCheckpoint, StoreError
+from .errors import StoreError
 from .files import FileRow, Stored, TensorRow, read_file, sync_folder, write_durably, write_file
 from .layout import Donor, lay_out
 from .manifest import FILE_NAME, MANIFEST, Manifest, Position
@@ -60,28 +60,20 @@ def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
     return manifest, {key: arrays[key] for key in manifest.tensors}
 
 
-def is_published(target: Path, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
-    """Whether this very checkpoint lies there, sound; renames what lies there if it is damaged.
-
-    Raises:
-        StoreError: another sound checkpoint lies there.
-    """
-    if not os.path.lexists(target):
-        return False
-    try:
-        found, _ = read_folder(target)
-    except DamagedCheckpoint:
-        _set_aside(target)
-        return False
+def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
+    """Whether a checkpoint is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
-    same = rows == found.tensors and rows.keys() == stored.keys()
     # As text, since NaN is not equal to itself.
     texts = [json.dumps([one.document, one.score], sort_keys=True) for one in (found, draft)]
-    if same and texts[0] == texts[1]:
-        return True
-    what = "a sound checkpoint of the same position with other content is there"
-    mend = "Give the run another folder, or move this checkpoint away; it was not changed."
-    raise StoreError(target, what, mend)
+    return rows == found.tensors and rows.keys() == stored.keys() and texts[0] == texts[1]
+
+
+def set_aside(folder: Path) -> None:
+    """Renames a damaged checkpoint, so that the store does not see it; all of it stays."""
+    try:
+        os.rename(folder, _beside(folder, "damaged"))
+    except OSError as error:
+        raise StoreError.failed(folder, "set the damaged checkpoint aside", error) from error
 
 
 def delete_folder(folder: Path, manifest: Manifest) -> bool:
@@ -135,13 +127,6 @@ def _link(path: Path, donor: Donor) -> FileRow | None:
     except OSError:
         # No hard links here, or too many of them: the same bytes are in memory.
         return None
-
-
-def _set_aside(target: Path) -> None:
-    try:
-        os.rename(target, _beside(target, "damaged"))
-    except OSError as error:
-        raise StoreError.failed(target, "set the damaged checkpoint aside", error) from error
 
 
 def _is_own(file: os.DirEntry[str]) -> bool:

@@ -7,7 +7,7 @@ checkpoint shares its unchanged files and neighbours share none. One damaged fil
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import combinations, count
 from pathlib import Path
@@ -19,6 +19,8 @@ from .manifest import FILE_NAME, Manifest
 # An unchanged tensor of this size gets a file of its own: the change of another one must not
 # make it be written again.
 OWN_FILE_BYTES = 1 << 20
+
+Inode = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,19 @@ def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
     return Layout(links, writes)
 
 
-def choose_donor(newest_first: Iterator[Donor], damaged: Iterable[Path]) -> Donor | None:
+def choose_donor(newest_first: Iterator[Donor], damaged: Set[Inode]) -> Donor | None:
     """The second of the complete checkpoints, less what it shares with the first or a damaged one.
 
     Args:
         newest_first: the complete checkpoints that are not known to be damaged; two are taken.
-        damaged: the checkpoints that are.
+        damaged: the files of those that are.
     """
     newest, donor = next(newest_first, None), next(newest_first, None)
     if newest is None or donor is None:
         return None
-    taken = {inode for folder in (newest.folder, *damaged) for inode in inodes(folder)}
     own = inodes(donor.folder)
-    files = {own[inode] for inode in own.keys() - taken} & donor.files
+    free = own.keys() - inodes(newest.folder).keys() - damaged
+    files = {own[inode] for inode in free} & donor.files
     return Donor(donor.folder, donor.manifest, frozenset(files))
 
 
@@ -98,7 +100,7 @@ def second_copy(kept: list[Path], doomed: list[Path]) -> Path | None:
     return next(apart, None)
 
 
-def inodes(folder: Path) -> dict[tuple[int, int], str]:
+def inodes(folder: Path) -> dict[Inode, str]:
     """The identity of each tensor file; two checkpoints that link one file share it."""
     found = {}
     with os.scandir(folder) as items:

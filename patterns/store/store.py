@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .entry import Checkpoint, Entry, Place, Report, list_entries
 from .errors import DamagedCheckpoint, StoreError
-from .files import Tensor, encode_all
-from .folder import delete_folder, is_published, read_folder, signature, write_folder
-from .layout import Donor, choose_donor, second_copy
+from .files import Stored, Tensor, encode_all
+from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
+from .layout import Donor, Inode, choose_donor, inodes, second_copy
 from .lock import writer_lock
 from .manifest import Manifest, Position, plain, score_of
 from .retention import Retention, ranked
@@ -43,6 +43,7 @@ class CheckpointStore:
         self._holds_lock = False
         self._entries: dict[Place, Entry] = {}
         self._verdicts: dict[str, tuple[Any, bool]] = {}
+        self._damaged: set[Inode] = set()
 
     def entries(self) -> list[Entry]:
         """All checkpoints, oldest first; StoreError if the folder cannot be listed."""
@@ -102,7 +103,7 @@ class CheckpointStore:
         stored = encode_all(tensors)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
         with self._exclusive():
-            if not is_published(entry.folder, draft, stored):
+            if not self._is_there(entry, draft, stored):
                 write_folder(entry.folder, draft, stored, self._donor())
                 self._verdicts[entry.folder.name] = signature(entry.folder), True
         return entry
@@ -119,6 +120,8 @@ class CheckpointStore:
             manifest, tensors = read_folder(entry.folder)
         except DamagedCheckpoint:
             self._verdicts[entry.folder.name] = before, False
+            with suppress(OSError):  # its writer may have retired it
+                self._damaged |= inodes(entry.folder).keys()
             raise
         self._verdicts[entry.folder.name] = before, True
         return Checkpoint(entry, manifest.document, tensors)
@@ -178,6 +181,21 @@ class CheckpointStore:
             finally:
                 self._holds_lock = False
 
+    def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
+        """Whether this very checkpoint is there, sound; a damaged one is set aside."""
+        if not os.path.lexists(entry.folder):
+            return False
+        try:
+            self.read(entry)
+        except DamagedCheckpoint:
+            set_aside(entry.folder)
+            return False
+        if is_same(Manifest.load(entry.folder), draft, stored):
+            return True
+        what = "a sound checkpoint of the same position with other content is there"
+        mend = "Give the run another folder, or move this checkpoint away; it was not changed."
+        raise StoreError(entry.folder, what, mend)
+
     def _exclusive(self) -> AbstractContextManager[None]:
         return nullcontext() if self._holds_lock else self.lock()
 
@@ -206,14 +224,12 @@ class CheckpointStore:
         return own
 
     def _donor(self) -> Donor | None:
-        entries = self.entries()[::-1]
         complete = (
             Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
-            for entry in entries
+            for entry in reversed(self.entries())
             if entry.position.phase == 1 and self._usable(entry)
         )
-        damaged = (entry.folder for entry in entries if self._verdict(entry) is False)
-        return choose_donor(complete, damaged)
+        return choose_donor(complete, self._damaged)
 
 
 def _newest_run(entries: list[Entry]) -> list[Entry]:

@@ -1,0 +1,46 @@
+"""Writes checkpoints until it is killed; run by the test of crashes.
+
+For each line on the standard input, `directory first_step`, a child is forked that writes in a loop
+and says "published N"; once it is dead the parent says "dead". Forked, since importing takes longer
+than what is tested.
+"""
+
+import os
+import sys
+from itertools import count
+
+import numpy as np
+from store_support import at, tensors
+
+from keras_patterns.store import CheckpointStore, Retention
+
+
+def arrays_at(step):
+    """Still, sometimes moving and always moving tensors: each a function of the step."""
+    still = {f"still/{i}": np.full(200, float(i)) for i in range(20)}
+    large = {"still/large": np.arange(300_000, dtype=np.float32)}
+    return still | large | {"slow": np.full(9, step // 3), "moving": np.full(5000, float(step))}
+
+
+def write_for_ever(directory, first):
+    store = CheckpointStore(directory)
+    with store.lock():
+        for step in count(first):
+            store.write(at(step), {"step": step}, tensors(arrays_at(step)))
+            print("published", step, flush=True)
+            store.prune(Retention(keep_last=2, keep_every_steps=50))
+
+
+def main():
+    for line in sys.stdin:
+        directory, first = line.split()
+        child = os.fork()
+        if not child:
+            write_for_ever(directory, int(first))
+        print("child", child, flush=True)
+        os.waitpid(child, 0)
+        print("dead", flush=True)
+
+
+if __name__ == "__main__":
+    main()
