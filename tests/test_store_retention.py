@@ -12,10 +12,7 @@ from keras_patterns.store import Candidate, CheckpointStore, Position, Retention
 
 
 def candidates(values, mode="min"):
-    return [
-        Candidate(at(step), None if value is None else Score("loss", mode, value))
-        for step, value in values.items()
-    ]
+    return [Candidate(at(step), None if value is None else Score("loss", mode, value)) for step, value in values.items()]
 
 
 def kept(retention, rows):

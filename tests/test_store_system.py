@@ -80,9 +80,7 @@ print(store.newest_sound()[0].position.step)
 @pytest.fixture
 def readable_by_all(tmp_path):
     """A folder that another user reaches, and may read but not write."""
-    changed = [
-        folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_uid == os.getuid()
-    ]
+    changed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_uid == os.getuid()]
     modes = {folder: folder.stat().st_mode for folder in changed}
     for folder, mode in modes.items():
         folder.chmod(mode | 0o055)

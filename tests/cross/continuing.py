@@ -51,7 +51,9 @@ def train(folder, *extra):
     callbacks = [keras.callbacks.ReduceLROnPlateau(patience=1), kp.Checkpoint(folder, every_steps=KILLED_AT), *extra]
     model = make_model()
     plan = kp.StepPlan(TOTAL_STEPS, steps_per_epoch=8)
-    history = kp.fit(model, x, y, plan=plan, batch_size=32, seed=5, callbacks=callbacks, validation_data=(x[:64], y[:64]), verbose=0)
+    history = kp.fit(
+        model, x, y, plan=plan, batch_size=32, seed=5, callbacks=callbacks, validation_data=(x[:64], y[:64]), verbose=0
+    )
     return model, history
 
 
