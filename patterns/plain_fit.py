@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import keras
 
 from . import _keras
 from ._messages import say
+from .checkpoint_store import CheckpointStore, Found
 from .identity import Identity, ResumeRefused, describe_optimizers
 from .record import Record, restore_variables, restore_weights, set_by_script
 from .state.randomness import get_random_state, set_random_state
 from .state.snapshot import Snapshot
 from .state.tree import find_variables
-from .store import Position
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
+from .store import Position, Tensor
 
 _DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
+
+
+class SavesEpochs(Protocol):
+    """What an `EpochRun` asks of its `kp.Checkpoint`."""
+
+    store: CheckpointStore
+    resume: str
+
+    def find(self) -> Found | None:
+        """The newest sound checkpoint."""
+
+    def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Whether to save."""
+
+    def wait(self) -> None:
+        """Waits for the writer."""
+
+    def save(self, position: Position, document: dict[str, Any], tensors: list[Tensor], logs: dict[str, Any] | None) -> None:
+        """Hands over to the writer."""
+
+    def close(self) -> None:
+        """Ends the writer."""
 
 
 class EpochRun:
@@ -30,7 +50,7 @@ class EpochRun:
         epochs: As given to `model.fit`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, model: keras.Model, epochs: int) -> None:
+    def __init__(self, checkpoint: SavesEpochs, model: keras.Model, epochs: int) -> None:
         self._checkpoint, self._model = checkpoint, model
         self._snapshot: Snapshot | None = None
         self._history: dict[str, Any] = {"history": {}, "epoch": []}

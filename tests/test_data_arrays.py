@@ -4,6 +4,7 @@ import itertools
 
 import keras
 import numpy as np
+import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,7 +141,6 @@ class Frame:
 def test_pandas():
     source = ArraySource(Frame([[1, 2], [3, 4]]), Frame([5, 6]), shuffle=False)
     assert leaves(source.batch(0)) == [[[1, 2], [3, 4]], [[5], [6]]]
-    pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1, 3], "b": [2.0, 4.0]}, index=[7, 9])
     source = make_source(frame, frame["a"], shuffle=False)
     assert leaves(source.batch(0)) == [[[1, 2], [3, 4]], [[1], [3]]]

@@ -198,32 +198,3 @@ def test_make_source_names_the_argument_that_is_no_array():
         make_source(np.ones(2), [1, 2])
     with pytest.raises(ValueError, match="`batch_size` goes with arrays only: a generator gives"):
         make_source(count(3), batch_size=2)
-
-
-def test_a_tensorflow_dataset_is_recognised():
-    """The modules that are looked for are those of the real classes."""
-    tensorflow = pytest.importorskip("tensorflow")
-    with pytest.raises(TypeError, match=r"a tf\.data\.Dataset is not served yet"):
-        make_source(tensorflow.data.Dataset.from_tensor_slices([1, 2]).batch(2))
-    for sparse in (
-        tensorflow.sparse.eye(3),
-        tensorflow.ragged.constant([[1], [1, 2]]),
-    ):
-        with pytest.raises(TypeError, match="`x` is sparse or ragged"):
-            make_source(sparse)
-
-
-def test_a_torch_loader_is_recognised():
-    torch = pytest.importorskip("torch")
-    data = torch.utils.data.TensorDataset(torch.ones(3))
-    for loader in (data, torch.utils.data.DataLoader(data)):
-        with pytest.raises(TypeError, match="a PyTorch DataLoader or Dataset is not served yet"):
-            make_source(loader)
-    with pytest.raises(TypeError, match="`x` is sparse or ragged"):
-        make_source(torch.eye(3).to_sparse())
-
-
-def test_a_sparse_jax_array_is_refused():
-    sparse = pytest.importorskip("jax.experimental.sparse")
-    with pytest.raises(TypeError, match="`x` is sparse or ragged"):
-        make_source(sparse.BCOO.fromdense(np.eye(3)))
