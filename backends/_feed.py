@@ -1,13 +1,38 @@
-"""A stretch of batches as a Python generator, which every trainer takes."""
+"""A stretch of batches as data that `model.fit` takes."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-Batch = tuple[Any, ...]
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+# What `train_step` gets: `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or `x` alone.
+Batch = Any
 
 
-def as_generator(batches: Iterable[Batch]) -> Generator[Batch, None, None]:
-    """Keras looks at the type: an iterator of another kind is no data to it."""
-    yield from batches
+class Batches(DataAdapter):
+    """Hands batches to Keras's loop as they are, without a known end.
+
+    Every public kind of data wraps or copies: a generator cannot give `x` alone, and a `DataLoader` draws from torch's global
+    generator. `fit` takes a `DataAdapter` of one's own, whose class Keras does not export. True for Keras 3.15.
+
+    Args:
+        batches: Read in order, once.
+        convert: What to make of each array.
+    """
+
+    num_batches = None
+    batch_size = None
+
+    def __init__(self, batches: Iterable[Batch], convert: Callable[[Batch], Batch]) -> None:
+        self._rest = iter(batches)
+        self._first = list(itertools.islice(self._rest, 1))
+        self._convert = convert
+
+    def get_jax_iterator(self) -> Iterator[Batch]:
+        """The batches. Keras takes one to build a model with, then asks for all of them again."""
+        return map(self._convert, itertools.chain(self._first, self._rest))
+
+    get_torch_dataloader = get_jax_iterator

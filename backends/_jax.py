@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._feed import Batch, as_generator
+from ._feed import Batch, Batches
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ class JaxBackend:
         pass
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return as_generator(batches)
+        return Batches(batches, lambda batch: batch)
 
 
 ADAPTER = JaxBackend()

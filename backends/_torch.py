@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 import torch
 
-from ._feed import Batch, as_generator
-
-if TYPE_CHECKING:
-    import keras
+from ._feed import Batch, Batches
 
 
 class TorchBackend:
@@ -58,7 +56,11 @@ class TorchBackend:
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return as_generator(batches)
+        return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))
+
+
+def _to_tensor(array: Any) -> Any:
+    return None if array is None else keras.ops.convert_to_tensor(array)
 
 
 ADAPTER = TorchBackend()

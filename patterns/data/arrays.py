@@ -91,6 +91,10 @@ class ArraySource:
         """Return the batches from step `start` on, without end."""
         return map(self.batch, itertools.count(start))
 
+    def for_train_step(self, batch: tuple) -> Any:
+        """Return the batch as Keras gives it to `train_step`: `x` itself where there is nothing else."""
+        return batch if len(batch) > 1 or isinstance(batch[0], tuple) else batch[0]
+
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; see `rows.digest` for what is read."""
         arrays: dict = {}

@@ -83,6 +83,10 @@ class GeneratorSource:
             self._skip(start - self._position)
         return self._rest()
 
+    def for_train_step(self, batch: tuple) -> Any:
+        """Return the batch as Keras gives it to `train_step`: as it is."""
+        return batch
+
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; of a generator, next to nothing is known."""
         return {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}

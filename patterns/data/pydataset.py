@@ -101,6 +101,10 @@ class PyDatasetSource:
         start = whole_number("batches", "start", start, least=0)
         return self._from(start)
 
+    def for_train_step(self, batch: tuple) -> Any:
+        """Return the batch as Keras gives it to `train_step`: a dict that stands alone is not wrapped."""
+        return batch[0] if len(batch) == 1 and isinstance(batch[0], dict) else batch
+
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; its content is not looked at."""
         return {

@@ -45,6 +45,9 @@ class BatchSource(Protocol):
     def batches(self, start: int) -> Iterator[tuple]:
         """Return the batches from step `start` on."""
 
+    def for_train_step(self, batch: tuple) -> Any:
+        """Return the batch in the form in which Keras gives it to `train_step`."""
+
     def fingerprint(self) -> dict:
         """Return what can be said of the data's identity, as JSON."""
 

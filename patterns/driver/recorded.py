@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
-class Recorded(Iterator[tuple[Any, ...]]):
+class Recorded(Iterator[Any]):
     """An iterator that can be looked into, and that remembers what it raised.
 
     A framework that fetches batches in a thread of its own reports an error of the source as one of its own.
+
+    Args:
+        batches: From the source.
+        form: Gives a batch the form in which `train_step` gets it.
 
     Attributes:
         error: What the source raised, or None.
     """
 
-    def __init__(self, batches: Iterator[tuple[Any, ...]]) -> None:
-        self._source = self._batches = batches
+    def __init__(self, batches: Iterator[tuple[Any, ...]], form: Callable[[tuple[Any, ...]], Any]) -> None:
+        self._source = batches
+        self._batches: Iterator[Any] = map(form, batches)
         self.error: Exception | None = None
 
-    def peek(self, count: int) -> list[tuple[Any, ...]]:
+    def peek(self, count: int) -> list[Any]:
         """The next batches, without taking them."""
         first = list(itertools.islice(self._batches, count))
         self._batches = itertools.chain(first, self._batches)
@@ -31,7 +36,7 @@ class Recorded(Iterator[tuple[Any, ...]]):
         if hasattr(self._source, "close"):
             self._source.close()
 
-    def __next__(self) -> tuple[Any, ...]:
+    def __next__(self) -> Any:
         try:
             return next(self._batches)
         except StopIteration:

@@ -103,7 +103,7 @@ class Run:
             self.step, self.stopped = beginning.position.step, record.stopped
         left = 0 if self.stopped else self.plan.total_steps - self.step
         # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
-        self._batches = Recorded(self.source.batches(self.step if left else 0))
+        self._batches = Recorded(self.source.batches(self.step if left else 0), self.source.for_train_step)
         stack.callback(self._batches.close)
         self._samples = self._batches.peek(min(2, left or 1))
         if record:
