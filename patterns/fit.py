@@ -128,11 +128,16 @@ def fit(
             seed=seed,
             stream=_stream(x, goes_on),
         )
-        plan = resume.plan_of(goes_on, _plan(plan, total_steps, steps_per_epoch, epochs, source))
+        asked = _plan(plan, total_steps, steps_per_epoch, epochs, source)
+        plan = resume.plan_of(goes_on, asked)
         beginning, saver = Beginning(), None
         if checkpoint:
             data = {**source.fingerprint(), "batch_size": getattr(source, "batch_size", None)}
             beginning, saver = _begin(checkpoint, found, model, plan, seed, data, callbacks, verbose)
+            if plan.steps_per_epoch != asked.steps_per_epoch:
+                say(
+                    f"epochs stay {plan.steps_per_epoch:,} steps long, as they were in this run; {asked.steps_per_epoch:,} were asked for."
+                )
         run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
         return run.execute(beginning)
 
@@ -220,6 +225,12 @@ def _check_model(model: keras.Model) -> None:
             f"kp.fit: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend does not carry "
             "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them all."
         )
+    for limit in ("max_epochs", "max_steps_per_epoch"):
+        if getattr(keras.config, limit)() is not None:
+            raise ValueError(
+                f"kp.fit: keras.config.{limit}() is {getattr(keras.config, limit)()}, which would cut epochs short behind the plan's "
+                f"back. Unset it (the environment variable KERAS_{limit.upper()}), and say total_steps= for a short run."
+            )
     _keras.forget_initial_epoch(model)
 
 

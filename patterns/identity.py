@@ -113,11 +113,11 @@ def changes(saved: Identity, now: Identity) -> list[str]:
         lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
     for place in sorted(saved.optimizers.keys() | now.optimizers.keys()):
         lines += _differences(place, saved.optimizers.get(place, {}), now.optimizers.get(place, {}))
-    for name in now.callbacks.keys() - saved.callbacks.keys():
+    for name in sorted(now.callbacks.keys() - saved.callbacks.keys()):
         lines.append(f"{name} is new, and starts here")
-    for name in saved.callbacks.keys() - now.callbacks.keys():
+    for name in sorted(saved.callbacks.keys() - now.callbacks.keys()):
         lines.append(f"{name} is gone, and its state with it")
-    for name in saved.callbacks.keys() & now.callbacks.keys():
+    for name in sorted(saved.callbacks.keys() & now.callbacks.keys()):
         lines += _differences(name, saved.callbacks[name], now.callbacks[name])
     return lines
 

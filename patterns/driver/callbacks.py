@@ -31,8 +31,8 @@ class Boundaries(Protocol):
     def boundary(self, step: int) -> None:
         """`next_boundary` has come; `step` steps are done."""
 
-    def stop_is_requested(self) -> bool:
-        """Whether the run is to stop before the next step."""
+    def is_called(self) -> bool:
+        """Whether something has happened since the last step that makes a boundary of this one."""
 
     def epoch_ends(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
         """The last step of an epoch is done; validation and `on_epoch_end` are to follow."""
@@ -128,7 +128,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
         if self._fresh:
             self._fresh = False
             run.first_step()
-        if run.stop_is_requested() or step >= run.next_boundary or time.monotonic() >= run.next_time:
+        if run.is_called() or step >= run.next_boundary or time.monotonic() >= run.next_time:
             run.boundary(step)
         self._done = step + self._segment.steps_per_execution
         super().on_train_batch_begin(batch + self._shift, logs)

@@ -185,11 +185,16 @@ class Run:
         # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
         self._put_back_carried()
 
+    def is_called(self) -> bool:
+        return self.stop_is_requested() or (self.saver is not None and self.saver.checkpoint.failed)
+
     def stop_is_requested(self) -> bool:
         return self._requests.received is not None
 
     def boundary(self, step: int) -> None:
         self.step = step
+        if self.saver and self.saver.checkpoint.failed:
+            self.saver.checkpoint.wait()
         _, offset = self.plan.locate(step)
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
         if offset:

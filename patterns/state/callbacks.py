@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections import Counter
@@ -110,16 +111,12 @@ def _cut(filename: str, length: int) -> None:
 
 
 def configuration(callback: _C.Callback) -> dict[str, Any]:
-    """What the script set on a callback, as far as plain values say it: its own `get_config()`, or its public attributes."""
+    """What the script set on a callback: its `get_config()`, or the arguments that it keeps under their names as plain values."""
     if hasattr(callback, "get_config"):
         return dict(callback.get_config())
-    state = get_state(callback) or {}
-    moving = {*state, *_moving(callback), *_OF_EVERY_CALLBACK}
-    return {
-        name: value
-        for name, value in vars(callback).items()
-        if name not in moving and not name.startswith("_") and isinstance(value, str | int | float | bool | None)
-    }
+    arguments = inspect.signature(type(callback).__init__).parameters
+    values = {name: getattr(callback, name, None) for name in arguments if name not in _moving(callback)}
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
 
 def warn_of_untold(callbacks: Sequence[_C.Callback]) -> None:

@@ -25,7 +25,7 @@ class Snapshot:
     """Copies all variables of a model into buffers that are kept and used again.
 
     Fresh memory costs several times the copy itself, and finding the variables costs Python work for each: both are
-    done once, and again only after `refresh`.
+    done once, and again only when an optimizer has built itself since, or after `refresh`.
 
     Args:
         model: A built Keras model.
@@ -43,12 +43,19 @@ class Snapshot:
             key: np.empty(variable.shape, np_dtype(variable)) for key, variable in self.places.variables.items()
         }
         self._buffers = list(self.arrays.values())
+        self._slots = self._count_slots()
 
     def take(self) -> dict[str, np.ndarray]:
         """Copies the values that the variables have now. The same arrays are returned, and overwritten, by every call."""
+        # An optimizer that is used for the first time late in a run builds itself then.
+        if self._count_slots() != self._slots:
+            self.refresh()
         current().sync(self._model)
         current().to_host(self._variables, self._buffers)
         return self.arrays
+
+    def _count_slots(self) -> int:
+        return sum(len(optimizer.variables) for optimizer in self.places.optimizers.values())
 
 
 def copy_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:

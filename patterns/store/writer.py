@@ -7,16 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class BackgroundWriter:
-    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the run waits for it."""
+    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the run waits for it.
+
+    Attributes:
+        failed: Whether `wait` would raise. Reading it costs nothing.
+    """
 
     def __init__(self) -> None:
+        self.failed = False
         self._executor: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether `wait` would raise."""
-        return self._pending is not None and self._pending.done() and self._pending.exception() is not None
 
     def submit(self, task: Callable[[], None], background: bool) -> None:
         """Runs a task after the one before it: in the thread, or here and now."""
@@ -27,10 +27,11 @@ class BackgroundWriter:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras-patterns-checkpoint")
         self._pending = self._executor.submit(task)
+        self._pending.add_done_callback(self._note)
 
     def wait(self) -> None:
         """Waits for the task that was handed over; raises what it raised."""
-        pending, self._pending = self._pending, None
+        pending, self._pending, self.failed = self._pending, None, False
         if pending is not None:
             pending.result()
 
@@ -39,3 +40,6 @@ class BackgroundWriter:
         if self._executor is not None:
             self._executor.shutdown()
             self._executor = None
+
+    def _note(self, task: Future[None]) -> None:
+        self.failed = task.exception() is not None
