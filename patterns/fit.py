@@ -135,9 +135,7 @@ def fit(
             data = {**source.fingerprint(), "batch_size": getattr(source, "batch_size", None)}
             beginning, saver = _begin(checkpoint, found, model, plan, seed, data, callbacks, verbose)
             if plan.steps_per_epoch != asked.steps_per_epoch:
-                say(
-                    f"epochs stay {plan.steps_per_epoch:,} steps long, as they were in this run; {asked.steps_per_epoch:,} were asked for."
-                )
+                say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {asked.steps_per_epoch:,}.")
         run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
         return run.execute(beginning)
 
@@ -228,7 +226,7 @@ def _check_model(model: keras.Model) -> None:
     for limit in ("max_epochs", "max_steps_per_epoch"):
         if getattr(keras.config, limit)() is not None:
             raise ValueError(
-                f"kp.fit: keras.config.{limit}() is {getattr(keras.config, limit)()}, which would cut epochs short behind the plan's "
+                f"kp.fit: keras.config.{limit}() is {getattr(keras.config, limit)()}, which would cut epochs behind the plan's "
                 f"back. Unset it (the environment variable KERAS_{limit.upper()}), and say total_steps= for a short run."
             )
     _keras.forget_initial_epoch(model)

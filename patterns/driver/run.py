@@ -47,8 +47,7 @@ class Run:
         validation: What to do at the end of an epoch, if anything.
         callbacks: The user's callbacks.
         saver: Makes and puts back checkpoints; None if the run is not saved.
-        verbose: As in `model.fit`.
-        log_every_steps: How often running metrics are read inside an epoch, or None.
+        verbose, log_every_steps: As in `kp.fit`.
     """
 
     def __init__(
@@ -193,8 +192,8 @@ class Run:
 
     def boundary(self, step: int) -> None:
         self.step = step
-        if self.saver and self.saver.checkpoint.failed:
-            self.saver.checkpoint.wait()
+        if self.saver:
+            self.saver.raise_failure()
         _, offset = self.plan.locate(step)
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
         if offset:

@@ -62,6 +62,11 @@ class Saver:
         self.checkpoint.save(position, document, tensors, logs)
         self._saved = position
 
+    def raise_failure(self) -> None:
+        """Raises what went wrong in a save in the background, if anything did."""
+        if self.checkpoint.failed:
+            self.checkpoint.wait()
+
     def finish(self, run: Run) -> None:
         """Saves the end of a run, if it is not saved yet, and waits until it is on disk."""
         self.save(run, logs=run.last_logs)
