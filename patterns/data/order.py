@@ -12,9 +12,8 @@ from .._arguments import whole_number
 # An order is computed and kept for so many positions at a time: a batch then costs microseconds.
 _BLOCK = 4096
 _ROUNDS = 12
-# On a domain of a few elements each round shuffles little, and rounds cost nothing there.
-_ROUNDS_SMALL = 48
-_SMALL = 1024
+# So few elements are sorted by their hashes, which is quicker than rounds, and mixes two elements as well as a thousand.
+_SMALL = 4096
 
 
 def seed_words(seed: int, *path: int, words: int, dtype: Any = np.uint64) -> np.ndarray:
@@ -25,7 +24,8 @@ def seed_words(seed: int, *path: int, words: int, dtype: Any = np.uint64) -> np.
 class Permutation:
     """A pseudo-random permutation of `range(size)` that is computed where it is asked for.
 
-    Nothing of the size of the data is held, and every position is reached in constant time. The
+    Nothing of the size of the data is held, and every position is reached in constant time. Up to
+    4096 elements are simply sorted by a keyed hash of each. In a larger permutation, the
     position is written as two digits, `left * b + right` with `a * b >= size` and `a`, `b` near the
     square root. Each round adds to one digit a keyed hash of the other one, modulo the digit's
     base: a bijection of `range(a * b)` whatever the hash. A value that falls outside `range(size)`
@@ -64,8 +64,8 @@ class Permutation:
         stream = whole_number("Permutation", "stream", stream, least=0)
         self._left_base = math.isqrt(self.size - 1) + 1
         self._right_base = -(-self.size // self._left_base)
-        rounds = _ROUNDS_SMALL if self.size <= _SMALL else _ROUNDS
-        self._keys = seed_words(seed, stream, words=rounds)
+        self._keys = seed_words(seed, stream, words=_ROUNDS)
+        self._sorted = self._sort() if self.size <= _SMALL else None
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """Return the elements at `positions`.
@@ -82,10 +82,17 @@ class Permutation:
         positions = np.asarray(positions)
         if positions.size and not 0 <= positions.min() <= positions.max() < self.size:
             raise IndexError(f"positions must be in range({self.size}). Received: {positions.min()} to {positions.max()}.")
+        if self._sorted is not None:
+            return self._sorted[positions]
         values = self._encipher(positions.astype(np.uint64))
         while (outside := values >= self.size).any():
             values[outside] = self._encipher(values[outside])
         return values.astype(np.int64)
+
+    def _sort(self) -> np.ndarray:
+        hashes = _mix(np.arange(self.size, dtype=np.uint64) ^ self._keys[0])
+        # The hash is a bijection: no two are equal, so every way to sort gives this order.
+        return np.argsort(_mix(hashes ^ self._keys[1])).astype(np.int64)
 
     def _encipher(self, values: np.ndarray) -> np.ndarray:
         left, right = np.divmod(values, np.uint64(self._right_base))
