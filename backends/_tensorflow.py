@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +17,9 @@ from ._feed import Batch
 
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
+# Handing one batch over from Python costs as much as a step of a small model, so small batches are handed over several at once:
+# never more than so many, nor than so many bytes, nor what takes longer to make.
+_TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.002
 
 
 class TensorFlowBackend:
@@ -66,8 +70,55 @@ class TensorFlowBackend:
             tf.random.set_global_generator(tf.random.Generator.from_state(state["generator"], alg="philox"))
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=_signature(samples))
-        return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset
+        signature = _signature(samples)
+        together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0]))) if ahead else 1
+        if together > 1:
+            stacked = keras.tree.map_structure(lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), signature)
+            dataset = tf.data.Dataset.from_generator(lambda: _stacks(batches, together), output_signature=stacked)
+            return dataset.prefetch(1).unbatch()
+        dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
+        return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset.with_options(_in_step())
+
+
+def _in_step() -> tf.data.Options:
+    options = tf.data.Options()
+    # TensorFlow would else read ahead of its own accord.
+    options.experimental_optimization.inject_prefetch = False
+    return options
+
+
+def _stacks(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """Batches of equal shapes that follow each other, stacked along a new first axis."""
+    group: list[Batch] = []
+    began = time.monotonic()
+    try:
+        for batch in batches:
+            if group and _shapes(batch) != _shapes(group[0]):
+                yield _stack(group)
+                group = []
+            group.append(batch)
+            if len(group) == most or time.monotonic() - began > _TOGETHER_SECONDS:
+                yield _stack(group)
+                group, began = [], time.monotonic()
+    except Exception:
+        # What came before an error is still trained on.
+        if group:
+            yield _stack(group)
+        raise
+    if group:
+        yield _stack(group)
+
+
+def _stack(group: Sequence[Batch]) -> Batch:
+    return keras.tree.map_structure(lambda *arrays: np.stack(arrays), *group)
+
+
+def _shapes(batch: Batch) -> list[tuple[int, ...]]:
+    return [np.shape(array) for array in keras.tree.flatten(batch)]
+
+
+def _bytes(batch: Batch) -> int:
+    return sum(np.asarray(array).nbytes for array in keras.tree.flatten(batch))
 
 
 def _signature(samples: Sequence[Batch]) -> Batch:
