@@ -1,0 +1,88 @@
+"""Measuring two or more sides in turn, so that what else the machine does falls on all of them alike."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import keras
+import numpy as np
+
+PACKAGES = ("keras-patterns", "keras", "jax", "tensorflow", "tensorflow-cpu", "torch", "numpy", "safetensors")
+
+
+def rounds_asked(default: int) -> int:
+    """How many rounds to run: `--rounds`, or the default."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=default, help=f"measure each side so many times (default {default})")
+    return parser.parse_args().rounds
+
+
+def interleave(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
+    """Measures each side once a round, the order turning from round to round.
+
+    Args:
+        sides: By name, a function that does the work and returns its seconds. The first call of each is not counted.
+        rounds: How often each is measured.
+
+    Returns:
+        The seconds of each side, one for each round.
+    """
+    names = list(sides)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        sides[name]()
+    for turn in range(rounds):
+        shift = turn % len(names)
+        for name in names[shift:] + names[:shift]:
+            seconds[name].append(sides[name]())
+    return {name: np.array(values) for name, values in seconds.items()}
+
+
+def ratio(over: np.ndarray, under: np.ndarray) -> str:
+    """The median of the ratios round by round, with their quartiles."""
+    low, middle, high = np.percentile(over / under, (25, 50, 75))
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
+def milliseconds(seconds: np.ndarray) -> str:
+    """The median, in milliseconds."""
+    return f"{1e3 * np.median(seconds):,.2f}"
+
+
+def same_bits(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Whether two lists of arrays are equal bit for bit."""
+    pairs = zip(arrays, others, strict=True)
+    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as Markdown, which is readable as it stands."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    print(f"\n{title}\n", line(header), line(["-" * width for width in widths]), *map(line, rows), sep="\n", flush=True)
+
+
+def say_where() -> None:
+    """Prints what the figures depend on: the backend, the versions, the day."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    print(f"{keras.backend.backend()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}; {', '.join(found)}", flush=True)
+
+
+def leave(failures: Sequence[str]) -> None:
+    """Ends the script: with an error only if the sides computed different things."""
+    for failure in failures:
+        print(f"NOT EQUAL: {failure}", file=sys.stderr)
+    sys.exit(1 if failures else 0)
