@@ -51,7 +51,7 @@ class TensorFlowBackend:
     def random_state(self) -> dict[str, Any]:
         # No public name reads either: the seeds that eager random operations draw, and the generator behind
         # tf.random.get_global_generator(), which asking by the public name would create. True for TensorFlow 2.21.
-        eager, generator = context.context()._rng, stateful_random_ops.global_generator
+        eager, generator = getattr(context.context(), "_rng", None), stateful_random_ops.global_generator
         state: dict[str, Any] = {}
         if eager is not None:
             version, words, gauss = eager.getstate()
