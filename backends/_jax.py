@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from ._feed import Batch, Batches
@@ -31,9 +32,10 @@ class JaxBackend:
 
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
         arrays = [variable.value for variable in variables]
-        # Accelerators: every transfer is under way before the first is waited for. On the CPU it is a no-op.
-        for array in arrays:
-            array.copy_to_host_async()
+        # Accelerators: every transfer is under way before the first is waited for. On the CPU this would be a copy more.
+        if jax.default_backend() != "cpu":
+            for array in arrays:
+                array.copy_to_host_async()
         for array, buffer in zip(arrays, buffers, strict=True):
             np.copyto(buffer, np.asarray(array), casting="no")
 
