@@ -78,7 +78,10 @@ def say_where() -> None:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             continue
-    print(f"{keras.backend.backend()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}; {', '.join(found)}", flush=True)
+    print(
+        f"{keras.backend.backend()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}; {', '.join(found)}",
+        flush=True,
+    )
 
 
 def leave(failures: Sequence[str]) -> None:

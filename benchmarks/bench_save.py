@@ -190,7 +190,8 @@ def measure(title: str, make: Callable[[], keras.Model], rounds: int) -> list[st
         for name in stalls
     ]
     header = ("", "stall, ms", "stall / copy (quartiles)", "durable, ms", "restore, ms", "MB on disk")
-    size = f"{sum(v.value.nbytes for v in every_variable(model)) / 1e6:,.1f} MB in {len(every_variable(model)):,} variables"
+    arrays = values(every_variable(model))
+    size = f"{sum(array.nbytes for array in arrays) / 1e6:,.1f} MB in {len(arrays):,} variables"
     table(f"{title}: {size}, {rounds} rounds", header, rows)
     shutil.rmtree(folder)
     return failures
