@@ -65,8 +65,7 @@ class Run:
     ) -> None:
         self.model, self.plan, self.source, self.validation, self.saver = model, plan, source, validation, saver
         self.callbacks = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
-        self.step = 0
-        self.stopped = False
+        self.step, self.stopped, self.until_end = 0, False, ExitStack()
         self.next_boundary = self.next_time = math.inf
         self._verbose, self._log_every = verbose, log_every_steps
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
@@ -79,7 +78,7 @@ class Run:
 
     def execute(self, beginning: Beginning) -> keras.callbacks.History:
         """Trains to the end of the plan."""
-        with ExitStack() as stack:
+        with self.until_end as stack:
             stack.callback(_keras.shut_down, self.callbacks)
             if self.saver:
                 stack.callback(self.saver.checkpoint.close)
@@ -131,12 +130,12 @@ class Run:
             self._put_back_carried()
             self.model.stop_training = self.stopped
             self.epoch_ends(epoch, self.step, logs)
-        elif self.step < self.plan.total_steps and not self.stopped:
-            epoch, offset = self.plan.locate(self.step)
-            if offset:
-                self.callbacks.open_bar(epoch)
-            else:
-                self._metrics = {}
+        elif self.step == self.plan.total_steps or self.stopped:
+            self._put_back_carried()
+        elif self.plan.locate(self.step)[1]:
+            self.callbacks.open_bar(self.plan.locate(self.step)[0])
+        else:
+            self._metrics = {}
         for segment in segments(self.plan, self.step, self.model.steps_per_execution):
             if self.stopped:
                 break
