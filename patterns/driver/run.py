@@ -168,8 +168,6 @@ class Run:
             put_back(find_variables(self.model).of("metric"), self._metrics)
             self._metrics = {}
 
-    # Boundaries.
-
     def segment_opens(self) -> None:
         set_random_state(self._random)
 
@@ -179,6 +177,7 @@ class Run:
     def first_step(self) -> None:
         # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
         self._put_back_carried()
+        current().prepare(self.model)
 
     def stop_is_requested(self) -> bool:
         return self._requests.received is not None
