@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from keras_patterns.backends import current
 from steps import OneStep, TwoOptimizers
+
+from keras_patterns.backends import current
 
 Callbacks = Callable[[], list[keras.callbacks.Callback]]
 

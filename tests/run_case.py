@@ -14,10 +14,11 @@ import threading
 from typing import Any
 
 import keras
-import keras_patterns as kp
 import numpy as np
-from keras_patterns import testing
 from models import CASES, Case
+
+import keras_patterns as kp
+from keras_patterns import testing
 
 HOW = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 

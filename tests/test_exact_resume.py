@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 import pytest
-from keras_patterns.testing import assert_deterministic, assert_resumes_exactly, assert_same_state, differences
 from models import CASES, runnable
+
+from keras_patterns.testing import assert_deterministic, assert_resumes_exactly, assert_same_state, differences
 
 
 @pytest.mark.parametrize("case", runnable())

@@ -2,9 +2,10 @@
 
 import pytest
 from children import Folder, reference
+from models import CASES, runnable
+
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
-from models import CASES, runnable
 
 
 def names(chosen=CASES):

@@ -2,9 +2,10 @@
 
 import pytest
 from children import Folder, reference
+from run_case import HOW
+
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
-from run_case import HOW
 
 
 @pytest.fixture(scope="module")

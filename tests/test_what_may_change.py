@@ -1,10 +1,11 @@
 """The table of what a script may change between a run and its resume: a test a row, with what the person is told."""
 
 import keras
-import keras_patterns as kp
 import numpy as np
 import pytest
 from keras import layers
+
+import keras_patterns as kp
 from keras_patterns.testing import assert_same_state, run_state
 
 RNG = np.random.default_rng(0)
