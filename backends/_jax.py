@@ -27,6 +27,9 @@ class JaxBackend:
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
 
+    def prepare(self, model: keras.Model) -> None:
+        pass
+
     def sync(self, model: keras.Model) -> None:
         model.jax_state_sync()
 

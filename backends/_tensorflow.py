@@ -41,6 +41,9 @@ class TensorFlowBackend:
             if model.optimizer is not None and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
 
+    def prepare(self, model: keras.Model) -> None:
+        pass
+
     def sync(self, model: keras.Model) -> None:
         pass
 

@@ -26,6 +26,14 @@ class TorchBackend:
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
 
+    def prepare(self, model: keras.Model) -> None:
+        # Keras 3.15 shows torch a model's variables by their paths, so of several with one path only the last. The gradients
+        # of the others are not cleared by zero_grad(), and add up from step to step.
+        shown = {id(parameter) for parameter in model.parameters()}
+        for index, variable in enumerate(model.trainable_variables):
+            if id(variable.value) not in shown:
+                model.torch_params[f"{variable.path}#{index}"] = variable.value
+
     def sync(self, model: keras.Model) -> None:
         pass
 

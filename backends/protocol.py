@@ -35,6 +35,9 @@ class Backend(Protocol):
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         """Creates the variables of `model`, its metrics and its optimizer, as far as possible, without training."""
 
+    def prepare(self, model: keras.Model) -> None:
+        """Sees to it, before the first step, that nothing but the variables goes from one step to the next."""
+
     def sync(self, model: keras.Model) -> None:
         """Makes the variables of a model that is inside `fit` hold their newest values. Costs nothing when they do."""
 

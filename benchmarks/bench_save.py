@@ -25,12 +25,13 @@ from typing import Any
 from unittest import mock
 
 import keras
-import keras_patterns as kp
 import numpy as np
 from _measure import leave, milliseconds, ratio, rounds_asked, same_bits, say_where, table
+from safetensors.numpy import load_file, save_file
+
+import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.driver.saving import Saver
-from safetensors.numpy import load_file, save_file
 
 WARM_UP = 2
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-import keras_patterns as kp
 import numpy as np
 from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
 from keras import layers
+
+import keras_patterns as kp
 
 # The arithmetic of one step is the same; torch and XLA may still choose another kernel for an array at another address.
 TOLERANCE = 1e-6

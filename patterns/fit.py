@@ -132,8 +132,7 @@ def fit(
         plan = resume.plan_of(goes_on, asked)
         beginning, saver = Beginning(), None
         if checkpoint:
-            data = {**source.fingerprint(), "batch_size": getattr(source, "batch_size", None)}
-            beginning, saver = _begin(checkpoint, found, model, plan, seed, data, callbacks, verbose)
+            beginning, saver = _begin(checkpoint, found, model, plan, seed, source, callbacks, verbose)
             if plan.steps_per_epoch != asked.steps_per_epoch:
                 say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {asked.steps_per_epoch:,}.")
         run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
@@ -146,7 +145,7 @@ def _begin(
     model: keras.Model,
     plan: StepPlan,
     seed: int,
-    data: dict[str, Any],
+    source: BatchSource,
     callbacks: Sequence[keras.callbacks.Callback],
     verbose: int | str,
 ) -> tuple[Beginning, Saver]:
@@ -156,7 +155,7 @@ def _begin(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
         seed=seed,
-        data=data,
+        data=source.fingerprint(),
         optimizers=describe_optimizers(find_variables(model).optimizers),
         callbacks=describe_callbacks(callbacks),
     )

@@ -35,7 +35,7 @@ class SavesEpochs(Protocol):
         """Waits for the writer."""
 
     def save(self, position: Position, document: dict[str, Any], tensors: list[Tensor], logs: dict[str, Any] | None) -> None:
-        """Hands over to the writer."""
+        """Writes, or hands over to the writer."""
 
     def close(self) -> None:
         """Ends the writer."""
@@ -103,14 +103,14 @@ class EpochRun:
             "epoch": [*self._history["epoch"], epoch],
         }
         if self._checkpoint.is_due(self._step, at_epoch_end=True):
-            self._checkpoint.wait()
             self._snapshot = self._snapshot or Snapshot(self._model)
             self._checkpoint.save(Position(self._run, self._step), *self._record().pack(), logs)
+            # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to a thread.
+            self._checkpoint.wait()
 
     def end(self) -> None:
         """In `on_train_end`."""
         self.begin_epoch()
-        self._checkpoint.wait()
         self._checkpoint.close()
 
     def _record(self) -> Record:

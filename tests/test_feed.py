@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from keras_patterns.backends import current
 
 SHAPES = [4, 4, 4, 1, 4, 4, 1, 4] * 5

@@ -103,6 +103,7 @@ class ArraySource:
         return {
             "kind": "arrays",
             "examples": self.examples,
+            "batch_size": self._order.batch_size,
             "shuffle": self._order.shuffle,
             "class_weight": class_weight_json(self._class_weight),
             "arrays": arrays,

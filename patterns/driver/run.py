@@ -63,8 +63,7 @@ class Run:
     ) -> None:
         self.model, self.plan, self.source, self.validation, self.saver = model, plan, source, validation, saver
         self.callbacks = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
-        self.step = 0
-        self.stopped = False
+        self.step, self.stopped, self.until_end = 0, False, ExitStack()
         self.next_boundary = self.next_time = self._next_log = math.inf
         self._verbose, self._log_every = verbose, log_every_steps
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
@@ -77,7 +76,7 @@ class Run:
 
     def execute(self, beginning: Beginning) -> keras.callbacks.History:
         """Trains to the end of the plan."""
-        with ExitStack() as stack:
+        with self.until_end as stack:
             stack.callback(_keras.shut_down, self.callbacks)
             if self.saver:
                 stack.enter_context(self.saver)
@@ -134,12 +133,12 @@ class Run:
             self._put_back_carried()
             self.model.stop_training = self.stopped
             self.epoch_ends(epoch, self.step, logs)
-        elif self.step < self.plan.total_steps and not self.stopped:
-            epoch, offset = self.plan.locate(self.step)
-            if offset:
-                self.callbacks.open_bar(epoch)
-            else:
-                self._metrics = {}
+        elif self.step == self.plan.total_steps or self.stopped:
+            self._put_back_carried()
+        elif self.plan.locate(self.step)[1]:
+            self.callbacks.open_bar(self.plan.locate(self.step)[0])
+        else:
+            self._metrics = {}
         for segment in segments(self.plan, self.step, self.model.steps_per_execution):
             if self.stopped:
                 break
@@ -172,8 +171,6 @@ class Run:
             put_back(find_variables(self.model).of("metric"), self._metrics)
             self._metrics = {}
 
-    # Boundaries.
-
     def segment_opens(self) -> None:
         set_random_state(self._random)
 
@@ -183,6 +180,7 @@ class Run:
     def first_step(self) -> None:
         # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
         self._put_back_carried()
+        current().prepare(self.model)
 
     def is_called(self) -> bool:
         return self.stop_is_requested() or (self.saver is not None and self.saver.checkpoint.failed)

@@ -83,8 +83,8 @@ class Saver:
         self._saved = position
         self.checkpoint.begin(position.step)
         callbacks, states = callback_states.named(run.callbacks.callbacks), record.callbacks
-        with callback_states.files_go_on(callbacks, states):
-            run.callbacks.start_run()
+        run.until_end.enter_context(callback_states.files_go_on(callbacks, states))
+        run.callbacks.start_run()
         lines = restore_variables(run.model, record, set_by_script(record, self._identity))
         for name in callbacks.keys() & states.keys():
             callback_states.set_state(callbacks[name], states[name])

@@ -86,15 +86,17 @@ def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def files_go_on(callbacks: Mapping[str, _C.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Around `on_train_begin`: what opens a file there goes on in it, after what was written since the checkpoint is cut."""
+    """Around a run that goes on: what opens a file in it goes on in that file, after what was written since is cut."""
     loggers = {name: c for name, c in callbacks.items() if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})}
-    appended = {name: logger.append for name, logger in loggers.items()}
+    settings = {name: (logger.append, logger.append_header) for name, logger in loggers.items()}
     for name, logger in loggers.items():
         _cut(logger.filename, states[name]["bytes"])
         logger.append = True
-    yield
-    for name, logger in loggers.items():
-        logger.append = appended[name]
+    try:
+        yield
+    finally:
+        for name, logger in loggers.items():
+            logger.append, logger.append_header = settings[name]
 
 
 def _cut(filename: str, length: int) -> None:

@@ -124,8 +124,8 @@ class _Walk:
             is_second = name in _SECOND_REFERENCES
             child_place = f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
             if slots and not is_second and isinstance(child, list) and len(child) == len(slots):
-                # None stands where an optimizer has no slot for a variable.
-                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None]
+                # None stands where an optimizer has no slot for a variable, and a list of other things may be as long.
+                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if isinstance(slot, keras.Variable)]
                 yield from ((f"{child_place}[{key}]", slot, False) for key, slot in pairs)
             elif isinstance(child, (keras.Variable, *_NODES, *_CONTAINERS)):
                 yield child_place, child, is_second

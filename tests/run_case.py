@@ -1,0 +1,141 @@
+"""One run of a case of the table in a process of its own: `python run_case.py NAME [--at STEP ...]`, in the folder of the run.
+
+It trains, is killed where it is told to, and writes the state that it ends with to a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import keras
+import numpy as np
+from models import CASES, Case
+
+import keras_patterns as kp
+from keras_patterns import testing
+
+HOW = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+
+
+class Sender(keras.callbacks.Callback):
+    """Sends this process a signal at a place in its run.
+
+    Args:
+        where: `"step"`, before the step after `at` ones; `"validation"`, at the second batch of the validation after them.
+        at: How many steps are done then.
+        signals: The signals' names, sent one after the other.
+    """
+
+    def __init__(self, where: str, at: int, signals: list[str]) -> None:
+        super().__init__()
+        self._where, self._at, self._signals = where, at, signals
+        self._before = self._batch = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._batch = batch
+        if self._where == "step" and self._before + batch == self._at:
+            self._send()
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._where == "validation" and batch == 1 and self._before + self._batch + 1 == self._at:
+            self._send()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._before += self.params["steps"]
+
+    def get_state(self) -> dict[str, int]:
+        return {"before": self._before, "batch": self._batch}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._before, self._batch = state["before"], state["batch"]
+
+    def _send(self) -> None:
+        for name in self._signals:
+            os.kill(os.getpid(), HOW[name])
+
+
+def kill_while_saving(event_wanted: str, count: int) -> None:
+    """Kills this process at the so-many-th event of a kind (`"os.rename"`, `"os.link"`, `"open"`) below the folder of the run."""
+    seen = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event == event_wanted and "checkpoints" in str(arguments[0]):
+            seen += 1
+            if seen == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def run(case: Case, seed: int, extra: list[keras.callbacks.Callback]) -> dict[str, Any]:
+    """Trains the case and returns the state that it ends with."""
+    keras.utils.set_random_seed(seed)
+    model = case.make_model()
+    made = {name: value() if callable(value) else value for name, value in case.arguments.items()}
+    callbacks = made.pop("callbacks", [])
+    history = kp.fit(model, **made, seed=0, verbose=0, callbacks=[*callbacks, *extra])
+    return testing.run_state(model, history, callbacks)
+
+
+def dumped(state: dict[str, Any]) -> str:
+    """A state as text, every bit of it."""
+    return json.dumps({name: _dumped(value) for name, value in state.items()})
+
+
+def loaded(text: str) -> dict[str, Any]:
+    """The inverse of `dumped`."""
+    return {name: _loaded(*value) for name, value in json.loads(text).items()}
+
+
+def _dumped(value: Any) -> list[Any]:
+    if isinstance(value, np.ndarray):
+        return ["array", value.dtype.name, list(value.shape), value.tobytes().hex()]
+    return ["float", value.hex()] if isinstance(value, float) else ["plain", value]
+
+
+def _loaded(kind: str, *content: Any) -> Any:
+    if kind == "array":
+        dtype, shape, bits = content
+        return np.frombuffer(bytes.fromhex(bits), dtype).reshape(shape)
+    return float.fromhex(content[0]) if kind == "float" else content[0]
+
+
+def main() -> None:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=CASES)
+    parser.add_argument("--state", help="file for the state at the end; without it nothing is written")
+    parser.add_argument("--reference", action="store_true", help="no checkpoints")
+    parser.add_argument("--seed", type=int, default=0, help="of all random states before the model is made")
+    parser.add_argument("--at", type=int, help="steps after which the signals are sent")
+    parser.add_argument("--where", default="step", choices=("step", "validation"))
+    parser.add_argument("--signals", nargs="*", default=["kill"], choices=HOW)
+    parser.add_argument("--saving", nargs=2, metavar=("EVENT", "COUNT"), help="kill inside the writing of a checkpoint")
+    parser.add_argument("--thread", action="store_true", help="run outside the main thread")
+    asked = parser.parse_args()
+    if asked.saving:
+        kill_while_saving(asked.saving[0], int(asked.saving[1]))
+    extra = [] if asked.reference else [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))]
+    # It is always in the list, so that no run differs from the next in its callbacks.
+    extra += [] if asked.reference else [Sender(asked.where, asked.at if asked.at is not None else -1, asked.signals)]
+    states: list[dict[str, Any]] = []
+    work = threading.Thread(target=lambda: states.append(run(CASES[asked.name], asked.seed, extra)))
+    if asked.thread:
+        work.start()
+        work.join()
+    else:
+        work.run()
+    if asked.state:
+        with open(asked.state, "w", encoding="utf-8") as file:
+            file.write(dumped(states[0]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The private parts of Keras that are used. True for Keras 3.15; where one of these fails, see the module that it names."""
+
+import keras
+import numpy as np
+from keras.src.trainers.data_adapters import get_data_adapter
+
+from keras_patterns import _keras
+from keras_patterns.backends import current
+from keras_patterns.backends._feed import Batches
+
+
+def small_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def test_an_optimizer_keeps_what_it_trains_in_order():
+    model = small_model()
+    assert _keras.trained_variables(model.optimizer) == []
+    model.optimizer.build(model.trainable_variables)
+    assert [id(v) for v in _keras.trained_variables(model.optimizer)] == [id(v) for v in model.trainable_variables]
+
+
+def test_a_functional_model_and_a_sequential_are_graphs():
+    inputs = keras.Input((2,))
+    assert _keras.is_graph(keras.Model(inputs, keras.layers.Dense(1)(inputs)))
+    assert _keras.is_graph(small_model())
+    assert not _keras.is_graph(keras.Model())
+
+
+def test_the_seed_behind_unseeded_draws_goes_back():
+    keras.random.normal((1,))
+    seed = _keras.get_global_seed()
+    first = keras.random.normal((3,))
+    _keras.set_global_seed(seed)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.random.normal((3,))), keras.ops.convert_to_numpy(first))
+    keras.utils.clear_session()
+    assert _keras.get_global_seed() is None
+    _keras.set_global_seed(seed)
+    np.testing.assert_array_equal(_keras.get_global_seed(), seed)
+    _keras.set_global_seed(None)
+    assert _keras.get_global_seed() is None
+
+
+def test_fit_begins_at_the_epoch_that_is_set_and_forgets_it():
+    model = small_model()
+    x, y = np.ones((2, 2)), np.ones((2, 1))
+    _keras.begin_at_epoch(model, 2)
+    assert model.fit(x, y, epochs=3, verbose=0).epoch == [2]
+    _keras.forget_initial_epoch(model)
+    assert model.fit(x, y, epochs=3, verbose=0).epoch == [0, 1, 2]
+
+
+def test_threads_of_a_callback_list_are_ended():
+    callbacks = keras.callbacks.CallbackList([], model=small_model(), add_history=True, epochs=1, steps=1, verbose=0)
+    callbacks.on_train_begin()
+    _keras.finish_batch_ends(callbacks)
+    _keras.shut_down(callbacks)
+    _keras.shut_down(callbacks)
+    assert callbacks._executor is None
+
+
+def test_fit_takes_a_data_adapter_of_ones_own():
+    adapter = Batches([1], lambda batch: batch)
+    assert get_data_adapter(adapter) is adapter
+
+
+def test_a_model_is_built_from_one_batch_without_training():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("adam", "mse", metrics=["mae"])
+    current().build(model, (np.ones((2, 3), "float32"), np.ones((2, 1), "float32")))
+    assert [tuple(v.shape) for v in model.trainable_variables] == [(3, 1), (1,)]
+    assert model.optimizer.built
+    assert int(model.optimizer.iterations.numpy()) == 0

@@ -1,0 +1,120 @@
+"""Keys: complete, the same in every process and on every backend, and independent of names."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_patterns.state.tree import find_variables
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(3)
+        self.blocks = [layers.Dense(3), {"last": layers.Dense(2)}]
+        self.attention = layers.MultiHeadAttention(2, 2)
+        self.seen = keras.metrics.Mean(name="seen")
+        self.scale = self.add_weight(shape=(), initializer="ones")
+        self.add_weight(shape=(1,), initializer="ones", trainable=False)
+
+    def call(self, x):
+        h = self.blocks[0](self.first(x))[:, None]
+        return self.blocks[1]["last"](self.attention(h, h)[:, 0]) * self.scale
+
+
+def backbone(name):
+    inputs = keras.Input((6,))
+    return keras.Model(inputs, layers.BatchNormalization(name="norm")(layers.Dense(4, name="dense")(inputs)), name=name)
+
+
+def two_backbones():
+    inputs = keras.Input((6,))
+    both = layers.concatenate([backbone("left")(inputs), backbone("right")(inputs)])
+    return keras.Model(inputs, layers.Dense(2)(layers.Dropout(0.5, seed=1)(both)))
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((6, 1)), layers.Bidirectional(layers.GRU(3, dropout=0.1)), layers.Dense(2)])
+
+
+OPTIMIZERS = {
+    "adam": lambda: keras.optimizers.Adam(use_ema=True),
+    "sgd": lambda: keras.optimizers.SGD(momentum=0.9, gradient_accumulation_steps=2),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop()),
+    "muon": keras.optimizers.Muon,
+    "adafactor": keras.optimizers.Adafactor,
+    "multi": lambda: keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(keras.optimizers.Adam(), {".*kernel": keras.optimizers.SGD(momentum=0.9)})
+    ),
+}
+
+
+def trained(make, optimizer="adam"):
+    model = make()
+    model.compile(OPTIMIZERS[optimizer](), "mse", metrics=["mae"])
+    x, y = np.ones((4, 6), "float32"), np.ones((4, 2), "float32")
+    model.fit(x, y, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("make", [Subclassed, two_backbones, recurrent], ids=lambda make: make.__name__)
+def test_every_variable_has_exactly_one_key(make, optimizer):
+    model = trained(make, optimizer)
+    found = find_variables(model)
+    wanted = {id(v) for v in (*model.variables, *model.metrics_variables, *model.optimizer.variables)}
+    assert {id(v) for v in found.variables.values()} >= wanted
+    assert len({id(v) for v in found.variables.values()}) == len(found.variables)
+    assert {id(v) for v in found.of("metric").values()} == {id(v) for v in model.metrics_variables}
+    assert {id(v) for v in found.of("optimizer").values()} >= {id(v) for v in model.optimizer.variables}
+
+
+@pytest.mark.parametrize("make", [Subclassed, two_backbones, recurrent], ids=lambda make: make.__name__)
+def test_keys_do_not_depend_on_automatic_names(make):
+    first, second = find_variables(trained(make)), find_variables(trained(make))
+    assert list(first.variables) == list(second.variables)
+    assert first.roles == second.roles
+    paths = [[v.path for v in places.variables.values()] for places in (first, second)]
+    assert paths[0] != paths[1], "the second model was to get other names"
+
+
+def test_two_backbones_with_equal_layer_names_have_keys_of_their_own():
+    model = trained(two_backbones)
+    kernels = {key: v for key, v in find_variables(model).variables.items() if key.endswith("/kernel")}
+    assert set(kernels) == {"layers/1/layers/1/kernel", "layers/2/layers/1/kernel", "layers/5/kernel"}
+    assert len({v.path for v in kernels.values()}) < len(kernels), "their paths were to be equal"
+
+
+def test_the_keys_of_a_small_model_are_these():
+    """The format on disk: a change here breaks every checkpoint there is."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(1), layers.Dropout(0.5, seed=1)])
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
+    found = find_variables(model)
+    assert found.roles == {
+        "layers/0/bias": "weight",
+        "layers/0/kernel": "weight",
+        "layers/1/seed_generator/state": "weight",
+        "loss_tracker/count": "metric",
+        "loss_tracker/total": "metric",
+        "optimizer/iterations": "optimizer",
+        "optimizer/learning_rate": "optimizer",
+        "optimizer/momentums[layers/0/kernel]": "optimizer",
+        "optimizer/momentums[layers/0/bias]": "optimizer",
+        "optimizer/velocities[layers/0/kernel]": "optimizer",
+        "optimizer/velocities[layers/0/bias]": "optimizer",
+    }
+    assert found.built_on() == {"optimizer": ["layers/0/kernel", "layers/0/bias"]}
+
+
+def test_a_weight_without_an_attribute_is_found_where_keras_keeps_it():
+    keys = find_variables(trained(Subclassed)).variables
+    assert "non_trainable_variables/0" in keys
+    assert "blocks/1/last/kernel" in keys
+    assert "attention/query_dense/kernel" in keys
+
+
+def test_optimizers_stand_outside_in():
+    model = trained(recurrent, "scaled")
+    assert list(find_variables(model).optimizers) == ["optimizer", "optimizer/inner_optimizer"]
