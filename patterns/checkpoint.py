@@ -162,28 +162,28 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the newest checkpoint back."""
-        if not self.driven:
-            self._plain = EpochRun(self, self.model, self.params["epochs"])
+        self._plain = None if self.driven else EpochRun(self, self.model, self.params["epochs"])
+        if self._plain:
             self._plain.begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Ends the resume."""
-        if not self.driven:
+        if self._plain:
             self._plain.begin_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps."""
-        if not self.driven:
+        if self._plain:
             self._plain.begin_batch(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Saves, if it is due."""
-        if not self.driven:
+        if self._plain:
             self._plain.end_epoch(epoch, dict(logs or {}))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Waits until everything is on disk."""
-        if not self.driven:
+        if self._plain:
             self._plain.end()
 
     def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -116,7 +116,7 @@ def fit(
 
     with checkpoint.store.lock() if checkpoint else nullcontext():
         found = checkpoint.find() if checkpoint else None
-        goes_on = found if found and checkpoint.resume in ("auto", found.record.begun) else None
+        goes_on = found if checkpoint and found and resume.may_go_on(checkpoint, found) else None
         seed = _seed(seed, goes_on, silent=verbose == 0)
         source = make_source(
             x,

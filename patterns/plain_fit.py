@@ -104,7 +104,7 @@ class EpochRun:
         }
         if self._checkpoint.is_due(self._step, at_epoch_end=True):
             self._snapshot = self._snapshot or Snapshot(self._model)
-            self._checkpoint.save(Position(self._run, self._step), *self._record().pack(), logs)
+            self._checkpoint.save(Position(self._run, self._step), *self._record(self._snapshot).pack(), logs)
             # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to a thread.
             self._checkpoint.wait()
 
@@ -113,12 +113,12 @@ class EpochRun:
         self.begin_epoch()
         self._checkpoint.close()
 
-    def _record(self) -> Record:
-        places = self._snapshot.places
+    def _record(self, snapshot: Snapshot) -> Record:
+        places = snapshot.places
         return Record(
             identity=self._identity,
             begun=self._checkpoint.resume,
-            variables=self._snapshot.take(),
+            variables=snapshot.take(),
             roles=places.roles,
             paths={key: variable.path for key, variable in places.variables.items()},
             built_on=places.built_on(),

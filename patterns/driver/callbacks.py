@@ -56,7 +56,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     def __init__(self, callbacks: Sequence[keras.callbacks.Callback], run: Boundaries, model: keras.Model, **params: Any) -> None:
         self._run = run
-        self._segment: Segment | None = None
+        self._segment: Segment
         self._epoch_start = self._shift = self._done = 0
         self._fresh = False
         super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, model=model, **params)
@@ -113,7 +113,6 @@ class RunCallbacks(keras.callbacks.CallbackList):
         pass
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        assert self._segment is not None
         behind = epoch - self._segment.first_epoch
         self._epoch_start = self._segment.start + behind * self._segment.steps
         self._shift = self._segment.offset if not behind else 0

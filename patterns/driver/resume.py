@@ -20,7 +20,7 @@ class Beginning:
 
     Attributes:
         record: What to put back, or None for a fresh start.
-        position: Of the checkpoint that it is from.
+        position: Of the checkpoint from which it goes on.
         run: The ordinal of the run that begins or goes on.
         begun: How that run began: `"auto"`, `"weights"` or `"never"`.
         weights_only: Whether only the weights of `record` are put back.
@@ -30,7 +30,7 @@ class Beginning:
     run: int = 1
     begun: str = "auto"
     record: Record | None = None
-    position: Position | None = None
+    position: Position = Position(1, 0)
     weights_only: bool = False
     messages: tuple[str, ...] = ()
 
@@ -44,6 +44,11 @@ def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
     if same_total and plan.steps_per_epoch == saved.steps_per_epoch:
         return plan
     return StepPlan(plan.total_steps, saved.steps_per_epoch)
+
+
+def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
+    """Whether the script asks for the run in the folder, or earlier began it from weights."""
+    return checkpoint.resume == "auto" or checkpoint.resume == found.record.begun == "weights"
 
 
 def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str) -> Beginning:
@@ -65,7 +70,7 @@ def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backe
     at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
     if checkpoint.resume == "never":
         return replace(new, messages=(f'starting from step 0 beside what {folder} holds, because of resume="never".',))
-    if checkpoint.resume == "weights" and not _goes_on_anew(found, identity, folder):
+    if checkpoint.resume == "weights" and not (may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)):
         message = f'starting from step 0 with the weights at {at}, because of resume="weights"{found.fell_back}.'
         return replace(new, record=found.record, weights_only=True, messages=(message,))
     return _go_on(found, identity, folder, backend)
@@ -110,10 +115,7 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
     return Beginning(found.position.run, found.record.begun, record, found.position, messages=(first, *lines))
 
 
-def _goes_on_anew(found: Found, identity: Identity, folder: str) -> bool:
-    """Whether the newest run in the folder is the one that this script began from weights earlier."""
-    if found.record.begun != "weights":
-        return False
+def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:
     try:
         check_same_run(found.record.identity, identity, folder)
     except ResumeRefused:

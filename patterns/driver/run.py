@@ -83,8 +83,9 @@ class Run:
             stack.enter_context(self._requests)
             finalize = stack.enter_context(finalized_once(self.model))
             try:
-                self._train(self._begin(beginning, stack))
+                self._train(self._begin(beginning))
             except _Stopped:
+                assert self.saver
                 self.saver.checkpoint.wait()
                 raise self._requests.interruption(self.step, self.plan.total_steps, self.saver.checkpoint.store.directory) from None
             if self.saver:
@@ -93,7 +94,7 @@ class Run:
             self.callbacks.end_run(self.last_logs)
         return self.callbacks.history
 
-    def _begin(self, beginning: Beginning, stack: ExitStack) -> dict[str, Any] | None:
+    def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
         """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is still to be told."""
         record = beginning.record
         self.model.stop_training = False
@@ -102,7 +103,7 @@ class Run:
         left = 0 if self.stopped else self.plan.total_steps - self.step
         # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
         self._batches = Recorded(self.source.batches(self.step if left else 0), self.source.for_train_step)
-        stack.callback(self._batches.close)
+        self.until_end.callback(self._batches.close)
         self._samples = self._batches.peek(min(2, left or 1))
         if record:
             current().build(self.model, self._samples[0])
@@ -116,6 +117,7 @@ class Run:
         return self._go_on(beginning.position, record)
 
     def _go_on(self, position: Position, record: Record) -> dict[str, Any] | None:
+        assert self.saver
         for line in self.saver.put_back(self, position, record):
             say(f"{line}.")
         self._random = record.random
@@ -209,7 +211,7 @@ class Run:
             self.saver.save(self, pending=logs)
             self._leave_if_requested()
         if self.validation and self.validation.is_due(epoch):
-            logs = {**logs, **self._validate(logs)}
+            logs = {**logs, **self._validate(self.validation, logs)}
         self.callbacks.close_epoch(epoch, logs)
         self.stopped, self.last_logs = self.model.stop_training, logs
         if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step, at_epoch_end=True)):
@@ -223,16 +225,16 @@ class Run:
         self._metrics = copy_values(find_variables(self.model).of("metric"))
 
     def validation_step(self) -> None:
-        if self._held is not None and self.stop_is_requested():
+        if self._held and self.saver and self.stop_is_requested():
             self._held.put_back()
             self.saver.save(self, pending=self._held.logs)
             self._leave_if_requested()
 
-    def _validate(self, logs: dict[str, Any]) -> dict[str, Any]:
+    def _validate(self, validation: Validation, logs: dict[str, Any]) -> dict[str, Any]:
         if self.saver and self.saver.checkpoint.on_signal:
             self._held = HeldState(self.model, logs)
         try:
-            return self.validation.run(self.model, self.callbacks)
+            return validation.run(self.model, self.callbacks)
         finally:
             self._held = None
 

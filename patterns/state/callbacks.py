@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import warnings
 from collections import Counter
@@ -46,7 +47,7 @@ _OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {"model", "_model", "param
 _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
 
-def named(callbacks: Iterable[_C.Callback]) -> dict[str, _C.Callback]:
+def named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
     """The callbacks by a name that does not depend on the other ones: the class, numbered where it occurs again."""
     seen: Counter[str] = Counter()
     result = {}
@@ -57,7 +58,7 @@ def named(callbacks: Iterable[_C.Callback]) -> dict[str, _C.Callback]:
     return result
 
 
-def get_state(callback: _C.Callback) -> dict[str, Any] | None:
+def get_state(callback: keras.callbacks.Callback) -> dict[str, Any] | None:
     """The moving state of a callback, or None if it has no way to tell it.
 
     In this order: its own `get_state` and `set_state`; its own `state_dict` and `load_state_dict`; the table of Keras's
@@ -74,7 +75,7 @@ def get_state(callback: _C.Callback) -> dict[str, Any] | None:
     return state
 
 
-def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
+def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
     """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's wipe theirs there."""
     for _, put in _protocol(callback):
         getattr(callback, put)(dict(state))
@@ -85,7 +86,7 @@ def set_state(callback: _C.Callback, state: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def files_go_on(callbacks: Mapping[str, _C.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+def files_go_on(callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
     """Around a run that goes on: what opens a file in it goes on in that file, after what was written since is cut."""
     loggers = {name: c for name, c in callbacks.items() if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})}
     settings = {name: (logger.append, logger.append_header) for name, logger in loggers.items()}
@@ -112,7 +113,7 @@ def _cut(filename: str, length: int) -> None:
     )
 
 
-def configuration(callback: _C.Callback) -> dict[str, Any]:
+def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:
     """What the script set on a callback: its `get_config()`, or the arguments that it keeps under their names as plain values."""
     if hasattr(callback, "get_config"):
         return dict(callback.get_config())
@@ -121,7 +122,7 @@ def configuration(callback: _C.Callback) -> dict[str, Any]:
     return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
 
-def warn_of_untold(callbacks: Sequence[_C.Callback]) -> None:
+def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Names, in one warning, the callbacks that may hold state which a checkpoint cannot carry."""
     untold = [name for name, callback in named(callbacks).items() if _is_untold(callback)]
     if untold:
@@ -132,7 +133,7 @@ def warn_of_untold(callbacks: Sequence[_C.Callback]) -> None:
         )
 
 
-def _as_dict(callback: _C.Callback, get: str) -> dict[str, Any]:
+def _as_dict(callback: keras.callbacks.Callback, get: str) -> dict[str, Any]:
     state = getattr(callback, get)()
     if not isinstance(state, Mapping):
         raise TypeError(
@@ -142,26 +143,27 @@ def _as_dict(callback: _C.Callback, get: str) -> dict[str, Any]:
     return dict(state)
 
 
-def _is_untold(callback: _C.Callback) -> bool:
+def _is_untold(callback: keras.callbacks.Callback) -> bool:
     if type(callback) in _MOVING or any(_protocol(callback)):
         return False
     if _keeps_nothing_itself(callback):
         return False
-    # A subclass of one of Keras's: the table covers what it inherits; what it adds would be set up by its own __init__.
-    return not _stock_bases(callback) or type(callback).__init__ not in {base.__init__ for base in _stock_bases(callback)}
+    # A subclass of one of Keras's: the table covers what it inherits; what it adds would be set up by an __init__ of its own.
+    own = itertools.takewhile(lambda kind: kind not in _MOVING, type(callback).__mro__)
+    return not _stock_bases(callback) or any("__init__" in vars(kind) for kind in own)
 
 
-def _protocol(callback: _C.Callback) -> Iterator[tuple[str, str]]:
+def _protocol(callback: keras.callbacks.Callback) -> Iterator[tuple[str, str]]:
     return (pair for pair in _PAIRS if all(callable(getattr(callback, name, None)) for name in pair))
 
 
-def _stock_bases(callback: _C.Callback) -> list[type]:
+def _stock_bases(callback: keras.callbacks.Callback) -> list[type]:
     return [kind for kind in _MOVING if kind is not _C.Callback and isinstance(callback, kind)]
 
 
-def _moving(callback: _C.Callback) -> tuple[str, ...]:
+def _moving(callback: keras.callbacks.Callback) -> tuple[str, ...]:
     return tuple(name for kind in _stock_bases(callback) for name in _MOVING[kind])
 
 
-def _keeps_nothing_itself(callback: _C.Callback) -> bool:
+def _keeps_nothing_itself(callback: keras.callbacks.Callback) -> bool:
     return not (vars(callback).keys() - _OF_EVERY_CALLBACK)

@@ -76,10 +76,10 @@ def find_variables(model: keras.Model) -> Places:
     walk = _Walk()
     # Metrics and optimizers refer to the layers' variables, hence they wait until every layer has its key.
     waiting: list[tuple[str, Any]] = [("", model)]
-    for role, later in (("weight", (keras.Metric, keras.optimizers.Optimizer)), ("metric", ()), ("optimizer", ())):
-        kinds = {"weight": keras.Model, "metric": keras.Metric, "optimizer": keras.optimizers.Optimizer}[role]
-        now = [entry for entry in waiting if isinstance(entry[1], kinds)]
-        waiting += walk.visit(now, role, later)
+    kinds: dict[Role, type] = {"weight": keras.Model, "metric": keras.Metric, "optimizer": keras.optimizers.Optimizer}
+    for role, kind in kinds.items():
+        later = (keras.Metric, keras.optimizers.Optimizer) if role == "weight" else ()
+        waiting += walk.visit([entry for entry in waiting if isinstance(entry[1], kind)], role, later)
     return walk.places
 
 
