@@ -25,7 +25,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     texts = [[f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
     columns = list(zip(header, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numeric = [all(re.fullmatch(r"[0-9.,]*", cell) for cell in column[1:]) for column in columns]
+    numeric = [all(re.fullmatch(r"[0-9., ]*", cell) for cell in column[1:]) for column in columns]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, numeric, strict=True)

@@ -71,7 +71,7 @@ def _tensor_difference(first: np.ndarray | None, second: np.ndarray | None) -> s
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, -1)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> str:

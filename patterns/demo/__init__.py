@@ -64,14 +64,7 @@ def _run(runs: Path, picture: Path, epochs: int, kills: int) -> bool:
     killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", epochs, backend, kill_steps(epochs, kills)))
     table, differences = compare(reference, killed)
     continued = _continue(runs / "killed", epochs + max(1, epochs // 4))
-    draw(
-        picture,
-        reference,
-        killed,
-        _STEPS_PER_EPOCH,
-        f"Handwritten digits on {backend}: killed {len(killed.kills)} times",
-        continued,
-    )
+    draw(picture, reference, killed, _STEPS_PER_EPOCH, continued)
     _headline("Is the killed run equal to the one that was left alone?")
     print(f"\n{summary(reference, killed)}\n\n{table}\n")
     if differences:

@@ -53,6 +53,11 @@ class Outcome:
         return decode(self.checkpoint.document["callbacks"]["History"], self.checkpoint.tensors)
 
     @property
+    def backend(self) -> str:
+        """On which its last process trained."""
+        return self.checkpoint.entry.manifest.made_with["backend"]
+
+    @property
     def kills(self) -> list[tuple[int, int]]:
         """For each kill, the step that had begun, and the step after which the next process went on."""
         return [(life.last, following.first - 1) for life, following in zip(self.lives, self.lives[1:], strict=False)]
@@ -131,9 +136,10 @@ def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
     return [
         ("processes", len(outcome.lives)),
         ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
-        ("resumes", len(outcome.lives) - 1),
+        ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
+        ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
         ("steps of the run", outcome.checkpoint.position.step),
         ("steps trained twice", sum(killed - resumed for killed, resumed in outcome.kills)),
         ("validation accuracy", f"{accuracy(outcome):.4f}"),
-        ("seconds", f"{sum(life.seconds for life in outcome.lives):.0f}"),
+        ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
     ]

@@ -23,6 +23,8 @@ _ENVIRONMENT = {
     "KERAS_TORCH_DEVICE": "cpu",
     "OMP_NUM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
+    # It announces itself at every start, whatever the level.
+    "TF_ENABLE_ONEDNN_OPTS": "0",
 }
 
 

@@ -19,7 +19,7 @@ from ..fit import fit
 EPOCHS = 20
 BATCH_SIZE = 32
 SAVE_EVERY_STEPS = 30
-LOG_EVERY_STEPS = 5
+LOG_EVERY_STEPS = 9
 # Of the 1,797 images.
 TRAINING_IMAGES = 1_437
 
