@@ -40,16 +40,19 @@ def differing_values(first: Any, second: Any, place: str = "") -> list[Differenc
     >>> differing_values({"wait": 1, "best": 0.5}, {"wait": 2, "best": 0.5})
     [Difference(place='wait', what='1 and 2')]
     """
+    found = []
     if isinstance(first, dict) and isinstance(second, dict):
         keys = dict.fromkeys([*first, *second])
         pairs = [(str(key), first.get(key, _MISSING), second.get(key, _MISSING)) for key in keys]
-    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
-        pairs = [(str(index), *pair) for index, pair in enumerate(zip(first, second, strict=True))]
+    elif isinstance(first, list) and isinstance(second, list):
+        pairs = [(str(index), a, b) for index, (a, b) in enumerate(zip(first, second, strict=False))]
+        if len(first) != len(second):
+            found = [Difference(place, f"{len(first)} and {len(second)} entries")]
     elif _text(first) == _text(second):
         return []
     else:
         return [Difference(place, f"{_text(first):.60} and {_text(second):.60}")]
-    return [found for name, *pair in pairs for found in differing_values(*pair, f"{place}/{name}" if place else name)]
+    return found + [one for name, a, b in pairs for one in differing_values(a, b, f"{place}/{name}" if place else name)]
 
 
 _MISSING = object()

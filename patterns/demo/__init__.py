@@ -76,7 +76,7 @@ def _run(runs: Path, picture: Path, epochs: int, kills: int) -> bool:
 
 
 def _live_and_die(folder: Path, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:
-    lives = []
+    lives: list[Life] = []
     for step in kill_at:
         _headline(f"The same on {backend}, killed in the middle of an epoch" if not lives else "Started again, and killed again")
         lives.append(live(folder, epochs, backend, step))

@@ -111,14 +111,19 @@ def _part_of(key: str, path: str = "", roles: dict[str, str] | None = None) -> s
 def compare(reference: Outcome, killed: Outcome) -> tuple[str, list[Difference]]:
     """The closing table, and where the two runs differ: nowhere, if all is well."""
     first, second = parts(reference), parts(killed)
-    rows, differences = [], []
+    rows: list[tuple[str, int, int, str]] = []
+    differences: list[Difference] = []
     for name in dict.fromkeys([*first, *second]):
         one, other = first.get(name, Part()), second.get(name, Part())
         found = one.differences(other)
-        rows.append([name, len(one.tensors), one.bytes, "NOT EQUAL" if found else "yes"])
+        rows.append((name, len(one.tensors), one.bytes, _verdict(found)))
         differences += found
-    rows.append(["together", sum(row[1] for row in rows), sum(row[2] for row in rows), "NOT EQUAL" if differences else "yes"])
+    rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows), _verdict(differences)))
     return format_table(["compared bit for bit", "arrays", "bytes", "equal"], rows), differences
+
+
+def _verdict(differences: list[Difference]) -> str:
+    return "NOT EQUAL" if differences else "yes"
 
 
 def summary(reference: Outcome, killed: Outcome) -> str:

@@ -24,6 +24,7 @@ def draw(path: Path, reference: Outcome, killed: Outcome, steps_per_epoch: int, 
         continued: The second run after it went on on another backend. Defaults to None.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9.6, 6), layout="constrained", dpi=100)
     losses, rates = axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -35,6 +36,9 @@ def draw(path: Path, reference: Outcome, killed: Outcome, steps_per_epoch: int, 
     _mark_kills(axes, killed)
     losses.set_title(f"Handwritten digits on {reference.backend}: a run that was killed, over the same run left alone")
     losses.set(yscale="log", ylabel="loss (cross-entropy, nats)")
+    losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    losses.yaxis.set_major_formatter("{x:g}")
+    losses.minorticks_off()
     rates.set(ylim=(0, None), ylabel="learning rate", xlabel="optimizer step")
     losses.plot([], [], "o", color="0.4", markersize=4, label="at validation")
     # Below the axes, where it covers nothing.
@@ -42,7 +46,7 @@ def draw(path: Path, reference: Outcome, killed: Outcome, steps_per_epoch: int, 
     for one in axes:
         one.grid(alpha=0.25, which="both", linewidth=0.5)
         one.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"optimize": True})
 
 
 def _curves(axes: Any, run: Outcome, steps_per_epoch: int, name: str, style: dict[str, Any], since: int = 0) -> None:
