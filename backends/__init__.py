@@ -9,13 +9,13 @@ if __name__ != "keras_patterns.backends":
     )
 
 import functools
-import importlib
+import importlib.util
 
 import keras
 
 from .protocol import Backend
 
-__all__ = ["Backend", "current"]
+__all__ = ["Backend", "current", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 
@@ -34,3 +34,8 @@ def current() -> Backend:
             "Set the environment variable KERAS_BACKEND before keras is imported."
         )
     return importlib.import_module(f".{_MODULES[name]}", __name__).ADAPTER
+
+
+def installed() -> list[str]:
+    """The names of the backends whose framework is installed here."""
+    return [name for name in _MODULES if importlib.util.find_spec(name)]

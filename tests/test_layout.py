@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each module or folder of the package, from the ground up: one imports only what stands in a line above its own.
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
-    {"_arguments", "_keras", "_messages"},
+    {"_arguments", "_keras", "_messages", "_table", "compare"},
     {"plan"},
     {"backends", "store", "data"},
     {"state"},

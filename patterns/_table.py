@@ -1,0 +1,34 @@
+"""Plain text tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+
+def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Aligns rows under a header: columns of numbers to the right, all else to the left. Integers get separators of thousands.
+
+    Args:
+        header: The names of the columns.
+        rows: As many cells each.
+
+    Example:
+
+    >>> print(format_table(["name", "bytes"], [["kernel", 1024], ["bias", 8]]))
+    name    bytes
+    ------  -----
+    kernel  1,024
+    bias        8
+    """
+    texts = [[f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
+    columns = list(zip(header, *texts, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    numeric = [all(re.fullmatch(r"[0-9., ]*", cell) for cell in column[1:]) for column in columns]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, numeric, strict=True)
+        ).rstrip()
+        for line in [header, ["-" * width for width in widths], *texts]
+    )

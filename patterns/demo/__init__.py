@@ -1,0 +1,106 @@
+"""The demo: a run that is killed twice and resumed, compared bit for bit with one that was left alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_patterns.backends import current, installed
+
+from . import training
+from .comparison import Outcome, accuracy, compare, summary
+from .picture import draw
+from .processes import Life, TrainingFailed, live
+
+__all__ = ["TrainingFailed", "run"]
+
+_STEPS_PER_EPOCH = -(-training.TRAINING_IMAGES // training.BATCH_SIZE)
+
+
+def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int = training.EPOCHS, kills: int = 2) -> int:
+    """Runs the demo and prints what it finds.
+
+    Args:
+        out: The folder for the picture. Defaults to `"keras-patterns-demo"`.
+        keep: Whether to keep the checkpoints there too. Defaults to False.
+        epochs: Of each run. Defaults to 20.
+        kills: How many of them. Defaults to 2.
+
+    Returns:
+        0 if the two runs are equal to the bit, else 1.
+
+    Raises:
+        TrainingFailed: If a training process ended with an error, or a package is missing.
+    """
+    _check_packages()
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    runs = Path(tempfile.mkdtemp(prefix="runs-", dir=out if keep else None))
+    try:
+        equal = _run(runs, out / f"learning-curve-{current().name}.png", epochs, kills)
+    finally:
+        if not keep:
+            shutil.rmtree(runs, ignore_errors=True)
+    if keep:
+        print(f"The checkpoints: {runs}; look at them with `keras-patterns list {runs / 'killed'}`.")
+    return 0 if equal else 1
+
+
+def kill_steps(epochs: int, kills: int) -> list[int]:
+    """Where to kill: in evenly spaced epochs, at a random step of the middle half of each."""
+    quarter = _STEPS_PER_EPOCH // 4
+    starts = [epochs * (index + 1) // (kills + 1) * _STEPS_PER_EPOCH for index in range(kills)]
+    return [start + random.Random().randint(quarter, 3 * quarter) for start in starts]
+
+
+def _run(runs: Path, picture: Path, epochs: int, kills: int) -> bool:
+    backend = current().name
+    print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {_STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
+    _headline(f"A run on {backend} that is left alone")
+    reference = Outcome.read(runs / "reference", [live(runs / "reference", epochs, backend)])
+    killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", epochs, backend, kill_steps(epochs, kills)))
+    table, differences = compare(reference, killed)
+    continued = _continue(runs / "killed", epochs + max(1, epochs // 4))
+    draw(picture, reference, killed, _STEPS_PER_EPOCH, continued)
+    _headline("Is the killed run equal to the one that was left alone?")
+    print(f"\n{summary(reference, killed)}\n\n{table}\n")
+    if differences:
+        print(f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}.")
+    else:
+        print("EQUAL, bit for bit.")
+    print(f"The picture: {picture}")
+    return not differences
+
+
+def _live_and_die(folder: Path, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:
+    lives: list[Life] = []
+    for step in kill_at:
+        _headline(f"The same on {backend}, killed in the middle of an epoch" if not lives else "Started again, and killed again")
+        lives.append(live(folder, epochs, backend, step))
+        print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***")
+    _headline("Started again, to the end")
+    return [*lives, live(folder, epochs, backend)]
+
+
+def _continue(folder: Path, epochs: int) -> Outcome | None:
+    others = [name for name in installed() if name != current().name]
+    if not others:
+        _headline("No other backend is installed here. To see the run go on on one: nox -s demo -- jax torch")
+        return None
+    _headline(f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from here on")
+    outcome = Outcome.read(folder, [live(folder, epochs, others[0])])
+    print(f"Validation accuracy after {outcome.checkpoint.position.step} steps: {accuracy(outcome):.4f}")
+    return outcome
+
+
+def _headline(text: str) -> None:
+    print(f"\n=== {text}", flush=True)
+
+
+def _check_packages() -> None:
+    missing = [name for name in ("sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise TrainingFailed(f"The demo needs {' and '.join(missing)}: pip install scikit-learn matplotlib.")

@@ -1,0 +1,150 @@
+"""What the demo compares, and its closing table."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._table import format_table
+from ..compare import Difference, differing_tensors, differing_values
+from ..state.codec import decode
+from ..store import Checkpoint, CheckpointStore
+from .processes import PREDICTIONS, Life
+
+_VARIABLES = {
+    "weight": "weights, BatchNorm statistics",
+    "seed": "seeds of dropout, augmentation",
+    "optimizer": "optimizer: slots, rate, step",
+    "metric": "running metrics",
+}
+_REST = "plan, identity of the run"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is over.
+
+    Attributes:
+        lives: What its processes did, in order.
+        checkpoint: Its last checkpoint.
+        predictions: Of the trained model for the validation images, shape `(images, 10)`.
+    """
+
+    lives: list[Life]
+    checkpoint: Checkpoint
+    predictions: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, lives: list[Life]) -> Outcome:
+        """What the processes left in their folder."""
+        store = CheckpointStore(folder)
+        latest = store.latest()
+        assert latest is not None, f"the run left no checkpoint in {folder}"
+        return cls(lives, store.read(latest), np.load(folder / PREDICTIONS, allow_pickle=False))
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """The state of Keras's History: `history`, `epoch` and `steps`."""
+        return decode(self.checkpoint.document["callbacks"]["History"], self.checkpoint.tensors)
+
+    @property
+    def backend(self) -> str:
+        """On which its last process trained."""
+        return self.checkpoint.entry.manifest.made_with["backend"]
+
+    @property
+    def kills(self) -> list[tuple[int, int]]:
+        """For each kill, the step that had begun, and the step after which the next process went on."""
+        return [(life.last, following.first - 1) for life, following in zip(self.lives, self.lives[1:], strict=False)]
+
+
+@dataclass
+class Part:
+    """A part of a run's state: its arrays by key, and its plain values by place."""
+
+    tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def differences(self, other: Part) -> list[Difference]:
+        """Where the two are not equal to the bit."""
+        return differing_tensors(self.tensors, other.tensors) + differing_values(self.values, other.values)
+
+    @property
+    def bytes(self) -> int:
+        """Of the arrays, and of the plain values as text."""
+        return sum(array.nbytes for array in self.tensors.values()) + (len(json.dumps(self.values)) if self.values else 0)
+
+
+def parts(outcome: Outcome) -> dict[str, Part]:
+    """All that a checkpoint holds, and what the model predicts, by what it is."""
+    found: defaultdict[str, Part] = defaultdict(Part)
+    checkpoint = outcome.checkpoint
+    rows = checkpoint.entry.manifest.tensors
+    for key, array in checkpoint.tensors.items():
+        found[_part_of(key, rows[key].path, checkpoint.document["variables"])].tensors[key] = array
+    for key, value in checkpoint.document.items():
+        if key == "callbacks":
+            for name, state in value.items():
+                found[_part_of(f"callbacks/{name}")].values.update({name: state} if state else {})
+        else:
+            found[_part_of(key)].values[key] = value
+    found["predictions after training"].tensors["predictions"] = outcome.predictions
+    return {name: part for name, part in found.items() if part.bytes}
+
+
+def _part_of(key: str, path: str = "", roles: dict[str, str] | None = None) -> str:
+    group, _, rest = key.partition("/")
+    if group == "callbacks":
+        return f"callback {rest.split('/')[0]}"
+    if group == "random":
+        return "random states of the process"
+    if group == "variables" and roles:
+        return _VARIABLES["seed" if path.endswith("seed_generator_state") else roles[rest]]
+    return _REST
+
+
+def compare(reference: Outcome, killed: Outcome) -> tuple[str, list[Difference]]:
+    """The closing table, and where the two runs differ: nowhere, if all is well."""
+    first, second = parts(reference), parts(killed)
+    rows: list[tuple[str, int, int, str]] = []
+    differences: list[Difference] = []
+    for name in dict.fromkeys([*first, *second]):
+        one, other = first.get(name, Part()), second.get(name, Part())
+        found = one.differences(other)
+        rows.append((name, len(one.tensors), one.bytes, _verdict(found)))
+        differences += found
+    rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows), _verdict(differences)))
+    return format_table(["compared bit for bit", "arrays", "bytes", "equal"], rows), differences
+
+
+def _verdict(differences: list[Difference]) -> str:
+    return "NOT EQUAL" if differences else "yes"
+
+
+def summary(reference: Outcome, killed: Outcome) -> str:
+    """A table of what the two runs went through."""
+    rows = zip(_figures(reference), _figures(killed), strict=True)
+    return format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+
+
+def accuracy(outcome: Outcome) -> float:
+    """Of the last epoch, on the validation images; between 0 and 1."""
+    return outcome.history["history"]["val_accuracy"][-1]
+
+
+def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
+    return [
+        ("processes", len(outcome.lives)),
+        ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
+        ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
+        ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
+        ("steps of the run", outcome.checkpoint.position.step),
+        ("steps trained twice", sum(killed - resumed for killed, resumed in outcome.kills)),
+        ("validation accuracy", f"{accuracy(outcome):.4f}"),
+        ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
+    ]

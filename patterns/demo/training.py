@@ -1,0 +1,117 @@
+"""The training script of the demo, as a person would write it: run it, kill it, run it again.
+
+python -m keras_patterns.demo.training FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..checkpoint import Checkpoint
+from ..fit import fit
+
+EPOCHS = 20
+BATCH_SIZE = 32
+SAVE_EVERY_STEPS = 30
+LOG_EVERY_STEPS = 9
+# Of the 1,797 images.
+TRAINING_IMAGES = 1_437
+
+Data = tuple[np.ndarray, np.ndarray]
+
+
+def load_digits() -> tuple[Data, Data]:
+    """Handwritten digits, images of shape `(images, 8, 8, 1)` and their labels: those to train on, those to validate on."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images, labels = digits.images[..., np.newaxis].astype("float32") / 16, digits.target.astype("int32")
+    return (images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]), (images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:])
+
+
+def make_model() -> keras.Model:
+    """A convolutional net with all that makes a run hard to repeat: augmentation, BatchNorm, dropout."""
+    keras.utils.set_random_seed(8)
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((8, 8, 1))])
+    model.add(layers.RandomContrast(0.3, value_range=(0, 1)))
+    model.add(layers.RandomErasing(0.5, scale=(0.05, 0.15), fill_value=0.0, value_range=(0, 1)))
+    for filters in (32, 64):
+        model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization())
+        model.add(layers.ReLU())
+        model.add(layers.MaxPooling2D())
+    for layer in (layers.Flatten(), layers.Dropout(0.4), layers.Dense(64, activation="relu"), layers.Dropout(0.4)):
+        model.add(layer)
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+class StepCounter(keras.callbacks.Callback):
+    """Tells which step begins. Its count goes into the checkpoint, by the two methods that any callback may have.
+
+    Args:
+        tell: Is called with the number of the step, from 1; or None.
+    """
+
+    def __init__(self, tell: Callable[[int], Any] | None) -> None:
+        super().__init__()
+        self._tell, self._step = tell, 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._step += 1
+        if self._tell:
+            self._tell(self._step)
+
+    def get_state(self) -> dict[str, Any]:
+        """The steps that have begun."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on counting."""
+        self._step = state["step"]
+
+
+def train(folder: str | Path, epochs: int = EPOCHS, tell: Callable[[int], Any] | None = None) -> keras.Model:
+    """Trains, or goes on training.
+
+    Args:
+        folder: Of the checkpoints.
+        epochs: Passes over the training data in all. Defaults to 20.
+        tell: Is called with the number of each step as it begins. Defaults to nothing.
+
+    Returns:
+        The trained model.
+    """
+    (x, y), validation_data = load_digits()
+    model = make_model()
+    fit(
+        model,
+        x,
+        y,
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        validation_data=validation_data,
+        callbacks=[
+            keras.callbacks.EarlyStopping(patience=12, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2),
+            StepCounter(tell),
+            Checkpoint(folder, every_steps=SAVE_EVERY_STEPS),
+        ],
+        log_every_steps=LOG_EVERY_STEPS,
+        seed=8,
+    )
+    return model
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("One argument is expected: the folder of the checkpoints.")
+    train(sys.argv[1])

@@ -1,0 +1,157 @@
+"""The demo with two epochs and one kill, which is real; and that a changed byte is seen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from keras_patterns import demo
+from keras_patterns.backends import current
+from keras_patterns.demo import kill_steps, training
+from keras_patterns.demo.comparison import Outcome, compare, parts, summary
+from keras_patterns.demo.processes import TrainingFailed, live
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """A run that was left alone, and one that was killed in its second epoch and resumed."""
+    runs, name = tmp_path_factory.mktemp("runs"), current().name
+    reference = Outcome.read(runs / "reference", [live(runs / "reference", 2, name)])
+    lives = [live(runs / "killed", 2, name, step) for step in (70, np.inf)]
+    return reference, Outcome.read(runs / "killed", lives)
+
+
+def test_the_killed_run_was_killed_and_is_equal(outcomes):
+    reference, killed = outcomes
+    assert [life.killed for life in reference.lives] == [False]
+    assert [life.killed for life in killed.lives] == [True, False]
+    first, second = killed.lives
+    assert 70 <= first.last < 90  # the middle of the second epoch
+    assert 1 < second.first <= first.last + 1  # it went on, and not from the start
+    assert second.last == reference.lives[0].last == 90
+    table, differences = compare(*outcomes)
+    assert differences == []
+    assert "NOT" not in table
+    assert table.splitlines()[-1].split()[-1] == "yes"
+
+
+def test_the_table_covers_all_of_both_checkpoints(outcomes):
+    for outcome in outcomes:
+        found = parts(outcome)
+        tensors = {key for part in found.values() for key in part.tensors} - {"predictions"}
+        assert tensors == set(outcome.checkpoint.tensors)
+        values = {key for part in found.values() for key in part.values}
+        document = outcome.checkpoint.document
+        assert values == document.keys() - {"callbacks"} | {name for name, state in document["callbacks"].items() if state}
+        assert {"callback History", "callback EarlyStopping", "callback ReduceLROnPlateau", "callback StepCounter"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "row"),
+    [
+        ("variables/layers/2/kernel", "weights"),
+        ("variables/layers/3/moving_mean", "weights"),
+        ("seed", "seeds"),
+        ("slot", "optimizer"),
+        ("variables/loss_tracker/total", "running metrics"),
+        ("callbacks/EarlyStopping/best_weights/0", "callback EarlyStopping"),
+        ("random/python/words", "random states"),
+    ],
+)
+def test_a_changed_byte_is_not_equal(outcomes, key, row):
+    reference, killed = outcomes
+    names = {"seed": "generator/state", "slot": "momentums["}
+    key = next(name for name in killed.checkpoint.tensors if names.get(key, key) in name)
+    changed = killed.checkpoint.tensors[key].copy()
+    changed.reshape(-1).view(np.uint8)[0] ^= 1
+    checkpoint = dataclasses.replace(killed.checkpoint, tensors={**killed.checkpoint.tensors, key: changed})
+    assert_not_equal(reference, dataclasses.replace(killed, checkpoint=checkpoint), key, row)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "place"),
+    [
+        ("History", {"epoch": [0, 2]}, "History/epoch/1"),
+        ("ReduceLROnPlateau", {"wait": 7}, "ReduceLROnPlateau/wait"),
+        ("StepCounter", {"step": 91}, "StepCounter/step"),
+    ],
+)
+def test_a_changed_callback_is_not_equal(outcomes, part, change, place):
+    reference, killed = outcomes
+    document = killed.checkpoint.document
+    callbacks = {**document["callbacks"], part: {**document["callbacks"][part], **change}}
+    checkpoint = dataclasses.replace(killed.checkpoint, document={**document, "callbacks": callbacks})
+    assert_not_equal(reference, dataclasses.replace(killed, checkpoint=checkpoint), place, f"callback {part}")
+
+
+def test_a_changed_prediction_is_not_equal(outcomes):
+    reference, killed = outcomes
+    changed = np.nextafter(killed.predictions, np.float32(2))
+    assert_not_equal(reference, dataclasses.replace(killed, predictions=changed), "predictions", "predictions")
+
+
+def assert_not_equal(reference, killed, place, row):
+    table, differences = compare(reference, killed)
+    assert [difference.place for difference in differences] == [place]
+    unequal = [line for line in table.splitlines() if line.endswith("NOT EQUAL")]
+    assert len(unequal) == 2
+    assert unequal[0].startswith(row)
+    assert unequal[1].startswith("together")
+
+
+def test_the_summary_counts_kills_and_steps(outcomes):
+    _, killed = outcomes
+    rows = {line[:26].strip(): line[26:].split() for line in summary(*outcomes).splitlines()[2:]}
+    ((last, resumed),) = killed.kills
+    assert rows["kills (SIGKILL)"] == ["0", "1"]
+    assert rows["steps of the run"] == ["90", "90"]
+    assert rows["killed in step"] == [str(last)]
+    assert rows["steps trained twice"] == ["0", str(last - resumed)]
+
+
+@pytest.mark.parametrize(("equal", "code"), [(True, 0), (False, 1)])
+def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, capsys, tmp_path):
+    reference, killed = outcomes
+    if not equal:
+        killed = dataclasses.replace(killed, predictions=killed.predictions + 1)
+    results = iter([reference, killed])
+    monkeypatch.setattr(demo, "live", lambda *arguments: None)
+    monkeypatch.setattr(demo, "_live_and_die", lambda *arguments: [])
+    monkeypatch.setattr(demo, "installed", lambda: [current().name])
+    monkeypatch.setattr(demo.Outcome, "read", lambda *arguments: next(results))
+    assert demo.run(tmp_path / "out", epochs=2, kills=1) == code
+    out = capsys.readouterr().out
+    assert ("EQUAL, bit for bit." in out) == equal
+    assert ("NOT EQUAL in 1 places. The first: predictions: " in out) != equal
+    assert "nox -s demo -- jax torch" in out
+    pictures = list((tmp_path / "out").iterdir())
+    assert [picture.name for picture in pictures] == [f"learning-curve-{current().name}.png"]
+    assert pictures[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_kills_fall_into_the_middle_of_epochs():
+    for _ in range(50):
+        steps = kill_steps(epochs=20, kills=2)
+        assert [step // 45 for step in steps] == [6, 13]
+        assert all(11 <= step % 45 <= 33 for step in steps)
+
+
+def test_a_process_that_fails_is_an_error(tmp_path, capfd):
+    (tmp_path / "run").write_text("a file, where a folder is needed")
+    with pytest.raises(TrainingFailed, match="ended with exit code 1"):
+        live(tmp_path / "run", 1, current().name)
+    assert "Traceback" in capfd.readouterr().err
+    assert (tmp_path / "run").read_text() == "a file, where a folder is needed"
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(TrainingFailed, match="needs sklearn and matplotlib"):
+        demo.run()
+
+
+def test_the_script_has_an_epoch_of_45_steps():
+    (x, _), (x_validation, _) = training.load_digits()
+    assert len(x) == training.TRAINING_IMAGES
+    assert len(x) + len(x_validation) == 1_797
+    assert -(-len(x) // training.BATCH_SIZE) == 45
