@@ -168,7 +168,9 @@ def run_tests(session: nox.Session, backend: str) -> None:
 def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:
     """One thread for each process, as two run side by side; the user's own keras.json plays no part."""
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    environment = {"KERAS_BACKEND": backend, "KERAS_HOME": scratch("keras"), "MPLBACKEND": "Agg", **threads, **QUIET}
+    # Nearly all the time of a small model on JAX is compilation, and each is trained many times over.
+    compiled = {"JAX_COMPILATION_CACHE_DIR": scratch("jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {**compiled, "KERAS_BACKEND": backend, "KERAS_HOME": scratch("keras"), "MPLBACKEND": "Agg", **threads, **QUIET}
     session.run("pytest", "--config-file", str(ROOT / "pyproject.toml"), *arguments, env=environment)
 
 

@@ -27,7 +27,7 @@ class Sender(keras.callbacks.Callback):
     """Sends this process a signal at a place in its run.
 
     Args:
-        where: `"step"`, before the step after `at` ones; `"validation"`, at the second batch of the validation after them.
+        where: `"step"`, before the step after `at` ones; `"validation"`, at the first batch of the validation after them.
         at: How many steps are done then.
         signals: The signals' names, sent one after the other.
     """
@@ -43,7 +43,7 @@ class Sender(keras.callbacks.Callback):
             self._send()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._where == "validation" and batch == 1 and self._before + self._batch + 1 == self._at:
+        if self._where == "validation" and batch == 0 and self._before + self._batch + 1 == self._at:
             self._send()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

@@ -67,7 +67,11 @@ VARIABLES = {
 }
 
 
-@pytest.mark.parametrize("part", VARIABLES)
+# Keras 3.15 on JAX leaves recurrent states out of a model's variables, so training never moves them from zero.
+GAPS = {("jax", "the recurrent state"): [pytest.mark.xfail(reason="Keras on JAX never moves a recurrent state", strict=True)]}
+
+
+@pytest.mark.parametrize("part", [pytest.param(part, marks=GAPS.get((current().name, part), [])) for part in VARIABLES])
 def test_variables(part, monkeypatch):
     name, kill_at, where, change = VARIABLES[part]
 

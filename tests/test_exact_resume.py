@@ -3,8 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from models import CASES, runnable
+from models import CASES, runnable, two_optimizers
 
+import keras_patterns as kp
+from keras_patterns.backends import current
 from keras_patterns.testing import assert_deterministic, assert_resumes_exactly, assert_same_state, differences
 
 
@@ -100,3 +102,17 @@ def test_only_the_first_ten_differences_are_named():
 def test_arguments_are_checked(how, error, message):
     with pytest.raises(error, match=message):
         assert_resumes_exactly(CASES["two backbones"].make_model, **CASES["two backbones"].arguments, **how)
+
+
+@pytest.mark.skipif(current().carries_attribute_optimizers, reason="this backend carries them")
+def test_an_optimizer_that_the_backend_does_not_carry_is_refused():
+    with pytest.raises(
+        ValueError, match=r"keeps an optimizer of its own at 'second_optimizer'.*MultiOptimizer that holds them all"
+    ):
+        kp.fit(two_optimizers(), **CASES["two optimizers"].arguments)
+
+
+@pytest.mark.skipif(current().fuses_steps, reason="this backend runs several")
+def test_fused_steps_that_the_backend_does_not_run_are_refused():
+    with pytest.raises(ValueError, match=r"was compiled with steps_per_execution=4; this backend runs one"):
+        kp.fit(CASES["fused steps"].make_model(), **CASES["fused steps"].arguments)

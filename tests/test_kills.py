@@ -65,13 +65,18 @@ def test_killed_while_saving(event, count, tmp_path, dense_reference):
     assert_same_state(dense_reference(), folder.finish())
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    for name in ("dense", "stops early", "moving average"):
-        (tmp_path / name).mkdir()
-        folder = Folder(tmp_path / name, name)
-        first = folder.finish()
-        before = CheckpointStore(folder.path / "checkpoints").latest().manifest
-        printed = folder.child("--state", "again.json", "--at", 0)
-        assert "there is nothing to train" in printed
-        assert_same_state(first, folder.finish())
-        assert CheckpointStore(folder.path / "checkpoints").latest().manifest == before
+# What EarlyStopping works out from its arguments at the end of the first epoch that it sees: no state.
+WORKED_OUT = {"callbacks/EarlyStopping", "callbacks/EarlyStopping/min_delta", "callbacks/EarlyStopping/monitor_op"}
+
+
+@pytest.mark.parametrize("name", ["dense", "stops early", "moving average"])
+def test_a_finished_run_is_not_trained_again(name, tmp_path):
+    folder = Folder(tmp_path, name)
+    first = folder.finish()
+    before = CheckpointStore(tmp_path / "checkpoints").latest().manifest
+    printed = folder.child("--state", "state.json", "--at", 0)
+    assert "there is nothing to train" in printed
+    again = folder.finish()
+    told = [{key: value for key, value in state.items() if key not in WORKED_OUT} for state in (first, again)]
+    assert_same_state(*told)
+    assert CheckpointStore(tmp_path / "checkpoints").latest().manifest == before

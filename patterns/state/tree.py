@@ -123,9 +123,8 @@ class _Walk:
         for name, child in self._members(node):
             is_second = name in _SECOND_REFERENCES
             child_place = f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
-            if slots and not is_second and isinstance(child, list) and len(child) == len(slots):
-                # None stands where an optimizer has no slot for a variable, and a list of other things may be as long.
-                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if isinstance(slot, keras.Variable)]
+            if not is_second and _are_slots(child, len(slots)):
+                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None]
                 yield from ((f"{child_place}[{key}]", slot, False) for key, slot in pairs)
             elif isinstance(child, (keras.Variable, *_NODES, *_CONTAINERS)):
                 yield child_place, child, is_second
@@ -140,3 +139,13 @@ class _Walk:
             if isinstance(node, keras.Model) and _keras.is_graph(node):
                 yield "layers", node.layers
             yield from sorted(self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0]))
+
+
+def _are_slots(value: Any, count: int) -> bool:
+    """Whether a list in an optimizer is aligned with what it trains; None stands where a variable has no such slot."""
+    return (
+        count > 0
+        and isinstance(value, list)
+        and len(value) == count
+        and all(slot is None or isinstance(slot, keras.Variable) for slot in value)
+    )
