@@ -114,13 +114,15 @@ class EpochRun:
         self._checkpoint.close()
 
     def _record(self, snapshot: Snapshot) -> Record:
+        # First of all: an optimizer that has built itself since has places that only this finds.
+        variables = snapshot.take()
         places = snapshot.places
         return Record(
             identity=self._identity,
             begun=self._checkpoint.resume,
-            variables=snapshot.take(),
+            variables=variables,
             roles=places.roles,
-            paths={key: variable.path for key, variable in places.variables.items()},
+            paths=snapshot.paths,
             built_on=places.built_on(),
             callbacks={"History": self._history},
             random=get_random_state(),

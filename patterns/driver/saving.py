@@ -93,13 +93,15 @@ class Saver:
     def _record(self, run: Run, pending: dict[str, Any] | None) -> Record:
         # The first step may have built what was not built before it.
         self._snapshot = self._snapshot or Snapshot(run.model)
+        # First of all: an optimizer that has built itself since has places that only this finds.
+        variables = self._snapshot.take()
         places = self._snapshot.places
         return Record(
             identity=self._identity,
             begun=self._begun,
-            variables=self._snapshot.take(),
+            variables=variables,
             roles=places.roles,
-            paths={key: variable.path for key, variable in places.variables.items()},
+            paths=self._snapshot.paths,
             built_on=places.built_on(),
             callbacks=callback_state(run.callbacks.callbacks),
             random=get_random_state(),

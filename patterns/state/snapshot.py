@@ -43,6 +43,7 @@ class Snapshot:
             key: np.empty(variable.shape, np_dtype(variable)) for key, variable in self.places.variables.items()
         }
         self._buffers = list(self.arrays.values())
+        self.paths = {key: variable.path for key, variable in self.places.variables.items()}
         self._slots = self._count_slots()
 
     def take(self) -> dict[str, np.ndarray]:

@@ -1,0 +1,124 @@
+"""What does it cost to go on: at the start of a run, and to reach a far step of the data?
+
+- From the call of `kp.fit` until the first new step begins, with a checkpoint to go on from and with an empty folder. Compiling comes after.
+- From nothing to the first batch, at step 10 and at step 10,000,000 of the same shuffled arrays.
+
+Equal results: a run that was left in the middle and went on ends bit for bit as one that was not; the far batch is the one that the step says.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from _measure import interleave, leave, milliseconds, ratio, rounds_asked, same_bits, say_where, table
+
+import keras_patterns as kp
+from keras_patterns.data import ArraySource
+
+NEAR, FAR = 10, 10_000_000
+
+
+class Left(Exception):
+    """Leaves a run."""
+
+
+class LeaveAt(keras.callbacks.Callback):
+    """Notes when the first step begins, and leaves the run at its n-th step."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._left, self.first = count, 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.first = self.first or time.perf_counter()
+        self._left -= 1
+        if self._left == 0:
+            raise Left
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def make_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    hidden = [keras.layers.Dense(128, activation="relu") for _ in range(10)]
+    model = keras.Sequential([keras.Input((32,)), *hidden, keras.layers.Dense(10)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    return random.normal(size=(examples, 32)).astype("float32"), random.integers(0, 10, examples)
+
+
+def train(folder: Path, leave_at: int = 0) -> tuple[keras.Model, float]:
+    """Trains 100 steps, or leaves them; returns the model and the seconds until the first step begins."""
+    model, watch, (x, y) = make_model(), LeaveAt(leave_at), arrays(1000)
+    checkpoint = kp.Checkpoint(folder, every_steps=50)
+    began = time.perf_counter()
+    try:
+        kp.fit(model, x, y, total_steps=100, epochs=2, seed=0, verbose=0, callbacks=[checkpoint, watch])
+    except Left:
+        pass
+    return model, watch.first - began
+
+
+def starts(rounds: int) -> list[str]:
+    """Prints how long a run takes to begin; returns what was not equal."""
+    root = Path(tempfile.mkdtemp())
+    whole, _ = train(root / "whole")
+    train(root / "left", leave_at=75)
+
+    def fresh() -> float:
+        shutil.rmtree(root / "fresh", ignore_errors=True)
+        return train(root / "fresh", leave_at=1)[1]
+
+    def resumed() -> float:
+        shutil.rmtree(root / "again", ignore_errors=True)
+        shutil.copytree(root / "left", root / "again")
+        return train(root / "again", leave_at=1)[1]
+
+    seconds = interleave({"from nothing": fresh, "from a checkpoint": resumed}, rounds)
+    rows = [[name, milliseconds(taken), ratio(taken, seconds["from nothing"])] for name, taken in seconds.items()]
+    table(f"Until the first step of 22 weights, {rounds} rounds", ("a run begins", "ms", "ratio (quartiles)"), rows)
+    went_on, _ = train(root / "left")
+    shutil.rmtree(root)
+    return [] if same_bits(whole.get_weights(), went_on.get_weights()) else ["a run that went on ended with other weights"]
+
+
+def seeks(rounds: int) -> list[str]:
+    """Prints how long the first batch takes; returns what was not equal."""
+    x, y = arrays(1_000_000)
+
+    def first_batch(step: int) -> float:
+        source = ArraySource(x, y, batch_size=32, seed=0)
+        began = time.perf_counter()
+        next(source.batches(step))
+        return time.perf_counter() - began
+
+    seconds = interleave({f"{step:,}": lambda step=step: first_batch(step) for step in (NEAR, FAR)}, rounds)
+    rows = [[name, milliseconds(taken), ratio(taken, seconds[f"{NEAR:,}"])] for name, taken in seconds.items()]
+    table(f"First batch of 1,000,000 examples, {rounds} rounds", ("at step", "ms", "ratio (quartiles)"), rows)
+    inputs, _ = next(ArraySource(x, y, batch_size=32, seed=0).batches(FAR))
+    order = ArraySource(np.arange(len(x)), batch_size=32, seed=0).batch(FAR)[0]
+    return [] if same_bits([inputs], [x[order]]) else ["the far batch holds other examples"]
+
+
+def main() -> None:
+    rounds = rounds_asked(default=15)
+    say_where()
+    leave(starts(rounds) + seeks(rounds))
+
+
+if __name__ == "__main__":
+    main()
