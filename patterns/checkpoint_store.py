@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 
@@ -10,7 +12,7 @@ from ._messages import say
 from .identity import ResumeRefused
 from .record import Record, restore_variables, restore_weights
 from .store import CheckpointStore as FileStore
-from .store import Entry, Position
+from .store import Entry, Position, StoreError, export_weights
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,7 @@ class CheckpointStore(FileStore):
             The step of the checkpoint.
 
         Raises:
-            FileNotFoundError: If there is no such checkpoint.
-            DamagedCheckpoint: If the one asked for is damaged.
+            StoreError: If there is no such checkpoint, or it is damaged.
             StateMismatch: If the model is another one; it is unchanged then.
         """
         position, record = self._record(step)
@@ -88,22 +89,30 @@ class CheckpointStore(FileStore):
             say(f"{line}.")
         return position.step
 
+    def export(self, path: str | os.PathLike[str], step: int | None = None) -> Entry:
+        """Writes the weights of a checkpoint into a new `.safetensors` file, under their places in the model.
+
+        Args:
+            path: The file; an existing one is never overwritten.
+            step: Of the newest run. Defaults to None: the newest sound checkpoint.
+
+        Returns:
+            The checkpoint that they are from.
+
+        Raises:
+            StoreError: If there is no such checkpoint, it is damaged, or the file cannot be written.
+        """
+        checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
+        if checkpoint is None:
+            raise StoreError(self.directory, "no sound checkpoint is there", "Name the folder that kp.Checkpoint was given.")
+        export_weights(checkpoint, Path(path))
+        return checkpoint.entry
+
     def _record(self, step: int | None) -> tuple[Position, Record]:
         if step is None:
             found = self.find()
             if found is None:
-                raise FileNotFoundError(f"There is no checkpoint in {self.directory}.")
+                raise StoreError(self.directory, "there is no checkpoint", "Name the folder that kp.Checkpoint was given.")
             return found.position, found.record
-        sound = self.read(self.entry_at(step))
+        sound = self.read(self.at(step))
         return sound.position, Record.unpack(sound.document, sound.tensors)
-
-    def entry_at(self, step: int) -> Entry:
-        """The newest run's checkpoint of a step.
-
-        Raises:
-            FileNotFoundError: If there is none; the message lists those that there are.
-        """
-        entries = [entry for entry in self.entries() if entry.position.step == step]
-        if not entries:
-            raise FileNotFoundError(f"There is no checkpoint of step {step} in {self.directory}, only of {self.steps() or 'none'}.")
-        return entries[-1]

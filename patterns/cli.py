@@ -10,8 +10,9 @@ from typing import Any
 
 from . import demo
 from ._table import format_table
+from .checkpoint_store import CheckpointStore
 from .compare import differing_tensors, differing_values
-from .store import Checkpoint, CheckpointStore, Entry, StoreError
+from .store import Checkpoint, Entry, StoreError
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits

@@ -2,6 +2,7 @@
 
 from .entry import Checkpoint, Entry, Report
 from .errors import DamagedCheckpoint, NewerFormat, StoreError, StoreInUse
+from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
 from .retention import Candidate, Retention
@@ -24,4 +25,5 @@ __all__ = [
     "StoreError",
     "StoreInUse",
     "Tensor",
+    "export_weights",
 ]

@@ -11,7 +11,6 @@ from typing import Any
 
 from .entry import Checkpoint, Entry, Place, Report, list_entries
 from .errors import DamagedCheckpoint, StoreError
-from .export import export_weights
 from .files import Stored, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
@@ -149,25 +148,6 @@ class CheckpointStore:
                 if entry.folder.exists():
                     reports.append(Report(entry, error))
         return reports
-
-    def export(self, path: str | os.PathLike[str], step: int | None = None) -> Entry:
-        """Writes the weights of a checkpoint into a new `.safetensors` file, under their places in the model.
-
-        Args:
-            path: the file; an existing one is never overwritten.
-            step: of the newest run. Defaults to None: the newest sound checkpoint.
-
-        Returns:
-            The checkpoint that they are from.
-
-        Raises:
-            StoreError: there is no such checkpoint, it is damaged, or the file cannot be written.
-        """
-        checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
-        if checkpoint is None:
-            raise StoreError(self.directory, "no sound checkpoint is there", "Name the folder that kp.Checkpoint was given.")
-        export_weights(checkpoint, Path(path))
-        return checkpoint.entry
 
     def at(self, step: int) -> Entry:
         """The newest checkpoint of a step; StoreError if there is none."""

@@ -1,0 +1,67 @@
+"""kp.CheckpointStore.restore: a checkpoint put into a model by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_patterns as kp
+
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+
+
+def make_model(width=3, compiled=True):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(width), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    if compiled:
+        model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+@pytest.fixture
+def trained():
+    """A trained model and its weights after each of its two epochs."""
+    model, weights = make_model(), []
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    arguments = {"batch_size": 8, "epochs": 2, "seed": 0, "verbose": 0}
+    kp.fit(model, X, X.sum(1), callbacks=[keep, kp.Checkpoint("runs")], **arguments)
+    return model, weights
+
+
+def assert_equal(expected, found):
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_newest_and_any_other_step_are_put_back(trained):
+    store, model = kp.CheckpointStore("runs"), make_model()
+    assert store.restore(model) == 8
+    assert_equal(model.get_weights(), trained[1][1])
+    assert store.restore(model, step=4) == 4
+    assert_equal(model.get_weights(), trained[1][0])
+
+
+def test_the_optimizer_goes_with_it_where_the_model_is_compiled(trained):
+    model = make_model()
+    kp.CheckpointStore("runs").restore(model)
+    expected = [keras.ops.convert_to_numpy(v.value) for v in trained[0].optimizer.variables]
+    assert_equal(expected, [keras.ops.convert_to_numpy(v.value) for v in model.optimizer.variables])
+    model = make_model()
+    kp.CheckpointStore("runs").restore(model, weights_only=True)
+    assert not model.optimizer.built
+    model = make_model(compiled=False)
+    kp.CheckpointStore("runs").restore(model)
+    assert_equal(model.get_weights(), trained[1][1])
+
+
+def test_another_model_is_refused_and_stays_as_it_is(trained):
+    model = make_model(width=5)
+    before = model.get_weights()
+    with pytest.raises(kp.StateMismatch, match=r"layers/0/kernel \(.*\): shape \(4, 3\) in the checkpoint, \(4, 5\) in the model"):
+        kp.CheckpointStore("runs").restore(model)
+    assert_equal(before, model.get_weights())
+
+
+def test_a_step_that_is_not_there_is_named_with_those_that_are(trained):
+    with pytest.raises(kp.StoreError, match=r"no checkpoint of step 5\. The newest run has \[4, 8\]"):
+        kp.CheckpointStore("runs").restore(make_model(), step=5)
+    with pytest.raises(kp.StoreError, match="there is no checkpoint"):
+        kp.CheckpointStore("nothing").restore(make_model())
