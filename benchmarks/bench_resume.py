@@ -1,13 +1,16 @@
 """What does it cost to go on: at the start of a run, and to reach a far step of the data?
 
-- From the call of `kp.fit` until the first new step begins, with a checkpoint to go on from and with an empty folder. Compiling comes after.
+- From the call of `kp.fit` until the first new step begins, with a checkpoint to go on from and with an empty folder. Compiling
+  comes after.
 - From nothing to the first batch, at step 10 and at step 10,000,000 of the same shuffled arrays.
 
-Equal results: a run that was left in the middle and went on ends bit for bit as one that was not; the far batch is the one that the step says.
+Equal results: a run that was left in the middle and went on ends bit for bit as one that was not; the far batch is the one that the
+step says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -66,10 +69,8 @@ def train(folder: Path, leave_at: int = 0) -> tuple[keras.Model, float]:
     model, watch, (x, y) = make_model(), LeaveAt(leave_at), arrays(1000)
     checkpoint = kp.Checkpoint(folder, every_steps=50)
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(Left), contextlib.redirect_stdout(None):
         kp.fit(model, x, y, total_steps=100, epochs=2, seed=0, verbose=0, callbacks=[checkpoint, watch])
-    except Left:
-        pass
     return model, watch.first - began
 
 
