@@ -19,7 +19,7 @@ from ._feed import Batch
 _BATCHES_AHEAD = 2
 # Handing one batch over from Python costs as much as a step of a small model, so small batches are handed over several at once:
 # never more than so many, nor than so many bytes, nor what takes longer to make.
-_TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.002
+_TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.02
 
 
 class TensorFlowBackend:
