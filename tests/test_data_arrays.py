@@ -73,7 +73,8 @@ def test_structures_keep_their_shape_and_lists_become_tuples():
     assert inputs["none"] is None
     assert leaves(targets) == [[4, 5], [4, 5]]
     assert leaves(weights) == [[4, 5], [4, 5]]
-    assert isinstance(targets, tuple) and isinstance(weights, tuple)
+    assert isinstance(targets, tuple)
+    assert isinstance(weights, tuple)
 
 
 def test_default_batch_size_is_that_of_keras():

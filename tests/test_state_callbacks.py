@@ -87,10 +87,10 @@ def test_early_stopping_carries_what_it_moves_and_nothing_that_the_script_sets()
 
 
 def test_configuration_is_what_the_script_gave():
-    callback = keras.callbacks.EarlyStopping("loss", patience=4)
-    callback.wait = 3
+    callback = keras.callbacks.EarlyStopping("loss", patience=4, min_delta=0.5)
+    callback.wait, callback.min_delta = 3, -0.5
     found = states.configuration(callback)
-    assert found["patience"] == 4
+    assert (found["patience"], found["min_delta"]) == (4, 0.5)
     assert found["monitor"] == "loss"
     assert "wait" not in found
     assert states.configuration(Counts(start=3)) == {"start": 3}

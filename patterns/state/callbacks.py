@@ -119,7 +119,9 @@ def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return dict(callback.get_config())
     arguments = inspect.signature(type(callback).__init__).parameters
     values = {name: getattr(callback, name, None) for name in arguments if name not in _moving(callback)}
-    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
+    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
+    # Keras turns its sign round at the first epoch's end, where more is better or not.
+    return {name: abs(value) if name == "min_delta" else value for name, value in plain.items()}
 
 
 def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
