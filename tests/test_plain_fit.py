@@ -74,7 +74,7 @@ def test_a_later_fit_begins_at_its_first_epoch():
 
 
 def test_the_weights_alone_begin_a_new_run():
-    first, _ = fit("runs")
+    _first, _ = fit("runs")
     model, history = fit("runs", epochs=1, resume="weights")
     assert history.epoch == [0]
     assert [entry.position.run for entry in kp.CheckpointStore("runs").entries()] == [1, 1, 1, 2]

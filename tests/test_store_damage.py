@@ -32,10 +32,12 @@ def spans(path):
 def expect_fall_back(store, path, text=""):
     newest = store.latest()
     checkpoint, (damage,) = store.newest_sound()
-    assert checkpoint.position == at(4) and checkpoint.document == {"step": 4}
+    assert checkpoint.position == at(4)
+    assert checkpoint.document == {"step": 4}
     assert_same(checkpoint.tensors, some_arrays(1) | {"moving": np.ones(4)})
     assert (damage.folder, damage.file) == (newest.folder, path.name)
-    assert str(path) in str(damage) and text in str(damage)
+    assert str(path) in str(damage)
+    assert text in str(damage)
     problems = {report.entry: report.problem for report in store.verify()}
     assert str(problems[newest]) == str(damage)
     assert problems[store.entries()[-2]] is None
@@ -112,7 +114,8 @@ def test_nothing_sound_is_said_and_harms_nothing(tmp_path):
     assert [damage.folder.name for damage in damaged] == [at(2).folder_name, at(1).folder_name]
     assert "manifest.json: damaged checkpoint: the file is missing" in str(damaged[0])
     assert [report.entry.position.step for report in store.verify()] == [1, 2]
-    assert store.latest().score is None and store.best() is None
+    assert store.latest().score is None
+    assert store.best() is None
 
 
 def edited(**changes):

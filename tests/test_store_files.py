@@ -99,7 +99,8 @@ def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
         made_with={"keras": "3.15.1", "backend": "jax"},
     )
     (found,) = CheckpointStore(tmp_path).entries()
-    assert found == entry and found.position == (2, 7, 0)
+    assert found == entry
+    assert found.position == (2, 7, 0)
     assert found.folder.name == "run-2-step-000000007-validating"
     assert found.manifest.tensors["model/kernel"].path == "path/of/model/kernel"
     assert found.manifest.made_with == {"keras": "3.15.1", "backend": "jax"}

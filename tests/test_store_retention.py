@@ -133,9 +133,11 @@ def test_nothing_foreign_is_deleted(tmp_path):
 
 def test_best_of_the_folder(tmp_path):
     store = CheckpointStore(tmp_path)
-    assert store.best() is None and store.latest() is None
+    assert store.best() is None
+    assert store.latest() is None
     for step, value in {1: 0.2, 2: 0.9, 3: float("nan"), 4: 0.5}.items():
         score = {"monitor": "accuracy", "mode": "max", "value": value}
         store.write(at(step), {}, tensors({"a": np.ones(step)}), score=score)
-    assert store.best().position == at(2) and store.best().score == 0.9
+    assert store.best().position == at(2)
+    assert store.best().score == 0.9
     assert store.latest().position == at(4)

@@ -127,7 +127,8 @@ def test_a_frozen_backbone_of_small_tensors_is_linked_after_four_saves(tmp_path)
         entry = store.write(at(step), {}, tensors(arrays | {"head": np.full(3, float(step))}))
         sizes.append(new_bytes(entry))
         store.prune(Retention(3))
-    assert min(sizes[:4]) > 400_000 and max(sizes[4:]) < 1000
+    assert min(sizes[:4]) > 400_000
+    assert max(sizes[4:]) < 1000
 
 
 def test_a_thawed_layer_leaves_the_large_others_linked(tmp_path):
@@ -213,4 +214,5 @@ def test_when_the_two_newest_share_a_file_it_is_not_linked_again(tmp_path):
     shutil.rmtree(tmp_path / at(2).folder_name)
     saves(tmp_path, [4], {})
     one, two, three = map(inodes, store.entries())
-    assert one == two and two.isdisjoint(three)
+    assert one == two
+    assert two.isdisjoint(three)

@@ -1,4 +1,4 @@
-"""A run killed by the hundred at random instants of saving goes on from a sound checkpoint each time, and ends as if never killed."""
+"""A run killed by the hundred at random instants of saving goes on soundly each time, and ends as if never killed."""
 
 import os
 import random

@@ -14,6 +14,9 @@ from ..record import Record
 from ..store import Position
 
 
+_START = Position(run=1, step=0)
+
+
 @dataclass(frozen=True)
 class Beginning:
     """How a run begins.
@@ -30,7 +33,7 @@ class Beginning:
     run: int = 1
     begun: str = "auto"
     record: Record | None = None
-    position: Position = Position(1, 0)
+    position: Position = _START
     weights_only: bool = False
     messages: tuple[str, ...] = ()
 
