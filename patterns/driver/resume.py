@@ -13,7 +13,6 @@ from ..plan import StepPlan
 from ..record import Record
 from ..store import Position
 
-
 _START = Position(run=1, step=0)
 
 
