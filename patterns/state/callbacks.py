@@ -119,9 +119,10 @@ def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:
         return dict(callback.get_config())
     arguments = inspect.signature(type(callback).__init__).parameters
     values = {name: getattr(callback, name, None) for name in arguments if name not in _moving(callback)}
-    plain = {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
-    # Keras turns its sign round at the first epoch's end, where more is better or not.
-    return {name: abs(value) if name == "min_delta" else value for name, value in plain.items()}
+    if "min_delta" in values:
+        # Keras turns its sign round at the end of the first epoch.
+        values["min_delta"] = abs(values["min_delta"] or 0)
+    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
 
 
 def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
