@@ -20,7 +20,8 @@ def fixed_seeds():
     if "keras" in sys.modules:
         import keras
 
-        keras.backend.clear_session()
+        # Without its garbage collection, which takes longer than most tests.
+        keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(0)
 
 
