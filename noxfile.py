@@ -161,8 +161,8 @@ def run_tests(session: nox.Session, backend: str) -> None:
         return
     # Examples may write files, and importable folders of the checkout must not be in sight.
     with session.chdir(scratch("doctest")):
-        others = [f"--ignore-glob=*/backends/_{other}.py" for other in EXTRAS if other != backend]
-        run_pytest(session, backend, "--doctest-modules", *others, "--pyargs", "keras_patterns")
+        # The adapters of the other backends cannot be imported here; whatever else cannot fails in the tests.
+        run_pytest(session, backend, "--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "keras_patterns")
     run_pytest(session, backend, "tests", "--ignore=tests/cross", "--numprocesses=2")
 
 
