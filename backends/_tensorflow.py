@@ -74,13 +74,22 @@ class TensorFlowBackend:
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         signature = _signature(samples)
-        together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0]))) if ahead else 1
+        if any(leaf is None for leaf in keras.tree.flatten(samples[0])):
+            batches, whole = map(_with_optionals, batches), False
+        else:
+            whole = ahead
+        together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0]))) if whole else 1
         if together > 1:
             stacked = keras.tree.map_structure(lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), signature)
             dataset = tf.data.Dataset.from_generator(lambda: _stacks(batches, together), output_signature=stacked)
             return dataset.prefetch(1).unbatch()
         dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
         return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset.with_options(_in_step())
+
+
+def _with_optionals(batch: Batch) -> Batch:
+    """As Keras does: a tensor's place can be left empty in a dataset only so."""
+    return keras.tree.map_structure(lambda leaf: tf.experimental.Optional.empty(None) if leaf is None else leaf, batch)
 
 
 def _in_step() -> tf.data.Options:
@@ -128,6 +137,8 @@ def _signature(samples: Sequence[Batch]) -> Batch:
     """The shapes of batches: the first axis is open, and so is any other in which two batches differ."""
 
     def spec(*arrays: Any) -> Any:
+        if arrays[0] is None:
+            return tf.OptionalSpec(None)
         shapes = [np.shape(array) for array in arrays]
         open_shape = [n if {n} == set(sizes) and axis else None for axis, (n, *sizes) in enumerate(_columns(shapes))]
         return tf.TensorSpec(open_shape, tf.as_dtype(np.asarray(arrays[0]).dtype))

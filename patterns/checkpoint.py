@@ -13,6 +13,7 @@ import keras
 
 from keras_patterns.backends import current
 
+from ._arguments import whole_number
 from .checkpoint_store import CheckpointStore, Found
 from .identity import ResumeRefused
 from .plain_fit import EpochRun
@@ -80,8 +81,8 @@ class Checkpoint(keras.callbacks.Callback):
         resume: Resume = "auto",
     ) -> None:
         super().__init__()
-        if every_steps is not None and (isinstance(every_steps, bool) or not isinstance(every_steps, int) or every_steps < 1):
-            raise ValueError(f"Checkpoint(every_steps=...) must be a positive integer or None; received {every_steps!r}.")
+        if every_steps is not None:
+            every_steps = whole_number("Checkpoint", "every_steps", every_steps)
         if every_seconds is not None and not every_seconds > 0:
             raise ValueError(f"Checkpoint(every_seconds=...) must be positive or None; received {every_seconds!r}.")
         if resume not in get_args(Resume):
@@ -186,16 +187,21 @@ class Checkpoint(keras.callbacks.Callback):
         if self._plain:
             self._plain.end()
 
+    def check_monitor(self, validates: bool) -> None:
+        """Raises if the best is to be kept by a metric of a validation that the run does not have."""
+        if self.retention.keep_best is not None and self.monitor.startswith("val_") and not validates:
+            raise ValueError(
+                f"Checkpoint(monitor={self.monitor!r}, keep_best={self.retention.keep_best}) needs validation data; there is none. "
+                "Give validation_data= or validation_split=, or monitor a metric of the training."
+            )
+
     def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:
         if logs is None or self.mode is None:
             return None
         if self.monitor not in logs:
-            if self.retention.keep_best is None:
+            if self.retention.keep_best is None or self.monitor.startswith("val_"):
                 return None
-            raise ValueError(
-                f"Checkpoint(monitor={self.monitor!r}) with keep_best={self.retention.keep_best}: the epoch's logs have no such "
-                f"metric, only {sorted(logs)}. Give validation data, or name one of these."
-            )
+            raise ValueError(f"Checkpoint(monitor={self.monitor!r}): the epoch's logs have only {sorted(logs)}. Name one of these.")
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,12 +16,12 @@ from ._arguments import whole_number
 from ._messages import say
 from .checkpoint import Checkpoint
 from .checkpoint_store import Found
-from .data import BatchSource, RandomStream, make_source, split_validation
-from .data.streams import global_state, set_global_state
+from .data import BatchSource, make_source, split_validation
 from .driver import resume
 from .driver.resume import Beginning
 from .driver.run import Run
 from .driver.saving import Saver
+from .driver.streams import generator_stream
 from .driver.validation import Validation
 from .identity import Identity, describe_callbacks, describe_optimizers
 from .plan import StepPlan
@@ -114,6 +114,11 @@ def fit(
     if validation_data is not None:
         validation = Validation(validation_data, validation_batch_size or batch_size, validation_steps, validation_freq)
 
+    if log_every_steps is not None:
+        log_every_steps = whole_number("kp.fit", "log_every_steps", log_every_steps)
+    if checkpoint:
+        checkpoint.check_monitor(validates=validation is not None)
+
     with checkpoint.store.lock() if checkpoint else nullcontext():
         found = checkpoint.find() if checkpoint else None
         goes_on = found if checkpoint and found and resume.may_go_on(checkpoint, found) else None
@@ -126,7 +131,8 @@ def fit(
             shuffle=shuffle,
             class_weight=class_weight,
             seed=seed,
-            stream=_stream(x, goes_on),
+            stream=generator_stream(x, goes_on),
+            verbose=verbose != 0,
         )
         asked = _plan(plan, total_steps, steps_per_epoch, epochs, source)
         plan = resume.plan_of(goes_on, asked)
@@ -165,7 +171,7 @@ def _begin(
     if verbose != 0 or beginning.record or (found and found.fell_back):
         for message in beginning.messages:
             say(message)
-    return beginning, Saver(checkpoint, identity, beginning.run, beginning.begun)
+    return beginning, Saver(checkpoint, model, identity, beginning.run, beginning.begun)
 
 
 def _plan(
@@ -190,21 +196,6 @@ def _seed(seed: int | None, goes_on: Found | None, silent: bool) -> int:
     if not silent:
         say(f"seed={seed} was drawn for the order of the data; give it to have the same order in another run.")
     return seed
-
-
-def _stream(x: Any, goes_on: Found | None) -> RandomStream | None:
-    """The random stream of a generator: as it began in the run that goes on, so that it gives the same batches again."""
-    if not isinstance(x, Iterator):
-        return None
-
-    def get_state() -> dict[str, Any]:
-        return {"process": global_state(), "backend": current().random_state()}
-
-    def set_state(state: Mapping[str, Any]) -> None:
-        set_global_state(state["process"])
-        current().set_random_state(state["backend"])
-
-    return RandomStream(get_state, set_state, goes_on.record.source.get("random") if goes_on else None)
 
 
 def _check_model(model: keras.Model) -> None:

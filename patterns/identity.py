@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -56,9 +57,29 @@ class Identity:
         return cls(**value)
 
 
+# For each optimizer that a run has used in this process: the settings that the script gave, and those that the run left.
+_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = weakref.WeakKeyDictionary()
+
+
 def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> dict[str, Json]:
-    """Each optimizer's class and settings, as JSON. Taken before training, when its rate is still the script's."""
-    return {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
+    """Each optimizer's class and settings, as JSON, as the script gave them.
+
+    Training moves a rate that stands in the settings. Where a run is begun again in one process on the same model (a
+    notebook cell run again), what the run before has left is not what the script says.
+    """
+    found = {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
+    for place, optimizer in optimizers.items():
+        given, left = _LEFT.get(optimizer, ({}, None))
+        if found[place] == left:
+            found[place] = given
+    return found
+
+
+def note_left(optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]) -> None:
+    """Notes what a run that ends here leaves in its optimizers' settings."""
+    for place, optimizer in optimizers.items():
+        if place in given:
+            _LEFT[optimizer] = given[place], _describe_optimizer(optimizer)
 
 
 def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:

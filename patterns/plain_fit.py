@@ -25,6 +25,9 @@ class SavesEpochs(Protocol):
     store: CheckpointStore
     resume: str
 
+    def begin(self, step: int) -> None:
+        """Counts from a step."""
+
     def find(self) -> Found | None:
         """The newest sound checkpoint."""
 
@@ -61,6 +64,7 @@ class EpochRun:
 
     def begin(self) -> None:
         """In `on_train_begin`: puts the newest checkpoint back, and makes `fit` begin at the epoch after it."""
+        self._checkpoint.begin(0)
         found = self._checkpoint.find()
         if found is None:
             return
@@ -79,6 +83,7 @@ class EpochRun:
         self._step, self._history, self._random = found.position.step, record.callbacks["History"], record.random
         epoch = len(self._history["epoch"])
         say(f"going on from epoch {epoch + 1}, after step {self._step:,}: the newest checkpoint in {folder}{found.fell_back}.")
+        self._checkpoint.begin(self._step)
         _keras.begin_at_epoch(self._model, epoch)
 
     def begin_epoch(self) -> None:

@@ -8,7 +8,7 @@ from models import CASES
 
 from keras_patterns.backends import current
 from keras_patterns.data import ArraySource
-from keras_patterns.driver.record import Record
+from keras_patterns.record import Record
 from keras_patterns.testing import assert_resumes_exactly
 
 

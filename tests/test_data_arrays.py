@@ -179,6 +179,7 @@ def test_fingerprint_says_what_the_data_is():
     assert found == {
         "kind": "arrays",
         "examples": 3,
+        "batch_size": 32,
         "shuffle": True,
         "class_weight": {"1": 2.0},
         "arrays": {

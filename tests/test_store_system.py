@@ -6,7 +6,9 @@ import os
 import resource
 import signal
 import subprocess
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,17 +80,14 @@ print(store.newest_sound()[0].position.step)
 
 
 @pytest.fixture
-def readable_by_all(tmp_path):
+def readable_by_all():
     """A folder that another user reaches, and may read but not write."""
-    changed = [folder for folder in (tmp_path, *tmp_path.parents) if folder.stat().st_uid == os.getuid()]
-    modes = {folder: folder.stat().st_mode for folder in changed}
-    for folder, mode in modes.items():
-        folder.chmod(mode | 0o055)
-    directory = tmp_path / "store"
-    directory.mkdir()
-    yield directory
-    for folder, mode in {**modes, directory: 0o755}.items():
-        folder.chmod(mode)
+    with tempfile.TemporaryDirectory() as outer:
+        os.chmod(outer, 0o755)
+        directory = Path(outer, "store")
+        directory.mkdir()
+        yield directory
+        directory.chmod(0o755)
 
 
 def test_a_folder_without_write_permission_is_said_and_still_read(readable_by_all):
@@ -221,6 +220,8 @@ def test_another_thread_writes_under_the_lock_of_the_run(tmp_path):
 
 HOLD = """
 import sys
+import tempfile
+from pathlib import Path
 from keras_patterns.store import CheckpointStore
 with CheckpointStore(sys.argv[1]).lock():
     print("held", flush=True)

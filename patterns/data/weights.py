@@ -31,6 +31,8 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) ->
     batch = keras.tree.lists_to_tuples(item)
     if isinstance(batch, dict) or hasattr(batch, "shape"):
         batch = (batch,)
+    while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:
+        batch = batch[:-1]
     if not isinstance(batch, tuple) or not 1 <= len(batch) <= 3:
         raise ValueError(f"{where} must give `(x,)`, `(x, y)` or `(x, y, sample_weight)`. Received: {_describe(item)}.")
     if class_weight is None:

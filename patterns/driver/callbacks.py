@@ -98,11 +98,12 @@ class RunCallbacks(keras.callbacks.CallbackList):
         if epoch_steps != self.params["steps"]:
             self.set_params({**self.params, "steps": epoch_steps})
 
-    def log(self, step: int, logs: dict[str, float]) -> None:
+    def log(self, step: int, logs: dict[str, Any]) -> None:
         """Keeps the running metrics of a step inside an epoch, in `History.steps`."""
         if not hasattr(self.history, "steps"):
             self.history.steps = []
-        self.history.steps.append({"step": step, **logs})
+        values = {name: keras.ops.convert_to_numpy(value).tolist() for name, value in logs.items()}
+        self.history.steps.append({"step": step, **values})
 
     # What model.fit calls.
 

@@ -18,6 +18,9 @@ def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
         A function that does it, to be called when the run is over.
     """
     optimizer = model.optimizer
+    if optimizer is None:
+        yield lambda: None
+        return
     optimizer.finalize_variable_values = lambda *_: None
 
     def release() -> None:

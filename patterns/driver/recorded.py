@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -35,6 +36,16 @@ class Recorded(Iterator[Any]):
         """Ends the threads or processes that make batches, if there are any."""
         if hasattr(self._source, "close"):
             self._source.close()
+
+    @contextmanager
+    def errors_first(self) -> Iterator[None]:
+        """Raises what the source raised in place of what a framework made of it."""
+        try:
+            yield
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
 
     def __next__(self) -> Any:
         try:

@@ -17,7 +17,7 @@ from .. import _keras
 from .._messages import say
 from ..data import BatchSource
 from ..plan import StepPlan
-from ..record import Record, metric_values, restore_weights
+from ..record import Record, callback_state, metric_values, restore_weights
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
@@ -29,7 +29,7 @@ from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
 from .segments import Segment, segments
-from .signals import StopRequests
+from .signals import RunInterrupted, StopRequests
 from .validation import HeldState, Validation
 
 
@@ -38,16 +38,15 @@ class _Stopped(Exception):
 
 
 class Run:
-    """A run in progress; its own `Boundaries`.
+    """A run of a compiled model; its own `Boundaries`.
 
     Args:
-        model: The compiled model.
+        model: The model.
         plan: How many steps, in epochs of how many.
         source: The training data.
         validation: What to do at the end of an epoch, if anything.
-        callbacks: The user's callbacks.
         saver: Makes and puts back checkpoints; None if the run is not saved.
-        verbose, log_every_steps: As in `kp.fit`.
+        callbacks, verbose, log_every_steps: As in `kp.fit`.
     """
 
     def __init__(
@@ -67,7 +66,6 @@ class Run:
         self.next_boundary = self.next_time = self._next_log = math.inf
         self._verbose, self._log_every = verbose, log_every_steps
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
-        # What a cut between two fit calls, or a resume, carries over it.
         self._random: dict[str, Any] = {}
         self._metrics: dict[str, np.ndarray] = {}
         self.last_logs: dict[str, Any] = {}
@@ -86,13 +84,18 @@ class Run:
                 self._train(self._begin(beginning))
             except _Stopped:
                 assert self.saver
-                self.saver.checkpoint.wait()
-                raise self._requests.interruption(self.step, self.plan.total_steps, self.saver.checkpoint.store.directory) from None
+                raise self._interruption(self.saver) from None
             if self.saver:
                 self.saver.finish(self)
             finalize()
             self.callbacks.end_run(self.last_logs)
+            if self.saver and self.stop_is_requested():
+                raise self._interruption(self.saver)
         return self.callbacks.history
+
+    def _interruption(self, saver: Saver) -> RunInterrupted:
+        saver.checkpoint.wait()
+        return self._requests.interruption(self.step, self.plan.total_steps, saver.checkpoint.store.directory)
 
     def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
         """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is still to be told."""
@@ -100,8 +103,8 @@ class Run:
         self.model.stop_training = False
         if record and not beginning.weights_only:
             self.step, self.stopped = beginning.position.step, record.stopped
-        left = 0 if self.stopped else self.plan.total_steps - self.step
         # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
+        left = 0 if self.stopped else self.plan.total_steps - self.step
         self._batches = Recorded(self.source.batches(self.step if left else 0), self.source.for_train_step)
         self.until_end.callback(self._batches.close)
         self._samples = self._batches.peek(min(2, left or 1))
@@ -150,22 +153,16 @@ class Run:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
         count = segment.stop - segment.start
         feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.thread_safe)
-        with self._fused.running(segment.steps_per_execution):
-            try:
-                self.model.fit(
-                    feed,
-                    initial_epoch=segment.first_epoch,
-                    epochs=segment.first_epoch + segment.epochs,
-                    steps_per_epoch=segment.steps,
-                    callbacks=self.callbacks,
-                    verbose=self._verbose,
-                    shuffle=False,
-                )
-            except Exception:
-                # A framework that fetches batches in a thread of its own reports an error there as one of its own.
-                if self._batches.error is not None:
-                    raise self._batches.error from None
-                raise
+        with self._fused.running(segment.steps_per_execution), self._batches.errors_first():
+            self.model.fit(
+                feed,
+                initial_epoch=segment.first_epoch,
+                epochs=segment.first_epoch + segment.epochs,
+                steps_per_epoch=segment.steps,
+                callbacks=self.callbacks,
+                verbose=self._verbose,
+                shuffle=False,
+            )
 
     def _put_back_carried(self) -> None:
         set_random_state(self._random)
@@ -199,7 +196,7 @@ class Run:
         if offset:
             if step >= self._next_log:
                 current().sync(self.model)
-                self.callbacks.log(step, {name: float(value) for name, value in self.model.get_metrics_result().items()})
+                self.callbacks.log(step, self.model.get_metrics_result())
             if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
                 self.saver.save(self)
                 self._leave_if_requested()
@@ -227,12 +224,12 @@ class Run:
     def validation_step(self) -> None:
         if self._held and self.saver and self.stop_is_requested():
             self._held.put_back()
-            self.saver.save(self, pending=self._held.logs)
+            self.saver.save(self, pending=self._held.logs, callbacks=self._held.callbacks)
             self._leave_if_requested()
 
     def _validate(self, validation: Validation, logs: dict[str, Any]) -> dict[str, Any]:
         if self.saver and self.saver.checkpoint.on_signal:
-            self._held = HeldState(self.model, logs)
+            self._held = HeldState(self.model, logs, callback_state(self.callbacks.callbacks))
         try:
             return validation.run(self.model, self.callbacks)
         finally:
@@ -246,5 +243,5 @@ class Run:
             self.next_boundary, self.next_time = min(self._next_log, checkpoint.next_step), checkpoint.next_time
 
     def _leave_if_requested(self) -> None:
-        if self.stop_is_requested():
+        if self._requests.received is not None:
             raise _Stopped

@@ -5,13 +5,17 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import keras
+
 from .. import _keras
+from .._messages import say
 from ..checkpoint import Checkpoint
-from ..identity import Identity
+from ..identity import Identity, note_left
 from ..record import Record, callback_state, restore_variables, set_by_script
 from ..state import callbacks as callback_states
 from ..state.randomness import get_random_state
 from ..state.snapshot import Snapshot
+from ..state.tree import find_variables
 from ..store import Position
 
 if TYPE_CHECKING:
@@ -25,32 +29,49 @@ class Saver:
 
     Args:
         checkpoint: Says when, and writes.
+        model: The model in training.
         identity: Of this run.
         run: The ordinal of this run in its folder.
         begun: How this run began: one of the values of `Checkpoint(resume=)`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, identity: Identity, run: int, begun: str) -> None:
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, model: keras.Model, identity: Identity, run: int, begun: str) -> None:
+        self.checkpoint, self._model = checkpoint, model
         self._identity, self._run, self._begun = identity, run, begun
         self._snapshot: Snapshot | None = None
         self._saved: Position | None = None
 
     def __enter__(self) -> Saver:
         self.checkpoint.driven = True
+        self.checkpoint.begin(0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.checkpoint.driven = False
+        note_left(find_variables(self._model).optimizers, self._identity.optimizers)
         self.checkpoint.close()
+        try:
+            self.checkpoint.wait()
+        except Exception as failure:
+            # What ends the run already must not hide that a save failed too, nor be hidden by it.
+            if error is None:
+                raise
+            say(f"the last checkpoint could not be written: {failure}")
 
-    def save(self, run: Run, pending: dict[str, Any] | None = None, logs: dict[str, Any] | None = None) -> None:
+    def save(
+        self,
+        run: Run,
+        pending: dict[str, Any] | None = None,
+        logs: dict[str, Any] | None = None,
+        callbacks: dict[str, Any] | None = None,
+    ) -> None:
         """Saves the state after `run.step` steps.
 
         Args:
             run: The run, between two steps.
             pending: The training metrics of an epoch whose validation and `on_epoch_end` are still to come.
             logs: The metrics of an epoch that is complete.
+            callbacks: The states of the callbacks, if they have moved on since. Defaults to None: those that they have now.
         """
         position = Position(self._run, run.step, _COMPLETE if pending is None else _VALIDATION_PENDING)
         if position == self._saved:
@@ -58,7 +79,7 @@ class Saver:
         _keras.finish_batch_ends(run.callbacks)
         # The buffers are free only after the last checkpoint is on disk.
         self.checkpoint.wait()
-        document, tensors = self._record(run, pending).pack()
+        document, tensors = self._record(run, pending, callbacks).pack()
         self.checkpoint.save(position, document, tensors, logs)
         self._saved = position
 
@@ -90,9 +111,9 @@ class Saver:
             callback_states.set_state(callbacks[name], states[name])
         return lines
 
-    def _record(self, run: Run, pending: dict[str, Any] | None) -> Record:
+    def _record(self, run: Run, pending: dict[str, Any] | None, callbacks: dict[str, Any] | None) -> Record:
         # The first step may have built what was not built before it.
-        self._snapshot = self._snapshot or Snapshot(run.model)
+        self._snapshot = self._snapshot or Snapshot(self._model)
         # First of all: an optimizer that has built itself since has places that only this finds.
         variables = self._snapshot.take()
         places = self._snapshot.places
@@ -103,7 +124,7 @@ class Saver:
             roles=places.roles,
             paths=self._snapshot.paths,
             built_on=places.built_on(),
-            callbacks=callback_state(run.callbacks.callbacks),
+            callbacks=callback_state(run.callbacks.callbacks) if callbacks is None else callbacks,
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
             logs=pending,

@@ -86,12 +86,13 @@ class HeldState:
     Args:
         model: The model, before its validation.
         logs: The training metrics of the epoch.
+        callbacks: The states of the callbacks, whose hooks for validation may move them.
     """
 
-    def __init__(self, model: keras.Model, logs: dict[str, Any]) -> None:
+    def __init__(self, model: keras.Model, logs: dict[str, Any], callbacks: dict[str, Any]) -> None:
         trained = {id(variable) for variable in model.trainable_variables}
         variables = find_variables(model).of("weight", "metric")
-        self._model, self.logs = model, logs
+        self._model, self.logs, self.callbacks = model, logs, callbacks
         self._variables = {key: variable for key, variable in variables.items() if id(variable) not in trained}
         self._values: dict[str, np.ndarray] = copy_values(self._variables)
         self._random = get_random_state()

@@ -28,6 +28,8 @@ def encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     Raises:
         TypeError: If a part is none of these; the message names its place.
     """
+    while place in arrays:
+        place += "'"
     if value is None or (isinstance(value, bool | int | str) and type(value) in (bool, int, str)):
         return value
     if type(value) is float:
