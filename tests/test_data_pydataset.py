@@ -4,36 +4,15 @@ import multiprocessing
 import random
 import threading
 
-import keras
 import numpy as np
 import pytest
+from datasets import Noisy, Numbers
 
 from keras_patterns.data import BatchSource, PyDatasetSource, make_source
 
 
-class Numbers(keras.utils.PyDataset):
-    """Gives its indices."""
-
-    def __init__(self, length=5, **workers):
-        super().__init__(**workers)
-        self.length = length
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, index):
-        return np.array([index]), np.array([0])
-
-
 class Endless(Numbers):
     num_batches = None
-
-
-class Noisy(Numbers):
-    """Draws from the global random states."""
-
-    def __getitem__(self, index):
-        return np.array([index]), np.array([random.random(), np.random.random()])
 
 
 class Reshuffled(Numbers):
