@@ -7,6 +7,8 @@ from keras.src.trainers.data_adapters import get_data_adapter
 from keras_patterns import _keras
 from keras_patterns.backends import current
 from keras_patterns.backends._feed import Batches
+from keras_patterns.state.snapshot import copy_values
+from keras_patterns.state.tree import find_variables
 
 
 def small_model():
@@ -73,3 +75,25 @@ def test_a_model_is_built_from_one_batch_without_training():
     assert [tuple(v.shape) for v in model.trainable_variables] == [(3, 1), (1,)]
     assert model.optimizer.built
     assert int(model.optimizer.iterations.numpy()) == 0
+
+
+def test_inside_fit_the_variables_are_given_their_newest_values():
+    """What JAX's trainer keeps beside the variables, and how its adapter carries it over."""
+    taken = {}
+
+    class Reads(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                current().sync(self._model)
+                taken.update(copy_values(find_variables(self._model).variables))
+
+    x = np.random.default_rng(0).normal(size=(32, 2)).astype("float32")
+    models = []
+    for rows, callbacks in ((32, [Reads()]), (16, [])):
+        keras.utils.set_random_seed(0)
+        models.append(small_model())
+        models[-1].fit(x[:rows], x[:rows, 0], batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
+    expected = copy_values(find_variables(models[1]).variables)
+    assert taken.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(taken[key], value, err_msg=key)
