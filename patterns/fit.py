@@ -165,7 +165,6 @@ def _begin(
         optimizers=describe_optimizers(find_variables(model).optimizers),
         callbacks=describe_callbacks(callbacks),
     )
-    identity = resume.keep_moved_rates(found, identity)
     beginning = resume.begin(checkpoint, found, identity, current().name)
     # A run that begins with nothing to tell says so only where the person wants to see anything.
     if verbose != 0 or beginning.record or (found and found.fell_back):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ..checkpoint import Checkpoint
 from ..checkpoint_store import Found
 from ..identity import Identity, ResumeRefused, changes, check_same_run
@@ -76,24 +74,6 @@ def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backe
         message = f'starting from step 0 with the weights at {at}, because of resume="weights"{found.fell_back}.'
         return replace(new, record=found.record, weights_only=True, messages=(message,))
     return _go_on(found, identity, folder, backend)
-
-
-def keep_moved_rates(found: Found | None, identity: Identity) -> Identity:
-    """Takes a rate that training has moved for the script's own where a model is used again in one process.
-
-    The rate stands in the optimizer's settings. When `kp.fit` is called again on the same model (a notebook cell run again), it
-    is what a callback made of it, not what the script says.
-    """
-    if found is None:
-        return identity
-    optimizers = dict(identity.optimizers)
-    for place, settings in optimizers.items():
-        moved = found.record.variables.get(f"{place}/learning_rate")
-        saved = found.record.identity.optimizers.get(place, {})
-        rate = settings.get("learning_rate")
-        if moved is not None and isinstance(rate, float) and np.float32(moved) == np.float32(rate) and "learning_rate" in saved:
-            optimizers[place] = {**settings, "learning_rate": saved["learning_rate"]}
-    return replace(identity, optimizers=optimizers)
 
 
 def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Beginning:
