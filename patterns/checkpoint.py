@@ -183,9 +183,9 @@ class Checkpoint(keras.callbacks.Callback):
             self._plain.end_epoch(epoch, dict(logs or {}))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Waits until everything is on disk."""
+        """Saves what is not saved yet."""
         if self._plain:
-            self._plain.end()
+            self._plain.end(dict(logs or {}))
 
     def check_monitor(self, validates: bool) -> None:
         """Raises if the best is to be kept by a metric of a validation that the run does not have."""

@@ -58,8 +58,8 @@ class EpochRun:
         self._snapshot: Snapshot | None = None
         self._history: dict[str, Any] = {"history": {}, "epoch": []}
         self._random: dict[str, Any] | None = None
-        self._step = self._batch = 0
-        self._run = 1
+        self._step = self._batch = self._saved = 0
+        self._run, self._epochs = 1, epochs
         self._identity = Identity(epochs, 1, 0, _DATA, describe_optimizers(find_variables(model).optimizers), {})
 
     def begin(self) -> None:
@@ -80,7 +80,8 @@ class EpochRun:
             raise ResumeRefused(f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this is model.fit.")
         for line in restore_variables(self._model, record, set_by_script(record, self._identity)):
             say(f"{line}.")
-        self._step, self._history, self._random = found.position.step, record.callbacks["History"], record.random
+        self._step = self._saved = found.position.step
+        self._history, self._random = record.callbacks["History"], record.random
         epoch = len(self._history["epoch"])
         say(f"going on from epoch {epoch + 1}, after step {self._step:,}: the newest checkpoint in {folder}{found.fell_back}.")
         self._checkpoint.begin(self._step)
@@ -107,16 +108,24 @@ class EpochRun:
             "history": {name: [*history.get(name, []), value] for name, value in logs.items()},
             "epoch": [*self._history["epoch"], epoch],
         }
-        if self._checkpoint.is_due(self._step, at_epoch_end=True):
-            self._snapshot = self._snapshot or Snapshot(self._model)
-            self._checkpoint.save(Position(self._run, self._step), *self._record(self._snapshot).pack(), logs)
-            # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to a thread.
-            self._checkpoint.wait()
+        # Before `fit` ends, where an optimizer with EMA overwrites the weights.
+        last = epoch + 1 == self._epochs or self._model.stop_training
+        if last or self._checkpoint.is_due(self._step, at_epoch_end=True):
+            self._save(logs)
 
-    def end(self) -> None:
-        """In `on_train_end`."""
+    def end(self, logs: dict[str, Any]) -> None:
+        """In `on_train_end`: saves what a callback after this one stopped without warning."""
         self.begin_epoch()
+        if self._step != self._saved:
+            self._save(logs)
         self._checkpoint.close()
+
+    def _save(self, logs: dict[str, Any]) -> None:
+        self._snapshot = self._snapshot or Snapshot(self._model)
+        self._checkpoint.save(Position(self._run, self._step), *self._record(self._snapshot).pack(), logs)
+        # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to a thread.
+        self._checkpoint.wait()
+        self._saved = self._step
 
     def _record(self, snapshot: Snapshot) -> Record:
         # First of all: an optimizer that has built itself since has places that only this finds.

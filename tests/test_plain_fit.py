@@ -84,7 +84,25 @@ def test_the_weights_alone_begin_a_new_run():
 
 def test_every_steps_saves_at_the_ends_of_the_epochs_in_which_it_is_due():
     fit("runs", every_steps=7, keep_last=9)
-    assert kp.CheckpointStore("runs").steps() == [10, 15]
+    assert kp.CheckpointStore("runs").steps() == [10, 15, 20]
+
+
+class StopAfter(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.epoch
+
+
+@pytest.mark.parametrize("first", ["the stop", "the checkpoint"])
+def test_a_run_is_saved_at_its_end(first):
+    x = np.ones((40, 4), "float32")
+    callbacks = [StopAfter(1), kp.Checkpoint("runs", every_steps=100)]
+    model = make_model()
+    model.fit(x, x[:, 0], batch_size=8, epochs=4, verbose=0, callbacks=callbacks if first == "the stop" else callbacks[::-1])
+    assert kp.CheckpointStore("runs").steps() == [10]
 
 
 def test_a_run_of_kp_fit_is_refused():

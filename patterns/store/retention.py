@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from .._arguments import whole_number
 from .manifest import Position, Score
 
 
@@ -29,7 +30,8 @@ class Retention:
         keep_every_steps: each whose step is a multiple of it; None for none. Defaults to None.
 
     Raises:
-        ValueError: an argument is neither None nor an integer of at least 1.
+        TypeError: an argument is neither None nor a whole number.
+        ValueError: it is less than 1.
 
     Example:
 
@@ -46,8 +48,8 @@ class Retention:
     def __post_init__(self) -> None:
         """Checks the arguments."""
         for name, value in vars(self).items():
-            if value is not None and (type(value) is not int or value < 1):
-                raise ValueError(f"Retention: {name} must be None or an integer of at least 1, not {value!r}.")
+            if value is not None:
+                whole_number("Checkpoint", name, value)
 
     def kept(self, candidates: Iterable[Candidate]) -> set[Position]:
         """The positions to keep, of the candidates of one run."""
