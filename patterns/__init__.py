@@ -15,12 +15,14 @@ if __name__ != "keras_patterns":
 
 from importlib.metadata import version
 
+from . import schedules
 from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .fit import fit
 from .identity import ResumeRefused
+from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
 from .store import DamagedCheckpoint, StoreError, StoreInUse
@@ -40,4 +42,7 @@ __all__ = [
     "StoreInUse",
     "__version__",
     "fit",
+    "one_cycle",
+    "schedules",
+    "with_momentum_schedule",
 ]

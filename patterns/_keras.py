@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
@@ -12,6 +14,43 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables on which an optimizer was built, in its order. No public name says it, and slots are aligned with it."""
     return list(optimizer._trainable_variables)
+
+
+def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """The counter that Keras gives to a schedule of the rate. The public `iterations` counts accumulated steps once."""
+    return optimizer._iterations
+
+
+def copy_weight_decay_exclusions(source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer) -> None:
+    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it out."""
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
+    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name gives its value."""
+    return optimizer._learning_rate
+
+
+def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
+    """Puts a schedule in place of what `get_rate` gives, or that back, and leaves the optimizer's variables as they are.
+
+    The public setter forgets the variable of the rate, and refuses to set a number over a schedule.
+    """
+    optimizer._learning_rate = rate
+
+
+def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
+    """Sets a rate, also over a schedule: the optimizer is then as if it had been made with a number."""
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        optimizer._learning_rate.assign(rate)
+        return
+    variable = keras.Variable(rate, name="learning_rate", trainable=False, aggregation="only_first_replica")
+    optimizer._track_variable(variable)
+    # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go by this order.
+    optimizer._variables.insert(1, optimizer._variables.pop())
+    optimizer._learning_rate = variable
 
 
 def is_graph(model: keras.Model) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from keras import layers
 from steps import OneStep, TwoOptimizers
 
+import keras_patterns as kp
 from keras_patterns.backends import current
 
 Callbacks = Callable[[], list[keras.callbacks.Callback]]
@@ -103,6 +104,17 @@ def mixed_precision() -> keras.Model:
 
 def averaged(overwrite: int | None = 3) -> keras.Model:
     return compiled(small(), keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=overwrite))
+
+
+def one_cycle() -> keras.Model:
+    return compiled(small(), kp.one_cycle("adamw", 0.05, total_steps=8))
+
+
+def cycled() -> keras.Model:
+    """Killed in the middle of a cycle, of both schedules, on the way up and on the way down."""
+    rate = kp.schedules.Warmup(2, kp.schedules.CyclicalLearningRate(0.01, 0.2, step_size=2, mode="triangular2"))
+    optimizer = keras.optimizers.SGD(rate, nesterov=True)
+    return compiled(small(), kp.with_momentum_schedule(optimizer, kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=3)))
 
 
 def two_inputs() -> keras.Model:
@@ -270,6 +282,8 @@ CASES = {
         },
         8,
     ),
+    "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
+    "cycled momentum": Case(cycled, TRAIN, 8),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),
     "Adafactor": Case(lambda: compiled(small(), keras.optimizers.Adafactor(0.01)), TRAIN, 8),

@@ -14,8 +14,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
     {"_arguments", "_keras", "_messages", "_table", "compare"},
-    {"plan"},
-    {"backends", "store", "data"},
+    {"plan", "schedules"},
+    {"backends", "store", "data", "momentum"},
     {"state"},
     {"identity"},
     {"record"},

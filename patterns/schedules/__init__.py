@@ -1,0 +1,20 @@
+"""Learning rates, and momentums, as functions of the step: Keras schedules for any Keras optimizer."""
+
+from .base import Schedule
+from .compose import Join, Warmup
+from .cyclical import CyclicalLearningRate, CyclicalMomentum
+from .one_cycle import OneCycle, OneCycleMomentum
+from .plotting import plot
+from .warmup_stable_decay import WarmupStableDecay
+
+__all__ = [
+    "CyclicalLearningRate",
+    "CyclicalMomentum",
+    "Join",
+    "OneCycle",
+    "OneCycleMomentum",
+    "Schedule",
+    "Warmup",
+    "WarmupStableDecay",
+    "plot",
+]

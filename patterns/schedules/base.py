@@ -1,0 +1,111 @@
+"""What all schedules share: they are values, they serialise, and they count whole steps as whole numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import Any, TypeAlias
+
+import keras
+from keras import ops
+
+Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+
+PACKAGE = "keras_patterns"
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """A function of the step alone, computed in float32 whatever `floatx` is.
+
+    Its subclasses are frozen dataclasses whose fields are their configuration. A step is a whole number, or a tensor of whole
+    numbers of any shape; it is subtracted and divided as such, for float32 cannot tell 100,000,001 from 100,000,000.
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, schedules among them serialised."""
+        return {field.name: _serialized(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Schedule:
+        """The inverse of `get_config`."""
+        return cls(**{name: _deserialized(value) for name, value in config.items()})
+
+
+def whole_steps(step: Any) -> Any:
+    """The step as a tensor of whole numbers."""
+    step = ops.convert_to_tensor(step)
+    return step if "int" in keras.backend.standardize_dtype(step.dtype) else ops.cast(step, "int32")
+
+
+def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
+    """How much of the way from `start` to `stop` lies behind a step, and how much before it, each from 0 to 1.
+
+    Both are exact at both ends, and accurate near their own zero, which `1 - x` is not.
+    """
+    step, length = whole_steps(step), stop - start
+    behind = ops.cast(step - math.floor(start), "float32") - (start - math.floor(start))
+    ahead = ops.cast(math.floor(stop) - step, "float32") + (stop - math.floor(stop))
+    return ops.clip(behind / length, 0.0, 1.0), ops.clip(ahead / length, 0.0, 1.0)
+
+
+def rise(behind: Any, ahead: Any, low: float, high: float, anneal: str) -> Any:
+    """From `low` to `high`: exactly those at the ends, and accurate in relation to `low` near it."""
+    if anneal == "cosine":
+        # (1 - cos(pi x)) / 2, without its cancellation.
+        behind, ahead = ops.square(ops.sin(behind * (math.pi / 2))), ops.square(ops.sin(ahead * (math.pi / 2)))
+    return ops.where(behind < 0.5, low + (high - low) * behind, high - (high - low) * ahead)
+
+
+def move(step: Any, start: float, stop: float, first: float, last: float, anneal: str) -> Any:
+    """From `first` at step `start` to `last` at step `stop`, and constant outside."""
+    behind, ahead = share(step, start, stop)
+    if last < first:
+        return rise(ahead, behind, last, first, anneal)
+    return rise(behind, ahead, first, last, anneal)
+
+
+def value_of(rate: Rate, step: Any) -> Any:
+    """What a schedule, or a constant, gives at a step."""
+    if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return ops.cast(rate(step), "float32")
+    return ops.full(ops.shape(ops.convert_to_tensor(step)), rate, "float32")
+
+
+def check_rate(where: str, name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> None:
+    """Raises if `value` is no finite number from `least` to `below`.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__}).")
+    if not (math.isfinite(value) and least <= value < below):
+        upper = f" and less than {below:g}" if below < math.inf else ""
+        raise ValueError(f"{where}: `{name}` must be finite, at least {least:g}{upper}. Received: {value!r}.")
+
+
+def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:
+    """Raises if `low` is not below `high`."""
+    if not low < high:
+        raise ValueError(f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}.")
+
+
+def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises if `value` is none of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
+
+
+def _serialized(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_serialized(item) for item in value]
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return keras.saving.serialize_keras_object(value)
+    return value
+
+
+def _deserialized(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_deserialized(item) for item in value]
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value

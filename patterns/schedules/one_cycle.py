@@ -1,0 +1,217 @@
+"""The one-cycle policy (Smith & Topin 2018): the rate up and far down again, the momentum the other way round."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import keras
+from keras import ops
+
+from .._arguments import whole_number
+from .base import PACKAGE, Schedule, check_choice, check_order, check_rate, move, whole_steps
+
+Anneal = Literal["cosine", "linear"]
+Convention = Literal["whole_steps", "pytorch", "optax", "fastai"]
+
+
+class _Defaults(NamedTuple):
+    pct_start: float
+    final_div_factor: float
+
+
+_DEFAULTS: dict[str, _Defaults] = {
+    "whole_steps": _Defaults(0.3, 1e4),
+    "pytorch": _Defaults(0.3, 1e4),
+    "optax": _Defaults(0.3, 1e4),
+    "fastai": _Defaults(0.25, 1e5),
+}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """One cycle of the rate: from `maximal / div_factor` up to `maximal_learning_rate`, then down to almost nothing.
+
+    The libraries differ in where the phases end. `T` is `total_steps`, `p` is `pct_start`:
+
+    | convention      | the peak is at step  | the final rate at step | the final rate                                | pct_start |
+    |-----------------|----------------------|------------------------|-----------------------------------------------|-----------|
+    | `"whole_steps"` | round(pT) - 1        | T - 1, the last one    | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
+    | `"pytorch"`     | pT - 1               | T - 1, the last one    | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
+    | `"optax"`       | floor(pT)            | T, after the last one  | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
+    | `"fastai"`      | pT                   | T, after the last one  | maximal / `final_div_factor`                  | 0.25      |
+
+    The default, `"whole_steps"`, is PyTorch's, with the peak moved to a whole step, so that one step trains at exactly the maximal
+    rate. With `three_phase=True` the rate comes down to the initial one in as many steps as it went up, then on to the final one.
+    After the last step the final rate stays.
+
+    Args:
+        maximal_learning_rate: The rate at the peak.
+        total_steps: Optimizer steps of the whole training.
+        pct_start: The fraction of the steps in which the rate rises. Defaults to None: the convention's.
+        div_factor: The maximal rate over the initial one. Defaults to 25.
+        final_div_factor: The initial rate (with `"fastai"`, the maximal one) over the final one. Defaults to None: 1e4, with
+            `"fastai"` 1e5.
+        anneal: `"cosine"` or `"linear"`. Defaults to `"cosine"`.
+        three_phase: Whether the descent has two phases, as in the paper. Not with `"optax"` and `"fastai"`. Defaults to False.
+        convention: See the table. Defaults to `"whole_steps"`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of range, or a phase has no step.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> rate = kp.schedules.OneCycle(1.0, total_steps=10, anneal="linear")
+    >>> [round(float(rate(step)), 2) for step in range(10)]
+    [0.04, 0.52, 1.0, 0.86, 0.71, 0.57, 0.43, 0.29, 0.14, 0.0]
+
+    References:
+        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+        arXiv:1708.07120.
+    """
+
+    maximal_learning_rate: float
+    total_steps: int
+    pct_start: float | None = None
+    div_factor: float = 25.0
+    final_div_factor: float | None = None
+    anneal: Anneal = "cosine"
+    three_phase: bool = False
+    convention: Convention = "whole_steps"
+
+    def __post_init__(self) -> None:
+        """Checks the arguments."""
+        where = type(self).__name__
+        check_rate(where, "maximal_learning_rate", self.maximal_learning_rate)
+        check_order(where, "0", 0, "maximal_learning_rate", self.maximal_learning_rate)
+        _check(self)
+        check_rate(where, "div_factor", self.div_factor, least=1.0)
+        check_rate(where, "final_div_factor", self._final_div_factor, least=1.0)
+
+    @property
+    def _final_div_factor(self) -> float:
+        given = self.final_div_factor
+        return _DEFAULTS[self.convention].final_div_factor if given is None else given
+
+    @property
+    def initial_learning_rate(self) -> float:
+        """The rate of the first step."""
+        return self.maximal_learning_rate / self.div_factor
+
+    @property
+    def final_learning_rate(self) -> float:
+        """The rate in the end."""
+        above = self.maximal_learning_rate if self.convention == "fastai" else self.initial_learning_rate
+        return above / self._final_div_factor
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at a step."""
+        initial, peak, final = self.initial_learning_rate, self.maximal_learning_rate, self.final_learning_rate
+        return _through(self, step, [initial, peak, initial, final] if self.three_phase else [initial, peak, final])
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+@dataclass(frozen=True)
+class OneCycleMomentum(Schedule):
+    """The momentum of one cycle: down while the rate of a `OneCycle` with the same arguments rises, then up again.
+
+    Args:
+        total_steps: Optimizer steps of the whole training.
+        lowest: The momentum at the peak of the rate. Defaults to 0.85.
+        highest: The momentum at the start and in the end. Defaults to 0.95.
+        pct_start, anneal, three_phase, convention: As in `OneCycle`.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of range, or a phase has no step.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> momentum = kp.schedules.OneCycleMomentum(total_steps=10, anneal="linear")
+    >>> [round(float(momentum(step)), 3) for step in (0, 1, 2, 9)]
+    [0.95, 0.9, 0.85, 0.95]
+
+    References:
+        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+        arXiv:1708.07120.
+    """
+
+    total_steps: int
+    lowest: float = 0.85
+    highest: float = 0.95
+    pct_start: float | None = None
+    anneal: Anneal = "cosine"
+    three_phase: bool = False
+    convention: Convention = "whole_steps"
+
+    def __post_init__(self) -> None:
+        """Checks the arguments."""
+        where = type(self).__name__
+        for name in ("lowest", "highest"):
+            check_rate(where, name, getattr(self, name), below=1.0)
+        check_order(where, "lowest", self.lowest, "highest", self.highest)
+        _check(self)
+
+    def __call__(self, step: Any) -> Any:
+        """The momentum at a step."""
+        return _through(self, step, [self.highest, self.lowest, self.highest] + [self.highest] * self.three_phase)
+
+
+Cycle = OneCycle | OneCycleMomentum
+
+
+def _check(cycle: Cycle) -> None:
+    where = type(cycle).__name__
+    object.__setattr__(cycle, "total_steps", whole_number(where, "total_steps", cycle.total_steps))
+    check_choice(where, "anneal", cycle.anneal, get_args(Anneal))
+    check_choice(where, "convention", cycle.convention, get_args(Convention))
+    if cycle.pct_start is not None:
+        check_rate(where, "pct_start", cycle.pct_start, below=1.0)
+    if cycle.three_phase and cycle.convention in ("optax", "fastai"):
+        raise ValueError(
+            f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. Received: {cycle.convention!r}."
+        )
+    ends = _ends(cycle)
+    if any(stop <= start for start, stop in zip([0.0, *ends], ends, strict=False)):
+        raise ValueError(
+            f"{where}: each phase needs a step, but with total_steps={cycle.total_steps} and pct_start={_pct_start(cycle)} they "
+            f"end at the steps {', '.join(f'{end:g}' for end in ends)}. Give more steps, or another pct_start."
+        )
+
+
+def _pct_start(cycle: Cycle) -> float:
+    return _DEFAULTS[cycle.convention].pct_start if cycle.pct_start is None else cycle.pct_start
+
+
+def _ends(cycle: Cycle) -> list[float]:
+    """At which step each phase ends; not always a whole one."""
+    up = _pct_start(cycle) * cycle.total_steps
+    match cycle.convention:
+        case "fastai":
+            return [up, cycle.total_steps]
+        case "optax":
+            return [math.floor(up), cycle.total_steps]
+        case "pytorch":
+            peak = up - 1
+        case _:
+            peak = round(up) - 1
+    return [peak, 2 * peak, cycle.total_steps - 1] if cycle.three_phase else [peak, cycle.total_steps - 1]
+
+
+def _through(cycle: Cycle, step: Any, values: list[float]) -> Any:
+    """Goes through the phases, each from one of the values to the next."""
+    step = whole_steps(step)
+    ends = _ends(cycle)
+    phases = [
+        move(step, start, stop, first, last, cycle.anneal)
+        for start, stop, first, last in zip([0.0, *ends[:-1]], ends, values[:-1], values[1:], strict=True)
+    ]
+    result = phases[-1]
+    for end, phase in zip(ends[-2::-1], phases[-2::-1], strict=True):
+        result = ops.where(step < math.ceil(end), phase, result)
+    return result
