@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ._feed import Batch, Batches
+from ._measured import Values, loss_of
 
 if TYPE_CHECKING:
     import keras
@@ -58,6 +59,21 @@ class JaxBackend:
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         pass
+
+    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+        step, values = model.train_step, {id(variable): value for variable, value in fresh}
+        place = [id(variable) for variable in model.optimizer.variables].index(id(counter))
+
+        def train_step(state: Any, data: Any) -> tuple[dict[str, Any], Any]:
+            trainable, others, optimizer, metrics = state
+            metrics = [
+                jax.numpy.asarray(values[id(variable)]) if id(variable) in values else value
+                for variable, value in zip(model.metrics_variables, metrics, strict=True)
+            ]
+            logs, state = step((trainable, others, optimizer, metrics), data)
+            return {"loss": loss_of(logs), "step": optimizer[place]}, state
+
+        return train_step
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: batch)

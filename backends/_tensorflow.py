@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.ops import stateful_random_ops
 
 from ._feed import Batch
+from ._measured import Values, assigning_step
 
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
@@ -71,6 +72,9 @@ class TensorFlowBackend:
             context.context()._rng.setstate((saved["version"], words, saved["gauss"]))
         if "generator" in state:
             tf.random.set_global_generator(tf.random.Generator.from_state(state["generator"], alg="philox"))
+
+    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+        return assigning_step(model.train_step, fresh, counter)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         signature = _signature(samples)

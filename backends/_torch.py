@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ._feed import Batch, Batches
+from ._measured import Values, assigning_step
 
 
 class TorchBackend:
@@ -62,6 +63,9 @@ class TorchBackend:
                 torch.mps.set_rng_state(torch.from_numpy(np.array(value)))
             elif device.startswith("cuda") and int(device[5:]) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
+
+    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+        return assigning_step(model.train_step, fresh, counter)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))

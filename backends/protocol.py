@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import keras
 
 from ._feed import Batch
+from ._measured import Values
 
 
 class Backend(Protocol):
@@ -49,6 +50,18 @@ class Backend(Protocol):
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `random_state` gave."""
+
+    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+        """A stand-in for `model.train_step` that has the metrics begin anew with each batch.
+
+        Args:
+            model: A built model.
+            fresh: The metrics' variables, and what each is to hold before a batch.
+            counter: A variable of the optimizer.
+
+        Returns:
+            A function that gives the loss of the batch alone as `"loss"`, and the counter as it was before as `"step"`.
+        """
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         """The batches as data that `model.fit` takes and whose length Keras does not know.

@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
 from .driver.signals import RunInterrupted
+from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
 from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
@@ -34,6 +35,7 @@ __all__ = [
     "CheckpointStore",
     "DamagedCheckpoint",
     "DataExhausted",
+    "LearningRateSweep",
     "ResumeRefused",
     "RunInterrupted",
     "StateMismatch",
@@ -41,6 +43,7 @@ __all__ = [
     "StoreError",
     "StoreInUse",
     "__version__",
+    "find_learning_rate",
     "fit",
     "one_cycle",
     "schedules",

@@ -11,13 +11,13 @@ import keras
 
 from keras_patterns.backends import current
 
-from . import _keras
 from ._arguments import whole_number
 from ._messages import say
 from .checkpoint import Checkpoint
 from .checkpoint_store import Found
 from .data import BatchSource, make_source, split_validation
 from .driver import resume
+from .driver.checks import check_model
 from .driver.resume import Beginning
 from .driver.run import Run
 from .driver.saving import Saver
@@ -105,7 +105,7 @@ def fit(
     References:
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020, chapter 4.
     """
-    _check_model(model)
+    check_model("kp.fit", model)
     callbacks = keras.tree.flatten(callbacks) if callbacks is not None else []
     checkpoint = _only_checkpoint(callbacks)
     if validation_split and validation_data is None:
@@ -195,30 +195,6 @@ def _seed(seed: int | None, goes_on: Found | None, silent: bool) -> int:
     if not silent:
         say(f"seed={seed} was drawn for the order of the data; give it to have the same order in another run.")
     return seed
-
-
-def _check_model(model: keras.Model) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"kp.fit: the first argument must be a Keras model; received {type(model).__name__}.")
-    if not model.compiled:
-        raise ValueError(f"kp.fit: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first.")
-    if model.steps_per_execution > 1 and not current().fuses_steps:
-        raise ValueError(
-            f"kp.fit: {model.name!r} was compiled with steps_per_execution={model.steps_per_execution}; this backend runs one."
-        )
-    others = [place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"]
-    if others and not current().carries_attribute_optimizers:
-        raise ValueError(
-            f"kp.fit: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend does not carry "
-            "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them all."
-        )
-    for limit in ("max_epochs", "max_steps_per_epoch"):
-        if getattr(keras.config, limit)() is not None:
-            raise ValueError(
-                f"kp.fit: keras.config.{limit}() is {getattr(keras.config, limit)()}, which would cut epochs behind the plan's "
-                f"back. Unset it (the environment variable KERAS_{limit.upper()}), and say total_steps= for a short run."
-            )
-    _keras.forget_initial_epoch(model)
 
 
 def _only_checkpoint(callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoint | None:

@@ -97,3 +97,45 @@ def test_inside_fit_the_variables_are_given_their_newest_values():
     assert taken.keys() == expected.keys()
     for key, value in expected.items():
         np.testing.assert_array_equal(taken[key], value, err_msg=key)
+
+
+def test_a_schedule_counts_accumulated_steps_one_by_one():
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    weight = keras.Variable(np.zeros(1))
+    optimizer.build([weight])
+    for _ in range(3):
+        optimizer.apply([keras.ops.ones(1)], [weight])
+    assert int(_keras.steps_of(optimizer).numpy()) == 3
+    assert int(keras.ops.convert_to_numpy(optimizer.iterations)) == 1
+
+
+def test_a_schedule_stands_in_for_a_rate_and_goes_again():
+    optimizer = keras.optimizers.SGD(0.5)
+    variables, rate = optimizer.variables, _keras.get_rate(optimizer)
+    _keras.put_rate(optimizer, keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5))
+    assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == np.float32(0.1)
+    _keras.put_rate(optimizer, rate)
+    assert optimizer.learning_rate is rate
+    assert [id(variable) for variable in optimizer.variables] == [id(variable) for variable in variables]
+
+
+def test_a_rate_over_a_schedule_is_as_one_from_the_start():
+    scheduled = keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5), name="same")
+    scheduled.build([keras.Variable(np.zeros(2), name="weight")])
+    _keras.set_constant_rate(scheduled, 0.25)
+    plain = keras.optimizers.Adam(0.25, name="same")
+    plain.build([keras.Variable(np.zeros(2), name="weight")])
+    assert scheduled.get_config() == plain.get_config()
+    assert [(v.name, v.shape, v.dtype) for v in scheduled.variables] == [(v.name, v.shape, v.dtype) for v in plain.variables]
+    _keras.set_constant_rate(scheduled, 0.5)
+    scheduled.learning_rate = 0.75
+    assert float(scheduled.learning_rate.numpy()) == 0.75
+
+
+def test_exclusions_from_weight_decay_are_noted_under_these_names():
+    source, target = keras.optimizers.AdamW(), keras.optimizers.AdamW()
+    kernel, bias = (keras.Variable(np.zeros(1), name=name) for name in ("kernel", "bias"))
+    source.exclude_from_weight_decay(var_list=[kernel], var_names=["bias"])
+    _keras.copy_weight_decay_exclusions(source, target)
+    assert [target._use_weight_decay(variable) for variable in (kernel, bias)] == [False, False]
+    assert keras.optimizers.AdamW()._use_weight_decay(kernel)

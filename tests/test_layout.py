@@ -23,7 +23,7 @@ LAYERS = (
     {"plain_fit"},
     {"checkpoint"},
     {"driver"},
-    {"fit"},
+    {"fit", "finder"},
     {"testing"},
     {""},
     {"demo"},

@@ -1,0 +1,160 @@
+"""What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it suggests a good one?
+
+Steps: both train the same model on the same arrays, in batches of the same size. The clock runs from the twentieth step to the last, so
+that compiling does not count. Equal results: the finder's losses must be those of single `train_on_batch` steps with fresh metrics.
+
+Rates: small nets on scikit-learn's digits and breast cancer, over several seeds. From the same start, each is trained for the same
+number of steps at the suggestion (`valley`), at a thirtieth of it and at thirty times it; the loss over all training data decides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
+from keras import layers
+from sklearn.datasets import load_breast_cancer, load_digits
+
+import keras_patterns as kp
+from keras_patterns.data import make_source
+from keras_patterns.finder import run as finder
+
+STEPS, FROM_STEP = 400, 20
+BATCH = 32
+TRAINED_STEPS, SEEDS = 300, range(5)
+FACTORS = {"1/30 of it": 1 / 30, "the suggestion": 1.0, "30 times it": 30.0}
+
+
+class Clock(keras.callbacks.Callback):
+    """The seconds from one step to the end of the last."""
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if batch == FROM_STEP:
+            self.begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds = time.perf_counter() - self.begun
+
+
+class TimedListener(finder._Listener):
+    """The finder's own, with the same clock."""
+
+    clock = Clock()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.clock.on_train_batch_begin(batch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.clock.on_epoch_end(epoch)
+
+
+def dense() -> keras.Model:
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(256, "relu"), layers.Dense(256, "relu"), layers.Dense(10)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def convolutional() -> keras.Model:
+    hidden = [layers.Reshape((8, 8, 1)), layers.Conv2D(32, 3, activation="relu"), layers.Conv2D(32, 3, activation="relu")]
+    model = keras.Sequential([keras.Input((64,)), *hidden, layers.BatchNormalization(), layers.Flatten(), layers.Dense(10)])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(STEPS * BATCH, 64)).astype("float32"), random.integers(0, 10, STEPS * BATCH)
+    fitted, swept = make(), make()
+
+    def fit() -> float:
+        clock = Clock()
+        fitted.fit(x, y, batch_size=BATCH, callbacks=[clock], verbose=0)
+        return clock.seconds
+
+    def find() -> float:
+        kp.find_learning_rate(swept, x, y, batch_size=BATCH, steps=STEPS, stop_rate=1e-3, divergence=1e9, verbose=0)
+        return TimedListener.clock.seconds
+
+    finder._Listener = TimedListener  # type: ignore[misc]
+    return interleave({"model.fit": fit, "finder": find}, rounds)
+
+
+def losses_differ(make: Callable[[], keras.Model]) -> bool:
+    x, y = load_digits(return_X_y=True)
+    x = (x / 16).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = make()
+    sweep = kp.find_learning_rate(model, x, y, batch_size=BATCH, stop_rate=1e-2, verbose=0)
+    source, expected = make_source(x, y, batch_size=BATCH, seed=0), []
+    for step, rate in enumerate(sweep.rates):
+        model.optimizer.learning_rate = rate
+        model.reset_metrics()
+        expected.append(model.train_on_batch(*source.batch(step), return_dict=True)["loss"])
+    return not np.allclose(sweep.losses, expected, rtol=1e-5)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray, int]:
+    x, y = load_digits(return_X_y=True)
+    return (x / 16).astype("float32"), y, 10
+
+
+def cancer() -> tuple[np.ndarray, np.ndarray, int]:
+    x, y = load_breast_cancer(return_X_y=True)
+    return ((x - x.mean(0)) / x.std(0)).astype("float32"), y, 2
+
+
+def classifier(optimizer: str, features: int, classes: int, seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([keras.Input((features,)), layers.Dense(64, "relu"), layers.Dropout(0.2), layers.Dense(classes)])
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def rate_rows() -> list[list[str]]:
+    rows = []
+    for load in (digits, cancer):
+        x, y, classes = load()
+        for optimizer in ("sgd", "adam"):
+            rates, losses = [], {name: [] for name in FACTORS}
+            for seed in SEEDS:
+                rates.append(
+                    kp.find_learning_rate(classifier(optimizer, x.shape[1], classes, seed), x, y, seed=seed, verbose=0).suggest()
+                )
+                for name, factor in FACTORS.items():
+                    model = classifier(optimizer, x.shape[1], classes, seed)
+                    model.optimizer.learning_rate = rates[-1] * factor
+                    kp.fit(model, x, y, total_steps=TRAINED_STEPS, epochs=1, seed=seed, verbose=0)
+                    losses[name].append(model.evaluate(x, y, verbose=0))
+            ours = np.array(losses["the suggestion"])
+            wins = sum((ours < np.array(losses[name])).astype(int) for name in FACTORS if name != "the suggestion")
+            shown = [f"{np.median(losses[name]):.3g}" for name in FACTORS]
+            rows.append(
+                [f"{load.__name__}, {optimizer}", f"{np.median(rates):.2e}", *shown, f"{(wins == 2).sum()} of {len(SEEDS)}"]
+            )
+    return rows
+
+
+def main() -> None:
+    rounds = rounds_asked(7)
+    say_where()
+    rows, failures = [], []
+    for name, make in {"dense, 84 k parameters": dense, "convolutional, 15 k parameters": convolutional}.items():
+        seconds = step_costs(make, rounds)
+        each = {side: values / (STEPS - FROM_STEP) for side, values in seconds.items()}
+        cells = [milliseconds(each["model.fit"]), milliseconds(each["finder"]), ratio(each["finder"], each["model.fit"])]
+        rows.append([name, *cells])
+        if losses_differ(make):
+            failures.append(f"{name}: the finder's losses and those of train_on_batch")
+    table("One step: ms of model.fit, ms of the finder, the finder over model.fit", ["model", "model.fit", "finder", "ratio"], rows)
+    title = f"Training loss after {TRAINED_STEPS} steps, medians over {len(SEEDS)} seeds"
+    header = ["data, optimizer", "suggestion", *(f"at {name}" for name in FACTORS), "best of the three in"]
+    table(title, header, rate_rows())
+    leave(failures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Rules that read a learning rate off a curve of losses: pure functions of the rates and the smoothed losses.
+
+`valley`, `steep`, `minimum` and `slide` are those of fastai (`fastai.callback.schedule`), tested against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Rule = Callable[[np.ndarray, np.ndarray], float]
+
+
+def valley(rates: np.ndarray, losses: np.ndarray) -> float:
+    """The middle of the second third of the longest valley: the longest falling subsequence of the losses."""
+    lengths = np.ones(len(losses), int)
+    for i in range(1, len(losses)):
+        lengths[i] += np.max(lengths[:i], where=losses[:i] > losses[i], initial=0)
+    end = int(lengths.argmax())
+    # As if the subsequence had no gaps: what it has of them lies before this start.
+    start = end - int(lengths[end]) if end else 0
+    third = (end - start) / 3
+    return float(rates[start + int(third) + int(third / 2)])
+
+
+def steep(rates: np.ndarray, losses: np.ndarray) -> float:
+    """Where the loss falls most from one step to the next, over the logarithm of the rate."""
+    return float(rates[np.argmin(np.diff(losses) / np.diff(np.log(rates)))])
+
+
+def minimum(rates: np.ndarray, losses: np.ndarray) -> float:
+    """A tenth of the rate at which the loss is lowest."""
+    return float(rates[np.argmin(losses)]) / 10
+
+
+def slide(rates: np.ndarray, losses: np.ndarray, width: int = 15, threshold: float = 0.005) -> float:
+    """Where an interval that slides down from the highest rate first has nearly the same slope at both of its ends.
+
+    Args:
+        rates: Rising.
+        losses: At these rates.
+        width: Of the interval, in steps. Defaults to 15; fewer where the curve is shorter.
+        threshold: How much the slopes may differ, in loss per step. Defaults to 0.005.
+    """
+    slopes = np.gradient(losses)
+    right, left = len(losses) - 1, len(losses) - 1 - min(width, len(losses) - 1)
+    found = rates[left]
+    while left >= 0 and abs(slopes[right] - slopes[left]) > threshold:
+        found = rates[left]
+        right, left = right - 1, left - 1
+    return float(found)
+
+
+def gradient(rates: np.ndarray, losses: np.ndarray) -> float:
+    """Where the loss falls most steeply over the logarithm of the rate, by central differences."""
+    return float(rates[np.argmin(np.gradient(losses, np.log(rates)))])
+
+
+RULES: dict[str, Rule] = {"valley": valley, "steep": steep, "minimum": minimum, "slide": slide, "gradient": gradient}
+
+
+def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
+    """The exponential moving average, corrected for its start at zero."""
+    mean, found = 0.0, []
+    for count, loss in enumerate(losses, start=1):
+        mean = smoothing * mean + (1 - smoothing) * loss
+        found.append(mean / (1 - smoothing**count))
+    return np.array(found)
+
+
+def centred(losses: np.ndarray, width: int) -> np.ndarray:
+    """The mean of the `width` values around each, fewer at the ends: a smoothing that does not lag behind."""
+    kernel = np.ones(width)
+    return np.convolve(losses, kernel, "same") / np.convolve(np.ones(len(losses)), kernel, "same")
+
+
+def fall(losses: np.ndarray) -> tuple[float, float]:
+    """How far a curve falls from its start, and how far chance might make one without a slope seem to fall.
+
+    Means of a tenth of the curve are compared. Chance is four standard errors of their difference, with the deviation of one
+    loss taken from the median difference of neighbours, which a trend or a divergence hardly moves.
+    """
+    width = max(3, len(losses) // 10)
+    means = np.convolve(losses, np.ones(width) / width, "valid")
+    deviation = np.median(np.abs(np.diff(losses))) / (0.6745 * np.sqrt(2))
+    return float(means[0] - means.min()), float(4 * deviation * np.sqrt(2 / width))

@@ -1,0 +1,180 @@
+"""What a sweep of the learning rate found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+
+from .._table import format_table
+from .optimizers import set_rate
+from .rules import RULES, centred, fall, smooth
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the last few, which diverge.
+_SETTLING, _DIVERGING = 10, 5
+
+
+class Suggestions(Mapping[str, float]):
+    """The rate that each rule suggests, by its name.
+
+    Args:
+        rates: The rates by the names of the rules.
+    """
+
+    def __init__(self, rates: Mapping[str, float]) -> None:
+        self._rates = dict(rates)
+
+    @property
+    def spread(self) -> float:
+        """The highest over the lowest."""
+        return max(self._rates.values()) / min(self._rates.values())
+
+    def __getitem__(self, rule: str) -> float:
+        return self._rates[rule]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rates)
+
+    def __len__(self) -> int:
+        return len(self._rates)
+
+    def __repr__(self) -> str:
+        table = format_table(["rule", "rate"], [[rule, f"{rate:.2e}"] for rule, rate in self._rates.items()])
+        advice = (
+            "they agree, as rules do" if self.spread < 30 else "they disagree: look at the curve (.plot()), or sweep in more steps"
+        )
+        return f"{table}\nThe highest is {self.spread:.1f} times the lowest; {advice}."
+
+
+@dataclass(frozen=True, repr=False)
+class LearningRateSweep:
+    """The losses of a sweep, and the rates that can be read off them.
+
+    Attributes:
+        rates: The rate of each step, of shape `(steps,)`; where several optimizers share a model, that of the fastest.
+        losses: The loss of each step's batch, before that step's update, of shape `(steps,)`.
+        steps: How many steps were to be made.
+        ended: Why the sweep ended: `"all steps were made"`, `"the loss diverged"` or `"the loss was not finite"`.
+        smoothing: The share of the past in the moving average.
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    steps: int
+    ended: str
+    smoothing: float
+
+    @cached_property
+    def smoothed(self) -> np.ndarray:
+        """The exponential moving average of the losses, corrected for its start, of shape `(steps,)`."""
+        return smooth(self.losses, self.smoothing)
+
+    def suggest(self, rule: str = "valley") -> float:
+        """The rate that a rule reads off the smoothed curve, less a tenth of the steps at its start and five at its end.
+
+        Args:
+            rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or `"gradient"`. Defaults to `"valley"`.
+
+        Raises:
+            ValueError: If there is no such rule, if the sweep was too short, or if the loss never falls.
+        """
+        if rule not in RULES:
+            raise ValueError(f"suggest: there is no rule {rule!r}; there are {', '.join(RULES)}.")
+        self._check_falls()
+        part = self._part
+        return RULES[rule](self.rates[part], self.smoothed[part])
+
+    def suggestions(self) -> Suggestions:
+        """What every rule suggests, and how far they disagree.
+
+        Raises:
+            ValueError: As `suggest`.
+        """
+        return Suggestions({rule: self.suggest(rule) for rule in RULES})
+
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest rate for a cycle: where the loss begins to fall, and where it ceases to.
+
+        Smith reads them off by eye. Here they are where a mean of the losses around each step has done a tenth, and nine tenths,
+        of its fall.
+
+        Raises:
+            ValueError: As `suggest`.
+
+        References:
+            L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186, section 3.3.
+        """
+        self._check_falls()
+        losses = centred(self.losses, max(3, self.steps // 10))[self._part]
+        done = (losses[0] - losses) / (losses[0] - losses.min())
+        first, last = (int(np.argmax(done >= share)) for share in (0.1, 0.9))
+        rates = self.rates[self._part]
+        return float(rates[min(first, last - 1)]), float(rates[last])
+
+    def apply(self, model: keras.Model, rule: str = "valley") -> float:
+        """Sets the suggested rate, also over a schedule. Several optimizers keep the ratios of their rates.
+
+        Args:
+            model: A compiled model.
+            rule: As for `suggest`. Defaults to `"valley"`.
+
+        Returns:
+            The rate.
+
+        Raises:
+            ValueError: As `suggest`.
+        """
+        rate = self.suggest(rule)
+        set_rate(model, rate)
+        return rate
+
+    def plot(self) -> Figure:
+        """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion marked.
+
+        Returns:
+            The figure, which a notebook shows. `figure.savefig(path)` writes it to a file.
+
+        Raises:
+            ImportError: If matplotlib is missing.
+        """
+        from .plotting import draw
+
+        return draw(self)
+
+    def __repr__(self) -> str:
+        head = (
+            f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} to {self.rates[-1]:.1e}; "
+            f"{self.ended}."
+        )
+        try:
+            low, high = self.range()
+            return f"{head}\n{self.suggestions()!r}\nFor a cycle: from {low:.2e} to {high:.2e}."
+        except ValueError as error:
+            return f"{head}\nNo suggestion. {error}"
+
+    @property
+    def _part(self) -> slice:
+        return slice(self.steps // _SETTLING, len(self.losses) - _DIVERGING)
+
+    def _check_falls(self) -> None:
+        """Raises if nothing can be read off the curve."""
+        left = len(self.losses) - _DIVERGING - self.steps // _SETTLING
+        if left < 4:
+            raise ValueError(
+                f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which {max(0, left)} are neither at "
+                "the start nor at the end. Sweep from a lower start_rate, or in more steps."
+            )
+        fallen, chance = fall(self.losses[: len(self.losses) - _DIVERGING])
+        if not fallen > chance:
+            raise ValueError(
+                f"The loss never falls: the mean of a tenth of the steps falls by {fallen:.2g}, and chance alone explains "
+                f"{chance:.2g}. Look at the curve (.plot()). Does the model learn at all? If so, sweep in more steps, in larger "
+                "batches, or up to a higher stop_rate."
+            )
