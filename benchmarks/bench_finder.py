@@ -1,10 +1,11 @@
 """What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it suggests a good one?
 
-Steps: both train the same model on the same arrays, in batches of the same size. The clock runs from the twentieth step to the last, so
-that compiling does not count. Equal results: the finder's losses must be those of single `train_on_batch` steps with fresh metrics.
+Steps: both train the same model on the same arrays, in batches of the same size. The clock runs from the twentieth step to the
+last, so that compiling does not count. Equal results: the finder's losses must be those of single `train_on_batch` steps with
+fresh metrics.
 
 Rates: small nets on scikit-learn's digits and breast cancer, over several seeds. From the same start, each is trained for the same
-number of steps at the suggestion (`valley`), at a thirtieth of it and at thirty times it; the loss over all training data decides.
+number of steps at the suggestion, at a thirtieth of it and at thirty times it; the loss over all training data decides.
 """
 
 from __future__ import annotations

@@ -9,15 +9,17 @@ from keras_patterns import demo
 from keras_patterns.backends import current
 from keras_patterns.demo import kill_steps, training
 from keras_patterns.demo.comparison import Outcome, compare, parts, summary
-from keras_patterns.demo.processes import TrainingFailed, live
+from keras_patterns.demo.processes import TrainingFailed, find_rate, live
+
+RATE = 0.01
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """A run that was left alone, and one that was killed in its second epoch and resumed."""
     runs, name = tmp_path_factory.mktemp("runs"), current().name
-    reference = Outcome.read(runs / "reference", [live(runs / "reference", 2, name)])
-    lives = [live(runs / "killed", 2, name, step) for step in (70, np.inf)]
+    reference = Outcome.read(runs / "reference", [live(runs / "reference", RATE, 2, name)])
+    lives = [live(runs / "killed", RATE, 2, name, step) for step in (70, np.inf)]
     return reference, Outcome.read(runs / "killed", lives)
 
 
@@ -43,7 +45,7 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         values = {key for part in found.values() for key in part.values}
         document = outcome.checkpoint.document
         assert values == document.keys() - {"callbacks"} | {name for name, state in document["callbacks"].items() if state}
-        assert {"callback History", "callback EarlyStopping", "callback ReduceLROnPlateau", "callback StepCounter"} <= set(found)
+        assert {"callback History", "callback EarlyStopping", "callback StepCounter"} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_changed_byte_is_not_equal(outcomes, key, row):
     ("part", "change", "place"),
     [
         ("History", {"epoch": [0, 2]}, "History/epoch/1"),
-        ("ReduceLROnPlateau", {"wait": 7}, "ReduceLROnPlateau/wait"),
+        ("EarlyStopping", {"wait": 7}, "EarlyStopping/wait"),
         ("StepCounter", {"step": 91}, "StepCounter/step"),
     ],
 )
@@ -116,6 +118,7 @@ def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, ca
         killed = dataclasses.replace(killed, predictions=killed.predictions + 1)
     results = iter([reference, killed])
     monkeypatch.setattr(demo, "live", lambda *arguments: None)
+    monkeypatch.setattr(demo, "find_rate", lambda *arguments: RATE)
     monkeypatch.setattr(demo, "_live_and_die", lambda *arguments: [])
     monkeypatch.setattr(demo, "installed", lambda: [current().name])
     monkeypatch.setattr(demo.Outcome, "read", lambda *arguments: next(results))
@@ -139,9 +142,16 @@ def test_kills_fall_into_the_middle_of_epochs():
 def test_a_process_that_fails_is_an_error(tmp_path, capfd):
     (tmp_path / "run").write_text("a file, where a folder is needed")
     with pytest.raises(TrainingFailed, match="ended with exit code 1"):
-        live(tmp_path / "run", 1, current().name)
+        live(tmp_path / "run", RATE, 1, current().name)
     assert "Traceback" in capfd.readouterr().err
     assert (tmp_path / "run").read_text() == "a file, where a folder is needed"
+
+
+def test_the_rate_is_found_and_drawn(tmp_path, capfd):
+    rate = find_rate(tmp_path / "rates.png", current().name)
+    assert 1e-4 < rate < 0.1
+    assert (tmp_path / "rates.png").read_bytes().startswith(b"\x89PNG")
+    assert "LearningRateSweep: " in capfd.readouterr().out
 
 
 def test_a_missing_package_is_named(monkeypatch):
@@ -154,4 +164,4 @@ def test_the_script_has_an_epoch_of_45_steps():
     (x, _), (x_validation, _) = training.load_digits()
     assert len(x) == training.TRAINING_IMAGES
     assert len(x) + len(x_validation) == 1_797
-    assert -(-len(x) // training.BATCH_SIZE) == 45
+    assert -(-len(x) // training.BATCH_SIZE) == training.STEPS_PER_EPOCH == 45

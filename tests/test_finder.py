@@ -200,7 +200,7 @@ def test_it_stops_where_the_loss_is_not_finite():
     assert len(sweep.losses) == 5
     assert sweep.ended == "the loss was not finite"
     assert np.isfinite(sweep.losses).all()
-    with pytest.raises(ValueError, match=r"Only 5 of 100 steps were made \(the loss was not finite\)"):
+    with pytest.raises(ValueError, match=r"Only 5 of 200 steps were made \(the loss was not finite\)"):
         sweep.suggest()
 
 
@@ -208,7 +208,7 @@ def test_it_stops_where_the_loss_diverges():
     """At the step that fastai's rule names, however late the loss is read."""
     sweep = kp.find_learning_rate(linear(), FEATURES, FEATURES.sum(1), stop_rate=1e3, steps=120, verbose=0)
     assert sweep.ended == "the loss diverged"
-    smoothed = smooth(sweep.losses, 0.98)
+    smoothed = smooth(sweep.losses, 0.9)
     lowest = np.minimum.accumulate(smoothed)
     assert smoothed[-1] > 4 * lowest[-1]
     assert (smoothed[:-1] <= 4 * lowest[:-1]).all()

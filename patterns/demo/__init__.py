@@ -1,4 +1,4 @@
-"""The demo: a run that is killed twice and resumed, compared bit for bit with one that was left alone."""
+"""The demo: a learning rate is found; a run in one cycle is killed twice and resumed, and compared with one left alone."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from keras_patterns.backends import current, installed
 from . import training
 from .comparison import Outcome, accuracy, compare, summary
 from .picture import draw
-from .processes import Life, TrainingFailed, live
+from .processes import Life, TrainingFailed, find_rate, live
+from .training import STEPS_PER_EPOCH, make_optimizer
 
 __all__ = ["TrainingFailed", "run"]
-
-_STEPS_PER_EPOCH = -(-training.TRAINING_IMAGES // training.BATCH_SIZE)
 
 
 def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int = training.EPOCHS, kills: int = 2) -> int:
     """Runs the demo and prints what it finds.
 
     Args:
-        out: The folder for the picture. Defaults to `"keras-patterns-demo"`.
+        out: The folder for the pictures. Defaults to `"keras-patterns-demo"`.
         keep: Whether to keep the checkpoints there too. Defaults to False.
         epochs: Of each run. Defaults to 20.
         kills: How many of them. Defaults to 2.
@@ -40,7 +39,7 @@ def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int
     out.mkdir(parents=True, exist_ok=True)
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=out if keep else None))
     try:
-        equal = _run(runs, out / f"learning-curve-{current().name}.png", epochs, kills)
+        equal = _run(runs, out, epochs, kills)
     finally:
         if not keep:
             shutil.rmtree(runs, ignore_errors=True)
@@ -51,47 +50,51 @@ def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int
 
 def kill_steps(epochs: int, kills: int) -> list[int]:
     """Where to kill: in evenly spaced epochs, at a random step of the middle half of each."""
-    quarter = _STEPS_PER_EPOCH // 4
-    starts = [epochs * (index + 1) // (kills + 1) * _STEPS_PER_EPOCH for index in range(kills)]
+    quarter = STEPS_PER_EPOCH // 4
+    starts = [epochs * (index + 1) // (kills + 1) * STEPS_PER_EPOCH for index in range(kills)]
     return [start + random.Random().randint(quarter, 3 * quarter) for start in starts]
 
 
-def _run(runs: Path, picture: Path, epochs: int, kills: int) -> bool:
+def _run(runs: Path, out: Path, epochs: int, kills: int) -> bool:
     backend = current().name
-    print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {_STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
-    _headline(f"A run on {backend} that is left alone")
-    reference = Outcome.read(runs / "reference", [live(runs / "reference", epochs, backend)])
-    killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", epochs, backend, kill_steps(epochs, kills)))
+    sweep, curve = (out / f"{name}-{backend}.png" for name in ("learning-rates", "learning-curve"))
+    print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
+    _headline("Which learning rate?")
+    rate = find_rate(sweep, backend)
+    _headline(f"A run on {backend} in one cycle, up to a rate of {rate:.2e}, that is left alone")
+    reference = Outcome.read(runs / "reference", [live(runs / "reference", rate, epochs, backend)])
+    killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", rate, epochs, backend, kill_steps(epochs, kills)))
     table, differences = compare(reference, killed)
-    continued = _continue(runs / "killed", epochs + max(1, epochs // 4))
-    draw(picture, reference, killed, _STEPS_PER_EPOCH, continued)
+    longer = epochs + max(1, epochs // 4)
+    continued = _continue(runs / "killed", rate, longer)
+    draw(curve, reference, killed, make_optimizer(rate, epochs), continued, make_optimizer(rate, longer))
     _headline("Is the killed run equal to the one that was left alone?")
     print(f"\n{summary(reference, killed)}\n\n{table}\n")
     if differences:
         print(f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}.")
     else:
         print("EQUAL, bit for bit.")
-    print(f"The picture: {picture}")
+    print(f"The pictures: {sweep}\n              {curve}")
     return not differences
 
 
-def _live_and_die(folder: Path, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:
+def _live_and_die(folder: Path, rate: float, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:
     lives: list[Life] = []
     for step in kill_at:
         _headline(f"The same on {backend}, killed in the middle of an epoch" if not lives else "Started again, and killed again")
-        lives.append(live(folder, epochs, backend, step))
+        lives.append(live(folder, rate, epochs, backend, step))
         print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***")
     _headline("Started again, to the end")
-    return [*lives, live(folder, epochs, backend)]
+    return [*lives, live(folder, rate, epochs, backend)]
 
 
-def _continue(folder: Path, epochs: int) -> Outcome | None:
+def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
     others = [name for name in installed() if name != current().name]
     if not others:
         _headline("No other backend is installed here. To see the run go on on one: nox -s demo -- jax torch")
         return None
     _headline(f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from here on")
-    outcome = Outcome.read(folder, [live(folder, epochs, others[0])])
+    outcome = Outcome.read(folder, [live(folder, rate, epochs, others[0])])
     print(f"Validation accuracy after {outcome.checkpoint.position.step} steps: {accuracy(outcome):.4f}")
     return outcome
 

@@ -1,11 +1,16 @@
-"""The learning curve of the demo, with the kills."""
+"""The learning curve of the demo, with the kills and the cycle."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+
+from .. import _keras
 from .comparison import Outcome
+from .training import STEPS_PER_EPOCH
 
 _LEFT_ALONE = {"color": "#9ecae1", "linewidth": 5}
 _KILLED = {"color": "#08306b", "linewidth": 1.4}
@@ -13,26 +18,32 @@ _CONTINUED = {"color": "#238b45", "linewidth": 1.6}
 _KILL = "#cb181d"
 
 
-def draw(path: Path, reference: Outcome, killed: Outcome, steps_per_epoch: int, continued: Outcome | None = None) -> None:
-    """Writes a PNG: losses and learning rate against the step.
+def draw(
+    path: Path, reference: Outcome, killed: Outcome, optimizer: Any, continued: Outcome | None = None, longer: Any = None
+) -> None:
+    """Writes a PNG: losses, learning rate and momentum against the step.
 
     Args:
         path: The file.
         reference: The run that was left alone.
         killed: The run that was killed and resumed.
-        steps_per_epoch: How many steps lie between two validations.
+        optimizer: With which both were trained.
         continued: The second run after it went on on another backend. Defaults to None.
+        longer: The optimizer of that, whose cycle is longer. Defaults to None.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(9.6, 6), layout="constrained", dpi=100)
+    figure = Figure(figsize=(9.6, 6.6), layout="constrained", dpi=100)
     losses, rates = axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    _curves(axes, reference, steps_per_epoch, "left alone", _LEFT_ALONE)
-    _curves(axes, killed, steps_per_epoch, "killed and resumed", _KILLED)
+    momenta = rates.twinx()
+    end = killed.checkpoint.position.step
+    _losses(losses, reference, "left alone", _LEFT_ALONE)
+    _losses(losses, killed, "killed and resumed", _KILLED)
+    _schedules(rates, momenta, optimizer, range(end), _KILLED)
     if continued:
-        end = killed.checkpoint.position.step
-        _curves(axes, continued, steps_per_epoch, f"going on on {continued.backend}", _CONTINUED, since=end)
+        _losses(losses, continued, f"going on on {continued.backend}", _CONTINUED, since=end)
+        _schedules(rates, momenta, longer, range(end, continued.checkpoint.position.step), _CONTINUED)
     _mark_kills(axes, killed)
     losses.set_title(f"Handwritten digits on {reference.backend}: a run that was killed, over the same run left alone")
     losses.set(yscale="log", ylabel="loss (cross-entropy, nats)")
@@ -40,25 +51,32 @@ def draw(path: Path, reference: Outcome, killed: Outcome, steps_per_epoch: int, 
     losses.yaxis.set_major_formatter("{x:g}")
     losses.minorticks_off()
     rates.set(ylim=(0, None), ylabel="learning rate", xlabel="optimizer step")
+    momenta.set_ylabel("momentum (dashed)")
     losses.plot([], [], "o", color="0.4", markersize=4, label="at validation")
     # Below the axes, where it covers nothing.
     losses.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5, frameon=False, fontsize=9)
     for one in axes:
         one.grid(alpha=0.25, which="both", linewidth=0.5)
+    for one in (*axes, momenta):
         one.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 
-def _curves(axes: Any, run: Outcome, steps_per_epoch: int, name: str, style: dict[str, Any], since: int = 0) -> None:
+def _losses(axes: Any, run: Outcome, name: str, style: dict[str, Any], since: int = 0) -> None:
     """Draws a run from a step on, and what leads to it."""
-    losses, rates = axes
     history = run.history["history"]
-    epochs = [(epoch + 1) * steps_per_epoch for epoch in run.history["epoch"]]
+    epochs = [(epoch + 1) * STEPS_PER_EPOCH for epoch in run.history["epoch"]]
     running = {row["step"]: row["loss"] for row in run.history["steps"]} | dict(zip(epochs, history["loss"], strict=True))
-    losses.plot(*zip(*sorted(point for point in running.items() if point[0] >= since), strict=True), alpha=0.55, **style)
+    axes.plot(*zip(*sorted(point for point in running.items() if point[0] >= since), strict=True), alpha=0.55, **style)
     first = sum(step < since for step in epochs)
-    losses.plot(epochs[first:], history["val_loss"][first:], marker="o", markersize=4, label=name, **style)
-    rates.step(epochs[first:], history["learning_rate"][first:], where="pre", **style)
+    axes.plot(epochs[first:], history["val_loss"][first:], marker="o", markersize=4, label=name, **style)
+
+
+def _schedules(rates: Any, momenta: Any, optimizer: Any, steps: range, style: dict[str, Any]) -> None:
+    """Draws what the optimizer computes in its steps."""
+    at = np.array(steps, "int32")
+    rates.plot(at, keras.ops.convert_to_numpy(_keras.get_rate(optimizer)(at)), **style)
+    momenta.plot(at, keras.ops.convert_to_numpy(optimizer.momentum_schedule(at)), linestyle="--", **style)
 
 
 def _mark_kills(axes: Any, run: Outcome) -> None:

@@ -6,11 +6,12 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,11 +49,33 @@ class Life(NamedTuple):
     seconds: float
 
 
-def live(folder: Path, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
+def find_rate(picture: Path, backend: str) -> float:
+    """Sweeps the learning rate in a new process, which prints what it finds.
+
+    Args:
+        picture: Where to write the curve.
+        backend: On which it runs.
+
+    Returns:
+        The suggested rate.
+
+    Raises:
+        TrainingFailed: If the process ended with an error.
+    """
+    process, receiver = _start(_sweep, backend, str(picture))
+    found = list(_received(receiver))
+    process.join()
+    if process.exitcode or not found:
+        raise TrainingFailed(f"The process that swept the learning rate on {backend} ended with exit code {process.exitcode}.")
+    return found[0]
+
+
+def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
     """Trains in a new process, which is killed (SIGKILL) as soon as it says that it has begun a step.
 
     Args:
         folder: Of the checkpoints.
+        rate: The highest learning rate.
         epochs: Of the whole run.
         backend: On which it trains.
         kill_at: The step. Defaults to none.
@@ -60,13 +83,8 @@ def live(folder: Path, epochs: int, backend: str, kill_at: float = math.inf) -> 
     Raises:
         TrainingFailed: If the process ended with an error.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(str(folder), epochs, sender))
     begun, first, last, killed = time.monotonic(), 0, 0, False
-    with _environment({**_ENVIRONMENT, "KERAS_BACKEND": backend}):
-        process.start()
-    sender.close()
+    process, receiver = _start(_train, backend, str(folder), rate, epochs)
     try:
         for last in _received(receiver):
             first = first or last
@@ -83,16 +101,36 @@ def live(folder: Path, epochs: int, backend: str, kill_at: float = math.inf) -> 
     return Life(first, last, killed, time.monotonic() - begun)
 
 
-def _child(folder: str, epochs: int, sender: Connection) -> None:
+def _start(work: Callable[..., None], backend: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
+    """Starts a process on a backend, and returns it with what it tells."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=work, args=(*arguments, sender))
+    with _environment({**_ENVIRONMENT, "KERAS_BACKEND": backend}):
+        process.start()
+    sender.close()
+    return process, receiver
+
+
+def _sweep(picture: str, sender: Connection) -> None:
+    from .training import find_rate
+
+    sweep = find_rate()
+    print(sweep)
+    sweep.plot().savefig(picture, pil_kwargs={"optimize": True})
+    sender.send(sweep.suggest())
+
+
+def _train(folder: str, rate: float, epochs: int, sender: Connection) -> None:
     from .training import load_digits, train
 
-    model = train(folder, epochs, sender.send)
+    model = train(folder, rate, epochs, sender.send)
     _, (images, _) = load_digits()
     np.save(Path(folder, PREDICTIONS), model.predict(images, verbose=0), allow_pickle=False)
 
 
-def _received(receiver: Connection) -> Iterator[int]:
-    """The steps that the child tells of, until it ends."""
+def _received(receiver: Connection) -> Iterator[Any]:
+    """What the child tells, until it ends."""
     try:
         while True:
             yield receiver.recv()

@@ -14,7 +14,9 @@ import keras
 import numpy as np
 
 from ..checkpoint import Checkpoint
+from ..finder import LearningRateSweep, find_learning_rate
 from ..fit import fit
+from ..momentum import one_cycle
 
 EPOCHS = 20
 BATCH_SIZE = 32
@@ -22,6 +24,7 @@ SAVE_EVERY_STEPS = 30
 LOG_EVERY_STEPS = 9
 # Of the 1,797 images.
 TRAINING_IMAGES = 1_437
+STEPS_PER_EPOCH = -(-TRAINING_IMAGES // BATCH_SIZE)
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -35,7 +38,7 @@ def load_digits() -> tuple[Data, Data]:
     return (images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]), (images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:])
 
 
-def make_model() -> keras.Model:
+def make_model(optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Model:
     """A convolutional net with all that makes a run hard to repeat: augmentation, BatchNorm, dropout."""
     keras.utils.set_random_seed(8)
     layers = keras.layers
@@ -50,7 +53,7 @@ def make_model() -> keras.Model:
     for layer in (layers.Flatten(), layers.Dropout(0.4), layers.Dense(64, activation="relu"), layers.Dropout(0.4)):
         model.add(layer)
     model.add(layers.Dense(10, activation="softmax"))
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
@@ -79,11 +82,28 @@ class StepCounter(keras.callbacks.Callback):
         self._step = state["step"]
 
 
-def train(folder: str | Path, epochs: int = EPOCHS, tell: Callable[[int], Any] | None = None) -> keras.Model:
+def find_rate() -> LearningRateSweep:
+    """Sweeps the learning rate of the model."""
+    (x, y), _ = load_digits()
+    return find_learning_rate(make_model(), x, y, batch_size=BATCH_SIZE, seed=8)
+
+
+def make_optimizer(rate: float, epochs: int) -> keras.optimizers.Optimizer:
+    """Adam, in one cycle of rate and momentum over all epochs.
+
+    Args:
+        rate: The highest rate.
+        epochs: Passes over the training data in all.
+    """
+    return one_cycle("adam", rate, total_steps=epochs * STEPS_PER_EPOCH)
+
+
+def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[[int], Any] | None = None) -> keras.Model:
     """Trains, or goes on training.
 
     Args:
         folder: Of the checkpoints.
+        rate: The highest learning rate.
         epochs: Passes over the training data in all. Defaults to 20.
         tell: Is called with the number of each step as it begins. Defaults to nothing.
 
@@ -91,7 +111,7 @@ def train(folder: str | Path, epochs: int = EPOCHS, tell: Callable[[int], Any] |
         The trained model.
     """
     (x, y), validation_data = load_digits()
-    model = make_model()
+    model = make_model(make_optimizer(rate, epochs))
     fit(
         model,
         x,
@@ -101,7 +121,6 @@ def train(folder: str | Path, epochs: int = EPOCHS, tell: Callable[[int], Any] |
         validation_data=validation_data,
         callbacks=[
             keras.callbacks.EarlyStopping(patience=12, restore_best_weights=True),
-            keras.callbacks.ReduceLROnPlateau(factor=0.5, patience=2),
             StepCounter(tell),
             Checkpoint(folder, every_steps=SAVE_EVERY_STEPS),
         ],
@@ -114,4 +133,4 @@ def train(folder: str | Path, epochs: int = EPOCHS, tell: Callable[[int], Any] |
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("One argument is expected: the folder of the checkpoints.")
-    train(sys.argv[1])
+    train(sys.argv[1], find_rate().suggest())

@@ -39,6 +39,8 @@ def draw(sweep: LearningRateSweep) -> Figure:
 
 
 def _mark(axes: Any, sweep: LearningRateSweep) -> None:
+    from .sweep import shown_factor
+
     suggestions, (low, high) = sweep.suggestions(), sweep.range()
     axes.axvspan(low, high, color="#9ecae1", alpha=0.25, linewidth=0, label=f"for a cycle {low:.1e} to {high:.1e}")
     for (color, size), (rule, rate) in zip(_MARKS, suggestions.items(), strict=True):
@@ -46,4 +48,4 @@ def _mark(axes: Any, sweep: LearningRateSweep) -> None:
         axes.plot(
             [rate], [height], "o", color=color, markersize=size, markeredgecolor="white", label=f"{rule} {rate:.2e}", zorder=3
         )
-    axes.set_title(f"Learning rates; the rules lie within a factor of {suggestions.spread:.1f}", fontsize=10)
+    axes.set_title(f"Learning rates; the rules lie within a factor of {shown_factor(suggestions.spread)}", fontsize=10)

@@ -39,9 +39,9 @@ def find_learning_rate(
     *,
     start_rate: float = 1e-7,
     stop_rate: float = 10.0,
-    steps: int = 100,
+    steps: int = 200,
     spacing: Spacing = "exponential",
-    smoothing: float = 0.98,
+    smoothing: float = 0.9,
     divergence: float = 4.0,
     batch_size: int | None = None,
     sample_weight: Any = None,
@@ -62,9 +62,9 @@ def find_learning_rate(
         x, y, batch_size, sample_weight, class_weight, shuffle: As in `kp.fit`.
         start_rate: The first rate. Defaults to 1e-7.
         stop_rate: The last one. Defaults to 10.
-        steps: How many, at least 10. Defaults to 100.
+        steps: How many, at least 10. Defaults to 200.
         spacing: Whether the rates grow by a factor, `"exponential"`, or by a summand, `"linear"`. Defaults to `"exponential"`.
-        smoothing: The share of the past in the moving average of the losses. Defaults to 0.98.
+        smoothing: The share of the past in the moving average of the losses. Defaults to 0.9; fastai's 0.98 lags far behind.
         divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence - 1` times its size. Defaults
             to 4.
         seed: Of the order of the data. Defaults to 0.

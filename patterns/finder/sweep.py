@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _SETTLING, _DIVERGING = 10, 5
 
 
+def shown_factor(factor: float) -> str:
+    """A factor, with as many digits as say something."""
+    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
+
+
 class Suggestions(Mapping[str, float]):
     """The rate that each rule suggests, by its name.
 
@@ -50,7 +55,7 @@ class Suggestions(Mapping[str, float]):
         advice = (
             "they agree, as rules do" if self.spread < 30 else "they disagree: look at the curve (.plot()), or sweep in more steps"
         )
-        return f"{table}\nThe highest is {self.spread:.1f} times the lowest; {advice}."
+        return f"{table}\nThe highest is {shown_factor(self.spread)} times the lowest; {advice}."
 
 
 @dataclass(frozen=True, repr=False)
@@ -76,11 +81,12 @@ class LearningRateSweep:
         """The exponential moving average of the losses, corrected for its start, of shape `(steps,)`."""
         return smooth(self.losses, self.smoothing)
 
-    def suggest(self, rule: str = "valley") -> float:
+    def suggest(self, rule: str = "minimum") -> float:
         """The rate that a rule reads off the smoothed curve, less a tenth of the steps at its start and five at its end.
 
         Args:
-            rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or `"gradient"`. Defaults to `"valley"`.
+            rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or `"gradient"`. Defaults to `"minimum"`, a
+                tenth of the rate with the lowest loss, which does best in `benchmarks/bench_finder.py`.
 
         Raises:
             ValueError: If there is no such rule, if the sweep was too short, or if the loss never falls.
@@ -118,12 +124,12 @@ class LearningRateSweep:
         rates = self.rates[self._part]
         return float(rates[min(first, last - 1)]), float(rates[last])
 
-    def apply(self, model: keras.Model, rule: str = "valley") -> float:
+    def apply(self, model: keras.Model, rule: str = "minimum") -> float:
         """Sets the suggested rate, also over a schedule. Several optimizers keep the ratios of their rates.
 
         Args:
             model: A compiled model.
-            rule: As for `suggest`. Defaults to `"valley"`.
+            rule: As for `suggest`. Defaults to `"minimum"`.
 
         Returns:
             The rate.
