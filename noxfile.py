@@ -105,7 +105,7 @@ def demo(session: nox.Session) -> None:
 @each_backend
 def bench(session: nox.Session, backend: str) -> None:
     """Every benchmarks/bench_*.py, one after the other."""
-    install_package(session, EXTRAS[backend])
+    install_package(session, EXTRAS[backend], "demo")
     for script in sorted((ROOT / "benchmarks").glob("bench_*.py")):
         session.run("python", str(script), *session.posargs, env={"KERAS_BACKEND": backend, **QUIET})
 
