@@ -11,7 +11,7 @@ import keras_patterns as kp
 from keras_patterns.schedules import CyclicalMomentum, Join, OneCycle, OneCycleMomentum
 
 RATES = [0.1, 0.05, 0.2, 0.1]
-MOMENTA = [0.9, 0.6, 0.8, 0.0]
+MOMENTA = [0.9, 0.0, 0.8, 0.6]
 GRADIENTS = np.array([[1.0, -2.0], [0.5, 0.25], [-1.0, 3.0], [2.0, 0.1]])
 START = np.array([0.3, -0.7])
 

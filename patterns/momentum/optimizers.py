@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
+# In place of a momentum of 0, of which Keras asks whether it is 0: such a one has no slots.
+_LEAST = 1e-30
+
 
 class MomentumScheduled(_Base):
     """Mixed into an optimizer of Keras's, before it.
@@ -25,15 +28,14 @@ class MomentumScheduled(_Base):
         **arguments: Of the optimizer.
     """
 
+    _moving: Any = None
+    _settled: float
+
     def __init__(self, *, momentum_schedule: keras.optimizers.schedules.LearningRateSchedule, **arguments: Any) -> None:
         super().__init__(**arguments)
         if not isinstance(momentum_schedule, keras.optimizers.schedules.LearningRateSchedule):
             raise TypeError(f"`momentum_schedule` must be a LearningRateSchedule. Received: {momentum_schedule!r}.")
         self.momentum_schedule = momentum_schedule
-
-    def momentum_now(self, dtype: Any) -> Any:
-        """The momentum of the step that is being computed: counted as the rate's is."""
-        return ops.cast(self.momentum_schedule(_keras.steps_of(self)), dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer's arguments, and the schedule."""
@@ -45,42 +47,38 @@ class MomentumScheduled(_Base):
         schedule = keras.saving.deserialize_keras_object(config["momentum_schedule"], custom_objects=custom_objects)
         return super().from_config({**config, "momentum_schedule": schedule}, custom_objects=custom_objects)
 
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        # Once for all variables, and not through Keras, which would track it.
+        momentum = ops.cast(self.momentum_schedule(_keras.steps_of(self)), "float32")
+        object.__setattr__(self, "_moving", ops.maximum(momentum, _LEAST))
+        try:
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+        finally:
+            object.__setattr__(self, "_moving", None)
 
-class _BetaScheduled(MomentumScheduled):
-    """For optimizers that read `self.beta_1` once in each update, and never ask whether it is zero."""
 
-    _moving: Any = None
-    _settled: float
+def _following(name: str) -> property:
+    """The attribute in which an optimizer keeps its momentum: that of the step in an update, else the one that was given."""
 
-    @property
-    def beta_1(self) -> Any:
-        """The momentum: that of the schedule while an update is computed, else the one that was given."""
+    def get(self: MomentumScheduled) -> Any:
         return self._settled if self._moving is None else self._moving
 
-    @beta_1.setter
-    def beta_1(self, value: float) -> None:
-        # Not through Keras, which would track it.
+    def put(self: MomentumScheduled, value: float) -> None:
         object.__setattr__(self, "_settled", value)
 
-    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        self._with_momentum("float32", super()._backend_update_step, grads, trainable_variables, learning_rate)
+    return property(get, put, doc=f"The {name}: that of the schedule while an update is computed, else the one that was given.")
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        self._with_momentum(variable.dtype, super().update_step, gradient, variable, learning_rate)
 
-    def _with_momentum(self, dtype: Any, update: Any, *arguments: Any) -> None:
-        before = self._moving
-        object.__setattr__(self, "_moving", self.momentum_now(dtype))
-        try:
-            update(*arguments)
-        finally:
-            object.__setattr__(self, "_moving", before)
+def _made(cls: Any) -> Any:
+    """The class of which Keras makes an instance, when asked for one of `cls`: on torch, one that updates all weights at once."""
+    return type(cls.__new__(cls))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledSGD(MomentumScheduled, keras.optimizers.SGD):
+class MomentumScheduledSGD(MomentumScheduled, _made(keras.optimizers.SGD)):  # type: ignore[misc]
     """`keras.optimizers.SGD` with a schedule of `momentum`."""
 
+    momentum = _following("momentum")
     momentums: Any
 
     def build(self, variables: Any) -> None:
@@ -92,16 +90,17 @@ class MomentumScheduledSGD(MomentumScheduled, keras.optimizers.SGD):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in `SGD`, which asks whether the momentum is 0 and cannot ask that of a traced value."""
-        momentum, slot = self.momentum_now(variable.dtype), self.momentums[self._get_variable_index(variable)]
+        momentum, slot = ops.cast(self.momentum, variable.dtype), self.momentums[self._get_variable_index(variable)]
         move = ops.cast(gradient, variable.dtype) * ops.cast(learning_rate, variable.dtype)
         self.assign(slot, slot * momentum - move)
         self.assign_add(variable, slot * momentum - move if self.nesterov else slot)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledRMSprop(MomentumScheduled, keras.optimizers.RMSprop):
+class MomentumScheduledRMSprop(MomentumScheduled, _made(keras.optimizers.RMSprop)):  # type: ignore[misc]
     """`keras.optimizers.RMSprop` with a schedule of `momentum`."""
 
+    momentum = _following("momentum")
     _momentums: Any
 
     def build(self, variables: Any) -> None:
@@ -122,49 +121,37 @@ class MomentumScheduledRMSprop(MomentumScheduled, keras.optimizers.RMSprop):
             self.assign(average, self.rho * average + (1 - self.rho) * gradient)
             spread = velocity - ops.square(average) + self.epsilon
         move = ops.cast(learning_rate, variable.dtype) * gradient / ops.sqrt(spread)
-        self.assign(slot, self.momentum_now(variable.dtype) * slot + move)
+        self.assign(slot, ops.cast(self.momentum, variable.dtype) * slot + move)
         self.assign_sub(variable, slot)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledAdam(_BetaScheduled, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` with a schedule of `beta_1`."""
+class _BetaScheduled(MomentumScheduled):
+    """For optimizers that read `self.beta_1` and never ask whether it is zero."""
+
+    beta_1 = _following("momentum")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """As in the optimizer, in the precision of the variable."""
+        moving = self._moving
+        object.__setattr__(self, "_moving", None if moving is None else ops.cast(moving, variable.dtype))
+        try:
+            super().update_step(gradient, variable, learning_rate)
+        finally:
+            object.__setattr__(self, "_moving", moving)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledAdamW(_BetaScheduled, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with a schedule of `beta_1`."""
+def _beta_scheduled(kind: Any) -> type:
+    """Our class on top of one of the Adam family."""
+    attributes = {"__doc__": f"`keras.optimizers.{kind.__name__}` with a schedule of `beta_1`.", "__module__": __name__}
+    cls = type(f"MomentumScheduled{kind.__name__}", (_BetaScheduled, _made(kind)), attributes)
+    return keras.saving.register_keras_serializable(PACKAGE)(cls)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledAdamax(_BetaScheduled, keras.optimizers.Adamax):
-    """`keras.optimizers.Adamax` with a schedule of `beta_1`."""
+_ADAM_FAMILY = ("Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion")
 
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledNadam(_BetaScheduled, keras.optimizers.Nadam):
-    """`keras.optimizers.Nadam` with a schedule of `beta_1`."""
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledLamb(_BetaScheduled, keras.optimizers.Lamb):
-    """`keras.optimizers.Lamb` with a schedule of `beta_1`."""
-
-
-@keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledLion(_BetaScheduled, keras.optimizers.Lion):
-    """`keras.optimizers.Lion` with a schedule of `beta_1`."""
-
-
-_CLASSES: tuple[type, ...] = (
-    MomentumScheduledSGD,
-    MomentumScheduledRMSprop,
-    MomentumScheduledAdam,
-    MomentumScheduledAdamW,
-    MomentumScheduledAdamax,
-    MomentumScheduledNadam,
-    MomentumScheduledLamb,
-    MomentumScheduledLion,
-)
 # Each class of Keras's, and ours on top of it.
-SCHEDULED = {cls.__bases__[1]: cls for cls in _CLASSES}
+SCHEDULED: dict[type, type] = {
+    keras.optimizers.SGD: MomentumScheduledSGD,
+    keras.optimizers.RMSprop: MomentumScheduledRMSprop,
+    **{kind: _beta_scheduled(kind) for kind in (getattr(keras.optimizers, name) for name in _ADAM_FAMILY)},
+}
