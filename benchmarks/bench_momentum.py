@@ -1,7 +1,7 @@
 """What does a momentum that follows a schedule cost, over the constant momentum of the same optimizer?
 
-Both train the same model on the same arrays with `model.fit`, at a rate that follows a schedule. On torch, Keras updates all weights
-at once with its own classes, and one by one with any other class: the more variables, the more that would show.
+Both train the same model on the same arrays with `model.fit`, at a rate that follows a schedule. On torch, Keras updates all
+weights at once with its own classes, and one by one with any other class: the more variables, the more that would show.
 
 Equal results: with a schedule that stands still, both must end with the same weights.
 """
