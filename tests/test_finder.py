@@ -205,13 +205,22 @@ def test_it_stops_where_the_loss_is_not_finite():
 
 
 def test_it_stops_where_the_loss_diverges():
-    """At the step that fastai's rule names, however late the loss is read."""
+    """At the first step at which it does, however late its loss is read."""
     sweep = kp.find_learning_rate(linear(), FEATURES, FEATURES.sum(1), stop_rate=1e3, steps=120, verbose=0)
     assert sweep.ended == "the loss diverged"
-    smoothed = smooth(sweep.losses, 0.9)
+    smoothed = smooth(sweep.losses, 0.9)[120 // 10 - 1 :]
     lowest = np.minimum.accumulate(smoothed)
     assert smoothed[-1] > 4 * lowest[-1]
     assert (smoothed[:-1] <= 4 * lowest[:-1]).all()
+
+
+def test_a_lucky_first_batch_is_no_divergence_later():
+    model, targets = linear(), FEATURES.sum(1)
+    model.set_weights([np.ones((6, 1)), np.zeros(1)])
+    targets[4:] += np.where(np.arange(40) % 2, 1.0, -1.0)
+    sweep = kp.find_learning_rate(model, FEATURES, targets, batch_size=4, shuffle=False, steps=20, stop_rate=1e-6, verbose=0)
+    assert sweep.losses[0] < 1e-6 < 0.9 < sweep.losses[1]
+    assert sweep.ended == "all steps were made"
 
 
 def test_a_progress_bar(capsys):

@@ -23,13 +23,15 @@ from ..schedules.base import check_choice, check_order, check_rate
 from ..state.snapshot import copy_values
 from ..state.tree import find_variables
 from .optimizers import swept
-from .sweep import LearningRateSweep
+from .sweep import SETTLING, LearningRateSweep
 from .untouched import untouched
 
 Spacing = Literal["exponential", "linear"]
 
 # A loss is read so many steps after it was computed, when it lies ready: nothing waits for the device.
 _BEHIND = 4
+# By so many steps, one lucky batch at the start no longer makes the average.
+_LEAST_SETTLING = 5
 
 
 def find_learning_rate(
@@ -65,8 +67,8 @@ def find_learning_rate(
         steps: How many, at least 10. Defaults to 200.
         spacing: Whether the rates grow by a factor, `"exponential"`, or by a summand, `"linear"`. Defaults to `"exponential"`.
         smoothing: The share of the past in the moving average of the losses. Defaults to 0.9; fastai's 0.98 lags far behind.
-        divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence - 1` times its size. Defaults
-            to 4.
+        divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence - 1` times its size. The first
+            tenth of the steps, in which the average settles, does not count. Defaults to 4.
         seed: Of the order of the data. Defaults to 0.
         verbose: Whether to show a progress bar: 0, 1 or `"auto"`, which is 1.
 
@@ -221,6 +223,8 @@ class _Listener(keras.callbacks.CallbackList):
             last = count == len(self._rates)
             self._bar.update(count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last)
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
+        if count < max(_LEAST_SETTLING, len(self._rates) // SETTLING):
+            return
         smoothed = self._mean / (1 - self._smoothing**count)
         self._best = min(self._best, smoothed)
         if smoothed > self._best + (self._divergence - 1) * abs(self._best):

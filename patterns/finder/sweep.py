@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the last few, which diverge.
-_SETTLING, _DIVERGING = 10, 5
+SETTLING, _DIVERGING = 10, 5
 
 
 def shown_factor(factor: float) -> str:
@@ -167,11 +167,11 @@ class LearningRateSweep:
 
     @property
     def _part(self) -> slice:
-        return slice(self.steps // _SETTLING, len(self.losses) - _DIVERGING)
+        return slice(self.steps // SETTLING, len(self.losses) - _DIVERGING)
 
     def _check_falls(self) -> None:
         """Raises if nothing can be read off the curve."""
-        left = len(self.losses) - _DIVERGING - self.steps // _SETTLING
+        left = len(self.losses) - _DIVERGING - self.steps // SETTLING
         if left < 4:
             raise ValueError(
                 f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which {max(0, left)} are neither at "
