@@ -41,7 +41,7 @@ class Clock(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.begun
 
 
-class TimedListener(finder._Listener):
+class TimedListener(finder.Listener):
     """The finder's own, with the same clock."""
 
     clock = Clock()
@@ -80,7 +80,7 @@ def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.nda
         kp.find_learning_rate(swept, x, y, batch_size=BATCH, steps=STEPS, stop_rate=1e-3, divergence=1e9, verbose=0)
         return TimedListener.clock.seconds
 
-    finder._Listener = TimedListener  # type: ignore[misc]
+    finder.Listener = TimedListener  # type: ignore[misc]
     return interleave({"model.fit": fit, "finder": find}, rounds)
 
 

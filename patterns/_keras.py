@@ -28,6 +28,16 @@ def copy_weight_decay_exclusions(source: keras.optimizers.Optimizer, target: ker
             setattr(target, name, getattr(source, name))
 
 
+def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """The configuration but for the rate, whose schedule or function may have none."""
+    rate = optimizer._learning_rate
+    optimizer._learning_rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+    try:
+        return {name: value for name, value in optimizer.get_config().items() if name != "learning_rate"}
+    finally:
+        optimizer._learning_rate = rate
+
+
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     """What stands behind `learning_rate`: a variable, a schedule or a function. The public name gives its value."""
     return optimizer._learning_rate

@@ -101,7 +101,7 @@ def test_inside_fit_the_variables_are_given_their_newest_values():
 
 def test_a_schedule_counts_accumulated_steps_one_by_one():
     optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
-    weight = keras.Variable(np.zeros(1))
+    weight = keras.Variable(np.zeros(1, "float32"))
     optimizer.build([weight])
     for _ in range(3):
         optimizer.apply([keras.ops.ones(1)], [weight])

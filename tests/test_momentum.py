@@ -149,6 +149,54 @@ def test_inside_other_optimizers():
     np.testing.assert_allclose(trained(several), adam(), rtol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam"])
+def test_sparse_gradients(name):
+    """Of an embedding, where the backend has them."""
+
+    def weights(schedule):
+        keras.utils.set_random_seed(0)
+        kind, beta = getattr(OPTIMIZERS, name), {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8}
+        model = keras.Sequential([keras.layers.Embedding(9, 4), keras.layers.Flatten(), keras.layers.Dense(1)])
+        model.compile(kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8])) if schedule else kind(0.1, **beta), "mse")
+        x = np.arange(12, dtype="int32").reshape(4, 3) % 9
+        model.fit(x, np.ones((4, 1)), epochs=3, verbose=0)
+        return model.get_weights()
+
+    for one, other in zip(weights(True), weights(False), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lion"])
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
+def test_in_other_precisions(name, policy):
+    small = {} if name in ("SGD", "Lion") else {"epsilon": 1e-3}
+    optimizer = kp.with_momentum_schedule(getattr(OPTIMIZERS, name)(0.01, **small), listed([0.8, 0.5, 0.9]))
+    layers = [keras.layers.Dense(4, dtype=policy), keras.layers.Dense(1, dtype=policy)]
+    model = keras.Sequential([keras.Input((3,), dtype="float16"), *layers])
+    model.compile(optimizer, "mse")
+    history = model.fit(np.ones((8, 3)), np.ones((8, 1)), batch_size=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+class Bare(keras.optimizers.schedules.LearningRateSchedule):
+    """One that cannot be saved; Keras trains with it all the same."""
+
+    def __call__(self, step):
+        return keras.ops.cast(step, "float32") * 0 + 0.1
+
+
+@pytest.mark.parametrize("rate", [Bare(), lambda: 0.1, 0.1])
+def test_schedules_that_cannot_be_saved(rate):
+    optimizer = kp.with_momentum_schedule(OPTIMIZERS.SGD(rate), Bare())
+    np.testing.assert_allclose(trained(optimizer)[0], START - 0.1 * GRADIENTS[0], rtol=1e-5)
+    assert kp.one_cycle(OPTIMIZERS.SGD(rate), 0.1, 50).momentum_schedule == OneCycleMomentum(50)
+
+
+@pytest.mark.parametrize("name", ["sgd", "Lamb", "lion", "adamw"])
+def test_optimizers_by_name(name):
+    assert type(kp.one_cycle(name, 0.1, 50)).__name__.lower() == f"momentumscheduled{name.lower()}"
+
+
 def test_one_cycle_sets_both():
     optimizer = kp.one_cycle(OPTIMIZERS.SGD(nesterov=True), 0.5, 20, momentum=(0.8, 0.9), three_phase=True, div_factor=10)
     config = optimizer.get_config()
@@ -201,6 +249,11 @@ def test_an_optimizer_comes_back_from_its_configuration(name):
 def test_a_schedule_is_replaced():
     first = kp.with_momentum_schedule("adam", CyclicalMomentum(0.8, 0.9, 5))
     assert kp.with_momentum_schedule(first, OneCycleMomentum(50)).momentum_schedule == OneCycleMomentum(50)
+
+
+def test_the_bounds_of_the_momentum_are_two():
+    with pytest.raises(TypeError, match=r"`momentum` must be the lowest and the highest, such as \(0.85, 0.95\). Received: 0.9"):
+        kp.one_cycle("adam", 0.1, 50, momentum=0.9)
 
 
 class Own(keras.optimizers.Adam):

@@ -317,6 +317,7 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
         (lambda: OneCycle(0.1, 100, anneal="cos"), ValueError, "`anneal` must be one of 'cosine', 'linear'"),
         (lambda: OneCycle(0.1, 100, three_phase=True, convention="fastai"), ValueError, "goes with the conventions"),
         (lambda: OneCycleMomentum(100, 0.9, 0.8), ValueError, "`lowest` must be below `highest`"),
+        (lambda: OneCycle(0.1, 2**31), ValueError, "`total_steps` must be at most 1,073,741,823, as optimizers count in 32 bits"),
         (lambda: Warmup(0, 0.1), ValueError, "`steps` must be at least 1"),
         (lambda: Warmup(5, lambda step: 0.1), TypeError, "`then` must be a LearningRateSchedule or a number"),
         (lambda: Join([0.1, 0.2], [5, 9]), ValueError, r"2 schedules have 1 boundaries between them. Received: 2, \[5, 9\]"),
@@ -334,6 +335,18 @@ def test_arguments_are_checked_where_they_are_given(make, error, message):
         make()
 
 
+def test_numbers_of_numpy_are_numbers():
+    rate = OneCycle(np.float32(0.5), np.int64(50), div_factor=np.float64(10))
+    assert json.loads(json.dumps(rate.get_config()))["maximal_learning_rate"] == 0.5
+    assert Warmup(np.int32(3), np.float32(0.5)) == Warmup(3, 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "float32"])
+def test_a_step_of_any_dtype(dtype):
+    rate = CyclicalLearningRate(0.1, 0.5, 90)
+    assert keras.ops.convert_to_numpy(rate(np.array(100, dtype))) == np.float32(each(rate, [100])[0])
+
+
 # The picture.
 
 
@@ -349,6 +362,16 @@ def test_the_picture_shows_rate_and_momentum():
 def test_the_picture_of_a_long_schedule_has_both_ends():
     figure = kp.schedules.plot(keras_schedules.CosineDecay(0.1, 10_000), 10_001)
     assert [float(x) for x in figure.axes[0].lines[0].get_xdata()[[0, -1]]] == [0, 10_000]
+
+
+@pytest.mark.parametrize("value", [0.1, 1, np.float32(0.1), keras.optimizers.SGD(0.1)])
+def test_the_picture_of_a_constant(value):
+    assert np.ptp(kp.schedules.plot(value, 10).axes[0].lines[0].get_ydata()) == 0
+
+
+def test_the_picture_of_a_wrapped_optimizer():
+    wrapped = keras.optimizers.LossScaleOptimizer(kp.one_cycle("sgd", 0.1, 50))
+    assert len(kp.schedules.plot(wrapped, 50).axes) == 2
 
 
 @pytest.mark.parametrize("value", ["adam", None, object()])

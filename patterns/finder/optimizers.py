@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,39 +36,64 @@ class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
         return {}
 
 
-def with_rates(model: keras.Model) -> dict[keras.optimizers.Optimizer, float]:
-    """The optimizers that move a weight, and the rate of each over the highest of them."""
+def with_rates(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
+    """The optimizers with a rate of their own, by their places; those without a weight to move are left out."""
     places = find_variables(model).optimizers
     inner = {place: one for place, one in places.items() if not any(other.startswith(f"{place}/") for other in places)}
     # A MultiOptimizer may hold one that no weight falls to.
-    used = [one for one in inner.values() if one.built and _keras.trained_variables(one)] or list(inner.values())
-    rates = [float(ops.convert_to_numpy(one.learning_rate)) for one in used]
-    highest = max(rates, default=0.0)
-    return {one: rate / highest if highest else 1.0 for one, rate in zip(used, rates, strict=True)}
+    used = {place: one for place, one in inner.items() if one.built and _keras.trained_variables(one)}
+    return used or inner
 
 
-def set_rate(model: keras.Model, rate: float) -> None:
-    """Makes `rate` the highest rate of the model's optimizers; the others keep their ratio to it."""
-    for optimizer, share in with_rates(model).items():
-        _keras.set_constant_rate(optimizer, rate * share)
+def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
+    """The counter that a schedule of the rate gets."""
+    return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
+
+
+def set_rate(model: keras.Model, rate: float, among: Collection[str] = ()) -> None:
+    """Makes `rate` the highest rate of the model's optimizers; the others keep their ratio to it.
+
+    Args:
+        model: A compiled model.
+        rate: To be set.
+        among: The places of the optimizers that count. Defaults to all.
+    """
+    optimizers = with_rates(model)
+    chosen = {place: one for place, one in optimizers.items() if place in among} or optimizers
+    for place, ratio in _ratios(chosen).items():
+        _keras.set_constant_rate(chosen[place], rate * ratio)
     # A schedule is compiled into the step.
     model.train_function = None
 
 
 @contextmanager
-def swept(model: keras.Model, rates: np.ndarray) -> Iterator[keras.Variable]:
-    """Has the optimizers go through the rates, and gives back what they had.
-
-    Yields:
-        The counter of the steps that the sweep has made, plus those before it.
-    """
-    shares = with_rates(model)
-    before = {optimizer: _keras.get_rate(optimizer) for optimizer in shares}
+def swept(optimizers: dict[str, keras.optimizers.Optimizer], rates: np.ndarray) -> Iterator[None]:
+    """Has the optimizers go through the rates, and gives back what they had."""
+    ratios = _ratios(optimizers)
+    before = {place: _keras.get_rate(one) for place, one in optimizers.items()}
     try:
-        for optimizer, share in shares.items():
-            begun = int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
-            _keras.put_rate(optimizer, TabulatedRate(rates * share, begun))
-        yield _keras.steps_of(next(iter(shares)))
+        for place, one in optimizers.items():
+            _keras.put_rate(one, TabulatedRate(rates * ratios[place], steps_made(one)))
+        yield
     finally:
-        for optimizer, rate in before.items():
-            _keras.put_rate(optimizer, rate)
+        for place, rate in before.items():
+            _keras.put_rate(optimizers[place], rate)
+
+
+def _ratios(optimizers: dict[str, keras.optimizers.Optimizer]) -> dict[str, float]:
+    """The rate of each over the highest.
+
+    Raises:
+        ValueError: Some are 0 and some are not: nothing times a rate would ever move the weights of the former.
+    """
+    rates = {place: float(ops.convert_to_numpy(one.learning_rate)) for place, one in optimizers.items()}
+    highest = max(rates.values())
+    if not highest:
+        return dict.fromkeys(rates, 1.0)
+    still = [place for place, rate in rates.items() if not rate]
+    if still:
+        raise ValueError(
+            f"find_learning_rate: the rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it is to keep "
+            "is not known. Give it a constant rate, or a schedule that does not begin at 0."
+        )
+    return {place: rate / highest for place, rate in rates.items()}

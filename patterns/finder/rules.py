@@ -78,10 +78,10 @@ def centred(losses: np.ndarray, width: int) -> np.ndarray:
 def fall(losses: np.ndarray) -> tuple[float, float]:
     """How far a curve falls from its start, and how far chance might make one without a slope seem to fall.
 
-    Means of a tenth of the curve are compared. Chance is four standard errors of their difference, with the deviation of one
-    loss taken from the median difference of neighbours, which a trend or a divergence hardly moves.
+    Medians of a tenth of the curve are compared: a few wild batches do not move them. Chance is four standard errors of their
+    difference, with the deviation of one loss taken from the median difference of neighbours, which a trend hardly moves.
     """
-    width = max(3, len(losses) // 10)
-    means = np.convolve(losses, np.ones(width) / width, "valid")
+    width = min(max(5, len(losses) // 10), len(losses))
+    medians = np.median(np.lib.stride_tricks.sliding_window_view(losses, width), axis=1)
     deviation = np.median(np.abs(np.diff(losses))) / (0.6745 * np.sqrt(2))
-    return float(means[0] - means.min()), float(4 * deviation * np.sqrt(2 / width))
+    return float(medians[0] - medians.min()), float(4 * 1.25 * deviation * np.sqrt(2 / width))

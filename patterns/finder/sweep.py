@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from .._table import format_table
+from ..driver.checks import check_model
 from .optimizers import set_rate
 from .rules import RULES, centred, fall, smooth
 
@@ -68,6 +69,7 @@ class LearningRateSweep:
         steps: How many steps were to be made.
         ended: Why the sweep ended: `"all steps were made"`, `"the loss diverged"` or `"the loss was not finite"`.
         smoothing: The share of the past in the moving average.
+        optimizers: The places in the model of the optimizers that were swept; none means all.
     """
 
     rates: np.ndarray
@@ -75,6 +77,7 @@ class LearningRateSweep:
     steps: int
     ended: str
     smoothing: float
+    optimizers: tuple[str, ...] = ()
 
     @cached_property
     def smoothed(self) -> np.ndarray:
@@ -118,7 +121,7 @@ class LearningRateSweep:
             L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186, section 3.3.
         """
         self._check_falls()
-        losses = centred(self.losses, max(3, self.steps // 10))[self._part]
+        losses = centred(self.losses, self._width)[self._part]
         done = (losses[0] - losses) / (losses[0] - losses.min())
         first, last = (int(np.argmax(done >= share)) for share in (0.1, 0.9))
         rates = self.rates[self._part]
@@ -135,10 +138,12 @@ class LearningRateSweep:
             The rate.
 
         Raises:
-            ValueError: As `suggest`.
+            TypeError: If `model` is no model.
+            ValueError: As `suggest`, or if the model is not compiled.
         """
+        check_model("apply", model)
         rate = self.suggest(rule)
-        set_rate(model, rate)
+        set_rate(model, rate, self.optimizers)
         return rate
 
     def plot(self) -> Figure:
@@ -166,6 +171,10 @@ class LearningRateSweep:
             return f"{head}\nNo suggestion. {error}"
 
     @property
+    def _width(self) -> int:
+        return max(3, self.steps // 10)
+
+    @property
     def _part(self) -> slice:
         return slice(self.steps // SETTLING, len(self.losses) - _DIVERGING)
 
@@ -177,10 +186,11 @@ class LearningRateSweep:
                 f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which {max(0, left)} are neither at "
                 "the start nor at the end. Sweep from a lower start_rate, or in more steps."
             )
-        fallen, chance = fall(self.losses[: len(self.losses) - _DIVERGING])
-        if not fallen > chance:
+        fallen, chance = fall(self.losses[self._part])
+        if not fallen > chance or np.argmin(centred(self.losses, self._width)[self._part]) < 1:
             raise ValueError(
-                f"The loss never falls: the mean of a tenth of the steps falls by {fallen:.2g}, and chance alone explains "
-                f"{chance:.2g}. Look at the curve (.plot()). Does the model learn at all? If so, sweep in more steps, in larger "
-                "batches, or up to a higher stop_rate."
+                f"The loss never falls after the first tenth of the steps: the median of a tenth falls by {fallen:.2g}, and chance "
+                f"alone explains {chance:.2g}. Look at the curve (.plot()). If it falls at the very start, sweep from a lower "
+                "start_rate. Else, does the model learn at all? If so, sweep in more steps, in larger batches, or up to a higher "
+                "stop_rate."
             )

@@ -49,8 +49,10 @@ class MomentumScheduled(_Base):
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         # Once for all variables, and not through Keras, which would track it.
-        momentum = ops.cast(self.momentum_schedule(_keras.steps_of(self)), "float32")
-        object.__setattr__(self, "_moving", ops.maximum(momentum, _LEAST))
+        momentum = ops.maximum(ops.cast(self.momentum_schedule(_keras.steps_of(self)), "float32"), _LEAST)
+        # Nadam multiplies it with a variable of its own.
+        product = getattr(self, "_u_product", None)
+        object.__setattr__(self, "_moving", momentum if product is None else ops.cast(momentum, product.dtype))
         try:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         finally:
@@ -91,9 +93,10 @@ class MomentumScheduledSGD(MomentumScheduled, _made(keras.optimizers.SGD)):  # t
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in `SGD`, which asks whether the momentum is 0 and cannot ask that of a traced value."""
         momentum, slot = ops.cast(self.momentum, variable.dtype), self.momentums[self._get_variable_index(variable)]
-        move = ops.cast(gradient, variable.dtype) * ops.cast(learning_rate, variable.dtype)
-        self.assign(slot, slot * momentum - move)
-        self.assign_add(variable, slot * momentum - move if self.nesterov else slot)
+        # By functions, not operators: the gradient of an embedding may be sparse.
+        move = ops.multiply(ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype))
+        self.assign(slot, ops.subtract(slot * momentum, move))
+        self.assign_add(variable, ops.subtract(slot * momentum, move) if self.nesterov else slot)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -114,14 +117,15 @@ class MomentumScheduledRMSprop(MomentumScheduled, _made(keras.optimizers.RMSprop
         """As in `RMSprop`, which asks whether the momentum is 0 and cannot ask that of a traced value."""
         index, gradient = self._get_variable_index(variable), ops.cast(gradient, variable.dtype)
         velocity, slot = self._velocities[index], self._momentums[index]
-        self.assign(velocity, self.rho * velocity + (1 - self.rho) * ops.square(gradient))
+        # By functions, not operators: the gradient of an embedding may be sparse.
+        self.assign(velocity, ops.add(ops.multiply(velocity, self.rho), ops.multiply(ops.square(gradient), 1 - self.rho)))
         spread = velocity + self.epsilon
         if self.centered:
             average = self._average_gradients[index]
-            self.assign(average, self.rho * average + (1 - self.rho) * gradient)
+            self.assign(average, ops.add(ops.multiply(average, self.rho), ops.multiply(gradient, 1 - self.rho)))
             spread = velocity - ops.square(average) + self.epsilon
-        move = ops.cast(learning_rate, variable.dtype) * gradient / ops.sqrt(spread)
-        self.assign(slot, ops.cast(self.momentum, variable.dtype) * slot + move)
+        move = ops.divide(ops.multiply(gradient, ops.cast(learning_rate, variable.dtype)), ops.sqrt(spread))
+        self.assign(slot, ops.add(slot * ops.cast(self.momentum, variable.dtype), move))
         self.assign_sub(variable, slot)
 
 

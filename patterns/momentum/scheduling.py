@@ -44,7 +44,7 @@ def with_momentum_schedule(
     References:
         L. N. Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018, arXiv:1803.09820.
     """
-    optimizer = keras.optimizers.get(optimizer)
+    optimizer = _optimizer(optimizer)
     cls = _class_for(optimizer)
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         raise TypeError(f"with_momentum_schedule: `schedule` must be a LearningRateSchedule. Received: {schedule!r}.")
@@ -52,11 +52,11 @@ def with_momentum_schedule(
         raise ValueError(
             f"with_momentum_schedule: {optimizer.name!r} has been built, and what it has gathered would be lost. Give a new one."
         )
-    config = optimizer.get_config()
-    if learning_rate is not None:
-        config["learning_rate"] = learning_rate
-    config["momentum_schedule"] = keras.saving.serialize_keras_object(schedule)
-    scheduled = cls.from_config(config)  # type: ignore[attr-defined]
+    config = _keras.config_without_rate(optimizer)
+    config["learning_rate"] = _keras.get_rate(optimizer) if learning_rate is None else learning_rate
+    if isinstance(config["learning_rate"], keras.Variable):
+        config["learning_rate"] = float(config["learning_rate"].numpy())
+    scheduled = cls(**{**config, "momentum_schedule": schedule})
     _keras.copy_weight_decay_exclusions(optimizer, scheduled)
     return scheduled
 
@@ -99,10 +99,20 @@ def one_cycle(
         L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
         arXiv:1708.07120.
     """
+    if not (isinstance(momentum, tuple | list) and len(momentum) == 2):
+        raise TypeError(f"one_cycle: `momentum` must be the lowest and the highest, such as (0.85, 0.95). Received: {momentum!r}.")
     lowest, highest = momentum
     rate = OneCycle(maximal_learning_rate, total_steps, div_factor=div_factor, final_div_factor=final_div_factor, **phases)
     opposite = OneCycleMomentum(total_steps, lowest, highest, **phases)
     return with_momentum_schedule(optimizer, opposite, learning_rate=rate)
+
+
+def _optimizer(given: Any) -> Any:
+    """An optimizer by its name; Keras does not know all of its own by theirs."""
+    by_name = {kind.__name__.lower(): kind for kind in SCHEDULED}
+    if isinstance(given, str) and given.lower() in by_name:
+        return by_name[given.lower()]()
+    return keras.optimizers.get(given)
 
 
 def _class_for(optimizer: keras.optimizers.Optimizer) -> type:

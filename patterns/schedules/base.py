@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from numbers import Real
 from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
+from .._arguments import whole_number
+
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 PACKAGE = "keras_patterns"
+
+# Twice as many, a cycle up and down, still fit an int32.
+_MOST_STEPS = 2**30 - 1
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -34,7 +40,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 def whole_steps(step: Any) -> Any:
     """The step as a tensor of whole numbers."""
     step = ops.convert_to_tensor(step)
-    return step if "int" in keras.backend.standardize_dtype(step.dtype) else ops.cast(step, "int32")
+    return step if keras.backend.standardize_dtype(step.dtype) in ("int32", "int64") else ops.cast(step, "int32")
 
 
 def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
@@ -71,18 +77,37 @@ def value_of(rate: Rate, step: Any) -> Any:
     return ops.full(ops.shape(ops.convert_to_tensor(step)), rate, "float32")
 
 
-def check_rate(where: str, name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> None:
+def check_rate(where: str, name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> float:
     """Raises if `value` is no finite number from `least` to `below`.
+
+    Returns:
+        It as a `float`.
 
     Raises:
         TypeError: it is not a number.
         ValueError: it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__}).")
-    if not (math.isfinite(value) and least <= value < below):
+    number = float(value)
+    if not (math.isfinite(number) and least <= number < below):
         upper = f" and less than {below:g}" if below < math.inf else ""
         raise ValueError(f"{where}: `{name}` must be finite, at least {least:g}{upper}. Received: {value!r}.")
+    return number
+
+
+def take_rate(schedule: Schedule, name: str, **limits: float) -> None:
+    """Checks a field, and makes it a `float`: NumPy's numbers do not serialise."""
+    object.__setattr__(schedule, name, check_rate(type(schedule).__name__, name, getattr(schedule, name), **limits))
+
+
+def take_steps(schedule: Schedule, name: str, least: int = 1) -> None:
+    """Checks a field that counts steps, and makes it an `int`."""
+    where = type(schedule).__name__
+    steps = whole_number(where, name, getattr(schedule, name), least=least)
+    if steps > _MOST_STEPS:
+        raise ValueError(f"{where}: `{name}` must be at most {_MOST_STEPS:,}, as optimizers count in 32 bits. Received: {steps:,}.")
+    object.__setattr__(schedule, name, steps)
 
 
 def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:

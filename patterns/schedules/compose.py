@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from .._arguments import whole_number
-from .base import PACKAGE, Rate, Schedule, check_rate, share, value_of, whole_steps
+from .base import PACKAGE, Rate, Schedule, check_rate, share, take_rate, take_steps, value_of, whole_steps
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -47,9 +47,9 @@ class Warmup(Schedule):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        object.__setattr__(self, "steps", whole_number("Warmup", "steps", self.steps))
-        _check_part("Warmup", "then", self.then)
-        check_rate("Warmup", "initial_learning_rate", self.initial_learning_rate)
+        take_steps(self, "steps")
+        object.__setattr__(self, "then", _part("Warmup", "then", self.then))
+        take_rate(self, "initial_learning_rate")
 
     def __call__(self, step: Any) -> Any:
         """The rate at a step."""
@@ -90,10 +90,9 @@ class Join(Schedule):
             if not isinstance(getattr(self, name), list | tuple):
                 raise TypeError(f"Join: `{name}` must be a list. Received: {getattr(self, name)!r}.")
         boundaries = [whole_number("Join", f"boundaries[{i}]", boundary) for i, boundary in enumerate(self.boundaries)]
-        object.__setattr__(self, "schedules", tuple(self.schedules))
+        parts = tuple(_part("Join", f"schedules[{index}]", part) for index, part in enumerate(self.schedules))
+        object.__setattr__(self, "schedules", parts)
         object.__setattr__(self, "boundaries", tuple(boundaries))
-        for index, part in enumerate(self.schedules):
-            _check_part("Join", f"schedules[{index}]", part)
         if len(boundaries) != len(self.schedules) - 1:
             raise ValueError(
                 f"Join: {len(self.schedules)} schedules have {max(0, len(self.schedules) - 1)} boundaries between them. "
@@ -111,8 +110,10 @@ class Join(Schedule):
         return rate
 
 
-def _check_part(where: str, name: str, value: Any) -> None:
-    if not isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-        if callable(value):
-            raise TypeError(f"{where}: `{name}` must be a LearningRateSchedule or a number. Received: {value!r}.")
-        check_rate(where, name, value)
+def _part(where: str, name: str, value: Any) -> Rate:
+    """A schedule as it is, a number as a `float`."""
+    if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+        return value
+    if callable(value):
+        raise TypeError(f"{where}: `{name}` must be a LearningRateSchedule or a number. Received: {value!r}.")
+    return check_rate(where, name, value)

@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from .._arguments import whole_number
-from .base import PACKAGE, Schedule, check_choice, check_order, check_rate, whole_steps
+from .base import PACKAGE, Schedule, check_choice, check_order, take_rate, take_steps, whole_steps
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
@@ -112,11 +111,11 @@ Cyclical = CyclicalLearningRate | CyclicalMomentum
 def _check(cycle: Cyclical, low: str, high: str, below: float = math.inf) -> None:
     where = type(cycle).__name__
     for name in (low, high):
-        check_rate(where, name, getattr(cycle, name), below=below)
+        take_rate(cycle, name, below=below)
     check_order(where, low, getattr(cycle, low), high, getattr(cycle, high))
-    object.__setattr__(cycle, "step_size", whole_number(where, "step_size", cycle.step_size))
+    take_steps(cycle, "step_size")
     check_choice(where, "mode", cycle.mode, get_args(Mode))
-    check_rate(where, "gamma", cycle.gamma)
+    take_rate(cycle, "gamma")
     if not 0 < cycle.gamma <= 1:
         raise ValueError(f"{where}: `gamma` must be greater than 0 and at most 1. Received: {cycle.gamma!r}.")
     if cycle.gamma != 1 and cycle.mode != "exp_range":

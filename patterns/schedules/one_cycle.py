@@ -9,8 +9,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import keras
 from keras import ops
 
-from .._arguments import whole_number
-from .base import PACKAGE, Schedule, check_choice, check_order, check_rate, move, whole_steps
+from .base import PACKAGE, Schedule, check_choice, check_order, move, take_rate, take_steps, whole_steps
 
 Anneal = Literal["cosine", "linear"]
 Convention = Literal["whole_steps", "pytorch", "optax", "fastai"]
@@ -86,11 +85,12 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         """Checks the arguments."""
         where = type(self).__name__
-        check_rate(where, "maximal_learning_rate", self.maximal_learning_rate)
+        take_rate(self, "maximal_learning_rate")
         check_order(where, "0", 0, "maximal_learning_rate", self.maximal_learning_rate)
         _check(self)
-        check_rate(where, "div_factor", self.div_factor, least=1.0)
-        check_rate(where, "final_div_factor", self._final_div_factor, least=1.0)
+        take_rate(self, "div_factor", least=1.0)
+        if self.final_div_factor is not None:
+            take_rate(self, "final_div_factor", least=1.0)
 
     @property
     def _final_div_factor(self) -> float:
@@ -153,7 +153,7 @@ class OneCycleMomentum(Schedule):
         """Checks the arguments."""
         where = type(self).__name__
         for name in ("lowest", "highest"):
-            check_rate(where, name, getattr(self, name), below=1.0)
+            take_rate(self, name, below=1.0)
         check_order(where, "lowest", self.lowest, "highest", self.highest)
         _check(self)
 
@@ -167,11 +167,11 @@ Cycle = OneCycle | OneCycleMomentum
 
 def _check(cycle: Cycle) -> None:
     where = type(cycle).__name__
-    object.__setattr__(cycle, "total_steps", whole_number(where, "total_steps", cycle.total_steps))
+    take_steps(cycle, "total_steps")
     check_choice(where, "anneal", cycle.anneal, get_args(Anneal))
     check_choice(where, "convention", cycle.convention, get_args(Convention))
     if cycle.pct_start is not None:
-        check_rate(where, "pct_start", cycle.pct_start, below=1.0)
+        take_rate(cycle, "pct_start", below=1.0)
     if cycle.three_phase and cycle.convention in ("optax", "fastai"):
         raise ValueError(
             f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. Received: {cycle.convention!r}."

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
+from .. import _keras
 from .._arguments import whole_number
 from .base import value_of
 
@@ -43,9 +45,11 @@ def plot(schedule: Any, steps: int, momentum: Any = None) -> Figure:
     steps = whole_number("plot", "steps", steps)
     rate = schedule
     if isinstance(schedule, keras.optimizers.Optimizer):
-        rate = keras.saving.deserialize_keras_object(schedule.get_config()["learning_rate"])
-        momentum = getattr(schedule, "momentum_schedule", None) if momentum is None else momentum
-    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule | float):
+        optimizer = getattr(schedule, "inner_optimizer", schedule)
+        rate = _keras.get_rate(optimizer)
+        rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
+        momentum = getattr(optimizer, "momentum_schedule", None) if momentum is None else momentum
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule | Real):
         raise TypeError(f"plot: `schedule` must be a LearningRateSchedule or an optimizer. Received: {schedule!r}.")
     lines = [("learning rate", rate)] + ([("momentum", momentum)] if momentum is not None else [])
     figure = Figure(figsize=(8, 3 * len(lines)), layout="constrained", dpi=100)

@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 import keras
 from keras import ops
 
-from .._arguments import whole_number
-from .base import PACKAGE, Schedule, check_choice, check_rate, move, share, whole_steps
+from .base import PACKAGE, Schedule, check_choice, move, share, take_rate, take_steps, whole_steps
 
 Decay = Literal["linear", "cosine", "sqrt"]
 
@@ -63,11 +62,11 @@ class WarmupStableDecay(Schedule):
         """Checks the arguments."""
         where = "WarmupStableDecay"
         for name, least in (("warmup_steps", 0), ("stable_steps", 0), ("decay_steps", 1)):
-            object.__setattr__(self, name, whole_number(where, name, getattr(self, name), least=least))
+            take_steps(self, name, least)
         check_choice(where, "decay", self.decay, get_args(Decay))
-        check_rate(where, "maximal_learning_rate", self.maximal_learning_rate)
+        take_rate(self, "maximal_learning_rate")
         for name in ("initial_learning_rate", "final_learning_rate"):
-            check_rate(where, name, getattr(self, name))
+            take_rate(self, name)
             if getattr(self, name) > self.maximal_learning_rate:
                 raise ValueError(
                     f"{where}: `{name}` must not exceed `maximal_learning_rate`. "

@@ -1,0 +1,104 @@
+"""What listens to a sweep: reads the losses, shows them, and says when it is enough."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from .sweep import SETTLING, LearningRateSweep
+
+# A loss is read so many steps after it was computed, when it lies ready: nothing waits for the device.
+_BEHIND = 4
+# By so many steps, one lucky batch at the start no longer makes the average.
+_LEAST_SETTLING = 5
+
+
+class Enough(Exception):
+    """Leaves `model.fit`."""
+
+
+class Listener(keras.callbacks.CallbackList):
+    """Takes the place of the callbacks, and gets the logs before Keras reads them."""
+
+    def __init__(self, rates: np.ndarray, smoothing: float, divergence: float, shows: bool) -> None:
+        # The History is what `fit` returns.
+        super().__init__([], add_history=True, add_progbar=False)
+        self._rates, self._smoothing, self._divergence = rates, smoothing, divergence
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._indices: list[int] = []
+        self._losses: list[float] = []
+        self._begun, self._mean, self._best = 0, 0.0, np.inf
+        self._ended = "all steps were made"
+        self._bar = keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"]) if shows else None
+
+    def begin(self, model: keras.Model, step: int) -> None:
+        """Says which model is swept, and where its counter of steps stands."""
+        self.set_model(model)
+        self._begun = step
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        # Without Keras's threads, which end with on_train_end only.
+        for callback in self.callbacks:
+            callback.on_train_begin()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        pass
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._waiting.append(logs)
+        if len(self._waiting) > _BEHIND:
+            self._take(self._waiting.popleft())
+
+    def take_rest(self) -> None:
+        """Reads what is left."""
+        while self._waiting:
+            self._take(self._waiting.popleft())
+
+    def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
+        """The sweep. Steps whose update was left out, because its gradients overflowed, share a rate, and so their mean loss.
+
+        Args:
+            swept: The places of the optimizers.
+        """
+        if not self._losses:
+            raise ValueError(
+                "find_learning_rate: the loss of the first batch is not finite, before any update. Look at the data for NaN and "
+                "infinity, at the targets, and at the loss."
+            )
+        indices = np.array(self._indices)
+        found = np.unique(indices)
+        losses = np.array([np.mean(np.array(self._losses)[indices == index]) for index in found])
+        return LearningRateSweep(self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept)
+
+    def _take(self, logs: Mapping[str, Any]) -> None:
+        loss = float(keras.ops.convert_to_numpy(logs["loss"]))
+        if not np.isfinite(loss):
+            self._end("the loss was not finite")
+        # A train_step may use its optimizer several times in a batch, and so run out of rates.
+        index = min(int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1)
+        self._indices.append(index)
+        self._losses.append(loss)
+        count = len(self._losses)
+        settling = max(_LEAST_SETTLING, len(self._rates) // SETTLING)
+        if self._bar:
+            last = count == len(self._rates)
+            self._bar.update(count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last)
+        self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
+        if count < settling:
+            return
+        smoothed = self._mean / (1 - self._smoothing**count)
+        self._best = min(self._best, smoothed)
+        # A loss near zero is compared with how far the first ones lie apart.
+        size = max(abs(self._best), np.ptp(self._losses[:settling]))
+        if smoothed > self._best + (self._divergence - 1) * size:
+            self._end("the loss diverged")
+
+    def _end(self, why: str) -> None:
+        self._ended = why
+        if self._bar:
+            print(flush=True)
+        raise Enough
