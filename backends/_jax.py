@@ -29,7 +29,16 @@ class JaxBackend:
         model._symbolic_build(data_batch=batch)
 
     def prepare(self, model: keras.Model) -> None:
-        pass
+        # Keras 3.15 ends a `fit` with use_ema by having a weight and its average share one array, which the next step could not
+        # give away twice.
+        seen: set[int] = set()
+        for variable in [*model.variables, *model.optimizer.variables]:
+            if id(variable.value) in seen:
+                variable.assign(jax.numpy.copy(variable.value))
+            seen.add(id(variable.value))
+
+    def hold(self, model: keras.Model) -> Callable[[], None]:
+        return lambda: None
 
     def sync(self, model: keras.Model) -> None:
         # As `model.jax_state_sync()` does, less its conversions and checks of values that are the variables' own: with thousands

@@ -45,6 +45,9 @@ class TensorFlowBackend:
     def prepare(self, model: keras.Model) -> None:
         pass
 
+    def hold(self, model: keras.Model) -> Callable[[], None]:
+        return lambda: None
+
     def sync(self, model: keras.Model) -> None:
         pass
 

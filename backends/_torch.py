@@ -35,6 +35,23 @@ class TorchBackend:
             if id(variable.value) not in shown:
                 model.torch_params[f"{variable.path}#{index}"] = variable.value
 
+    def hold(self, model: keras.Model) -> Callable[[], None]:
+        # Keras 3.15 does not register layers as submodules; each is a module all the same.
+        modes = [(layer, layer.training) for layer in [model, *model._flatten_layers()]]
+        buffers = [(buffer, buffer.clone()) for layer, _ in modes for buffer in layer.buffers()]
+        idle = [parameter for parameter in model.parameters() if parameter.grad is None]
+
+        def put_back() -> None:
+            for layer, mode in modes:
+                layer.training = mode
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for parameter in idle:
+                parameter.grad = None
+
+        return put_back
+
     def sync(self, model: keras.Model) -> None:
         pass
 

@@ -39,6 +39,9 @@ class Backend(Protocol):
     def prepare(self, model: keras.Model) -> None:
         """Sees to it, before the first step, that nothing but the variables goes from one step to the next."""
 
+    def hold(self, model: keras.Model) -> Callable[[], None]:
+        """Notes what training changes on a model beside the variables; returns a function that puts it back."""
+
     def sync(self, model: keras.Model) -> None:
         """Makes the variables of a model that is inside `fit` hold their newest values. Costs nothing when they do."""
 

@@ -135,6 +135,38 @@ def test_data_that_run_out():
     swept_until(kp.DataExhausted, dense(), x=batches(12), steps=20, verbose=0)
 
 
+def test_averaged_weights_that_share_their_arrays():
+    """As plain `fit` leaves them on some backends."""
+    model = CASES["moving average"].make_model()
+    history = model.fit(FEATURES, LABELS, verbose=0)
+    before = run_state(model, history)
+    assert len(kp.find_learning_rate(model, FEATURES, LABELS, stop_rate=0.1, steps=10, verbose=0).losses) == 10
+    assert_same_state(before, run_state(model, history))
+
+
+def test_modes_and_gradients_are_as_before():
+    """Where the backend has them."""
+    model = compiled(small())
+    model(FEATURES)
+    for stop_rate in (0.1, 1e6):
+        before = [getattr(layer, "training", None) for layer in [model, *model.layers]]
+        kp.find_learning_rate(model, FEATURES, LABELS, stop_rate=stop_rate, verbose=0)
+        assert [getattr(layer, "training", None) for layer in [model, *model.layers]] == before
+        assert all(getattr(variable.value, "grad", None) is None for variable in model.trainable_variables)
+
+
+@pytest.mark.skipif(current().name != "torch", reason="a layer of torch's")
+def test_buffers_of_a_module_of_torch():
+    import torch
+
+    module = torch.nn.BatchNorm1d(6)
+    model = compiled(classifier(keras.layers.TorchModuleWrapper(module)))
+    before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    kp.find_learning_rate(model, FEATURES, LABELS, steps=10, verbose=0)
+    assert before.keys() == {"running_mean", "running_var", "num_batches_tracked"}
+    assert all(torch.equal(before[name], buffer) for name, buffer in module.named_buffers())
+
+
 def test_a_train_step_that_was_set_on_the_model_stays():
     model = dense()
     step = model.train_step

@@ -39,6 +39,6 @@ def check_model(where: str, model: keras.Model) -> None:
         if getattr(keras.config, limit)() is not None:
             raise ValueError(
                 f"{where}: keras.config.{limit}() is {getattr(keras.config, limit)()}, which would cut epochs behind the plan's "
-                f"back. Unset it (the environment variable KERAS_{limit.upper()}), and say total_steps= for a short run."
+                f"back. Unset it (the environment variable KERAS_{limit.upper()}), and ask for fewer steps instead."
             )
     _keras.forget_initial_epoch(model)

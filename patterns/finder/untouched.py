@@ -29,6 +29,7 @@ def untouched(model: keras.Model) -> Iterator[None]:
     """
     values = copy_values(find_variables(model).variables)
     random = get_random_state()
+    put_back_rest = current().hold(model)
     attributes = {name: getattr(model, name, _MISSING) for name in _SET_BY_FIT}
     try:
         yield
@@ -36,6 +37,7 @@ def untouched(model: keras.Model) -> Iterator[None]:
         current().sync(model)
         put_back(find_variables(model).variables, values, values)
         set_random_state(random)
+        put_back_rest()
         for name, value in attributes.items():
             if value is not _MISSING:
                 setattr(model, name, value)
