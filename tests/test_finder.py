@@ -105,6 +105,15 @@ def swept_until(error, model, **how):
     return caught
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, also where whoever started the tests has it ignored, as a shell does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_everything_is_as_before_after_an_interruption(monkeypatch):
     shown = []
 
