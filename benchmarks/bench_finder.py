@@ -129,7 +129,8 @@ def rate_rows() -> list[list[str]]:
                     model = classifier(optimizer, x.shape[1], classes, seed)
                     model.optimizer.learning_rate = rates[-1] * factor
                     kp.fit(model, x, y, total_steps=TRAINED_STEPS, epochs=1, seed=seed, verbose=0)
-                    losses[name].append(model.evaluate(x, y, verbose=0))
+                    # What is no number has diverged.
+                    losses[name].append(np.nan_to_num(model.evaluate(x, y, verbose=0), nan=np.inf))
             ours = np.array(losses["the suggestion"])
             wins = sum((ours < np.array(losses[name])).astype(int) for name in FACTORS if name != "the suggestion")
             shown = [f"{np.median(losses[name]):.3g}" for name in FACTORS]

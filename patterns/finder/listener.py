@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +32,8 @@ class Listener(keras.callbacks.CallbackList):
         self._waiting: deque[dict[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
-        self._begun, self._mean, self._best = 0, 0.0, np.inf
+        self._begun, self._mean, self._best, self._spread = 0, 0.0, math.inf, 0.0
+        self._settling = max(_LEAST_SETTLING, len(rates) // SETTLING)
         self._ended = "all steps were made"
         self._bar = keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"]) if shows else None
 
@@ -69,31 +71,31 @@ class Listener(keras.callbacks.CallbackList):
                 "find_learning_rate: the loss of the first batch is not finite, before any update. Look at the data for NaN and "
                 "infinity, at the targets, and at the loss."
             )
-        indices = np.array(self._indices)
-        found = np.unique(indices)
-        losses = np.array([np.mean(np.array(self._losses)[indices == index]) for index in found])
+        found, places, counts = np.unique(self._indices, return_inverse=True, return_counts=True)
+        losses = np.bincount(places, self._losses) / counts
         return LearningRateSweep(self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept)
 
     def _take(self, logs: Mapping[str, Any]) -> None:
         loss = float(keras.ops.convert_to_numpy(logs["loss"]))
-        if not np.isfinite(loss):
+        if not math.isfinite(loss):
             self._end("the loss was not finite")
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
         index = min(int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1)
         self._indices.append(index)
         self._losses.append(loss)
         count = len(self._losses)
-        settling = max(_LEAST_SETTLING, len(self._rates) // SETTLING)
         if self._bar:
             last = count == len(self._rates)
             self._bar.update(count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last)
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
-        if count < settling:
+        if count < self._settling:
             return
+        if count == self._settling:
+            self._spread = max(self._losses) - min(self._losses)
         smoothed = self._mean / (1 - self._smoothing**count)
         self._best = min(self._best, smoothed)
         # A loss near zero is compared with how far the first ones lie apart.
-        size = max(abs(self._best), np.ptp(self._losses[:settling]))
+        size = max(abs(self._best), self._spread)
         if smoothed > self._best + (self._divergence - 1) * size:
             self._end("the loss diverged")
 
