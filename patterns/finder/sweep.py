@@ -89,7 +89,7 @@ class LearningRateSweep:
 
         Args:
             rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or `"gradient"`. Defaults to `"minimum"`, a
-                tenth of the rate with the lowest loss, which does best in `benchmarks/bench_finder.py`.
+                tenth of the rate with the lowest loss, which did best on the nets of `benchmarks/bench_finder.py`.
 
         Raises:
             ValueError: If there is no such rule, if the sweep was too short, or if the loss never falls.
