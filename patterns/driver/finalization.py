@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import keras
 
-from ..state.tree import find_variables
+from keras_patterns.backends import current
 
 
 @contextmanager
@@ -29,10 +29,8 @@ def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
     def finalize() -> None:
         release()
         optimizer.finalize_variable_values(model.trainable_variables)
-        if any(getattr(one, "use_ema", False) for one in find_variables(model).optimizers.values()):
-            # Keras makes a weight and its average share one buffer, which the next step could then not give away twice.
-            for variable in model.trainable_variables:
-                variable.assign(keras.ops.copy(variable.value))
+        # So that a plain `fit` can follow, too.
+        current().prepare(model)
 
     try:
         yield finalize

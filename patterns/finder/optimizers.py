@@ -93,7 +93,7 @@ def _ratios(optimizers: dict[str, keras.optimizers.Optimizer]) -> dict[str, floa
     still = [place for place, rate in rates.items() if not rate]
     if still:
         raise ValueError(
-            f"find_learning_rate: the rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it is to keep "
+            f"The rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it is to keep "
             "is not known. Give it a constant rate, or a schedule that does not begin at 0."
         )
     return {place: rate / highest for place, rate in rates.items()}

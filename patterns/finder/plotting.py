@@ -30,8 +30,9 @@ def draw(sweep: LearningRateSweep) -> Figure:
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss")
     # What diverges would press the rest together.
     low, high = sweep.smoothed.min(), sweep.smoothed[: max(2, len(sweep.smoothed) // 2)].max()
-    raw = sweep.losses[sweep.losses <= high + (high - low)]
-    axes.set_ylim(min(low, raw.min()) - 0.05 * (high - low), high + 0.6 * (high - low) or None)
+    span = high - low or 1.0
+    raw = sweep.losses[sweep.losses <= high + span]
+    axes.set_ylim(min(low, raw.min()) - 0.05 * span, high + 0.6 * span)
     axes.grid(alpha=0.25, which="major", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -39,8 +40,6 @@ def draw(sweep: LearningRateSweep) -> Figure:
 
 
 def _mark(axes: Any, sweep: LearningRateSweep) -> None:
-    from .sweep import shown_factor
-
     suggestions, (low, high) = sweep.suggestions(), sweep.range()
     axes.axvspan(low, high, color="#9ecae1", alpha=0.25, linewidth=0, label=f"for a cycle {low:.1e} to {high:.1e}")
     for (color, size), (rule, rate) in zip(_MARKS, suggestions.items(), strict=True):
@@ -48,4 +47,4 @@ def _mark(axes: Any, sweep: LearningRateSweep) -> None:
         axes.plot(
             [rate], [height], "o", color=color, markersize=size, markeredgecolor="white", label=f"{rule} {rate:.2e}", zorder=3
         )
-    axes.set_title(f"Learning rates; the rules lie within a factor of {shown_factor(suggestions.spread)}", fontsize=10)
+    axes.set_title(f"Learning rates; the rules lie within a factor of {suggestions.shown_spread}", fontsize=10)

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 SETTLING, _DIVERGING = 10, 5
 
 
-def shown_factor(factor: float) -> str:
-    """A factor, with as many digits as say something."""
-    return f"{factor:.1f}" if factor < 100 else f"{factor:,.0f}"
-
-
 class Suggestions(Mapping[str, float]):
     """The rate that each rule suggests, by its name.
 
@@ -42,6 +37,11 @@ class Suggestions(Mapping[str, float]):
         """The highest over the lowest."""
         return max(self._rates.values()) / min(self._rates.values())
 
+    @property
+    def shown_spread(self) -> str:
+        """The spread, with as many digits as say something."""
+        return f"{self.spread:.1f}" if self.spread < 100 else f"{self.spread:,.0f}"
+
     def __getitem__(self, rule: str) -> float:
         return self._rates[rule]
 
@@ -56,7 +56,7 @@ class Suggestions(Mapping[str, float]):
         advice = (
             "they agree, as rules do" if self.spread < 30 else "they disagree: look at the curve (.plot()), or sweep in more steps"
         )
-        return f"{table}\nThe highest is {shown_factor(self.spread)} times the lowest; {advice}."
+        return f"{table}\nThe highest is {self.shown_spread} times the lowest; {advice}."
 
 
 @dataclass(frozen=True, repr=False)

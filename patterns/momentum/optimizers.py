@@ -1,4 +1,9 @@
-"""Keras's optimizers with a momentum that follows a schedule, computed inside the compiled step."""
+"""Keras's optimizers with a momentum that follows a schedule, computed inside the compiled step.
+
+The momentum of a step can be had nowhere but in the method that computes the updates, and SGD and RMSprop cannot but be computed
+anew; so these classes use names of Keras's optimizers that are private. True for Keras 3.15 (tests/test_momentum.py computes every
+update by hand).
+"""
 
 from __future__ import annotations
 
@@ -58,17 +63,29 @@ class MomentumScheduled(_Base):
         finally:
             object.__setattr__(self, "_moving", None)
 
-
-def _following(name: str) -> property:
-    """The attribute in which an optimizer keeps its momentum: that of the step in an update, else the one that was given."""
-
-    def get(self: MomentumScheduled) -> Any:
+    def _get_momentum(self) -> Any:
         return self._settled if self._moving is None else self._moving
 
-    def put(self: MomentumScheduled, value: float) -> None:
+    def _put_momentum(self, value: float) -> None:
         object.__setattr__(self, "_settled", value)
 
-    return property(get, put, doc=f"The {name}: that of the schedule while an update is computed, else the one that was given.")
+    # Stands where an optimizer keeps its momentum.
+    followed = property(_get_momentum, _put_momentum, doc="In an update that of its step, else the one that was given.")
+
+
+class _Slotted(MomentumScheduled):
+    """For SGD and RMSprop, which ask whether the momentum is 0, and cannot ask that of a traced value."""
+
+    momentum = MomentumScheduled.followed
+    slots: str
+
+    def build(self, variables: Any) -> None:
+        """Creates the slots, also where `momentum` is 0 and Keras would create none."""
+        if self.built:
+            return
+        super().build(variables)
+        if not getattr(self, self.slots):
+            setattr(self, self.slots, self.add_optimizer_variables(variables, "momentum"))
 
 
 def _made(cls: Any) -> Any:
@@ -77,21 +94,13 @@ def _made(cls: Any) -> Any:
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledSGD(MomentumScheduled, _made(keras.optimizers.SGD)):  # type: ignore[misc]
+class MomentumScheduledSGD(_Slotted, _made(keras.optimizers.SGD)):  # type: ignore[misc]
     """`keras.optimizers.SGD` with a schedule of `momentum`."""
 
-    momentum = _following("momentum")
-    momentums: Any
-
-    def build(self, variables: Any) -> None:
-        """Creates the slots, also where `momentum` is 0 and Keras would create none."""
-        if self.built:
-            return
-        super().build(variables)
-        self.momentums = self.momentums or self.add_optimizer_variables(variables, "momentum")
+    slots = "momentums"
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """As in `SGD`, which asks whether the momentum is 0 and cannot ask that of a traced value."""
+        """As in `SGD`."""
         momentum, slot = ops.cast(self.momentum, variable.dtype), self.momentums[self._get_variable_index(variable)]
         # By functions, not operators: the gradient of an embedding may be sparse.
         move = ops.multiply(ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype))
@@ -100,21 +109,13 @@ class MomentumScheduledSGD(MomentumScheduled, _made(keras.optimizers.SGD)):  # t
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class MomentumScheduledRMSprop(MomentumScheduled, _made(keras.optimizers.RMSprop)):  # type: ignore[misc]
+class MomentumScheduledRMSprop(_Slotted, _made(keras.optimizers.RMSprop)):  # type: ignore[misc]
     """`keras.optimizers.RMSprop` with a schedule of `momentum`."""
 
-    momentum = _following("momentum")
-    _momentums: Any
-
-    def build(self, variables: Any) -> None:
-        """Creates the slots, also where `momentum` is 0 and Keras would create none."""
-        if self.built:
-            return
-        super().build(variables)
-        self._momentums = self._momentums or self.add_optimizer_variables(variables, "momentum")
+    slots = "_momentums"
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """As in `RMSprop`, which asks whether the momentum is 0 and cannot ask that of a traced value."""
+        """As in `RMSprop`."""
         index, gradient = self._get_variable_index(variable), ops.cast(gradient, variable.dtype)
         velocity, slot = self._velocities[index], self._momentums[index]
         # By functions, not operators: the gradient of an embedding may be sparse.
@@ -132,7 +133,7 @@ class MomentumScheduledRMSprop(MomentumScheduled, _made(keras.optimizers.RMSprop
 class _BetaScheduled(MomentumScheduled):
     """For optimizers that read `self.beta_1` and never ask whether it is zero."""
 
-    beta_1 = _following("momentum")
+    beta_1 = MomentumScheduled.followed
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in the optimizer, in the precision of the variable."""
