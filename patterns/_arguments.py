@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+from numbers import Real
 from typing import Any
 
 
@@ -36,3 +38,51 @@ def whole_number(where: str, name: str, value: Any, *, least: int = 1) -> int:
     if number < least:
         raise ValueError(f"{where}: `{name}` must be at least {least}. Received: {number}.")
     return number
+
+
+def check_number(
+    where: str, name: str, value: Any, *, least: float = 0.0, above: float | None = None, below: float = math.inf
+) -> float:
+    """Return `value` as a `float`, or raise an error that echoes it.
+
+    Args:
+        where: who was called, for the message.
+        name: the argument's name, for the message.
+        value: what was given. A NumPy number is as good as a `float`; a `bool` is not.
+        least: the smallest value allowed. Defaults to `0.0`.
+        above: what it must exceed, in place of `least`. Defaults to `None`.
+        below: what must exceed it. Defaults to infinity.
+
+    Returns:
+        The number.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not finite, or out of range.
+
+    Example:
+
+    >>> check_number("fit", "rate", 1)
+    1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__}).")
+    number = float(value)
+    enough = number >= least if above is None else number > above
+    if not (math.isfinite(number) and enough and number < below):
+        limits = f"at least {least:g}" if above is None else f"greater than {above:g}"
+        limits += f" and less than {below:g}" if below < math.inf else ""
+        raise ValueError(f"{where}: `{name}` must be finite, {limits}. Received: {value!r}.")
+    return number
+
+
+def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:
+    """Raises if `low` is not below `high`."""
+    if not low < high:
+        raise ValueError(f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}.")
+
+
+def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raises if `value` is none of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")

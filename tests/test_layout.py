@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each module or folder of the package, from the ground up: one imports only what stands in a line above its own.
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
-    {"_arguments", "_keras", "_messages", "_table", "compare"},
+    {"_arguments", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
     {"plan", "schedules"},
     {"backends", "store", "data", "momentum"},
     {"state"},
@@ -30,6 +30,8 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
+# What is reached through its package alone.
+PATTERNS = {"finder", "momentum", "schedules"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}
@@ -126,6 +128,14 @@ def test_imports_point_down(module):
         if name.split(".")[0] != "keras_patterns" or unit_of(name) == module.unit:
             continue
         assert LEVEL[unit_of(name)] < LEVEL[module.unit], f"{module.path} imports {name}, which does not lie below it"
+
+
+@pytest.mark.parametrize("module", CORE, ids=lambda module: module.path)
+def test_no_pattern_imports_the_insides_of_another(module):
+    for name in module.imports():
+        parts = name.split(".")
+        if len(parts) > 2 and parts[1] in PATTERNS and parts[1] != module.unit:
+            assert not (ROOT / "patterns" / parts[1] / f"{parts[2]}.py").exists(), f"{module.path} imports {name}"
 
 
 @pytest.mark.parametrize("module", CORE, ids=lambda module: module.path)

@@ -308,7 +308,7 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
         (lambda: CyclicalLearningRate(0.1, 0.2, 4, "exp_range", 1.5), ValueError, "`gamma` must be greater than 0 and at most 1"),
         (lambda: CyclicalLearningRate(0.1, 0.2, 4, gamma=0.9), ValueError, '`gamma` goes with mode="exp_range" only'),
         (lambda: CyclicalMomentum(0.9, 1.0, 4), ValueError, r"`highest` must be finite, at least 0 and less than 1"),
-        (lambda: OneCycle(0.0, 100), ValueError, "`0` must be below `maximal_learning_rate`"),
+        (lambda: OneCycle(0.0, 100), ValueError, "`maximal_learning_rate` must be finite, greater than 0. Received: 0.0"),
         (lambda: OneCycle("0.1", 100), TypeError, r"`maximal_learning_rate` must be a number. Received: '0.1' \(str\)"),
         (lambda: OneCycle(0.1, 3), ValueError, r"each phase needs a step, but with total_steps=3 and pct_start=0.3"),
         (lambda: OneCycle(0.1, 100, pct_start=0.6, three_phase=True), ValueError, "each phase needs a step"),

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from .. import _keras
-from ..schedules.base import whole_steps
+from .._steps import whole_steps
 from ..state.tree import find_variables
 
 

@@ -13,13 +13,12 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
-from .._arguments import whole_number
+from .._arguments import check_choice, check_number, check_order, whole_number
 from ..data import make_source
 from ..driver.checks import check_model
 from ..driver.finalization import finalized_once
 from ..driver.recorded import Recorded
 from ..driver.streams import generator_stream
-from ..schedules.base import check_choice, check_order, check_rate
 from ..state.snapshot import copy_values
 from ..state.tree import find_variables
 from .listener import Enough, Listener
@@ -93,8 +92,8 @@ def find_learning_rate(
     where = "find_learning_rate"
     check_model(where, model)
     rates = _rates(where, start_rate, stop_rate, steps, spacing)
-    check_rate(where, "smoothing", smoothing, below=1.0)
-    check_rate(where, "divergence", divergence, least=1.0)
+    check_number(where, "smoothing", smoothing, below=1.0)
+    check_number(where, "divergence", divergence, least=1.0)
     source = make_source(
         x,
         y,
@@ -124,8 +123,7 @@ def _rates(where: str, start: float, stop: float, steps: int, spacing: str) -> n
     check_choice(where, "spacing", spacing, get_args(Spacing))
     for name, rate in (("start_rate", start), ("stop_rate", stop)):
         # In single precision, as the optimizers have it.
-        check_rate(where, name, rate, below=float(np.finfo(np.float32).max))
-        check_order(where, f"{np.finfo(np.float32).tiny:.1e}", float(np.finfo(np.float32).tiny), name, rate)
+        check_number(where, name, rate, above=float(np.finfo(np.float32).tiny), below=float(np.finfo(np.float32).max))
     check_order(where, "start_rate", start, "stop_rate", stop)
     return np.geomspace(start, stop, steps) if spacing == "exponential" else np.linspace(start, stop, steps)
 

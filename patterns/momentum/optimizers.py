@@ -13,7 +13,7 @@ import keras
 from keras import ops
 
 from .. import _keras
-from ..schedules.base import PACKAGE
+from .._registered import registered
 
 # What Keras's classes give and take is theirs to type.
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _made(cls: Any) -> Any:
     return type(cls.__new__(cls))
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class MomentumScheduledSGD(_Slotted, _made(keras.optimizers.SGD)):  # type: ignore[misc]
     """`keras.optimizers.SGD` with a schedule of `momentum`."""
 
@@ -108,7 +108,7 @@ class MomentumScheduledSGD(_Slotted, _made(keras.optimizers.SGD)):  # type: igno
         self.assign_add(variable, ops.subtract(slot * momentum, move) if self.nesterov else slot)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class MomentumScheduledRMSprop(_Slotted, _made(keras.optimizers.RMSprop)):  # type: ignore[misc]
     """`keras.optimizers.RMSprop` with a schedule of `momentum`."""
 
@@ -149,7 +149,7 @@ def _beta_scheduled(kind: Any) -> type:
     """Our class on top of one of the Adam family."""
     attributes = {"__doc__": f"`keras.optimizers.{kind.__name__}` with a schedule of `beta_1`.", "__module__": __name__}
     cls = type(f"MomentumScheduled{kind.__name__}", (_BetaScheduled, _made(kind)), attributes)
-    return keras.saving.register_keras_serializable(PACKAGE)(cls)
+    return registered(cls)
 
 
 _ADAM_FAMILY = ("Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
-from numbers import Real
 from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
-from .._arguments import whole_number
+from .._arguments import check_number, whole_number
+from .._steps import whole_steps
 
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
-
-PACKAGE = "keras_patterns"
 
 # Twice as many, a cycle up and down, still fit an int32.
 _MOST_STEPS = 2**30 - 1
@@ -35,12 +33,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """The inverse of `get_config`."""
         return cls(**{name: _deserialized(value) for name, value in config.items()})
-
-
-def whole_steps(step: Any) -> Any:
-    """The step as a tensor of whole numbers."""
-    step = ops.convert_to_tensor(step)
-    return step if keras.backend.standardize_dtype(step.dtype) in ("int32", "int64") else ops.cast(step, "int32")
 
 
 def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
@@ -77,28 +69,9 @@ def value_of(rate: Rate, step: Any) -> Any:
     return ops.full(ops.shape(ops.convert_to_tensor(step)), rate, "float32")
 
 
-def check_rate(where: str, name: str, value: Any, *, least: float = 0.0, below: float = math.inf) -> float:
-    """Raises if `value` is no finite number from `least` to `below`.
-
-    Returns:
-        It as a `float`.
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is out of range.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__}).")
-    number = float(value)
-    if not (math.isfinite(number) and least <= number < below):
-        upper = f" and less than {below:g}" if below < math.inf else ""
-        raise ValueError(f"{where}: `{name}` must be finite, at least {least:g}{upper}. Received: {value!r}.")
-    return number
-
-
-def take_rate(schedule: Schedule, name: str, **limits: float) -> None:
+def take_rate(schedule: Schedule, name: str, **limits: Any) -> None:
     """Checks a field, and makes it a `float`: NumPy's numbers do not serialise."""
-    object.__setattr__(schedule, name, check_rate(type(schedule).__name__, name, getattr(schedule, name), **limits))
+    object.__setattr__(schedule, name, check_number(type(schedule).__name__, name, getattr(schedule, name), **limits))
 
 
 def take_steps(schedule: Schedule, name: str, least: int = 1) -> None:
@@ -108,18 +81,6 @@ def take_steps(schedule: Schedule, name: str, least: int = 1) -> None:
     if steps > _MOST_STEPS:
         raise ValueError(f"{where}: `{name}` must be at most {_MOST_STEPS:,}, as optimizers count in 32 bits. Received: {steps:,}.")
     object.__setattr__(schedule, name, steps)
-
-
-def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:
-    """Raises if `low` is not below `high`."""
-    if not low < high:
-        raise ValueError(f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}.")
-
-
-def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raises if `value` is none of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
 
 
 def _serialized(value: Any) -> Any:

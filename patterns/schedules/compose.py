@@ -9,11 +9,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from .._arguments import whole_number
-from .base import PACKAGE, Rate, Schedule, check_rate, share, take_rate, take_steps, value_of, whole_steps
+from .._arguments import check_number, whole_number
+from .._registered import registered
+from .._steps import whole_steps
+from .base import Rate, Schedule, share, take_rate, take_steps, value_of
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class Warmup(Schedule):
     """A straight line up to where another schedule begins, then that schedule from its own step 0 on.
@@ -60,7 +62,7 @@ class Warmup(Schedule):
         return ops.where(step < self.steps, line, value_of(self.then, ops.maximum(step - self.steps, 0)))
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class Join(Schedule):
     """One schedule after the other, each from its own step 0 on.
@@ -116,4 +118,4 @@ def _part(where: str, name: str, value: Any) -> Rate:
         return value
     if callable(value):
         raise TypeError(f"{where}: `{name}` must be a LearningRateSchedule or a number. Received: {value!r}.")
-    return check_rate(where, name, value)
+    return check_number(where, name, value)

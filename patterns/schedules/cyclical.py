@@ -6,15 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
 
-from .base import PACKAGE, Schedule, check_choice, check_order, take_rate, take_steps, whole_steps
+from .._arguments import check_choice, check_order
+from .._registered import registered
+from .._steps import whole_steps
+from .base import Schedule, take_rate, take_steps
 
 Mode = Literal["triangular", "triangular2", "exp_range"]
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class CyclicalLearningRate(Schedule):
     """A rate that rises and falls in straight lines, between two bounds, over and over.
@@ -63,7 +65,7 @@ class CyclicalLearningRate(Schedule):
         return low + (high - low) * _height(self, step)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class CyclicalMomentum(Schedule):
     """The momentum that falls while a `CyclicalLearningRate` of the same `step_size`, `mode` and `gamma` rises.
@@ -115,8 +117,8 @@ def _check(cycle: Cyclical, low: str, high: str, below: float = math.inf) -> Non
     check_order(where, low, getattr(cycle, low), high, getattr(cycle, high))
     take_steps(cycle, "step_size")
     check_choice(where, "mode", cycle.mode, get_args(Mode))
-    take_rate(cycle, "gamma")
-    if not 0 < cycle.gamma <= 1:
+    take_rate(cycle, "gamma", above=0.0)
+    if cycle.gamma > 1:
         raise ValueError(f"{where}: `gamma` must be greater than 0 and at most 1. Received: {cycle.gamma!r}.")
     if cycle.gamma != 1 and cycle.mode != "exp_range":
         raise ValueError(f'{where}: `gamma` goes with mode="exp_range" only. Received: gamma={cycle.gamma!r}, mode={cycle.mode!r}.')

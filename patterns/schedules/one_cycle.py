@@ -6,10 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
-import keras
 from keras import ops
 
-from .base import PACKAGE, Schedule, check_choice, check_order, move, take_rate, take_steps, whole_steps
+from .._arguments import check_choice, check_order
+from .._registered import registered
+from .._steps import whole_steps
+from .base import Schedule, move, take_rate, take_steps
 
 Anneal = Literal["cosine", "linear"]
 Convention = Literal["whole_steps", "pytorch", "optax", "fastai"]
@@ -28,7 +30,7 @@ _DEFAULTS: dict[str, _Defaults] = {
 }
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class OneCycle(Schedule):
     """One cycle of the rate: from `maximal / div_factor` up to `maximal_learning_rate`, then down to almost nothing.
@@ -84,9 +86,7 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        where = type(self).__name__
-        take_rate(self, "maximal_learning_rate")
-        check_order(where, "0", 0, "maximal_learning_rate", self.maximal_learning_rate)
+        take_rate(self, "maximal_learning_rate", above=0.0)
         _check(self)
         take_rate(self, "div_factor", least=1.0)
         if self.final_div_factor is not None:
@@ -114,7 +114,7 @@ class OneCycle(Schedule):
         return _through(self, step, [initial, peak, initial, final] if self.three_phase else [initial, peak, final])
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class OneCycleMomentum(Schedule):
     """The momentum of one cycle: down while the rate of a `OneCycle` with the same arguments rises, then up again.

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import keras
 from keras import ops
 
-from .base import PACKAGE, Schedule, check_choice, move, share, take_rate, take_steps, whole_steps
+from .._arguments import check_choice
+from .._registered import registered
+from .._steps import whole_steps
+from .base import Schedule, move, share, take_rate, take_steps
 
 Decay = Literal["linear", "cosine", "sqrt"]
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 @dataclass(frozen=True)
 class WarmupStableDecay(Schedule):
     """A line up, a constant rate, and a decay: a run can be made longer without having decided its length before.
