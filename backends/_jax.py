@@ -32,7 +32,7 @@ class JaxBackend:
         # Keras 3.15 ends a `fit` with use_ema by having a weight and its average share one array, which the next step could not
         # give away twice.
         seen: set[int] = set()
-        for variable in [*model.variables, *model.optimizer.variables]:
+        for variable in [*model.variables, *(model.optimizer.variables if model.optimizer else [])]:
             if id(variable.value) in seen:
                 variable.assign(jax.numpy.copy(variable.value))
             seen.add(id(variable.value))

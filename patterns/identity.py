@@ -88,7 +88,11 @@ def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[st
 
 
 def _describe_optimizer(optimizer: keras.optimizers.Optimizer) -> Json:
-    config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+    try:
+        config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+    except NotImplementedError:
+        # A person's own schedule need not tell its settings to be trained with.
+        config = {}
     # What is inside another optimizer stands under its own place.
     config = {key: value for key, value in config.items() if "optimizer" not in key}
     return {"class": type(optimizer).__name__, **_plain(config)}

@@ -149,3 +149,32 @@ def test_train_step_gets_the_inputs_alone_where_there_is_nothing_else():
         train(model)
     assert not any(isinstance(data, tuple) for data in seen)
     assert len(seen) >= 2
+
+
+class Bare(keras.optimizers.schedules.LearningRateSchedule):
+    """One that cannot be saved; Keras trains with it all the same."""
+
+    def __call__(self, step):
+        return keras.ops.cast(step, "float32") * 0 + 0.1
+
+
+def test_a_schedule_that_cannot_be_saved():
+    def weights(*callbacks):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(keras.optimizers.SGD(Bare()), "mse")
+        x = np.ones((40, 4), "float32")
+        kp.fit(model, x, x[:, 0], batch_size=8, total_steps=6, epochs=2, seed=0, verbose=0, callbacks=list(callbacks))
+        return model.get_weights()
+
+    for one, other in zip(weights(kp.Checkpoint("runs")), weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert kp.CheckpointStore("runs").steps() == [3, 6]
+
+
+def test_a_plain_fit_can_follow_with_averaged_weights():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(use_ema=True), "mse")
+    x = np.ones((40, 4), "float32")
+    kp.fit(model, x, x[:, 0], seed=0, verbose=0)
+    assert len(model.fit(x, x[:, 0], verbose=0).epoch) == 1
