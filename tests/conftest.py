@@ -8,9 +8,12 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def empty_working_directory(tmp_path, monkeypatch):
+def empty_working_directory(tmp_path):
     """What a test writes by a relative path goes to its own folder, and the checkout is not importable."""
-    monkeypatch.chdir(tmp_path)
+    # Not by the test's own `monkeypatch`, whose `undo` would lead back to the checkout.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        yield
 
 
 @pytest.fixture(autouse=True)
