@@ -14,6 +14,8 @@ import keras
 from keras_patterns.backends import current
 
 from ._arguments import whole_number
+from ._monitor import direction, resolve_mode
+from ._steps import next_multiple
 from .checkpoint_store import CheckpointStore, Found
 from .identity import ResumeRefused
 from .plain_fit import EpochRun
@@ -87,13 +89,12 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(f"Checkpoint(every_seconds=...) must be positive or None; received {every_seconds!r}.")
         if resume not in get_args(Resume):
             raise ValueError(f"Checkpoint(resume=...) must be one of {get_args(Resume)}; received {resume!r}.")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f'Checkpoint(mode=...) must be "auto", "min" or "max"; received {mode!r}.')
         self.store = CheckpointStore(directory)
         self.retention = Retention(keep_last=keep_last, keep_best=keep_best, keep_every_steps=keep_every_steps)
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.monitor = monitor
-        self.mode = _mode(monitor, required=keep_best is not None) if mode == "auto" else mode
+        lenient = mode == "auto" and keep_best is None
+        self.mode = direction(monitor) if lenient else resolve_mode("Checkpoint", monitor, mode)
         self.background, self.on_signal, self.resume = background, on_signal, resume
         self.driven = False
         self._plain: EpochRun | None = None
@@ -104,8 +105,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def begin(self, step: int) -> None:
         """Counts from a step that needs no saving: the start of a run, or a checkpoint."""
-        every = self.every_steps
-        self.next_step = (step // every + 1) * every if every else math.inf
+        self.next_step = next_multiple(step, self.every_steps)
         self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
 
     def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
@@ -203,46 +203,3 @@ class Checkpoint(keras.callbacks.Callback):
                 return None
             raise ValueError(f"Checkpoint(monitor={self.monitor!r}): the epoch's logs have only {sorted(logs)}. Name one of these.")
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
-
-
-_MAXIMISED = (
-    "acc",
-    "auc",
-    "precision",
-    "recall",
-    "f1",
-    "f_beta",
-    "fbeta",
-    "iou",
-    "r2",
-    "sensitivity",
-    "specificity",
-    "similarity",
-)
-_MINIMISED = (
-    "loss",
-    "error",
-    "mae",
-    "mse",
-    "rmse",
-    "mape",
-    "msle",
-    "entropy",
-    "divergence",
-    "perplexity",
-    "poisson",
-    "hinge",
-)
-
-
-def _mode(monitor: str, required: bool) -> Literal["min", "max"] | None:
-    name = monitor.removeprefix("val_").lower()
-    if any(part in name for part in _MINIMISED):
-        return "min"
-    if any(part in name for part in _MAXIMISED):
-        return "max"
-    if required:
-        raise ValueError(
-            f'Checkpoint(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".'
-        )
-    return None

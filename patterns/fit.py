@@ -50,6 +50,7 @@ def fit(
     validation_batch_size: int | None = None,
     validation_freq: int | Collection[int] = 1,
     log_every_steps: int | None = None,
+    validate_every_steps: int | None = None,
     seed: int | None = None,
 ) -> keras.callbacks.History:
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and goes on bit for bit.
@@ -81,6 +82,9 @@ def fit(
         validation_freq: As in `model.fit`.
         log_every_steps: Read the running metrics at multiples of this many steps too; they stand in
             `history.steps` as one dict for each. Defaults to None: only at the end of an epoch.
+        validate_every_steps: Validate at multiples of this many steps too, inside epochs. Their metrics stand in
+            `history.validations` as one dict for each; the running metrics of the epoch, and what is trained, stay as they would be
+            without. Defaults to None: only at the ends of epochs, by `validation_freq`; `validation_freq=()` leaves those out.
         seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the checkpoint.
 
     Returns:
@@ -112,8 +116,10 @@ def fit(
         (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split)
     validation = None
     if validation_data is not None:
-        validation = Validation(validation_data, validation_batch_size or batch_size, validation_steps, validation_freq)
-
+        size = validation_batch_size or batch_size
+        validation = Validation(validation_data, size, validation_steps, validation_freq, validate_every_steps)
+    elif validate_every_steps is not None:
+        raise ValueError(f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or validation_split=.")
     if log_every_steps is not None:
         log_every_steps = whole_number("kp.fit", "log_every_steps", log_every_steps)
     if checkpoint:

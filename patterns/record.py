@@ -34,6 +34,7 @@ class Record:
         random: The global random states.
         source: What the data source needs to go on, beside the step.
         logs: The training metrics of an epoch whose validation is still to come, else None.
+        validates: Whether a validation inside an epoch is still to come.
         stopped: Whether the run has ended before its plan did.
         validated: Batches that validations have taken from a generator.
     """
@@ -48,6 +49,7 @@ class Record:
     random: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, Any] | None = None
+    validates: bool = False
     stopped: bool = False
     validated: int = 0
 
@@ -60,6 +62,7 @@ class Record:
             "variables": self.roles,
             "built_on": self.built_on,
             "stopped": self.stopped,
+            "validates": self.validates,
             "validated": self.validated,
             "callbacks": {name: encode(state, f"callbacks/{name}", arrays) for name, state in self.callbacks.items()},
             "random": encode(self.random, "random", arrays),
@@ -79,6 +82,7 @@ class Record:
             roles=document["variables"],
             built_on=document["built_on"],
             stopped=document["stopped"],
+            validates=document.get("validates", False),
             validated=document["validated"],
             **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},
         )

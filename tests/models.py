@@ -284,6 +284,7 @@ CASES = {
     ),
     "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
     "cycled momentum": Case(cycled, TRAIN, 8),
+    "validation by steps": Case(dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),
     "Adafactor": Case(lambda: compiled(small(), keras.optimizers.Adafactor(0.01)), TRAIN, 8),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import keras
 
+from .._driven import DrivenCallback, DrivingRun
+from .._history import as_numbers, prepare
 from .segments import Segment
 
 _BAR_INTERVAL_SECONDS = 0.05
@@ -60,6 +63,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         self._epoch_start = self._shift = self._done = 0
         self._fresh = False
         super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, model=model, **params)
+        prepare(self.history)
+        self.driven = [c for c in self.callbacks if isinstance(c, DrivenCallback)]
         self._bars = [c for c in self.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
         self._only_bar_listens = not any(_hears_batch_ends(c) for c in self.callbacks if c not in self._bars)
         self._bar_is_live = params["verbose"] not in (0, 2)
@@ -69,6 +74,17 @@ class RunCallbacks(keras.callbacks.CallbackList):
     def history(self) -> keras.callbacks.History:
         """The History of the run."""
         return next(c for c in self.callbacks if isinstance(c, keras.callbacks.History))
+
+    @contextmanager
+    def driven_by(self, run: DrivingRun) -> Iterator[None]:
+        """Within it, those callbacks that want to know have the run."""
+        try:
+            for callback in self.driven:
+                callback.run = run
+            yield
+        finally:
+            for callback in self.driven:
+                callback.run = None
 
     def start_run(self) -> None:
         """Tells the callbacks that the run begins."""
@@ -83,9 +99,11 @@ class RunCallbacks(keras.callbacks.CallbackList):
         for bar in self._bars:
             bar.on_epoch_begin(epoch)
 
-    def close_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Tells the callbacks that an epoch ended."""
+    def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
+        """Tells the callbacks that an epoch ended, after `step` steps."""
         super().on_epoch_end(epoch, logs)
+        self.history.ends.append(step)
+        self.history.rates.append(_rate(self.history.model.optimizer))
 
     def begin_segment(self, segment: Segment, epoch_steps: int) -> None:
         """Is called before each `model.fit`.
@@ -100,10 +118,13 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     def log(self, step: int, logs: dict[str, Any]) -> None:
         """Keeps the running metrics of a step inside an epoch, in `History.steps`."""
-        if not hasattr(self.history, "steps"):
-            self.history.steps = []
-        values = {name: keras.ops.convert_to_numpy(value).tolist() for name, value in logs.items()}
-        self.history.steps.append({"step": step, **values})
+        self.history.steps.append({"step": step, **as_numbers(logs)})
+
+    def tell_validated(self, step: int, logs: dict[str, Any]) -> None:
+        """Keeps the metrics of a validation inside an epoch, in `History.validations`, and tells who wants to know."""
+        self.history.validations.append({"step": step, **as_numbers(logs)})
+        for callback in self.driven:
+            callback.on_step_validation(logs)
 
     # What model.fit calls.
 
@@ -158,3 +179,11 @@ def _hears_batch_ends(callback: keras.callbacks.Callback) -> bool:
     # On the instance, not on its class: LambdaCallback sets its hooks as attributes.
     hooks = {hook: getattr(callback, hook) for hook in ("on_train_batch_end", "on_batch_end")}
     return any(getattr(f, "__func__", f) is not getattr(keras.callbacks.Callback, hook) for hook, f in hooks.items())
+
+
+def _rate(optimizer: keras.optimizers.Optimizer | None) -> float | None:
+    """The learning rate now; None where there is no one rate."""
+    try:
+        return None if optimizer is None else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return None

@@ -1,9 +1,8 @@
-"""One run: the fit calls, and what happens at the boundaries between steps."""
+"""One run: the calls of `model.fit`, and what is carried from one to the next."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -17,11 +16,12 @@ from .. import _keras
 from .._messages import say
 from ..data import BatchSource
 from ..plan import StepPlan
-from ..record import Record, callback_state, metric_values, restore_weights
+from ..record import Record, metric_values, restore_weights
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
 from ..store import Position
+from .boundaries import AtBoundaries, EndsHere, Stopped
 from .callbacks import RunCallbacks
 from .finalization import finalized_once
 from .fusing import FusedSteps
@@ -29,24 +29,20 @@ from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
 from .segments import Segment, segments
-from .signals import RunInterrupted, StopRequests
-from .validation import HeldState, Validation
+from .signals import RunInterrupted
+from .validation import Validation
 
 
-class _Stopped(Exception):
-    """Leaves `model.fit` between two steps; the state has been saved."""
-
-
-class Run:
-    """A run of a compiled model; its own `Boundaries`.
+class Run(AtBoundaries):
+    """A run of a compiled model, taken from one `model.fit` to the next; its own `Boundaries`.
 
     Args:
         model: The model.
         plan: How many steps, in epochs of how many.
         source: The training data.
-        validation: What to do at the end of an epoch, if anything.
-        saver: Makes and puts back checkpoints; None if the run is not saved.
+        validation: How to validate, if at all.
         callbacks, verbose, log_every_steps: As in `kp.fit`.
+        saver: Makes and puts back checkpoints; None if the run is not saved.
     """
 
     def __init__(
@@ -60,29 +56,25 @@ class Run:
         verbose: int | str,
         log_every_steps: int | None,
     ) -> None:
-        self.model, self.plan, self.source, self.validation, self.saver = model, plan, source, validation, saver
-        self.callbacks = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
-        self.step, self.stopped, self.until_end = 0, False, ExitStack()
-        self.next_boundary = self.next_time = self._next_log = math.inf
-        self._verbose, self._log_every = verbose, log_every_steps
-        self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
-        self._random: dict[str, Any] = {}
+        listeners = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
+        super().__init__(model, plan, source, validation, saver, listeners, log_every_steps)
+        self.until_end = ExitStack()
+        self._verbose = verbose
         self._metrics: dict[str, np.ndarray] = {}
-        self.last_logs: dict[str, Any] = {}
-        self._held: HeldState | None = None
         self._fused = FusedSteps(model)
 
     def execute(self, beginning: Beginning) -> keras.callbacks.History:
         """Trains to the end of the plan."""
         with self.until_end as stack:
             stack.callback(_keras.shut_down, self.callbacks)
+            stack.enter_context(self.callbacks.driven_by(self))
             if self.saver:
                 stack.enter_context(self.saver)
             stack.enter_context(self._requests)
             finalize = stack.enter_context(finalized_once(self.model))
             try:
                 self._train(self._begin(beginning))
-            except _Stopped:
+            except Stopped:
                 assert self.saver
                 raise self._interruption(self.saver) from None
             if self.saver:
@@ -114,7 +106,7 @@ class Run:
             if record:
                 restore_weights(self.model, record)
             self.callbacks.start_run()
-            self._random = get_random_state()
+            self.random = get_random_state()
             self._plan_boundaries()
             return None
         return self._go_on(beginning.position, record)
@@ -123,12 +115,14 @@ class Run:
         assert self.saver
         for line in self.saver.put_back(self, position, record):
             say(f"{line}.")
-        self._random = record.random
+        self.random = record.random
         self.last_logs = {name: values[-1] for name, values in self.callbacks.history.history.items() if values}
         self._metrics = metric_values(find_variables(self.model), record)
         if self.validation:
             self.validation.skip_to(record.validated)
         self._plan_boundaries()
+        if record.validates and record.logs is None:
+            self.next_boundary = self._next_validation = self.step
         return record.logs
 
     def _train(self, logs: dict[str, Any] | None) -> None:
@@ -147,7 +141,11 @@ class Run:
         for segment in segments(self.plan, self.step, self.model.steps_per_execution):
             if self.stopped:
                 break
-            self._fit(segment)
+            try:
+                self._fit(segment)
+            except EndsHere as end:
+                (logs,) = end.args
+                self._close_epoch(self.plan.locate(self.step)[0], logs)
 
     def _fit(self, segment: Segment) -> None:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
@@ -165,83 +163,22 @@ class Run:
             )
 
     def _put_back_carried(self) -> None:
-        set_random_state(self._random)
+        set_random_state(self.random)
         if self._metrics:
             put_back(find_variables(self.model).of("metric"), self._metrics)
             self._metrics = {}
 
     def segment_opens(self) -> None:
-        set_random_state(self._random)
+        set_random_state(self.random)
 
     def epoch_is_open(self) -> None:
-        self._random = get_random_state()
+        self.random = get_random_state()
 
     def first_step(self) -> None:
         # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
         self._put_back_carried()
         current().prepare(self.model)
 
-    def is_called(self) -> bool:
-        return self.stop_is_requested() or (self.saver is not None and self.saver.checkpoint.failed)
-
-    def stop_is_requested(self) -> bool:
-        return self._requests.received is not None
-
-    def boundary(self, step: int) -> None:
-        self.step = step
-        if self.saver:
-            self.saver.raise_failure()
-        _, offset = self.plan.locate(step)
-        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
-        if offset:
-            if step >= self._next_log:
-                current().sync(self.model)
-                self.callbacks.log(step, self.model.get_metrics_result())
-            if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
-                self.saver.save(self)
-                self._leave_if_requested()
-        self._plan_boundaries()
-
-    def epoch_ends(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
-        self.step, self.stopped = step, self.model.stop_training
-        if self.saver and self.stop_is_requested():
-            self.saver.save(self, pending=logs)
-            self._leave_if_requested()
-        if self.validation and self.validation.is_due(epoch):
-            logs = {**logs, **self._validate(self.validation, logs)}
-        self.callbacks.close_epoch(epoch, logs)
-        self.stopped, self.last_logs = self.model.stop_training, logs
-        if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step, at_epoch_end=True)):
-            self.saver.save(self, logs=logs)
-            self._leave_if_requested()
-        self._random = get_random_state()
-        self._plan_boundaries()
-
     def segment_ends(self) -> None:
-        self._random = get_random_state()
+        self.random = get_random_state()
         self._metrics = copy_values(find_variables(self.model).of("metric"))
-
-    def validation_step(self) -> None:
-        if self._held and self.saver and self.stop_is_requested():
-            self._held.put_back()
-            self.saver.save(self, pending=self._held.logs, callbacks=self._held.callbacks)
-            self._leave_if_requested()
-
-    def _validate(self, validation: Validation, logs: dict[str, Any]) -> dict[str, Any]:
-        if self.saver and self.saver.checkpoint.on_signal:
-            self._held = HeldState(self.model, logs, callback_state(self.callbacks.callbacks))
-        try:
-            return validation.run(self.model, self.callbacks)
-        finally:
-            self._held = None
-
-    def _plan_boundaries(self) -> None:
-        every = self._log_every
-        self.next_boundary = self._next_log = (self.step // every + 1) * every if every else math.inf
-        if self.saver:
-            checkpoint = self.saver.checkpoint
-            self.next_boundary, self.next_time = min(self._next_log, checkpoint.next_step), checkpoint.next_time
-
-    def _leave_if_requested(self) -> None:
-        if self._requests.received is not None:
-            raise _Stopped

@@ -19,6 +19,7 @@ from ..state.tree import find_variables
 from ..store import Position
 
 if TYPE_CHECKING:
+    from .boundaries import AtBoundaries
     from .run import Run
 
 _VALIDATION_PENDING, _COMPLETE = 0, 1
@@ -60,9 +61,10 @@ class Saver:
 
     def save(
         self,
-        run: Run,
+        run: AtBoundaries,
         pending: dict[str, Any] | None = None,
         logs: dict[str, Any] | None = None,
+        validates: bool = False,
         callbacks: dict[str, Any] | None = None,
     ) -> None:
         """Saves the state after `run.step` steps.
@@ -71,15 +73,16 @@ class Saver:
             run: The run, between two steps.
             pending: The training metrics of an epoch whose validation and `on_epoch_end` are still to come.
             logs: The metrics of an epoch that is complete.
+            validates: Whether a validation inside an epoch is still to come.
             callbacks: The states of the callbacks, if they have moved on since. Defaults to None: those that they have now.
         """
-        position = Position(self._run, run.step, _COMPLETE if pending is None else _VALIDATION_PENDING)
+        position = Position(self._run, run.step, _VALIDATION_PENDING if validates or pending is not None else _COMPLETE)
         if position == self._saved:
             return
         _keras.finish_batch_ends(run.callbacks)
         # The buffers are free only after the last checkpoint is on disk.
         self.checkpoint.wait()
-        document, tensors = self._record(run, pending, callbacks).pack()
+        document, tensors = self._record(run, pending, validates, callbacks).pack()
         self.checkpoint.save(position, document, tensors, logs)
         self._saved = position
 
@@ -88,7 +91,7 @@ class Saver:
         if self.checkpoint.failed:
             self.checkpoint.wait()
 
-    def finish(self, run: Run) -> None:
+    def finish(self, run: AtBoundaries) -> None:
         """Saves the end of a run, if it is not saved yet, and waits until it is on disk."""
         self.save(run, logs=run.last_logs)
         self.checkpoint.wait()
@@ -111,7 +114,9 @@ class Saver:
             callback_states.set_state(callbacks[name], states[name])
         return lines
 
-    def _record(self, run: Run, pending: dict[str, Any] | None, callbacks: dict[str, Any] | None) -> Record:
+    def _record(
+        self, run: AtBoundaries, pending: dict[str, Any] | None, validates: bool, callbacks: dict[str, Any] | None
+    ) -> Record:
         # The first step may have built what was not built before it.
         self._snapshot = self._snapshot or Snapshot(self._model)
         # First of all: an optimizer that has built itself since has places that only this finds.
@@ -128,6 +133,7 @@ class Saver:
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
             logs=pending,
+            validates=validates,
             stopped=run.stopped,
             validated=run.validation.taken if run.validation else 0,
         )

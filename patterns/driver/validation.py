@@ -1,4 +1,4 @@
-"""Validation at the end of an epoch, through `model.evaluate`."""
+"""Validation, at the ends of epochs and by steps, through `model.evaluate`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from .._arguments import whole_number
+from .._steps import next_multiple
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
@@ -25,9 +27,10 @@ class Validation:
         batch_size: Of arrays. Defaults to Keras's own.
         steps: Batches for each validation; needed for a generator.
         frequency: Every how many epochs, or a collection of epochs counted from 1.
+        every_steps: At multiples of how many steps as well. Defaults to None: only at the ends of epochs.
 
     Raises:
-        ValueError: If `frequency` or `steps` makes no sense.
+        ValueError: If `frequency`, `steps` or `every_steps` makes no sense.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class Validation:
         batch_size: int | None = None,
         steps: int | None = None,
         frequency: int | Collection[int] = 1,
+        every_steps: int | None = None,
     ) -> None:
         if (isinstance(frequency, int) and frequency < 1) or not isinstance(frequency, int | Collection):
             raise ValueError(f"validation_freq must be a positive integer or a list of epochs; received {frequency!r}.")
@@ -46,13 +50,20 @@ class Validation:
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
         self._arguments = {} if self._batches else _evaluate_arguments(data)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
+        self._every = None if every_steps is None else whole_number("kp.fit", "validate_every_steps", every_steps)
         self.taken = 0
 
-    def is_due(self, epoch: int) -> bool:
-        """Whether an epoch, counted from 0, ends with a validation."""
+    def is_due(self, epoch: int, step: int) -> bool:
+        """Whether an epoch, counted from 0, that ends after `step` steps does so with a validation."""
+        if self._every and step % self._every == 0:
+            return True
         if isinstance(self._frequency, int):
             return (epoch + 1) % self._frequency == 0
         return epoch + 1 in self._frequency
+
+    def next_step(self, step: int) -> float:
+        """The first step after `step` after which a validation is due wherever in an epoch it falls."""
+        return next_multiple(step, self._every)
 
     def run(self, model: keras.Model, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
         """Evaluates, and returns the metrics under names that start with `val_`."""
@@ -85,11 +96,12 @@ class HeldState:
 
     Args:
         model: The model, before its validation.
-        logs: The training metrics of the epoch.
+        logs: The training metrics of the epoch that ends; None inside an epoch.
         callbacks: The states of the callbacks, whose hooks for validation may move them.
     """
 
-    def __init__(self, model: keras.Model, logs: dict[str, Any], callbacks: dict[str, Any]) -> None:
+    def __init__(self, model: keras.Model, logs: dict[str, Any] | None, callbacks: dict[str, Any]) -> None:
+        current().sync(model)
         trained = {id(variable) for variable in model.trainable_variables}
         variables = find_variables(model).of("weight", "metric")
         self._model, self.logs, self.callbacks = model, logs, callbacks
@@ -99,9 +111,14 @@ class HeldState:
 
     def put_back(self) -> None:
         """Makes the model, and the random states, what they were."""
+        self.put_back_model()
+        set_random_state(self._random)
+
+    def put_back_model(self) -> None:
+        """Makes the model what it was, and what its framework draws from. A person's own generator of batches goes on."""
         current().sync(self._model)
         put_back(self._variables, self._values)
-        set_random_state(self._random)
+        current().set_random_state(self._random[current().name])
 
 
 def _evaluate_arguments(data: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 
 import keras
 
+from .._history import KEPT
+
 _C = keras.callbacks
 
 # What each of Keras's callbacks moves while it runs; all else in it is configuration, and the script's to say.
@@ -27,7 +29,7 @@ _MOVING: dict[type, tuple[str, ...]] = {
         "_current_epoch",
         "_total_batches_seen",
     ),
-    _C.History: ("history", "epoch", "steps"),
+    _C.History: ("history", "epoch", *KEPT),
     _C.TensorBoard: (
         "_global_train_batch",
         "_global_test_batch",

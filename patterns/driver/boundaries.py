@@ -1,0 +1,146 @@
+"""What happens at the boundaries between the steps of a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from .._steps import next_multiple
+from ..data import BatchSource
+from ..plan import StepPlan
+from ..record import callback_state
+from ..state.randomness import get_random_state
+from .callbacks import RunCallbacks
+from .saving import Saver
+from .signals import StopRequests
+from .validation import HeldState, Validation
+
+
+class Stopped(Exception):
+    """Leaves `model.fit` between two steps; the state has been saved."""
+
+
+class EndsHere(Exception):
+    """Leaves `model.fit` between two steps of an epoch; its argument is the logs of the epoch."""
+
+
+class AtBoundaries:
+    """Where a run is, and what it does there.
+
+    Args:
+        model: The model.
+        plan: How many steps, in epochs of how many.
+        source: The training data.
+        validation: How to validate, if at all.
+        saver: Makes checkpoints; None if the run is not saved.
+        callbacks: Of the run.
+        log_every: At multiples of how many steps the running metrics are kept, if at all.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        plan: StepPlan,
+        source: BatchSource,
+        validation: Validation | None,
+        saver: Saver | None,
+        callbacks: RunCallbacks,
+        log_every: int | None,
+    ) -> None:
+        self.model, self.plan, self.source = model, plan, source
+        self.validation, self.saver, self.callbacks, self._log_every = validation, saver, callbacks, log_every
+        self.step, self.stopped = 0, False
+        self.last_logs: dict[str, Any] = {}
+        self.random: dict[str, Any] = {}
+        self.next_boundary = self.next_time = self._next_log = self._next_validation = math.inf
+        self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
+        self._held: HeldState | None = None
+
+    def is_called(self) -> bool:
+        return self.stop_is_requested() or (self.saver is not None and self.saver.checkpoint.failed)
+
+    def stop_is_requested(self) -> bool:
+        return self._requests.received is not None
+
+    def boundary(self, step: int) -> None:
+        self.step = step
+        if self.saver:
+            self.saver.raise_failure()
+        _, offset = self.plan.locate(step)
+        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
+        if offset:
+            if step >= self._next_log:
+                current().sync(self.model)
+                self.callbacks.log(step, self.model.get_metrics_result())
+            if step >= self._next_validation:
+                self._validate_inside_epoch()
+            if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
+                self.saver.save(self)
+                self._leave_if_requested()
+        self._plan_boundaries()
+
+    def _validate_inside_epoch(self) -> None:
+        assert self.validation
+        if self.saver and self.stop_is_requested():
+            self.saver.save(self, validates=True)
+            self._leave_if_requested()
+        logs = self._validate(self.validation, None)
+        self.callbacks.tell_validated(self.step, logs)
+        if self.model.stop_training:
+            current().sync(self.model)
+            raise EndsHere({**self.model.get_metrics_result(), **logs})
+
+    def epoch_ends(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
+        self.step, self.stopped = step, self.model.stop_training
+        if self.saver and self.stop_is_requested():
+            self.saver.save(self, pending=logs)
+            self._leave_if_requested()
+        if self.validation and self.validation.is_due(epoch, step):
+            logs = {**logs, **self._validate(self.validation, logs)}
+        self._close_epoch(epoch, logs)
+
+    def _close_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+        self.callbacks.close_epoch(epoch, self.step, logs)
+        self.stopped, self.last_logs = self.model.stop_training, logs
+        if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(self.step, at_epoch_end=True)):
+            self.saver.save(self, logs=logs)
+            self._leave_if_requested()
+        self.random = get_random_state()
+        self._plan_boundaries()
+
+    def validation_step(self) -> None:
+        held = self._held
+        if held and self.saver and self.stop_is_requested():
+            held.put_back()
+            self.saver.save(self, pending=held.logs, validates=True, callbacks=held.callbacks)
+            self._leave_if_requested()
+
+    def _validate(self, validation: Validation, logs: dict[str, Any] | None) -> dict[str, Any]:
+        """Validates; inside an epoch, where there are no logs yet, the model is then as before."""
+        inside = logs is None
+        held = None
+        if inside or (self.saver and self.saver.checkpoint.on_signal):
+            held = self._held = HeldState(self.model, logs, callback_state(self.callbacks.callbacks))
+        try:
+            found = validation.run(self.model, self.callbacks)
+        finally:
+            self._held = None
+        if held and inside:
+            held.put_back_model()
+        return found
+
+    def _plan_boundaries(self) -> None:
+        self._next_log = next_multiple(self.step, self._log_every)
+        self._next_validation = self.validation.next_step(self.step) if self.validation else math.inf
+        self.next_boundary = min(self._next_log, self._next_validation)
+        if self.saver:
+            checkpoint = self.saver.checkpoint
+            self.next_boundary, self.next_time = min(self.next_boundary, checkpoint.next_step), checkpoint.next_time
+
+    def _leave_if_requested(self) -> None:
+        if self._requests.received is not None:
+            raise Stopped
