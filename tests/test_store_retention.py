@@ -54,6 +54,37 @@ def test_the_newest_always_stays_and_selection_is_stable(steps, last, every):
     assert again == chosen
 
 
+def test_what_a_kept_one_needs_stays_too():
+    rows = [Candidate(at(1)), Candidate(at(2), None, (at(1),)), Candidate(at(3)), Candidate(at(4), None, (at(2), at(9)))]
+    assert kept(Retention(keep_last=1), rows) == [1, 2, 4]
+    # Nobody needs it any more.
+    assert kept(Retention(keep_last=1), [*rows, Candidate(at(5))]) == [5]
+
+
+def test_needs_are_written_and_obeyed(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for step in range(1, 6):
+        store.write(at(step), {}, tensors(some_arrays(step)), needs=[at(2)] if 2 < step < 5 else ())
+        CheckpointStore(tmp_path).prune(Retention(keep_last=1))
+        # Two that share no file stay in any case.
+        assert (2 in store.steps()) == (1 < step < 5)
+    assert CheckpointStore(tmp_path).at(5).manifest.needs == ()
+
+
+def test_what_was_saved_after_a_checkpoint_can_be_discarded(tmp_path):
+    store = CheckpointStore(tmp_path)
+    for step in (1, 2, 3, 4):
+        store.write(at(step), {}, tensors(some_arrays(step)))
+    (tmp_path / at(3).folder_name / "mine.txt").write_text("a person's own")
+    store.discard_after(at(2))
+    assert store.steps() == [1, 2]
+    (aside,) = tmp_path.glob("abandoned-*/mine.txt")
+    assert aside.read_text() == "a person's own"
+    assert all(report.problem is None for report in store.verify())
+    store.write(at(3), {"another": "way"}, tensors(some_arrays(3)))
+    assert store.steps() == [1, 2, 3]
+
+
 @pytest.mark.parametrize("name", ["keep_last", "keep_best", "keep_every_steps"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True])
 def test_a_wrong_argument_is_refused_where_it_is_given(name, value):

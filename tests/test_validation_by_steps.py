@@ -111,12 +111,14 @@ def test_a_run_stopped_inside_an_epoch_is_finished():
     assert told.told == []
 
 
-@pytest.mark.parametrize("case", runnable(["fused steps"]))
+@pytest.mark.parametrize("case", runnable(["dense", "fused steps"]))
 def test_steps_that_run_together(case):
-    data = {**case.arguments, **VALIDATION, "validate_every_steps": 3}
+    data = {**case.arguments, **VALIDATION, "total_steps": 12, "epochs": 2, "validate_every_steps": 3, "log_every_steps": None}
     _, history, _ = train(case.make_model, **data)
-    # At the first boundary from each multiple on.
-    assert [row["step"] for row in history.validations] == [4, 10]
+    # At the first boundary from each multiple on; at the ends of epochs as always.
+    expected = {1: [3, 9], 4: [4, 10]}[case.make_model().steps_per_execution]
+    assert [row["step"] for row in history.validations] == expected
+    assert history.ends == [6, 12]
 
 
 def test_killed_or_stopped_during_it(tmp_path):

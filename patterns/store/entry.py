@@ -34,7 +34,7 @@ class Entry:
     def candidate(self) -> Candidate:
         """What a retention knows of it; no score if its manifest cannot be read."""
         try:
-            return Candidate(self.position, self.manifest.score)
+            return Candidate(self.position, self.manifest.score, self.manifest.needs)
         except StoreError:
             return Candidate(self.position)
 
@@ -89,3 +89,8 @@ def list_entries(directory: Path, known: Mapping[Place, Entry]) -> dict[Place, E
     except OSError as error:
         raise StoreError.failed(directory, "list the folder", error) from error
     return found
+
+
+def newest_run(entries: list[Entry]) -> list[Entry]:
+    """Those of the newest run, of entries that are in order."""
+    return [entry for entry in entries if entry.position.run == entries[-1].position.run]

@@ -64,16 +64,16 @@ def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, Stored]) -> b
     """Whether a checkpoint is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
     # As text, since NaN is not equal to itself.
-    texts = [json.dumps([one.document, one.score], sort_keys=True) for one in (found, draft)]
+    texts = [json.dumps([one.document, one.score, one.needs], sort_keys=True) for one in (found, draft)]
     return rows == found.tensors and rows.keys() == stored.keys() and texts[0] == texts[1]
 
 
-def set_aside(folder: Path) -> None:
-    """Renames a damaged checkpoint, so that the store does not see it; all of it stays."""
+def set_aside(folder: Path, why: str = "damaged") -> None:
+    """Renames a checkpoint, by default as a damaged one, so that the store does not see it; all of it stays."""
     try:
-        os.rename(folder, _beside(folder, "damaged"))
+        os.rename(folder, _beside(folder, why))
     except OSError as error:
-        raise StoreError.failed(folder, "set the damaged checkpoint aside", error) from error
+        raise StoreError.failed(folder, f"set the {why} checkpoint aside", error) from error
 
 
 def delete_folder(folder: Path, manifest: Manifest) -> bool:

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,6 +15,31 @@ from .errors import StoreError, StoreInUse
 from .folder import clear_leftovers
 
 _LOCK, _HOLDER = ".lock", ".lock-holder.json"
+
+
+class WriterLock:
+    """The lock of one folder, for someone who may hold it already when it is needed.
+
+    Args:
+        directory: the folder.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._held = directory, False
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Holds the folder; see `writer_lock`."""
+        with writer_lock(self._directory):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    def needed(self) -> AbstractContextManager[None]:
+        """Holds the folder, unless it is held."""
+        return nullcontext() if self._held else self.hold()
 
 
 @contextmanager

@@ -84,6 +84,7 @@ class Manifest:
     score: Score | None = None
     made_with: dict[str, Any] = field(default_factory=dict)
     created: str = ""
+    needs: tuple[Position, ...] = ()
 
     def dump(self) -> bytes:
         """The bytes of the file."""
@@ -93,6 +94,7 @@ class Manifest:
             "created": self.created,
             "made_with": self.made_with,
             "score": self.score and self.score._asdict(),
+            "needs": self.needs,
             "document": self.document,
             "files": {name: row._asdict() for name, row in self.files.items()},
             "tensors": {key: row._asdict() for key, row in self.tensors.items()},
@@ -121,6 +123,7 @@ class Manifest:
                 score_of(fields["score"]),
                 _mapping(fields["made_with"]),
                 str(fields["created"]),
+                tuple(Position.checked(Position(*needed)) for needed in fields.get("needs", ())),
             )
             lost = {row.file for row in manifest.tensors.values()} - manifest.files.keys()
             _check(not lost, f"tensors lie in {sorted(lost)[:3]}, which are not among its files")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,13 +16,14 @@ class Candidate(NamedTuple):
 
     position: Position
     score: Score | None = None
+    needs: tuple[Position, ...] = ()
 
 
 @dataclass(frozen=True)
 class Retention:
     """Which checkpoints of a run to keep; one stays if any of the rules says so.
 
-    A checkpoint from before a validation stays only while it is the newest.
+    A checkpoint from before a validation stays only while it is the newest. What one that stays needs, stays too.
 
     Args:
         keep_last: how many of the newest; None keeps all. Defaults to 3.
@@ -61,7 +62,16 @@ class Retention:
         best = [candidate.position for candidate in ranked(complete)[: self.keep_best or 0]]
         every = self.keep_every_steps
         milestones = [position for position in positions if every and position.step % every == 0]
-        return {*newest, *last, *best, *milestones}
+        return _with_needs({*newest, *last, *best, *milestones}, {candidate.position: candidate for _, candidate in ordered})
+
+
+def _with_needs(kept: set[Position], candidates: Mapping[Position, Candidate]) -> set[Position]:
+    waiting = list(kept)
+    while waiting:
+        more = {needed for needed in candidates[waiting.pop()].needs if needed in candidates} - kept
+        kept |= more
+        waiting += more
+    return kept
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .entry import Checkpoint, Entry, Place, Report, list_entries
+from .entry import Checkpoint, Entry, Place, Report, list_entries, newest_run
 from .errors import DamagedCheckpoint, StoreError
 from .files import Stored, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
-from .lock import writer_lock
+from .lock import WriterLock
 from .manifest import Manifest, Position, plain, score_of
 from .retention import Retention, ranked
 
@@ -40,7 +40,7 @@ class CheckpointStore:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
-        self._holds_lock = False
+        self._lock = WriterLock(self.directory)
         self._entries: dict[Place, Entry] = {}
         self._verdicts: dict[str, tuple[Any, bool]] = {}
         self._damaged: set[Inode] = set()
@@ -52,7 +52,7 @@ class CheckpointStore:
 
     def steps(self) -> list[int]:
         """The steps of the newest run that have a checkpoint, in order."""
-        return sorted({entry.position.step for entry in _newest_run(self.entries())})
+        return sorted({entry.position.step for entry in newest_run(self.entries())})
 
     def latest(self) -> Entry | None:
         """The newest checkpoint, sound or not."""
@@ -72,6 +72,7 @@ class CheckpointStore:
         *,
         score: Mapping[str, Any] | None = None,
         made_with: Mapping[str, Any] | None = None,
+        needs: Iterable[Position] = (),
     ) -> Entry:
         """Publishes a checkpoint: killed at any instant, it is there as a whole or not at all.
 
@@ -84,6 +85,7 @@ class CheckpointStore:
             tensors: the arrays; they must not change until this returns.
             score: `{"monitor": name, "mode": "min" or "max", "value": number}`. Defaults to None.
             made_with: plain JSON, such as versions and backend. Defaults to None.
+            needs: the positions of earlier ones that stay as long as this one does. Defaults to none.
 
         Returns:
             The new checkpoint.
@@ -99,10 +101,11 @@ class CheckpointStore:
             score=score_of(score),
             made_with=plain(dict(made_with or {}), "made_with"),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            needs=tuple(sorted(needs)),
         )
         stored = encode_all(tensors)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
-        with self._exclusive():
+        with self._lock.needed():
             if not self._is_there(entry, draft, stored):
                 write_folder(entry.folder, draft, stored, self._donor())
                 self._verdicts[entry.folder.name] = signature(entry.folder), True
@@ -162,7 +165,7 @@ class CheckpointStore:
         The newest sound checkpoint stays, and of two or more that stay, two share no file. What is
         damaged, or has a foreign file in its folder, is left alone.
         """
-        with self._exclusive():
+        with self._lock.needed():
             own = self._prunable()
             positions = retention.kept(entry.candidate for entry in own)
             kept = [entry.folder for entry in own if entry.position in positions]
@@ -174,19 +177,25 @@ class CheckpointStore:
             except OSError as error:
                 raise StoreError.failed(self.directory, "delete old ones", error) from error
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def discard_after(self, position: Position) -> None:
+        """Deletes what the run of a checkpoint has saved after it, for a run that goes on from there in another way.
+
+        What is damaged, or has a foreign file in its folder, is renamed to "abandoned-...".
+        """
+        with self._lock.needed():
+            later = [entry for entry in self.entries() if entry.position.run == position.run and entry.position > position]
+            # The newest first: killed in between, what is left is a run that can go on.
+            for entry in reversed(later):
+                if not (self._usable(entry) and delete_folder(entry.folder, entry.manifest)):
+                    set_aside(entry.folder, "abandoned")
+
+    def lock(self) -> AbstractContextManager[None]:
         """Keeps other writers out, and clears what killed ones left.
 
         Raises:
             StoreInUse: another writer has the folder.
         """
-        with writer_lock(self.directory):
-            self._holds_lock = True
-            try:
-                yield
-            finally:
-                self._holds_lock = False
+        return self._lock.hold()
 
     def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
         """Whether this very checkpoint is there, sound; a damaged one is set aside."""
@@ -202,9 +211,6 @@ class CheckpointStore:
         what = "a sound checkpoint of the same position with other content is there"
         mend = "Give the run another folder, or move this checkpoint away; it was not changed."
         raise StoreError(entry.folder, what, mend)
-
-    def _exclusive(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._holds_lock else self.lock()
 
     def _usable(self, entry: Entry) -> bool:
         """Not known to be damaged, and its manifest is readable."""
@@ -225,7 +231,7 @@ class CheckpointStore:
             return False
 
     def _prunable(self) -> list[Entry]:
-        own = [entry for entry in _newest_run(self.entries()) if self._usable(entry)]
+        own = [entry for entry in newest_run(self.entries()) if self._usable(entry)]
         while own and not self._is_sound(own[-1]):
             own.pop()
         return own
@@ -237,7 +243,3 @@ class CheckpointStore:
             if entry.position.phase == 1 and self._usable(entry)
         )
         return choose_donor(complete, self._damaged)
-
-
-def _newest_run(entries: list[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.position.run == entries[-1].position.run]
