@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn, Protocol
 
 import keras
+import numpy as np
+
+from .data import BatchSource
+from .store import Position
 
 
 class DrivingRun(Protocol):
@@ -12,19 +18,54 @@ class DrivingRun(Protocol):
 
     Attributes:
         step: Optimizer steps done, at a boundary.
+        source: The training data.
+        skipped: Which of its batches, counted from 0, are left out.
+        random: The global random states that the next step is to begin with, at the start of a run and after a rollback.
+        saves: Whether it has a `kp.Checkpoint`.
+        plans_saves: Whether every run of the script saves at the same steps, whatever the clock says.
+        rewinds: Why it cannot go back to an earlier step; empty if it can.
     """
 
     step: int
+    source: BatchSource
+    skipped: set[int]
+    random: dict[str, Any]
+
+    @property
+    def saves(self) -> bool: ...
+
+    @property
+    def plans_saves(self) -> bool: ...
+
+    @property
+    def rewinds(self) -> str: ...
+
+    def save_here(self) -> Position:
+        """Asks for a checkpoint at this boundary, after every callback has been told; returns where it will be."""
+
+    def restore_weights(self, position: Position) -> None:
+        """Puts `model.weights` back from a checkpoint."""
+
+    def roll_back(self, position: Position) -> NoReturn:
+        """Leaves what is going on, and goes on from a checkpoint. Its later ones are discarded."""
+
+    def recompile(self) -> None:
+        """Has the step compiled anew, since what is compiled into it has changed."""
+
+    def number_of_batch(self, step: int) -> int:
+        """Which batch of the source the step after `step` ones trains on."""
 
 
 class DrivenCallback(keras.callbacks.Callback):
-    """The base of such callbacks.
+    """The base of such callbacks. All that it is told beside Keras's hooks, it is told in `kp.fit` only.
 
     Attributes:
         run: The run of `kp.fit` that it is part of; None in plain `model.fit`.
+        single_steps: Whether `steps_per_execution` is to be one for now.
     """
 
     run: DrivingRun | None = None
+    single_steps = False
     _before = _counted = 0
 
     @property
@@ -32,8 +73,38 @@ class DrivenCallback(keras.callbacks.Callback):
         """Optimizer steps done since the run began, at the end of an epoch or of a validation."""
         return self._counted if self.run is None else self.run.step
 
+    def begins(self) -> None:
+        """The model is built, and what is to be put back is put back; the first step, or the end of an epoch, is to follow."""
+
+    def note_step(self, step: int, logs: Mapping[str, Any]) -> None:
+        """The step that makes `step` ones has been handed to the device; `logs` are on it, and reading them waits for it."""
+
+    def next_boundary(self, step: int) -> float:
+        """Before which step after `step` it wants `at_boundary` to be called; infinity for none."""
+        return math.inf
+
+    def at_boundary(self) -> None:
+        """`step` steps are done; nothing that is to happen here (log, validation, end of the epoch, save) has happened yet."""
+
     def on_step_validation(self, logs: dict[str, Any]) -> None:
         """A validation inside an epoch has ended (`validate_every_steps=`); `logs` are its metrics, `val_` before their names."""
+
+    def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
+        """A checkpoint is to be made of these values; may roll back instead."""
+
+    def saved(self, position: Position) -> None:
+        """A checkpoint is made that every run of the script makes here, be it killed or not; its state is taken after this."""
+
+    def needs(self) -> Iterable[Position]:
+        """The checkpoints that must be kept for this one's state to be of use."""
+        return ()
+
+    def rolled_back(self, state: dict[str, Any] | None) -> None:
+        """The run stands where an earlier checkpoint was made; `state` is this callback's in it."""
+        if state is not None and hasattr(self, "set_state"):
+            self.set_state(state)
+
+    # What Keras calls.
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Counts from 0, in plain `model.fit`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
@@ -108,11 +108,15 @@ class Checkpoint(keras.callbacks.Callback):
         self.next_step = next_multiple(step, self.every_steps)
         self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
 
+    def is_planned(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Whether the state after `step` steps is to be saved in every run of the script, whatever the clock says."""
+        if self.every_steps is None:
+            return at_epoch_end and self.every_seconds is None
+        return step >= self.next_step
+
     def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
         """Whether the state after `step` steps is to be saved."""
-        if self.every_steps is None and self.every_seconds is None:
-            return at_epoch_end
-        return step >= self.next_step or time.monotonic() >= self.next_time
+        return self.is_planned(step, at_epoch_end) or time.monotonic() >= self.next_time
 
     def wait(self) -> None:
         """Waits until what was handed over is on disk; raises what went wrong there."""
@@ -123,13 +127,20 @@ class Checkpoint(keras.callbacks.Callback):
         """Whether a save in the background went wrong, so that `wait` would raise."""
         return self._writer.failed
 
-    def save(self, position: Position, document: dict[str, Any], tensors: Sequence[Tensor], logs: dict[str, Any] | None) -> None:
+    def save(
+        self,
+        position: Position,
+        document: dict[str, Any],
+        tensors: Sequence[Tensor],
+        logs: dict[str, Any] | None,
+        needs: Iterable[Position] = (),
+    ) -> None:
         """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
         score = self._score(logs)
         made_with = {"keras_patterns": version("keras-patterns"), "keras": keras.__version__, "backend": current().name}
 
         def write() -> None:
-            self.store.write(position, document, tensors, score=score, made_with=made_with)
+            self.store.write(position, document, tensors, score=score, made_with=made_with, needs=needs)
             self.store.prune(self.retention)
 
         self._writer.submit(write, self.background)

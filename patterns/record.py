@@ -36,6 +36,7 @@ class Record:
         logs: The training metrics of an epoch whose validation is still to come, else None.
         validates: Whether a validation inside an epoch is still to come.
         stopped: Whether the run has ended before its plan did.
+        skipped: Numbers of the batches of the data that are left out.
         validated: Batches that validations have taken from a generator.
     """
 
@@ -51,6 +52,7 @@ class Record:
     logs: dict[str, Any] | None = None
     validates: bool = False
     stopped: bool = False
+    skipped: list[int] = field(default_factory=list)
     validated: int = 0
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
@@ -63,6 +65,7 @@ class Record:
             "built_on": self.built_on,
             "stopped": self.stopped,
             "validates": self.validates,
+            "skipped": self.skipped,
             "validated": self.validated,
             "callbacks": {name: encode(state, f"callbacks/{name}", arrays) for name, state in self.callbacks.items()},
             "random": encode(self.random, "random", arrays),
@@ -83,6 +86,7 @@ class Record:
             built_on=document["built_on"],
             stopped=document["stopped"],
             validates=document.get("validates", False),
+            skipped=document.get("skipped", []),
             validated=document["validated"],
             **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},
         )

@@ -13,10 +13,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each module or folder of the package, from the ground up: one imports only what stands in a line above its own.
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
-    {"_arguments", "_driven", "_history", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
+    {"_arguments", "_history", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
     {"_monitor", "plan", "schedules"},
     {"backends", "store", "data", "momentum"},
-    {"state"},
+    {"_driven", "state"},
     {"identity"},
     {"record"},
     {"checkpoint_store"},

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from .order import BatchOrder
 from .rows import as_rows, count_examples, describe, take
@@ -81,11 +82,15 @@ class ArraySource:
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes."""
-        indices = self._order.indices(step)
+        indices = self.indices(step)
         batch = keras.tree.map_structure(lambda array: None if array is None else take(array, indices), self._data)
         if self._class_weight is not None:
             batch += (class_sample_weights(batch[1], self._class_weight),)
         return batch
+
+    def indices(self, step: int) -> np.ndarray:
+        """Return which examples the batch of `step` holds, by their place along the first axis."""
+        return self._order.indices(step)
 
     def batches(self, start: int) -> Iterator[tuple]:
         """Return the batches from step `start` on, without end."""

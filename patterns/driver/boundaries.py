@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
 from keras_patterns.backends import current
 
 from .._steps import next_multiple
-from ..data import BatchSource
+from ..data import BatchSource, number_of_batch
 from ..plan import StepPlan
 from ..record import callback_state
 from ..state.randomness import get_random_state
+from ..store import Position
 from .callbacks import RunCallbacks
 from .saving import Saver
 from .signals import StopRequests
@@ -22,6 +23,10 @@ from .validation import HeldState, Validation
 
 class Stopped(Exception):
     """Leaves `model.fit` between two steps; the state has been saved."""
+
+
+class RolledBack(Exception):
+    """Leaves `model.fit`; its argument is the position of the checkpoint from which the run goes on."""
 
 
 class EndsHere(Exception):
@@ -57,6 +62,8 @@ class AtBoundaries:
         self.last_logs: dict[str, Any] = {}
         self.random: dict[str, Any] = {}
         self.next_boundary = self.next_time = self._next_log = self._next_validation = math.inf
+        self.skipped: set[int] = set()
+        self._save_asked = False
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
         self._held: HeldState | None = None
 
@@ -73,14 +80,13 @@ class AtBoundaries:
         _, offset = self.plan.locate(step)
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
         if offset:
+            self._tell_boundary()
             if step >= self._next_log:
                 current().sync(self.model)
                 self.callbacks.log(step, self.model.get_metrics_result())
             if step >= self._next_validation:
                 self._validate_inside_epoch()
-            if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(step)):
-                self.saver.save(self)
-                self._leave_if_requested()
+            self._save_if_due()
         self._plan_boundaries()
 
     def _validate_inside_epoch(self) -> None:
@@ -96,6 +102,7 @@ class AtBoundaries:
 
     def epoch_ends(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
         self.step, self.stopped = step, self.model.stop_training
+        self._tell_boundary()
         if self.saver and self.stop_is_requested():
             self.saver.save(self, pending=logs)
             self._leave_if_requested()
@@ -106,11 +113,67 @@ class AtBoundaries:
     def _close_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         self.callbacks.close_epoch(epoch, self.step, logs)
         self.stopped, self.last_logs = self.model.stop_training, logs
-        if self.saver and (self.stop_is_requested() or self.saver.checkpoint.is_due(self.step, at_epoch_end=True)):
-            self.saver.save(self, logs=logs)
-            self._leave_if_requested()
+        self._save_if_due(logs)
         self.random = get_random_state()
         self._plan_boundaries()
+
+    def _tell_boundary(self) -> None:
+        for callback in self.callbacks.driven:
+            callback.at_boundary()
+
+    def _save_if_due(self, logs: dict[str, Any] | None = None) -> None:
+        """Saves at a boundary, once all else is done there; `logs` are those of an epoch that ends."""
+        if self.saver is None:
+            return
+        asked, self._save_asked = self._save_asked, False
+        checkpoint = self.saver.checkpoint
+        planned = checkpoint.is_planned(self.step, at_epoch_end=logs is not None)
+        if asked or planned or self.stop_is_requested() or checkpoint.is_due(self.step):
+            self.saver.save(self, logs=logs, planned=planned)
+            self._leave_if_requested()
+
+    # What callbacks of ours may ask.
+
+    @property
+    def saves(self) -> bool:
+        """Whether there is a `kp.Checkpoint`."""
+        return self.saver is not None
+
+    @property
+    def plans_saves(self) -> bool:
+        """Whether every run of the script saves at the same steps, whatever the clock says."""
+        checkpoint = self.saver.checkpoint if self.saver else None
+        return checkpoint is not None and (checkpoint.every_steps is not None or checkpoint.every_seconds is None)
+
+    @property
+    def rewinds(self) -> str:
+        """Why the run cannot go back; empty if it can."""
+        if self.saver is None:
+            return "there is no kp.Checkpoint among the callbacks"
+        if not getattr(self.source, "random_access", False):
+            return "the data (a generator, or a PyDataset with on_epoch_end) cannot be taken up at an earlier step again"
+        return "" if self.validation is None or self.validation.random_access else "validation_data is a generator"
+
+    def number_of_batch(self, step: int) -> int:
+        """Which batch of the source the step after `step` ones trains on."""
+        return number_of_batch(step, self.skipped)
+
+    def save_here(self) -> Position:
+        """Asks for a checkpoint at this boundary; returns its position."""
+        assert self.saver
+        self._save_asked = True
+        return self.saver.position(self.step)
+
+    def restore_weights(self, position: Position) -> None:
+        """Puts `model.weights` back from a checkpoint."""
+        assert self.saver
+        self.saver.restore_weights(position)
+
+    def roll_back(self, position: Position) -> NoReturn:
+        """Leaves what is going on, and goes on from a checkpoint."""
+        raise RolledBack(position)
+
+    # What is done at a boundary.
 
     def validation_step(self) -> None:
         held = self._held
@@ -136,7 +199,7 @@ class AtBoundaries:
     def _plan_boundaries(self) -> None:
         self._next_log = next_multiple(self.step, self._log_every)
         self._next_validation = self.validation.next_step(self.step) if self.validation else math.inf
-        self.next_boundary = min(self._next_log, self._next_validation)
+        self.next_boundary = min(self._next_log, self._next_validation, self.callbacks.next_wanted(self.step))
         if self.saver:
             checkpoint = self.saver.checkpoint
             self.next_boundary, self.next_time = min(self.next_boundary, checkpoint.next_step), checkpoint.next_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, model=model, **params)
         prepare(self.history)
         self.driven = [c for c in self.callbacks if isinstance(c, DrivenCallback)]
+        self.want_to_begin = any(type(c).begins is not DrivenCallback.begins for c in self.driven)
+        self._noting = [c for c in self.driven if type(c).note_step is not DrivenCallback.note_step]
         self._bars = [c for c in self.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
         self._only_bar_listens = not any(_hears_batch_ends(c) for c in self.callbacks if c not in self._bars)
         self._bar_is_live = params["verbose"] not in (0, 2)
@@ -74,6 +77,15 @@ class RunCallbacks(keras.callbacks.CallbackList):
     def history(self) -> keras.callbacks.History:
         """The History of the run."""
         return next(c for c in self.callbacks if isinstance(c, keras.callbacks.History))
+
+    def tell_beginning(self) -> None:
+        """Tells the callbacks of ours that everything is in place."""
+        for callback in self.driven:
+            callback.begins()
+
+    def next_wanted(self, step: int) -> float:
+        """The next step at which a callback wants a boundary."""
+        return min((callback.next_boundary(step) for callback in self.driven), default=math.inf)
 
     @contextmanager
     def driven_by(self, run: DrivingRun) -> Iterator[None]:
@@ -155,6 +167,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         super().on_train_batch_begin(batch + self._shift, logs)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        for callback in self._noting:
+            callback.note_step(self._done, logs or {})
         batch += self._shift
         if self._only_bar_listens:
             now = time.monotonic()

@@ -35,6 +35,12 @@ class FusedSteps:
         finally:
             self._swap(steps, usual)
 
+    def forget(self) -> None:
+        """Has everything compiled anew, since what is compiled in has changed."""
+        self._functions.clear()
+        for name in _COMPILED:
+            setattr(self._model, name, None)
+
     def _swap(self, old: int, new: int) -> None:
         self._functions[old] = {name: getattr(self._model, name) for name in _COMPILED}
         self._model.steps_per_execution = new

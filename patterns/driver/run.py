@@ -14,14 +14,14 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._messages import say
-from ..data import BatchSource
+from ..data import BatchSource, batches_without
 from ..plan import StepPlan
 from ..record import Record, metric_values, restore_weights
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
 from ..store import Position
-from .boundaries import AtBoundaries, EndsHere, Stopped
+from .boundaries import AtBoundaries, EndsHere, RolledBack, Stopped
 from .callbacks import RunCallbacks
 from .finalization import finalized_once
 from .fusing import FusedSteps
@@ -73,17 +73,28 @@ class Run(AtBoundaries):
             stack.enter_context(self._requests)
             finalize = stack.enter_context(finalized_once(self.model))
             try:
-                self._train(self._begin(beginning))
+                self._train_through(self._begin(beginning))
             except Stopped:
                 assert self.saver
                 raise self._interruption(self.saver) from None
-            if self.saver:
-                self.saver.finish(self)
             finalize()
             self.callbacks.end_run(self.last_logs)
             if self.saver and self.stop_is_requested():
                 raise self._interruption(self.saver)
         return self.callbacks.history
+
+    def _train_through(self, logs: dict[str, Any] | None) -> None:
+        """Trains to the end and saves it, going back wherever a callback asks for it."""
+        while True:
+            try:
+                self.callbacks.tell_beginning()
+                self._train(logs)
+                if self.saver:
+                    self.saver.finish(self)
+                return
+            except RolledBack as request:
+                (position,) = request.args
+                logs = self._go_back(position)
 
     def _interruption(self, saver: Saver) -> RunInterrupted:
         saver.checkpoint.wait()
@@ -95,12 +106,9 @@ class Run(AtBoundaries):
         self.model.stop_training = False
         if record and not beginning.weights_only:
             self.step, self.stopped = beginning.position.step, record.stopped
-        # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
-        left = 0 if self.stopped else self.plan.total_steps - self.step
-        self._batches = Recorded(self.source.batches(self.step if left else 0), self.source.for_train_step)
-        self.until_end.callback(self._batches.close)
-        self._samples = self._batches.peek(min(2, left or 1))
-        if record:
+            self.skipped = set(record.skipped)
+        self._open_data()
+        if record or self.callbacks.want_to_begin:
             current().build(self.model, self._samples[0])
         if record is None or beginning.weights_only:
             if record:
@@ -109,11 +117,28 @@ class Run(AtBoundaries):
             self.random = get_random_state()
             self._plan_boundaries()
             return None
-        return self._go_on(beginning.position, record)
-
-    def _go_on(self, position: Position, record: Record) -> dict[str, Any] | None:
         assert self.saver
-        for line in self.saver.put_back(self, position, record):
+        return self._enter(record, self.saver.put_back(self, beginning.position, record))
+
+    def _go_back(self, position: Position) -> dict[str, Any] | None:
+        """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep; as `_begin` does."""
+        assert self.saver
+        self.step, self.stopped, self.model.stop_training = position.step, False, False
+        record, lines = self.saver.go_back(self, position)
+        self._batches.close()
+        self._open_data()
+        return self._enter(record, lines)
+
+    def _open_data(self) -> None:
+        # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
+        left = 0 if self.stopped else self.plan.total_steps - self.step
+        batches = batches_without(self.source, self.skipped, self.step if left else 0)
+        self._batches = Recorded(batches, self.source.for_train_step)
+        self.until_end.callback(self._batches.close)
+        self._samples = self._batches.peek(min(2, left or 1))
+
+    def _enter(self, record: Record, lines: list[str]) -> dict[str, Any] | None:
+        for line in lines:
             say(f"{line}.")
         self.random = record.random
         self.last_logs = {name: values[-1] for name, values in self.callbacks.history.history.items() if values}
@@ -138,7 +163,8 @@ class Run(AtBoundaries):
             self.callbacks.open_bar(self.plan.locate(self.step)[0])
         else:
             self._metrics = {}
-        for segment in segments(self.plan, self.step, self.model.steps_per_execution):
+        together = 1 if any(callback.single_steps for callback in self.callbacks.driven) else self.model.steps_per_execution
+        for segment in segments(self.plan, self.step, together):
             if self.stopped:
                 break
             try:
@@ -161,6 +187,10 @@ class Run(AtBoundaries):
                 verbose=self._verbose,
                 shuffle=False,
             )
+
+    def recompile(self) -> None:
+        """Has the step compiled anew, since what is compiled into it has changed."""
+        self._fused.forget()
 
     def _put_back_carried(self) -> None:
         set_random_state(self.random)

@@ -6,17 +6,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 
 from .. import _keras
+from .._driven import DrivenCallback
 from .._messages import say
 from ..checkpoint import Checkpoint
 from ..identity import Identity, note_left
 from ..record import Record, callback_state, restore_variables, set_by_script
 from ..state import callbacks as callback_states
 from ..state.randomness import get_random_state
-from ..state.snapshot import Snapshot
+from ..state.snapshot import Snapshot, put_back
 from ..state.tree import find_variables
-from ..store import Position
+from ..store import Entry, Position
 
 if TYPE_CHECKING:
     from .boundaries import AtBoundaries
@@ -65,6 +67,7 @@ class Saver:
         pending: dict[str, Any] | None = None,
         logs: dict[str, Any] | None = None,
         validates: bool = False,
+        planned: bool = False,
         callbacks: dict[str, Any] | None = None,
     ) -> None:
         """Saves the state after `run.step` steps.
@@ -74,6 +77,7 @@ class Saver:
             pending: The training metrics of an epoch whose validation and `on_epoch_end` are still to come.
             logs: The metrics of an epoch that is complete.
             validates: Whether a validation inside an epoch is still to come.
+            planned: Whether every run of the script is saved here.
             callbacks: The states of the callbacks, if they have moved on since. Defaults to None: those that they have now.
         """
         position = Position(self._run, run.step, _VALIDATION_PENDING if validates or pending is not None else _COMPLETE)
@@ -82,9 +86,48 @@ class Saver:
         _keras.finish_batch_ends(run.callbacks)
         # The buffers are free only after the last checkpoint is on disk.
         self.checkpoint.wait()
-        document, tensors = self._record(run, pending, validates, callbacks).pack()
-        self.checkpoint.save(position, document, tensors, logs)
+        variables = self._take(run)
+        if planned:
+            for callback in run.callbacks.driven:
+                callback.saved(position)
+        document, tensors = self._record(run, variables, pending, validates, callbacks).pack()
+        needs = {needed for callback in run.callbacks.driven for needed in callback.needs()} - {position}
+        self.checkpoint.save(position, document, tensors, logs, needs)
         self._saved = position
+
+    def position(self, step: int) -> Position:
+        """Where the state after `step` steps is saved, once all that belongs to the step is done."""
+        return Position(self._run, step, _COMPLETE)
+
+    def read(self, position: Position) -> Record:
+        """Reads a checkpoint of this run, once what was handed over is on disk."""
+        self.checkpoint.wait()
+        store = self.checkpoint.store
+        sound = store.read(Entry(position, store.directory / position.folder_name))
+        return Record.unpack(sound.document, sound.tensors)
+
+    def restore_weights(self, position: Position) -> None:
+        """Puts `model.weights` back from a checkpoint of this run; seeds and recurrent states stay."""
+        record, own = self.read(position), {id(weight) for weight in self._model.weights}
+        weights = {key: variable for key, variable in find_variables(self._model).of("weight").items() if id(variable) in own}
+        put_back(weights, record.variables, weights)
+
+    def go_back(self, run: Run, position: Position) -> tuple[Record, list[str]]:
+        """Puts variables and callback states back from a checkpoint, and discards those after it."""
+        record = self.read(position)
+        self.checkpoint.store.discard_after(position)
+        self._saved = position
+        self.checkpoint.begin(position.step)
+        callbacks = callback_states.named(run.callbacks.callbacks)
+        callback_states.cut_files(callbacks, record.callbacks)
+        lines = restore_variables(run.model, record, set_by_script(record, self._identity))
+        for name, callback in callbacks.items():
+            state = record.callbacks.get(name)
+            if isinstance(callback, DrivenCallback):
+                callback.rolled_back(state)
+            elif state is not None:
+                callback_states.set_state(callback, state)
+        return record, lines
 
     def raise_failure(self) -> None:
         """Raises what went wrong in a save in the background, if anything did."""
@@ -114,13 +157,24 @@ class Saver:
             callback_states.set_state(callbacks[name], states[name])
         return lines
 
-    def _record(
-        self, run: AtBoundaries, pending: dict[str, Any] | None, validates: bool, callbacks: dict[str, Any] | None
-    ) -> Record:
+    def _take(self, run: AtBoundaries) -> dict[str, np.ndarray]:
+        """The values of all variables now, if no callback has a fault to find with them."""
         # The first step may have built what was not built before it.
         self._snapshot = self._snapshot or Snapshot(self._model)
-        # First of all: an optimizer that has built itself since has places that only this finds.
         variables = self._snapshot.take()
+        for callback in run.callbacks.driven:
+            callback.check(variables, self._snapshot.places.roles)
+        return variables
+
+    def _record(
+        self,
+        run: AtBoundaries,
+        variables: dict[str, np.ndarray],
+        pending: dict[str, Any] | None,
+        validates: bool,
+        callbacks: dict[str, Any] | None,
+    ) -> Record:
+        assert self._snapshot
         places = self._snapshot.places
         return Record(
             identity=self._identity,
@@ -132,6 +186,7 @@ class Saver:
             callbacks=callback_state(run.callbacks.callbacks) if callbacks is None else callbacks,
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
+            skipped=sorted(run.skipped),
             logs=pending,
             validates=validates,
             stopped=run.stopped,

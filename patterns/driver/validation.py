@@ -53,6 +53,11 @@ class Validation:
         self._every = None if every_steps is None else whole_number("kp.fit", "validate_every_steps", every_steps)
         self.taken = 0
 
+    @property
+    def random_access(self) -> bool:
+        """Whether it can be repeated as it was."""
+        return self._batches is None
+
     def is_due(self, epoch: int, step: int) -> bool:
         """Whether an epoch, counted from 0, that ends after `step` steps does so with a validation."""
         if self._every and step % self._every == 0:

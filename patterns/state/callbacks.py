@@ -102,6 +102,18 @@ def files_go_on(callbacks: Mapping[str, keras.callbacks.Callback], states: Mappi
             logger.append, logger.append_header = settings[name]
 
 
+def cut_files(callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]) -> None:
+    """In a run that goes back: cuts what was written since from files that are open."""
+    for name, logger in callbacks.items():
+        if isinstance(logger, _C.CSVLogger) and logger.csv_file is not None and not logger.csv_file.closed:
+            length = states.get(name, {}).get("bytes", 0)
+            logger.csv_file.flush()
+            logger.csv_file.seek(length)
+            logger.csv_file.truncate()
+            if not length:
+                logger.writer, logger.append_header = None, True
+
+
 def _cut(filename: str, length: int) -> None:
     found = os.path.getsize(filename) if os.path.exists(filename) else 0
     if found >= length:
