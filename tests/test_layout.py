@@ -17,6 +17,7 @@ LAYERS = (
     {"_monitor", "plan", "schedules"},
     {"backends", "store", "data", "momentum"},
     {"_driven", "state"},
+    {"_rates"},
     {"identity"},
     {"record"},
     {"checkpoint_store"},

@@ -18,6 +18,7 @@ from keras_patterns.schedules import (
     Join,
     OneCycle,
     OneCycleMomentum,
+    Scaled,
     Warmup,
     WarmupStableDecay,
 )
@@ -146,6 +147,7 @@ COMPOSED = st.builds(Warmup, st.integers(1, 40), PLAIN | RATES) | st.builds(
     st.lists(PLAIN | RATES, min_size=2, max_size=4),
     st.integers(1, 40),
 )
+COMPOSED |= st.builds(Scaled, PLAIN, st.sampled_from([0.0, 0.25, 1.0, 3.0]))
 ANY = PLAIN | COMPOSED
 
 
@@ -160,6 +162,9 @@ def bounds(schedule):
             return min(schedule.initial_learning_rate, schedule.final_learning_rate), schedule.maximal_learning_rate
         case Warmup():
             return schedule.initial_learning_rate, bounds(schedule.then)[1]
+        case Scaled():
+            low, high = bounds(schedule.schedule)
+            return low * schedule.factor, high * schedule.factor
         case Join():
             parts = [bounds(part) for part in schedule.schedules]
             return min(low for low, _ in parts), max(high for _, high in parts)
@@ -266,6 +271,7 @@ SOME = [
     Warmup(5, keras_schedules.CosineDecay(0.1, 20)),
     Join([0.2, keras_schedules.ExponentialDecay(0.1, 3, 0.9), OneCycle(1.0, 20)], [4, 9]),
     WarmupStableDecay(0.3, 3, 4, 5, decay="sqrt"),
+    Scaled(OneCycle(0.1, 37), 0.3),
 ]
 
 
@@ -325,6 +331,8 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
         (lambda: Join([0.1, 0.2], [0]), ValueError, r"`boundaries\[0\]` must be at least 1"),
         (lambda: Join([0.1, "adam"], [5]), TypeError, r"`schedules\[1\]` must be a number"),
         (lambda: Join(0.1, [5]), TypeError, "`schedules` must be a list"),
+        (lambda: Scaled(0.1, -1.0), ValueError, "`factor` must be finite, at least 0"),
+        (lambda: Scaled("x", 1.0), TypeError, "`schedule` must be a number"),
         (lambda: WarmupStableDecay(0.1, 3, 3, 0), ValueError, "`decay_steps` must be at least 1"),
         (lambda: WarmupStableDecay(0.1, 3, 3, 3, 0.2), ValueError, "`initial_learning_rate` must not exceed"),
         (lambda: WarmupStableDecay(0.1, 3, 3, 3, decay="exp"), ValueError, "`decay` must be one of"),

@@ -11,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from .. import _keras
+from .._rates import steps_made, with_rates
 from .._steps import whole_steps
-from ..state.tree import find_variables
 
 
 class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
@@ -34,20 +34,6 @@ class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict[str, Any]:
         """What stands in for a rate for a while is not saved."""
         return {}
-
-
-def with_rates(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
-    """The optimizers with a rate of their own, by their places; those without a weight to move are left out."""
-    places = find_variables(model).optimizers
-    inner = {place: one for place, one in places.items() if not any(other.startswith(f"{place}/") for other in places)}
-    # A MultiOptimizer may hold one that no weight falls to.
-    used = {place: one for place, one in inner.items() if one.built and _keras.trained_variables(one)}
-    return used or inner
-
-
-def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
-    """The counter that a schedule of the rate gets."""
-    return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
 
 
 def set_rate(model: keras.Model, rate: float, among: Collection[str] = ()) -> None:

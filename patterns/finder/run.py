@@ -14,6 +14,7 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._arguments import check_choice, check_number, check_order, whole_number
+from .._rates import steps_made, with_rates
 from ..data import make_source
 from ..driver.checks import check_model
 from ..driver.finalization import finalized_once
@@ -22,7 +23,7 @@ from ..driver.streams import generator_stream
 from ..state.snapshot import copy_values
 from ..state.tree import find_variables
 from .listener import Enough, Listener
-from .optimizers import steps_made, swept, with_rates
+from .optimizers import swept
 from .sweep import LearningRateSweep
 from .untouched import untouched
 

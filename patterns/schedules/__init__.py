@@ -1,7 +1,7 @@
 """Learning rates, and momentums, as functions of the step: Keras schedules for any Keras optimizer."""
 
 from .base import Schedule
-from .compose import Join, Warmup
+from .compose import Join, Scaled, Warmup
 from .cyclical import CyclicalLearningRate, CyclicalMomentum
 from .one_cycle import OneCycle, OneCycleMomentum
 from .plotting import plot
@@ -13,6 +13,7 @@ __all__ = [
     "Join",
     "OneCycle",
     "OneCycleMomentum",
+    "Scaled",
     "Schedule",
     "Warmup",
     "WarmupStableDecay",

@@ -112,6 +112,40 @@ class Join(Schedule):
         return rate
 
 
+@registered
+@dataclass(frozen=True)
+class Scaled(Schedule):
+    """Another schedule, times a factor.
+
+    Args:
+        schedule: A schedule of ours or of Keras's, or a constant rate.
+        factor: Not negative.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If one is out of range.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> rate = kp.schedules.Scaled(kp.schedules.Warmup(4, 0.8), 0.5)
+    >>> [round(float(rate(step)), 2) for step in range(6)]
+    [0.0, 0.1, 0.2, 0.3, 0.4, 0.4]
+    """
+
+    schedule: Rate
+    factor: float
+
+    def __post_init__(self) -> None:
+        """Checks the arguments."""
+        object.__setattr__(self, "schedule", _part("Scaled", "schedule", self.schedule))
+        take_rate(self, "factor")
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at a step."""
+        return value_of(self.schedule, whole_steps(step)) * self.factor
+
+
 def _part(where: str, name: str, value: Any) -> Rate:
     """A schedule as it is, a number as a `float`."""
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
