@@ -22,6 +22,7 @@ from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
+from .history_plot import plot_history
 from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
@@ -46,6 +47,7 @@ __all__ = [
     "find_learning_rate",
     "fit",
     "one_cycle",
+    "plot_history",
     "schedules",
     "with_momentum_schedule",
 ]

@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 
-# Each a list: `steps` and `validations` of dicts of metrics with their "step"; `ends` of the steps done at the end of each epoch,
-# `rates` of the learning rates there; `events` of what changed the course of the run.
+# Each a list: `steps` of the running metrics inside epochs and `validations` of those of all validations, dicts with their "step";
+# `ends` of the steps done at the end of each epoch, `rates` of the learning rates there; `events` of what changed the course.
 KEPT = ("steps", "validations", "ends", "rates", "events")
 
 

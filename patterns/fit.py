@@ -82,8 +82,8 @@ def fit(
         validation_freq: As in `model.fit`.
         log_every_steps: Read the running metrics at multiples of this many steps too; they stand in
             `history.steps` as one dict for each. Defaults to None: only at the end of an epoch.
-        validate_every_steps: Validate at multiples of this many steps too, inside epochs. Their metrics stand in
-            `history.validations` as one dict for each; the running metrics of the epoch, and what is trained, stay as they would be
+        validate_every_steps: Validate at multiples of this many steps too, inside epochs. All validations stand in
+            `history.validations`, one dict for each; the running metrics of the epoch, and what is trained, stay as they would be
             without. Defaults to None: only at the ends of epochs, by `validation_freq`; `validation_freq=()` leaves those out.
         seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the checkpoint.
 

@@ -36,6 +36,7 @@ class Record:
         logs: The training metrics of an epoch whose validation is still to come, else None.
         validates: Whether a validation inside an epoch is still to come.
         stopped: Whether the run has ended before its plan did.
+        resumes: The steps at which other processes went on with the run.
         skipped: Numbers of the batches of the data that are left out.
         validated: Batches that validations have taken from a generator.
     """
@@ -52,6 +53,7 @@ class Record:
     logs: dict[str, Any] | None = None
     validates: bool = False
     stopped: bool = False
+    resumes: list[int] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
     validated: int = 0
 
@@ -65,6 +67,7 @@ class Record:
             "built_on": self.built_on,
             "stopped": self.stopped,
             "validates": self.validates,
+            "resumes": self.resumes,
             "skipped": self.skipped,
             "validated": self.validated,
             "callbacks": {name: encode(state, f"callbacks/{name}", arrays) for name, state in self.callbacks.items()},
@@ -86,6 +89,7 @@ class Record:
             built_on=document["built_on"],
             stopped=document["stopped"],
             validates=document.get("validates", False),
+            resumes=document.get("resumes", []),
             skipped=document.get("skipped", []),
             validated=document["validated"],
             **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},

@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LAYERS = (
     {"_arguments", "_history", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
     {"_monitor", "plan", "schedules"},
-    {"backends", "store", "data", "momentum"},
+    {"backends", "store", "data", "momentum", "history_plot"},
     {"_driven", "state"},
     {"_rates"},
     {"identity"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "momentum", "schedules"}
+PATTERNS = {"finder", "history_plot", "momentum", "schedules"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}

@@ -37,7 +37,7 @@ def test_it_runs_at_the_multiples_and_at_the_ends_of_epochs():
     _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=2, callbacks=[told])
     names = ["val_accuracy", "val_loss"]
     assert told.told == [(2, names), (4, names), (5, "epoch"), (6, names), (8, names), (10, "epoch")]
-    assert [row["step"] for row in history.validations] == [2, 4, 6, 8]
+    assert [row["step"] for row in history.validations] == [2, 4, 5, 6, 8, 10]
     assert len(history.history["val_loss"]) == 2
     assert history.ends == [5, 10]
 
@@ -45,7 +45,7 @@ def test_it_runs_at_the_multiples_and_at_the_ends_of_epochs():
 def test_ends_of_epochs_can_be_left_out():
     data = {**TRAIN, **VALIDATION, "total_steps": 8, "epochs": 2}
     _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=2, validation_freq=())
-    assert [row["step"] for row in history.validations] == [2, 6]
+    assert [row["step"] for row in history.validations] == [2, 4, 6, 8]
     # The ends of these epochs are multiples.
     assert len(history.history["val_loss"]) == 2
     _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=3, validation_freq=())
@@ -67,10 +67,13 @@ SERIES = {**CASES["stateful recurrent"].arguments}
 )
 def test_training_is_as_it_would_be_without(make_model, arguments):
     """Weights, slots, seeds, running metrics and History; `validation_freq` is the same in both."""
-    without = run_state(*train(make_model, **arguments)[:2])
+    model, history, _ = train(make_model, **arguments)
+    ends = history.validations
+    without = run_state(model, history)
     model, history, _ = train(make_model, **arguments, validate_every_steps=1)
-    assert len(history.validations) == 6
-    history.validations = []
+    assert len(history.validations) == 8
+    history.validations = [row for row in history.validations if row["step"] in history.ends]
+    assert history.validations == ends
     assert_same_state(without, run_state(model, history))
 
 
@@ -116,7 +119,7 @@ def test_steps_that_run_together(case):
     data = {**case.arguments, **VALIDATION, "total_steps": 12, "epochs": 2, "validate_every_steps": 3, "log_every_steps": None}
     _, history, _ = train(case.make_model, **data)
     # At the first boundary from each multiple on; at the ends of epochs as always.
-    expected = {1: [3, 9], 4: [4, 10]}[case.make_model().steps_per_execution]
+    expected = {1: [3, 6, 9, 12], 4: [4, 6, 10, 12]}[case.make_model().steps_per_execution]
     assert [row["step"] for row in history.validations] == expected
     assert history.ends == [6, 12]
 

@@ -95,7 +95,7 @@ class AtBoundaries:
             self.saver.save(self, validates=True)
             self._leave_if_requested()
         logs = self._validate(self.validation, None)
-        self.callbacks.tell_validated(self.step, logs)
+        self.callbacks.tell_validated(logs)
         if self.model.stop_training:
             current().sync(self.model)
             raise EndsHere({**self.model.get_metrics_result(), **logs})
@@ -194,6 +194,7 @@ class AtBoundaries:
             self._held = None
         if held and inside:
             held.put_back_model()
+        self.callbacks.keep_validation(self.step, found)
         return found
 
     def _plan_boundaries(self) -> None:

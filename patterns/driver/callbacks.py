@@ -132,9 +132,12 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Keeps the running metrics of a step inside an epoch, in `History.steps`."""
         self.history.steps.append({"step": step, **as_numbers(logs)})
 
-    def tell_validated(self, step: int, logs: dict[str, Any]) -> None:
-        """Keeps the metrics of a validation inside an epoch, in `History.validations`, and tells who wants to know."""
+    def keep_validation(self, step: int, logs: dict[str, Any]) -> None:
+        """Keeps the metrics of a validation, in `History.validations`."""
         self.history.validations.append({"step": step, **as_numbers(logs)})
+
+    def tell_validated(self, logs: dict[str, Any]) -> None:
+        """Tells who wants to know that a validation inside an epoch has ended."""
         for callback in self.driven:
             callback.on_step_validation(logs)
 

@@ -118,7 +118,10 @@ class Run(AtBoundaries):
             self._plan_boundaries()
             return None
         assert self.saver
-        return self._enter(record, self.saver.put_back(self, beginning.position, record))
+        lines = self.saver.put_back(self, beginning.position, record)
+        goes_on = record.logs is not None or (self.step < self.plan.total_steps and not self.stopped)
+        self.callbacks.history.resumes = record.resumes + [self.step] * goes_on
+        return self._enter(record, lines)
 
     def _go_back(self, position: Position) -> dict[str, Any] | None:
         """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep; as `_begin` does."""

@@ -186,6 +186,7 @@ class Saver:
             callbacks=callback_state(run.callbacks.callbacks) if callbacks is None else callbacks,
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
+            resumes=run.callbacks.history.resumes,
             skipped=sorted(run.skipped),
             logs=pending,
             validates=validates,

@@ -16,8 +16,8 @@ from ..state.tree import find_variables
 
 State = dict[str, Any]
 
-# What a callback refers to, not what it is.
-_REFERENCES = {"model", "_model", "params", "validation_data"}
+# What a callback refers to, and what happened to its processes: not what it is.
+_REFERENCES = {"model", "_model", "params", "validation_data", "resumes"}
 
 
 def run_state(model: keras.Model, history: keras.callbacks.History, callbacks: Iterable[keras.callbacks.Callback] = ()) -> State:

@@ -1,0 +1,242 @@
+"""Draws the course of a run."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from .curves import Course, Curve, Event, read
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_TRAINING = {"color": "#2166ac", "linewidth": 1.8, "marker": "o", "markersize": 3.5}
+_RUNNING = {"color": "#6baed6", "linewidth": 0.8}
+_VALIDATION = {"color": "#d95f02", "linewidth": 1.8, "marker": "o", "markersize": 3.5}
+_INSIDE = {"color": "#d95f02", "linestyle": "", "marker": "o", "markersize": 3, "markerfacecolor": "white"}
+_GAP = {"color": "#d95f02", "alpha": 0.13, "linewidth": 0}
+_BEST = {"color": "#ffd92f", "marker": "*", "markersize": 14, "markeredgecolor": "#7f2704", "linestyle": ""}
+_RATE = {"color": "#7570b3", "linewidth": 1.3, "linestyle": ":", "marker": ".", "markersize": 4}
+_NOT_FINITE = {"color": "#a50f15", "linestyle": "", "marker": "x", "markersize": 6, "clip_on": False}
+_RESUMED = {"color": "0.45", "linewidth": 0.9, "linestyle": "--"}
+_STOPPED = {"color": "#cb181d", "linewidth": 1.5, "linestyle": "-"}
+_ROLLED_BACK = {"color": "#e7298a", "linewidth": 1.5, "linestyle": "-."}
+_OTHERWISE = {"color": "#1b9e77", "linewidth": 1.3, "linestyle": "-."}
+_KINDS = {"stopped": _STOPPED, "rolled back": _ROLLED_BACK}
+
+_MARKERS = 40  # of a line at most: more make a caterpillar of it
+_DECADES = 100  # a greater span needs a logarithmic axis
+_LISTED = 8  # events in words
+_COLUMNS = 115
+_LINE_INCHES = 0.17
+
+
+def plot_history(
+    history: keras.callbacks.History | Mapping[str, Sequence[Any]],
+    metric: str = "loss",
+    mode: str = "auto",
+    validation_freq: int | Collection[int] | None = None,
+) -> Figure:
+    """Draws the learning curves of a run, and what happened on the way.
+
+    Of a History of `kp.fit` it shows, against optimizer steps: the metric in training and in validation, at the ends of epochs
+    and inside them (`log_every_steps=`, `validate_every_steps=`), the generalization gap between the two, the best step, the
+    learning rate at the ends of epochs, where and why the run was stopped or rolled back, and from where it went on in another
+    process. Of a History of `model.fit` it shows what there is of that, against epochs, counted from 1. Values that are not
+    finite leave gaps, with crosses below. An axis is logarithmic if the loss rises to more than 100 times its first value, or if
+    the rates span more than two decades.
+
+    Args:
+        history: What `kp.fit` or `model.fit` returned; or the dict of lists in it.
+        metric: The name of a metric of one number, with or without `val_`. Defaults to `"loss"`.
+        mode: Whether less (`"min"`) or more (`"max"`) of it is better. Defaults to `"auto"`: by its name; if that does not say,
+            no best step is marked, and the legend says so.
+        validation_freq: In which epochs it was validated, as in `fit`. Defaults to None: in each, or where there are fewer values,
+            in every second, third, ... one, as many as there are; the legend then says so.
+
+    Returns:
+        The figure, which a notebook shows. `figure.savefig(path)` writes it to a file, and `figure.axes[0].set_yscale("log")` makes
+        its scale logarithmic.
+
+    Raises:
+        TypeError: If `history` is something else.
+        ValueError: If there is no such metric, or it is one of several numbers; the message names those that there are. If it
+            cannot be known in which epochs it was validated.
+        ImportError: If matplotlib is missing.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> figure = kp.plot_history({"loss": [0.9, 0.5, 0.2], "val_loss": [0.9, 0.6, 0.7]})
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['best val_loss 0.6 at epoch 2']
+    """
+    course = read(history, metric, mode, validation_freq)
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("kp.plot_history draws with matplotlib, which is missing: pip install matplotlib.") from error
+    happened = _entries(course)
+    lines = sum(label.count("\n") + 1 for _, label in happened)
+    figure = Figure(figsize=(9.6, 5 + _LINE_INCHES * lines), layout="constrained", dpi=100)
+    axes = figure.subplots()
+    _curves(axes, course)
+    _finish(axes, course)
+    handles = axes.get_legend_handles_labels()[0] + _rate(axes, course)
+    _moments(axes, course)
+    _best(axes, course)
+    _legends(figure, axes, handles, happened)
+    return figure
+
+
+def _curves(axes: Any, course: Course) -> None:
+    if course.running:
+        axes.plot(*course.running, label="running mean of the epoch", **_RUNNING)
+    _line(axes, course.training, "training", _TRAINING)
+    taken = f" (taken to be every {course.every} epochs)" if course.every else ""
+    _line(axes, course.validation, f"validation{taken}", _VALIDATION)
+    if course.inside:
+        axes.plot(*course.inside, label="validation inside epochs", **_INSIDE)
+    at, training, validation = course.gap
+    both = np.flatnonzero(np.isfinite(training) & np.isfinite(validation))
+    if both.size:
+        worse, better = (training, validation) if course.mode == "max" else (validation, training)
+        gap = (worse - better)[both[-1]]
+        axes.fill_between(at, training, validation, label=f"generalization gap, {gap:.3g} at the end", zorder=0.5, **_GAP)
+    curves = (course.running, course.training, course.validation, course.inside)
+    gaps = np.unique(np.concatenate([curve.at[~curve.finite] for curve in curves]))
+    if gaps.size:
+        axes.plot(gaps, np.zeros(gaps.size), label="not finite", transform=axes.get_xaxis_transform(), **_NOT_FINITE)
+    if course.mode is None:
+        axes.plot([], [], " ", label='no best: say mode="min" or "max"')
+
+
+def _line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
+    if not curve:
+        return
+    finite = np.pad(curve.finite, 1)
+    # A line does not show them.
+    alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
+    axes.plot(*curve, label=label, markevery=None if curve.at.size <= _MARKERS else alone.tolist(), **style)
+
+
+def _finish(axes: Any, course: Course) -> None:
+    """Scales, names and ticks."""
+    from matplotlib.ticker import MaxNLocator
+
+    curves = (course.training, course.validation)
+    if not any(curve.finite.any() for curve in (*curves, course.running, course.inside)):
+        axes.set_yticks([])
+    for curve in curves:
+        values = curve.values[curve.finite]
+        # What diverges would press the rest together.
+        if course.mode != "max" and values.size and values.min() > 0 and values.max() > _DECADES * values[0]:
+            axes.set_yscale("log")
+    axes.set(ylabel=course.metric, xlabel="optimizer step" if course.unit == "step" else "epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _rate(axes: Any, course: Course) -> list[Any]:
+    """The second axis; returns what the legend shows of it."""
+    values = course.rate.values[course.rate.finite]
+    if not values.size:
+        return []
+    rates = axes.twinx()
+    _line(rates, course.rate, "learning rate at ends of epochs", _RATE)
+    if values.min() > 0 and values.max() > _DECADES * values.min():
+        rates.set_yscale("log")
+    else:
+        rates.set_ylim(0, values.max() * 1.1 or 1)
+        rates.locator_params(axis="y", nbins=5)
+        rates.yaxis.set_major_formatter("{x:g}")
+    rates.set_ylabel("learning rate", color=_RATE["color"])
+    rates.tick_params(axis="y", colors=_RATE["color"])
+    rates.spines[["top", "left"]].set_visible(False)
+    # The curves lie above it.
+    axes.set_zorder(rates.get_zorder() + 1)
+    axes.patch.set_visible(False)
+    return list(rates.lines)
+
+
+def _moments(axes: Any, course: Course) -> None:
+    """Vertical lines, with the numbers of the events above the frame."""
+    for step in course.resumes:
+        axes.axvline(step, zorder=1.5, **_RESUMED)
+    groups: list[tuple[list[int], list[float]]] = []
+    low, high = axes.get_xlim()
+    for number, event in enumerate(course.events, 1):
+        if event.at is None:
+            continue
+        axes.axvline(event.at, zorder=1.6, **_style(event))
+        if groups and event.at - groups[-1][1][-1] < 0.03 * (high - low):
+            groups[-1][0].append(number)
+            groups[-1][1].append(event.at)
+        else:
+            groups.append(([number], [event.at]))
+    for numbers, places in groups:
+        text = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
+        _above(axes, text, float(np.mean(places)), 3, "center")
+
+
+def _best(axes: Any, course: Course) -> None:
+    best = course.best
+    if best is None:
+        return
+    axes.axvline(best.at, color=_BEST["markeredgecolor"], linewidth=0.8, linestyle=":", zorder=1.4)
+    axes.plot([best.at], [best.value], zorder=4, **_BEST)
+    low, high = axes.get_xlim()
+    # From the middle outwards, so that it stays over the axes.
+    side = ("left", "center", "right")[min(2, int(3 * (best.at - low) / (high - low)))]
+    _above(axes, f"best {best.name} {best.value:.4g} at {course.unit} {best.at:,.0f}", best.at, 16 if course.events else 3, side)
+
+
+def _above(axes: Any, text: str, at: float, points: int, side: str) -> None:
+    """A text over the frame, where it covers no curve."""
+    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "bottom", "ha": side}
+    axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **where)
+
+
+def _style(event: Event) -> dict[str, Any]:
+    return _KINDS.get(event.kind, _OTHERWISE)
+
+
+def _entries(course: Course) -> list[tuple[dict[str, Any], str]]:
+    """Style and words of what is told below the picture."""
+    told = [(_style(event), _words(number, event)) for number, event in enumerate(course.events, 1)]
+    if len(told) > _LISTED:
+        told[_LISTED - 2 : -1] = [({"linestyle": ""}, f"... {len(told) - _LISTED + 1} more ...")]
+    if course.resumes:
+        steps = [f"{step:,.0f}" for step in course.resumes]
+        words = (
+            f"went on from step{'s'[: len(steps) > 1]} {', '.join(steps)}" if len(steps) <= 20 else f"went on {len(steps)} times"
+        )
+        told.append((_RESUMED, textwrap.fill(words, _COLUMNS)))
+    return told
+
+
+def _words(number: int, event: Event) -> str:
+    return textwrap.fill(f"{number}  {event.kind} at step {event.step:,}: {event.text}", _COLUMNS, subsequent_indent="    ")
+
+
+def _legends(figure: Any, axes: Any, handles: list[Any], happened: list[tuple[dict[str, Any], str]]) -> None:
+    """Below the axes, where they cover nothing: the curves, then the events."""
+    from matplotlib.lines import Line2D
+    from matplotlib.transforms import offset_copy
+
+    below = offset_copy(axes.transAxes, figure, y=-36, units="points")
+    legend = axes.legend(handles=handles, ncols=3, columnspacing=1.4, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below)
+    legends = [legend]
+    if happened:
+        lines = [Line2D([], [], **(style if style.get("linestyle") else {"color": "none"})) for style, _ in happened]
+        legends.append(figure.legend(lines, [words for _, words in happened], loc="outside lower left"))
+    for one in legends:
+        one.set_frame_on(False)
+        for text in one.get_texts():
+            text.set(fontsize=9, parse_math=False)
