@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import keras
 
 
+@jax.jit
+def _are_finite(arrays: list[Any]) -> Any:
+    return jax.numpy.array([jax.numpy.isfinite(array).all() for array in arrays], bool)
+
+
 class JaxBackend:
     """JAX has no global random state, and its trainer holds the training state outside the variables during an epoch."""
 
@@ -62,6 +67,9 @@ class JaxBackend:
                 array.copy_to_host_async()
         for array, buffer in zip(arrays, buffers, strict=True):
             np.copyto(buffer, np.asarray(array), casting="no")
+
+    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
+        return np.asarray(_are_finite([variable.value for variable in variables]))
 
     def random_state(self) -> dict[str, Any]:
         return {}

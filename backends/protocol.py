@@ -48,6 +48,9 @@ class Backend(Protocol):
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
         """Copies each variable's value into its buffer of the same shape and dtype. The copies are complete on return."""
 
+    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
+        """Whether all values of each variable of floats are finite: booleans of shape `(variables,)`. Waits for the device once."""
+
     def random_state(self) -> dict[str, Any]:
         """The framework's own global random states, on every device, as arrays and JSON."""
 

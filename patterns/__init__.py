@@ -22,6 +22,7 @@ from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
+from .guard import NonFiniteError, NonFiniteGuard
 from .history_plot import plot_history
 from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
@@ -37,6 +38,8 @@ __all__ = [
     "DamagedCheckpoint",
     "DataExhausted",
     "LearningRateSweep",
+    "NonFiniteError",
+    "NonFiniteGuard",
     "ResumeRefused",
     "RunInterrupted",
     "StateMismatch",

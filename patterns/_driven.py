@@ -23,6 +23,7 @@ class DrivingRun(Protocol):
         random: The global random states that the next step is to begin with, at the start of a run and after a rollback.
         saves: Whether it has a `kp.Checkpoint`.
         plans_saves: Whether every run of the script saves at the same steps, whatever the clock says.
+        origin: Of the checkpoint from which the run goes on; None if it began in this process.
         rewinds: Why it cannot go back to an earlier step; empty if it can.
     """
 
@@ -30,6 +31,7 @@ class DrivingRun(Protocol):
     source: BatchSource
     skipped: set[int]
     random: dict[str, Any]
+    origin: Position | None
 
     @property
     def saves(self) -> bool: ...
@@ -39,6 +41,9 @@ class DrivingRun(Protocol):
 
     @property
     def rewinds(self) -> str: ...
+
+    def save_now(self) -> Position:
+        """Makes a checkpoint of the start of the run; returns where it is. To be called in `begins`."""
 
     def save_here(self) -> Position:
         """Asks for a checkpoint at this boundary, after every callback has been told; returns where it will be."""

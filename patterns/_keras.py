@@ -107,3 +107,9 @@ def begin_at_epoch(model: keras.Model, epoch: int) -> None:
 def forget_initial_epoch(model: keras.Model) -> None:
     """Clears the epoch that stays on a model, from which every later `fit` would start."""
     model._initial_epoch = None
+
+
+def leaf_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a model, at any depth, that hold no others. No public name goes down into layers that are no models."""
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]

@@ -13,7 +13,7 @@ from .._steps import next_multiple
 from ..data import BatchSource, number_of_batch
 from ..plan import StepPlan
 from ..record import callback_state
-from ..state.randomness import get_random_state
+from ..state.randomness import get_random_state, set_random_state
 from ..store import Position
 from .callbacks import RunCallbacks
 from .saving import Saver
@@ -63,6 +63,7 @@ class AtBoundaries:
         self.random: dict[str, Any] = {}
         self.next_boundary = self.next_time = self._next_log = self._next_validation = math.inf
         self.skipped: set[int] = set()
+        self.origin: Position | None = None
         self._save_asked = False
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
         self._held: HeldState | None = None
@@ -157,6 +158,13 @@ class AtBoundaries:
     def number_of_batch(self, step: int) -> int:
         """Which batch of the source the step after `step` ones trains on."""
         return number_of_batch(step, self.skipped)
+
+    def save_now(self) -> Position:
+        """Makes a checkpoint of the start of the run; returns its position."""
+        assert self.saver
+        set_random_state(self.random)
+        self.saver.save(self)
+        return self.saver.position(self.step)
 
     def save_here(self) -> Position:
         """Asks for a checkpoint at this boundary; returns its position."""

@@ -119,6 +119,7 @@ class Run(AtBoundaries):
             return None
         assert self.saver
         lines = self.saver.put_back(self, beginning.position, record)
+        self.origin = beginning.position
         goes_on = record.logs is not None or (self.step < self.plan.total_steps and not self.stopped)
         self.callbacks.history.resumes = record.resumes + [self.step] * goes_on
         return self._enter(record, lines)

@@ -22,10 +22,10 @@ from ..driver.recorded import Recorded
 from ..driver.streams import generator_stream
 from ..state.snapshot import copy_values
 from ..state.tree import find_variables
+from ..state.untouched import untouched
 from .listener import Enough, Listener
 from .optimizers import swept
 from .sweep import LearningRateSweep
-from .untouched import untouched
 
 Spacing = Literal["exponential", "linear"]
 

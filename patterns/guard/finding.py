@@ -1,0 +1,61 @@
+"""What was found, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A step after which something was not finite.
+
+    Attributes:
+        step: How many steps were done then; the first is 1.
+        batch: The number of its batch in the order of the data, from 0; -1 if that is not known.
+        cause: What was found, for people.
+        variable: Keras's name of the first variable that was not finite after the step; empty if all were.
+        examples: Which examples the batch held, by their place in the arrays; empty if that is not known.
+        scaled: Whether the rate was lowered after it.
+    """
+
+    step: int
+    batch: int
+    cause: str
+    variable: str = ""
+    examples: tuple[int, ...] = ()
+    scaled: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {**asdict(self), "examples": list(self.examples)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Finding:
+        """The inverse of `as_json`."""
+        return cls(**{**fields, "examples": tuple(fields["examples"])})
+
+    def __str__(self) -> str:
+        where = f" (batch {self.batch:,} of the data{_listed(self.examples)})" if self.batch >= 0 else ""
+        text = f"step {self.step:,}{where}: {self.cause}"
+        return text + (f"; the first variable that it left not finite is {self.variable}" if self.variable else "")
+
+
+class NonFiniteError(ArithmeticError):
+    """Training is not finite, and going back has not helped, or was not asked for.
+
+    Attributes:
+        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`, `"cause"` and `"variable"`.
+    """
+
+    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
+        super().__init__(message)
+        self.findings = [finding.as_json() for finding in findings]
+
+
+def _listed(examples: Sequence[int], most: int = 6) -> str:
+    if not examples:
+        return ""
+    more = f" and {len(examples) - most} more" if len(examples) > most else ""
+    return f": examples {', '.join(map(str, examples[:most]))}{more}"

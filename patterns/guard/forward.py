@@ -1,0 +1,122 @@
+"""Where in a model a batch first makes something that is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from .. import _keras
+from ..state.untouched import untouched
+
+
+def explain(model: keras.Model, batch: tuple[Any, ...], examples: Sequence[int]) -> str:
+    """Runs a batch through a model layer by layer, and leaves the model as it was.
+
+    Args:
+        model: A built model, in the state before the batch.
+        batch: `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
+        examples: Which examples it holds, if that is known.
+
+    Returns:
+        What is not finite first, as a sentence without its end; empty if all is finite.
+    """
+    wrong = wrong_in_batch(batch, examples)
+    if wrong:
+        return wrong
+    try:
+        with untouched(model):
+            return _forward(model, *(*batch, None, None)[:3])
+    except Exception as error:
+        # A train_step of its own may never call the model as a whole.
+        return f"what is not finite first is not known, since the model could not be called by itself ({error})"
+
+
+def wrong_in_batch(batch: tuple[Any, ...], examples: Sequence[int]) -> str:
+    """What is not finite in the data of a batch, with the arguments and the result of `explain`."""
+    parts = zip(("x", "y", "sample_weight"), batch, strict=False)
+    return next(filter(None, (_wrong_in_data(name, part, examples) for name, part in parts)), "")
+
+
+def _wrong_in_data(name: str, data: Any, examples: Sequence[int]) -> str:
+    for path, leaf in keras.tree.flatten_with_path(data):
+        if leaf is None or np.asarray(leaf).dtype.kind not in "fV":
+            continue
+        array = np.asarray(leaf)
+        rows = np.flatnonzero(~np.isfinite(array.astype("float64")).reshape(len(array), -1).all(axis=1))
+        if len(rows):
+            where = [examples[row] if len(examples) else int(row) for row in rows[:5]]
+            what = "example" if len(examples) else "row of the batch"
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            return f"{'/'.join(map(str, (name, *path)))} is not finite in {what} {', '.join(map(str, where))}{more}"
+    return ""
+
+
+def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
+    x, y, sample_weight = (keras.tree.map_structure(_as_tensor, part) for part in (x, y, sample_weight))
+    found: list[str] = []
+    with ExitStack() as stack:
+        for layer in _keras.leaf_layers(model):
+            stack.enter_context(_listened(layer, found.append))
+        outputs = model(x, training=True)
+    if found:
+        return found[0]
+    if not _finite(outputs):
+        return "the output of the model is not finite, and that of each of its layers is"
+    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True)
+    return "" if _finite(loss) else "the outputs of the model are finite, and the loss that is computed of them is not"
+
+
+@contextmanager
+def _listened(layer: keras.Layer, tell: Callable[[str], Any]) -> Iterator[None]:
+    """Within it, a layer tells if it makes something that is not finite of what is."""
+    own, call = vars(layer).get("call"), layer.call
+
+    def listening(*arguments: Any, **more: Any) -> Any:
+        # Before the call, which may move statistics.
+        weights = ", ".join(weight.path for weight in layer.weights if not _finite(weight.value))
+        outputs = call(*arguments, **more)
+        if not _finite(outputs) and _finite((arguments, more)):
+            largest = max((float(np.abs(_as_array(leaf)).max(initial=0)) for leaf in _tensors((arguments, more))), default=0.0)
+            kind = f"{layer.name} ({type(layer).__name__}, computing in {layer.compute_dtype})"
+            if weights:
+                tell(f"{weights} is not finite before the step")
+            else:
+                tell(f"the output of the layer {kind} is not finite; its input is, and at most {largest:.3g} in size")
+        return outputs
+
+    # Not through Keras, which would track it.
+    vars(layer)["call"] = listening
+    try:
+        yield
+    finally:
+        del vars(layer)["call"]
+        if own is not None:
+            vars(layer)["call"] = own
+
+
+def _as_tensor(leaf: Any) -> Any:
+    return None if leaf is None else keras.ops.convert_to_tensor(leaf)
+
+
+def _tensors(data: Any) -> list[Any]:
+    return [leaf for leaf in keras.tree.flatten(data) if keras.ops.is_tensor(leaf) and "float" in _dtype(leaf)]
+
+
+def _dtype(leaf: Any) -> str:
+    return str(keras.backend.standardize_dtype(leaf.dtype))
+
+
+def _as_array(leaf: Any) -> np.ndarray:
+    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(leaf, "float32")))
+
+
+def _finite(data: Any) -> bool:
+    try:
+        return all(np.isfinite(_as_array(leaf)).all() for leaf in _tensors(data))
+    except Exception:
+        # Inside a loop that a framework traces there are no values yet; the layer around it has them.
+        return True

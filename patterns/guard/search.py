@@ -1,0 +1,131 @@
+"""Going back, training again to where something is not finite first, and going back once more without it."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import keras
+
+from .._driven import DrivingRun
+from .._messages import say
+from ..state.randomness import set_random_state
+from ..store import Position
+from .finding import Finding, NonFiniteError
+from .forward import explain, wrong_in_batch
+from .watch import Variables
+
+
+class Search:
+    """What was found in a run, and what is looked for.
+
+    Args:
+        rollback, rate_factor, max_rollbacks, skip_batch: As in `kp.NonFiniteGuard`.
+
+    Attributes:
+        findings: What was found.
+        seeks: The step after which something was not finite, while it is trained again up to there.
+        point: The checkpoint to go back to.
+        variables: Those that are looked at.
+    """
+
+    variables: Variables
+    _model: keras.Model
+    _run: DrivingRun
+
+    def __init__(self, rollback: bool, rate_factor: float, max_rollbacks: int, skip_batch: bool) -> None:
+        self.rollback, self.rate_factor = rollback, rate_factor
+        self.max_rollbacks, self.skip_batch = max_rollbacks, skip_batch
+        self.findings: list[Finding] = []
+        self.seeks: int | None = None
+        self.point: Position | None = None
+        self._preview: tuple[int, str] | None = None
+
+    def begin(self, model: keras.Model, run: DrivingRun) -> None:
+        """Looks at a model that is built, before it is trained."""
+        self._model, self._run, self.variables = model, run, Variables(model)
+
+    def go_on(self) -> None:
+        """The run is about to go on from where it stands."""
+        if self.seeks == self._run.step + 1:
+            set_random_state(self._run.random)
+            self._look_ahead()
+
+    def begin_if(self, wrong: list[str]) -> None:
+        """Begins to look, if there are variables that are not finite now."""
+        if wrong:
+            self.begin_at(self._run.step, f"{self._named(wrong)} is not finite")
+
+    def begin_at(self, step: int, what: str) -> NoReturn:
+        """Something is wrong after `step` steps; it began there or before."""
+        if not self.rollback:
+            self._give_up(Finding(step, self._run.number_of_batch(step - 1), what, scaled=False))
+        assert self.point
+        self.seeks = step
+        say(f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to where it begins.")
+        self._run.roll_back(self.point)
+
+    def seek(self, wrong_step: int | None) -> None:
+        """At each boundary while `seeks` is set.
+
+        Args:
+            wrong_step: The step whose loss was not finite, if there was one since the last boundary.
+        """
+        assert self.seeks is not None
+        step, wrong = self._run.step, self.variables.wrong()
+        if wrong_step is not None and step < self.seeks:
+            # Earlier than was known. Once more, to see the state before it.
+            self.begin_at(step, "the loss is not finite")
+        if wrong_step is not None or wrong:
+            self._conclude(wrong_step is not None, wrong)
+        elif step >= self.seeks:
+            self.seeks = self._preview = None
+            say(f"step {step:,} was trained again, and all is finite: the fault is not in the data or the model. Going on.")
+        elif step == self.seeks - 1:
+            self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Looks at the batch of the next step, before it is trained on."""
+        number = self._run.number_of_batch(self._run.step)
+        self._preview = self._run.step + 1, explain(self._model, self._run.source.batch(number), self._examples(number))
+
+    def _conclude(self, in_loss: bool, wrong: list[str]) -> NoReturn:
+        assert self.point
+        step = self._run.step
+        number = self._run.number_of_batch(step - 1)
+        examples = self._examples(number)
+        seen = self._preview[1] if self._preview and self._preview[0] == step else ""
+        seen = seen or wrong_in_batch(self._run.source.batch(number), examples)
+        cause = "the loss is not finite" if in_loss else "the loss is finite, and what the step made of the weights is not"
+        finding = Finding(step, number, seen or cause, self._named(wrong), examples)
+        if len(self.findings) >= self.max_rollbacks:
+            self._give_up(finding)
+        self.findings.append(finding)
+        if self.skip_batch:
+            self._run.skipped.add(number)
+        self.seeks = self._preview = None
+        say(f"{finding}. {self._consequence()}.")
+        self._run.roll_back(self.point)
+
+    def _consequence(self) -> str:
+        assert self.point
+        without = ", without the batch" if self.skip_batch else ""
+        rate = f", with the rate times {self.rate_factor:g}" if self.rate_factor < 1 else ""
+        return f"Going back to step {self.point.step:,}{without}{rate} (rollback {len(self.findings)} of {self.max_rollbacks})"
+
+    def _give_up(self, finding: Finding) -> NoReturn:
+        found = [*self.findings, finding]
+        lines = "".join(f"\n  {number}. {one}" for number, one in enumerate(found, 1))
+        after = f", after {len(self.findings)} rollbacks" if self.findings else ""
+        sound = f"\nThe last sound checkpoint is that of step {self.point.step:,}." if self.point else ""
+        raise NonFiniteError(
+            f"Training is not finite{after}:{lines}{sound}\nLook at these examples and layers first. Then: a lower rate, or a "
+            "longer warm-up; gradient clipping (clipnorm= of the optimizer); float32 in the layer that is named.",
+            found,
+        )
+
+    def _named(self, wrong: list[str]) -> str:
+        return self.variables.path(wrong[0]) if wrong else ""
+
+    def _examples(self, number: int) -> tuple[int, ...]:
+        indices = getattr(self._run.source, "indices", None)
+        return () if indices is None else tuple(int(index) for index in indices(number))

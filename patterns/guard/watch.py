@@ -1,0 +1,89 @@
+"""Looking for what is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+from ..state.tree import find_variables
+
+
+class Losses:
+    """The losses that the steps since the last look have left on the device.
+
+    Each is the mean since the epoch began, so one that is not finite makes all later ones of the epoch so: it is enough to look at
+    the newest.
+    """
+
+    def __init__(self) -> None:
+        self._noted: list[tuple[int, Any]] = []
+
+    def note(self, step: int, logs: Mapping[str, Any]) -> None:
+        """Keeps the loss of the step that makes `step` ones, without looking at it."""
+        if "loss" in logs:
+            self._noted.append((step, logs["loss"]))
+
+    def forget(self) -> None:
+        """Begins anew."""
+        self._noted = []
+
+    def first_wrong(self) -> int | None:
+        """The first step since the last look whose loss is not finite; None if there is none. Waits for the device."""
+        noted, self._noted = self._noted, []
+        if not noted or _is_finite(noted[-1][1]):
+            return None
+        return next(step for step, loss in noted if not _is_finite(loss))
+
+
+class Variables:
+    """The weights and the optimizer's state of a model, less what is not finite from the start (a mask, for instance).
+
+    Args:
+        model: A built model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+        self._floats: dict[str, keras.Variable] = {}
+        self._ignored: set[str] = set()
+        self._ignored = set(self.wrong())
+
+    def wrong(self) -> list[str]:
+        """The keys of those that are not finite now, in the model's order. Waits for the device."""
+        current().sync(self._model)
+        if not self._floats:
+            self._floats = self._find()
+        finite = current().are_finite(list(self._floats.values()))
+        return [key for key, fine in zip(self._floats, finite, strict=True) if not fine and key not in self._ignored]
+
+    def _find(self) -> dict[str, keras.Variable]:
+        found = find_variables(self._model).of("weight", "optimizer")
+        order = {id(variable): place for place, variable in enumerate(self._model.variables)}
+        ordered = sorted(found.items(), key=lambda item: order.get(id(item[1]), len(order)))
+        return {key: variable for key, variable in ordered if "float" in keras.backend.standardize_dtype(variable.dtype)}
+
+    def wrong_in(self, values: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> list[str]:
+        """The same for values that are on the host."""
+        watched = (key for key in values if roles[key] != "metric" and key not in self._ignored)
+        return [key for key in watched if not _all_finite(values[key])]
+
+    def path(self, key: str) -> str:
+        """Keras's name for a variable."""
+        variable = find_variables(self._model).variables.get(key)
+        return key if variable is None else str(variable.path)
+
+
+def _is_finite(value: Any) -> bool:
+    return bool(np.isfinite(keras.ops.convert_to_numpy(value)).all())
+
+
+def _all_finite(array: np.ndarray) -> bool:
+    if not array.size or array.dtype.kind in "iub":
+        return True
+    # The extremes are found several times faster than a mask of all elements is made; NaN is an extreme.
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
