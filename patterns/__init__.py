@@ -25,6 +25,7 @@ from .fit import fit
 from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
+from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
 from .state.snapshot import StateMismatch
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 
@@ -32,20 +33,25 @@ __version__ = version("keras-patterns")
 
 __all__ = [
     "Checkpoint",
+    "CheckpointSelection",
     "CheckpointStore",
     "DamagedCheckpoint",
     "DataExhausted",
     "LearningRateSweep",
     "ResumeRefused",
     "RunInterrupted",
+    "SelectionRow",
     "StateMismatch",
     "StepPlan",
     "StoreError",
     "StoreInUse",
     "__version__",
+    "average_checkpoints",
     "find_learning_rate",
     "fit",
     "one_cycle",
     "schedules",
+    "select_checkpoint",
+    "warm_start",
     "with_momentum_schedule",
 ]

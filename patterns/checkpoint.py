@@ -14,6 +14,7 @@ import keras
 from keras_patterns.backends import current
 
 from ._arguments import whole_number
+from ._monitor import direction
 from .checkpoint_store import CheckpointStore, Found
 from .identity import ResumeRefused
 from .plain_fit import EpochRun
@@ -205,44 +206,10 @@ class Checkpoint(keras.callbacks.Callback):
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
 
 
-_MAXIMISED = (
-    "acc",
-    "auc",
-    "precision",
-    "recall",
-    "f1",
-    "f_beta",
-    "fbeta",
-    "iou",
-    "r2",
-    "sensitivity",
-    "specificity",
-    "similarity",
-)
-_MINIMISED = (
-    "loss",
-    "error",
-    "mae",
-    "mse",
-    "rmse",
-    "mape",
-    "msle",
-    "entropy",
-    "divergence",
-    "perplexity",
-    "poisson",
-    "hinge",
-)
-
-
 def _mode(monitor: str, required: bool) -> Literal["min", "max"] | None:
-    name = monitor.removeprefix("val_").lower()
-    if any(part in name for part in _MINIMISED):
-        return "min"
-    if any(part in name for part in _MAXIMISED):
-        return "max"
-    if required:
+    found = direction(monitor)
+    if found is None and required:
         raise ValueError(
             f'Checkpoint(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".'
         )
-    return None
+    return found

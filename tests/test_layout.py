@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each module or folder of the package, from the ground up: one imports only what stands in a line above its own.
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
-    {"_arguments", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
+    {"_arguments", "_keras", "_messages", "_monitor", "_registered", "_steps", "_table", "compare"},
     {"plan", "schedules"},
     {"backends", "store", "data", "momentum"},
     {"state"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"plain_fit"},
     {"checkpoint"},
     {"driver"},
-    {"fit", "finder"},
+    {"fit", "finder", "selection"},
     {"testing"},
     {""},
     {"demo"},
@@ -31,7 +31,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "momentum", "schedules"}
+PATTERNS = {"finder", "momentum", "schedules", "selection"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}

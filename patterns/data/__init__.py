@@ -5,7 +5,7 @@ from .generator import DataExhausted, GeneratorSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .sources import BatchSource, make_source
-from .split import split_validation
+from .split import evaluate_arguments, split_validation
 from .streams import RandomStream
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Permutation",
     "PyDatasetSource",
     "RandomStream",
+    "evaluate_arguments",
     "make_source",
     "split_validation",
 ]

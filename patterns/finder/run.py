@@ -21,10 +21,10 @@ from ..driver.recorded import Recorded
 from ..driver.streams import generator_stream
 from ..state.snapshot import copy_values
 from ..state.tree import find_variables
+from ..state.untouched import untouched
 from .listener import Enough, Listener
 from .optimizers import steps_made, swept, with_rates
 from .sweep import LearningRateSweep
-from .untouched import untouched
 
 Spacing = Literal["exponential", "linear"]
 

@@ -9,9 +9,9 @@ import keras
 
 from keras_patterns.backends import current
 
-from ..state.randomness import get_random_state, set_random_state
-from ..state.snapshot import copy_values, put_back
-from ..state.tree import find_variables
+from .randomness import get_random_state, set_random_state
+from .snapshot import copy_values, put_back
+from .tree import find_variables
 
 # What `fit` sets on a model, beside its variables.
 _SET_BY_FIT = ("train_function", "history", "stop_training", "steps_per_execution")
@@ -20,7 +20,7 @@ _MISSING = object()
 
 @contextmanager
 def untouched(model: keras.Model) -> Iterator[None]:
-    """Whatever is trained within, and however it ends: afterwards everything is as before, bit for bit.
+    """Whatever is trained or loaded within, and however it ends: afterwards everything is as before, bit for bit.
 
     Weights, statistics, seeds, slots, counters, metrics, the global random states, and what `fit` sets on a model.
 
