@@ -1,7 +1,6 @@
 """Choosing among the checkpoints of a run: what is chosen, that nothing else moves, and that errors leave the model as it was."""
 
 import math
-import re
 
 import keras
 import numpy as np
@@ -175,13 +174,17 @@ def test_the_table(capsys):
     damage(1)
     selection = kp.select_checkpoint(kp.CheckpointStore("runs"), model, (ONES, ONES))
     assert "has the weights of step 2, whose loss is 0.25." in capsys.readouterr().out
-    text = str(selection)
-    assert text.startswith(
-        "step  loss  mae           \n----  ----  ---  --------\n   1             left out\n   2  0.25  0.5  best\n   3  1     1    newest\n"
-    ) or re.sub(" +", " ", text).startswith(
-        "step loss mae\n---- ---- --- --------\n 1 left out\n 2 0.25 0.5 best\n 3 1 1 newest\n"
-    ), text
-    assert re.search(r"\nStep 1 was left out\. .*damaged checkpoint: .*\nStep 2 has the lowest loss\.$", text)
+    lines = str(selection).splitlines()
+    assert [line.split() for line in lines[:5]] == [
+        ["step", "loss", "mae"],
+        ["----", "----", "---", "--------"],
+        ["1", "left", "out"],
+        ["2", "0.25", "0.5", "best"],
+        ["3", "1", "1", "newest"],
+    ]
+    assert lines[5].startswith("Step 1 was left out. ")
+    assert "damaged checkpoint" in lines[5]
+    assert lines[6:] == ["Step 2 has the lowest loss."]
     assert [bool(row.problem) for row in selection.rows] == [True, False, False]
 
 
@@ -189,9 +192,7 @@ def test_the_only_damaged_ones():
     model = run_of([3.0, 1.5])
     damage(1, 2)
     before = weights_of(model)
-    with pytest.raises(
-        kp.StoreError, match=r"none of its checkpoints is sound:\n.*damaged checkpoint(.|\n)*The model is as before"
-    ):
+    with pytest.raises(kp.StoreError, match=r"checkpoints is sound:\n.*damaged checkpoint(.|\n)*The model is as before"):
         kp.select_checkpoint("runs", model, (ONES, ONES), verbose=0)
     assert_weights(before, model)
 
@@ -199,7 +200,7 @@ def test_the_only_damaged_ones():
 def test_only_the_newest_run_counts():
     run_of([1.0, 1.0])
     model = line()
-    model.set_weights([[[5.0]]])
+    model.set_weights([np.array([[5.0]])])
     callbacks = [kp.Checkpoint("runs", keep_last=9, resume="never")]
     kp.fit(model, ONES, ONES, batch_size=4, total_steps=1, epochs=1, seed=0, verbose=0, callbacks=callbacks)
     selection = kp.select_checkpoint("runs", model, (ONES, ONES), verbose=0)
@@ -286,7 +287,6 @@ def test_everything_is_as_before_with_a_model_of_another_shape(trained):
         assert_weights(before, model)
 
 
-@layers.Layer.__init_subclass__ and (lambda cls: cls)
 class Noise(layers.Layer):
     """Draws from its seed in evaluate, too."""
 
@@ -369,7 +369,7 @@ def test_the_shares_are_the_weights_of_the_recurrence(count, decay, weighting):
 
 
 @given(
-    st.lists(st.floats(-1e30, 1e30, width=32), min_size=1, max_size=8),
+    st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=8),
     st.floats(0, 0.999),
     st.sampled_from(["uniform", "exponential"]),
     st.sampled_from(["float32", "float64"]),
@@ -408,17 +408,15 @@ def test_floats_are_averaged_and_the_rest_is_the_newest(weighting, decay):
     history = kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
     before = run_state(model, history)
     assert kp.average_checkpoints("runs", model, [6, 2, 4], weighting, decay) == [2, 4, 6]
+    after = run_state(model, history)
     each = [weights_at(step, counting) for step in (2, 4, 6)]
-    weights = {("uniform", None): [1 / 3] * 3, ("exponential", 0.6): np.array([0.36, 0.6, 1]) / 1.96}.get(
-        (weighting, decay), [0, 0, 1]
-    )
+    weights = {None: [1 / 3] * 3, 0.6: np.array([0.36, 0.6, 1]) / 1.96, 0.0: [0, 0, 1]}[decay]
     kernel = sum(weight * one["layers/0/kernel"].astype("float64") for weight, one in zip(weights, each, strict=True))
     found = weights_of(model)
     np.testing.assert_allclose(found.pop("layers/0/kernel"), kernel, rtol=1e-6)
     assert found.keys() == {"layers/0/count", "layers/0/seed/state"}
     assert found["layers/0/count"] == 6
     np.testing.assert_array_equal(found["layers/0/seed/state"], each[2]["layers/0/seed/state"])
-    after = run_state(model, history)
     of_others = [name for name in before if not name.startswith("variables/layers")]
     assert_same_state({name: before[name] for name in of_others}, {name: after[name] for name in of_others})
 
@@ -472,6 +470,7 @@ def test_statistics_are_the_mean_over_the_batches(batch_size):
     history = kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
     before = run_state(model, history)
     kp.average_checkpoints("runs", model, data=(FEATURES, LABELS), batch_size=batch_size)
+    after = run_state(model, history)
     expected = statistics_by_hand(model, batch_size)
     for name, momentum in (("shared", 0.7), ("last", 0.99)):
         layer = model.get_layer(name)
@@ -483,7 +482,6 @@ def test_statistics_are_the_mean_over_the_batches(batch_size):
     for key, value in weights_of(model).items():
         if "moving" not in key and value.dtype.kind == "f":
             np.testing.assert_allclose(value, np.mean([one[key].astype("float64") for one in each], axis=0), rtol=1e-5, atol=1e-8)
-    after = run_state(model, history)
     kept = [name for name in before if not name.startswith("variables/layers")]
     assert_same_state({name: before[name] for name in kept}, {name: after[name] for name in kept})
 
@@ -494,13 +492,13 @@ def test_random_layers_draw_and_are_put_back(trained):
     seed = next(key for key, variable in find_variables(model).of("weight").items() if is_seed(variable))
     before = run_state(model, history)
     kp.average_checkpoints("runs", model, [4], data=FEATURES)
+    after = run_state(model, history)
     expected, found = weights_at(4), weights_of(model)
     assert {key for key in found if not np.array_equal(found[key], expected[key])} == {
         "layers/1/moving_mean",
         "layers/1/moving_variance",
     }
     np.testing.assert_array_equal(found[seed], expected[seed])
-    after = run_state(model, history)
     kept = [name for name in before if name.startswith(("random", "variables/optimizer", "variables/metrics"))]
     assert_same_state({name: before[name] for name in kept}, {name: after[name] for name in kept})
 
@@ -568,6 +566,11 @@ def test_a_checkpoint_that_is_not_finite_is_named():
 
 # A new run.
 
+
+def hundredth():
+    return 0.01
+
+
 OPTIMIZERS = {
     "Adam": dense,
     "moving average": averaged,
@@ -577,7 +580,7 @@ OPTIMIZERS = {
     "multi optimizer": lambda: two_halves(keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Nadam(0.01)),
     "Adagrad": lambda: compiled(classifier(), keras.optimizers.Adagrad(0.1)),
     "Ftrl": lambda: compiled(classifier(), keras.optimizers.Ftrl(0.1)),
-    "function": lambda: compiled(classifier(), keras.optimizers.Adam(lambda: 0.01)),
+    "function": lambda: compiled(classifier(), keras.optimizers.Adam(hundredth)),
 }
 
 
@@ -612,28 +615,43 @@ def test_an_optimizer_that_is_kept(make_model):
         )
 
 
-def test_the_plan_begins_anew_and_a_kept_schedule_goes_on():
-    rate, again = (
-        keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5),
-        kp.schedules.Warmup(2, keras.optimizers.schedules.CosineDecay(0.3, 8)),
-    )
+EARLIER = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
+ANOTHER = keras.optimizers.schedules.PolynomialDecay(0.3, 8)
 
-    def make(rate):
-        return compiled(classifier(), keras.optimizers.SGD(rate))
 
-    kp.fit(make(rate), **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
-    for kept, given, expected in (
-        ("fresh", rate, [0.1 * 0.5**step for step in (2, 4)]),
-        ("keep", rate, [0.1 * 0.5**step for step in (8, 10)]),
-        ("keep", kp.schedules.Join([rate, again], [6]), [float(again(step)) for step in (2, 4)]),
-    ):
-        model, rates = make(given), []
-        kp.warm_start("runs", model, 6, kept)
-        seen = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: rates.append(float(model.optimizer.learning_rate)))
-        folder = f"{kept}-{len(expected)}-{type(given).__name__}"
-        kp.fit(model, **{**TRAIN, "total_steps": 4, "epochs": 2}, callbacks=[seen, kp.Checkpoint(folder)])
-        assert kp.CheckpointStore(folder).steps() == [2, 4]
-        assert rates == pytest.approx(expected, rel=1e-5)
+class Rates(keras.callbacks.Callback):
+    """Notes the rate of the next step at each epoch's end."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rates.append(rate_of(self.model))
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "expected"),
+    [
+        ("fresh", EARLIER, [0.1 * 0.5**step for step in (2, 4)]),
+        ("keep", EARLIER, [0.1 * 0.5**step for step in (8, 10)]),
+        ("keep", kp.schedules.Join([EARLIER, ANOTHER], [6]), [0.0001 + 0.2999 * (1 - step / 8) for step in (2, 4)]),
+    ],
+    ids=["fresh", "kept", "joined"],
+)
+def test_the_plan_begins_anew_and_a_kept_schedule_goes_on(optimizer, schedule, expected):
+    kp.fit(adam(EARLIER), **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
+    model, seen = adam(schedule), Rates()
+    kp.warm_start("runs", model, 6, optimizer)
+    kp.fit(model, **{**TRAIN, "total_steps": 4, "epochs": 2}, callbacks=[seen, kp.Checkpoint("new")])
+    assert kp.CheckpointStore("new").steps() == [2, 4]
+    assert seen.rates == pytest.approx(expected, rel=1e-5)
 
 
 class Halving(keras.callbacks.Callback):
@@ -701,18 +719,19 @@ def test_the_new_run_resumes_exactly(kept):
 
 def test_arguments_of_a_warm_start(trained):
     model, history = trained
-    before = run_state(model, history)
     unknown = adam()
     unknown.fit(FEATURES, LABELS, verbose=0)
     unknown.optimizer.get_config = lambda: {"name": "of no other arguments", "power": 3}
-    for error, message, changed in [
+    cases = [
         (ValueError, "`optimizer` must be one of 'fresh', 'keep'", {"optimizer": "new"}),
         (kp.StoreError, "no checkpoint of step 3", {"step": 3}),
         (kp.StoreError, "there is no checkpoint", {"store": "nothing"}),
         (ValueError, "is not compiled", {"model": classifier(), "optimizer": "keep"}),
         (ValueError, "is not built", {"model": keras.Sequential([layers.Dense(3)])}),
         (ValueError, "the Adam at 'optimizer' cannot be made anew from its configuration", {"model": unknown}),
-    ]:
+    ]
+    before = run_state(model, history)
+    for error, message, changed in cases:
         with pytest.raises(error, match=message):
             kp.warm_start(**{"store": "runs", "model": model, **changed})
         assert_same_state(before, run_state(model, history))
@@ -731,5 +750,5 @@ def test_layers_inside_layers_are_found():
     inner = keras.Sequential([keras.Input((6,)), layers.BatchNormalization(name="deep")])
     model = classifier(inner, layers.Dense(4), layers.BatchNormalization(trainable=False))
     assert "deep" in [layer.name for layer in _keras.all_layers(model)]
-    with pytest.raises(ValueError, match="BatchNormalization, '.*deep' first"):
+    with pytest.raises(ValueError, match=r"BatchNormalization, '.*deep' first"):
         kp.average_checkpoints("runs", model)
