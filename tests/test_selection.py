@@ -252,7 +252,8 @@ class Broken(keras.metrics.Metric):
 def test_everything_is_as_before_when_evaluate_fails(trained):
     model, history = trained
     before = run_state(model, history)
-    with pytest.raises(LookupError, match="the fifth"):
+    # Not every framework lets it through as it is.
+    with pytest.raises(Exception, match="the fifth"):
         kp.select_checkpoint("runs", model, Once(), verbose=0)
     assert_same_state(before, run_state(model, history))
     # And it still trains and evaluates.
@@ -379,7 +380,10 @@ def test_an_average_lies_within_and_equals_what_is_equal(values, decay, weightin
     found = average_of(arrays, shares(len(arrays), decay, weighting))
     assert found["kernel"].dtype == dtype
     assert found["kernel"][1] == arrays[0]["kernel"][1]
-    assert min(values) - 1e-9 * abs(min(values)) <= found["kernel"][0] <= max(values) + 1e-9 * abs(max(values))
+    rounding = np.spacing(np.float32(max(map(abs, values))))
+    assert min(values) - rounding <= found["kernel"][0] <= max(values) + rounding
+    if weighting == "exponential" and decay == 0:
+        assert found["kernel"][0] == values[-1]
     assert found["count"] == len(values) - 1
 
 

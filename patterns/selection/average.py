@@ -139,9 +139,9 @@ def averaged(sources: Iterable[Mapping[str, np.ndarray]], shares: Sequence[float
         for key, array in newest.items():
             if keras.backend.is_float_dtype(array.dtype.name):
                 wide = array.astype(np.float64)
-                mean = means.setdefault(key, wide)
-                # By differences: what is equal in all is not rounded.
-                mean += share * (wide - mean)
+                mean = means.get(key, wide)
+                # By the difference from the nearer one: what is equal in all, or all of one of them, is not rounded.
+                means[key] = mean + share * (wide - mean) if share < 0.5 else wide - (1 - share) * (wide - mean)
     return newest | {key: mean.astype(newest[key].dtype) for key, mean in means.items()}
 
 
