@@ -43,9 +43,9 @@ def test_the_two_phases(capsys):
     names = {}
     exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("select_checkpoint"), str(README), "exec"), names)
     selection = names["selection"]
-    assert 20 <= selection.best_step < 600
+    assert 20 <= selection.best_step < 300
     assert [row.step for row in selection.rows] == list(range(20, 620, 20))
-    assert selection.best.values["loss"] < selection.rows[-1].values["loss"]
+    assert selection.best.values["loss"] < 0.8 * selection.rows[-1].values["loss"]
     assert str(selection) in capsys.readouterr().out
     assert names["kp"].CheckpointStore("runs/final").steps() == [selection.best_step]
     assert int(names["final"].optimizer.iterations) == selection.best_step
