@@ -27,6 +27,7 @@ from .history_plot import plot_history
 from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
+from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
 from .state.snapshot import StateMismatch
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 
@@ -34,6 +35,7 @@ __version__ = version("keras-patterns")
 
 __all__ = [
     "Checkpoint",
+    "CheckpointSelection",
     "CheckpointStore",
     "DamagedCheckpoint",
     "DataExhausted",
@@ -42,15 +44,19 @@ __all__ = [
     "NonFiniteGuard",
     "ResumeRefused",
     "RunInterrupted",
+    "SelectionRow",
     "StateMismatch",
     "StepPlan",
     "StoreError",
     "StoreInUse",
     "__version__",
+    "average_checkpoints",
     "find_learning_rate",
     "fit",
     "one_cycle",
     "plot_history",
     "schedules",
+    "select_checkpoint",
+    "warm_start",
     "with_momentum_schedule",
 ]

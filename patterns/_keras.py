@@ -38,6 +38,14 @@ def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]
         optimizer._learning_rate = rate
 
 
+def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A new optimizer of the same settings. In place of a schedule or a function for the rate it has another schedule."""
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        return type(optimizer).from_config(optimizer.get_config())
+    rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+    return type(optimizer).from_config({**config_without_rate(optimizer), "learning_rate": rate})
+
+
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
     """What stands behind `learning_rate`: a variable, a schedule or a function. The public name gives its value."""
     return optimizer._learning_rate
@@ -61,6 +69,11 @@ def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> Non
     # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go by this order.
     optimizer._variables.insert(1, optimizer._variables.pop())
     optimizer._learning_rate = variable
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """The layers of a model, those inside others included, which no public name gives."""
+    return model._flatten_layers(include_self=False)
 
 
 def is_graph(model: keras.Model) -> bool:

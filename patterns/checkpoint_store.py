@@ -81,7 +81,7 @@ class CheckpointStore(FileStore):
             StoreError: If there is no such checkpoint, or it is damaged.
             StateMismatch: If the model is another one; it is unchanged then.
         """
-        position, record = self._record(step)
+        position, record = self.read_record(step)
         if weights_only or not model.compiled:
             restore_weights(model, record)
             return position.step
@@ -108,7 +108,15 @@ class CheckpointStore(FileStore):
         export_weights(checkpoint, Path(path))
         return checkpoint.entry
 
-    def _record(self, step: int | None) -> tuple[Position, Record]:
+    def read_record(self, step: int | None = None) -> tuple[Position, Record]:
+        """Reads a checkpoint: where in the training it was taken, and what it holds.
+
+        Args:
+            step: Of the checkpoint. Defaults to None: the newest sound one.
+
+        Raises:
+            StoreError: If there is no such checkpoint, or it is damaged.
+        """
         if step is None:
             found = self.find()
             if found is None:

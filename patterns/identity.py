@@ -82,6 +82,12 @@ def note_left(optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mappi
             _LEFT[optimizer] = given[place], _describe_optimizer(optimizer)
 
 
+def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
+    """Has what is in the optimizers now count as given by the script, whatever a run before has left."""
+    for optimizer in optimizers.values():
+        _LEFT.pop(optimizer, None)
+
+
 def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:
     """Each callback's settings, by its name."""
     return {name: _plain(callback_states.configuration(c)) for name, c in callback_states.named(callbacks).items()}

@@ -10,8 +10,12 @@ def examples():
     return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
 
 
+def example_of(name):
+    return next(example for example in examples() if name in example)
+
+
 def test_a_rate_is_found_and_trained_with(capsys):
-    first, second = examples()
+    first, second = examples()[0], example_of("find_learning_rate")
     names = {}
     exec(compile(first.split("history =")[0], str(README), "exec"), names)
     exec(compile(second, str(README), "exec"), names)
@@ -21,7 +25,7 @@ def test_a_rate_is_found_and_trained_with(capsys):
 
 
 def test_the_example_runs_and_goes_on(capsys):
-    example, _ = examples()
+    example = examples()[0]
     code = compile(example.replace("1_000", "100"), str(README), "exec")
     first, second = {}, {}
     exec(code, first)
@@ -32,3 +36,16 @@ def test_the_example_runs_and_goes_on(capsys):
     assert "is finished at step 100 of 100" in capsys.readouterr().out
     assert len(first["history"].history["val_accuracy"]) == 5
     assert second["history"].history == first["history"].history
+
+
+def test_the_two_phases(capsys):
+    """The search goes past the step from which on it overfits, and the second run ends there."""
+    names = {}
+    exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("select_checkpoint"), str(README), "exec"), names)
+    selection = names["selection"]
+    assert 20 <= selection.best_step < 300
+    assert [row.step for row in selection.rows] == list(range(20, 620, 20))
+    assert selection.best.values["loss"] < 0.8 * selection.rows[-1].values["loss"]
+    assert str(selection) in capsys.readouterr().out
+    assert names["kp"].CheckpointStore("runs/final").steps() == [selection.best_step]
+    assert int(names["final"].optimizer.iterations) == selection.best_step

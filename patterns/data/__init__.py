@@ -6,7 +6,7 @@ from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .skipping import batches_without, number_of_batch
 from .sources import BatchSource, make_source
-from .split import split_validation
+from .split import evaluate_arguments, split_validation
 from .streams import RandomStream
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "PyDatasetSource",
     "RandomStream",
     "batches_without",
+    "evaluate_arguments",
     "make_source",
     "number_of_batch",
     "split_validation",

@@ -1,4 +1,4 @@
-"""The cut of arrays into training and validation data."""
+"""Validation data: the cut of arrays, and what a person gives."""
 
 from __future__ import annotations
 
@@ -53,6 +53,31 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
             "another fraction."
         )
     return _cut(data, slice(None, split_at)), _cut(data, slice(split_at, None))
+
+
+def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
+    """Return the data arguments of `model.evaluate` for data given as to `validation_data` of `model.fit`.
+
+    Args:
+        name: the argument's name, for the message.
+        data: `(x, y)`, `(x, y, sample_weight)`, or whatever `x` alone may be, such as a dataset.
+
+    Returns:
+        `x`, `y` and `sample_weight`, as far as they are there.
+
+    Raises:
+        ValueError: a tuple has too many parts, or none.
+
+    Example:
+
+    >>> evaluate_arguments("data", ([1, 2], [3, 4]))
+    {'x': [1, 2], 'y': [3, 4]}
+    """
+    if not isinstance(data, tuple | list):
+        return {"x": data}
+    if not 1 <= len(data) <= 3:
+        raise ValueError(f"{name} must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} parts.")
+    return dict(zip(("x", "y", "sample_weight"), data, strict=False))
 
 
 def _cut(data: list, part: slice) -> tuple:

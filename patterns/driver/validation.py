@@ -14,6 +14,7 @@ from keras_patterns.backends import current
 
 from .._arguments import whole_number
 from .._steps import next_multiple
+from ..data import evaluate_arguments
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import find_variables
@@ -48,7 +49,7 @@ class Validation:
         if isinstance(data, GeneratorType) and steps is None:
             raise ValueError("validation_data is a generator, whose length nobody knows: say validation_steps=.")
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
-        self._arguments = {} if self._batches else _evaluate_arguments(data)
+        self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
         self._every = None if every_steps is None else whole_number("kp.fit", "validate_every_steps", every_steps)
         self.taken = 0
@@ -124,11 +125,3 @@ class HeldState:
         current().sync(self._model)
         put_back(self._variables, self._values)
         current().set_random_state(self._random[current().name])
-
-
-def _evaluate_arguments(data: Any) -> dict[str, Any]:
-    if not isinstance(data, tuple | list):
-        return {"x": data}
-    if not 1 <= len(data) <= 3:
-        raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} parts.")
-    return dict(zip(("x", "y", "sample_weight"), data, strict=False))

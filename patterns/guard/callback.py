@@ -24,14 +24,14 @@ _ROLLED_BACK = "rolled back"
 class NonFiniteGuard(DrivenCallback):
     """Goes back to the last sound checkpoint when a loss or a weight is not finite, and goes on without what did it.
 
-    In `kp.fit` the loss that each step computes anyway stays on the device, and is looked at every `every_steps` steps, before each
-    validation, at the end of each epoch and before each checkpoint; weights and slots are looked at with it. No checkpoint is
-    ever made of what is not finite. When something is, the run goes back, trains again step by step to where it first appears, names
-    the step, the batch, the examples in it, the layer and the variable, goes back once more, and goes on with a lower rate and without
-    the batch. All of this is a function of the steps: a run that is killed meanwhile ends as one that is not.
+    In `kp.fit` the loss that each step computes anyway stays on the device, and is looked at every `every_steps` steps, before
+    each validation, at the end of each epoch and before each checkpoint; weights and slots are looked at with it. No checkpoint is
+    ever made of what is not finite. When something is, the run goes back, trains again step by step to where it first appears,
+    names the step, the batch, the examples in it, the layer and the variable, goes back once more, and goes on with a lower rate
+    and without the batch. All of this is a function of the steps: a run that is killed meanwhile ends as one that is not.
 
-    In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last sound one, with a lower rate. There,
-    list it before a `kp.Checkpoint`.
+    In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last sound one, with a lower rate.
+    There, list it before a `kp.Checkpoint`.
 
     Under a `LossScaleOptimizer`, gradients that overflow are part of its work: weights and losses alone are looked at.
 
@@ -44,8 +44,8 @@ class NonFiniteGuard(DrivenCallback):
         every_steps: How often to look between the other boundaries. Defaults to 100.
 
     Attributes:
-        findings: What was found in this run, the oldest first; each has `.step`, `.batch`, `.examples`, `.cause` and `.variable`, and
-            can be printed.
+        findings: What was found in this run, the oldest first; each has `.step`, `.batch`, `.examples`, `.cause` and `.variable`,
+            and can be printed.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -67,8 +67,8 @@ class NonFiniteGuard(DrivenCallback):
     'y is not finite in example 17'
 
     References:
-        A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, arXiv:2204.02311, section 5.1: going back to before
-        a spike, and skipping its batches.
+        A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, arXiv:2204.02311, section 5.1: going back
+        to before a spike, and skipping its batches.
     """
 
     def __init__(
