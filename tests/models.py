@@ -29,6 +29,7 @@ class Case:
         arguments: Of `kp.fit`; what holds state is a function that makes it anew.
         steps: Steps of the whole run.
         needs: The capability without which the backend cannot run it.
+        saved: Whether it cannot do without a kp.Checkpoint.
         gaps: By backend, why it cannot work there: strict expected failures.
     """
 
@@ -36,6 +37,7 @@ class Case:
     arguments: dict[str, Any]
     steps: int
     needs: str = ""
+    saved: bool = False
     gaps: dict[str, str] = field(default_factory=dict)
 
 
@@ -48,6 +50,9 @@ IMAGES = _rng.normal(size=(40, 6, 6, 1)).astype("float32")
 SEQUENCES = _rng.normal(size=(48, 5, 4)).astype("float32")
 WEIGHTS = _rng.uniform(0.5, 2.0, 44).astype("float32")
 NUMBERS = _rng.normal(size=(44, 1)).astype("float32")
+# One value of one example, which is in the batches 2 and 7 of the order of seed 0.
+SPOILED = FEATURES.copy()
+SPOILED[26, 2] = np.nan
 
 VALIDATION = {"validation_data": (FEATURES[:12], LABELS[:12])}
 # 44 examples in batches of 8: six steps a pass, the last of four examples. Epochs of four steps do not fall in with it.
@@ -201,6 +206,14 @@ def stops_early() -> list[keras.callbacks.Callback]:
     return [keras.callbacks.EarlyStopping("loss", min_delta=10.0, patience=2, restore_best_weights=True)]
 
 
+def guarded() -> list[keras.callbacks.Callback]:
+    return [kp.NonFiniteGuard(every_steps=2, rate_factor=0.25), *schedules()]
+
+
+def guarded_schedule() -> list[keras.callbacks.Callback]:
+    return [kp.NonFiniteGuard(), keras.callbacks.CSVLogger("log.csv")]
+
+
 # Data that holds state.
 
 
@@ -285,6 +298,10 @@ CASES = {
     "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
     "cycled momentum": Case(cycled, TRAIN, 8),
     "validation by steps": Case(dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8),
+    "planted NaN": Case(unseeded_dropout, {**TRAIN, **VALIDATION, "x": SPOILED, "callbacks": guarded}, 8, saved=True),
+    "planted NaN, scheduled rate": Case(
+        dense, {**TRAIN, "x": SPOILED, "log_every_steps": 3, "callbacks": guarded_schedule}, 8, saved=True
+    ),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),
     "Adafactor": Case(lambda: compiled(small(), keras.optimizers.Adafactor(0.01)), TRAIN, 8),

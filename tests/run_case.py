@@ -122,7 +122,8 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.saving:
         kill_while_saving(asked.saving[0], int(asked.saving[1]))
-    extra = [] if asked.reference else [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))]
+    saved = not asked.reference or CASES[asked.name].saved
+    extra = [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))] if saved else []
     # It is always in the list, so that no run differs from the next in its callbacks.
     extra += [] if asked.reference else [Sender(asked.where, asked.at if asked.at is not None else -1, asked.signals)]
     states: list[dict[str, Any]] = []

@@ -89,7 +89,7 @@ class NonFiniteGuard(DrivenCallback):
 
     def _reset(self) -> None:
         self._search = Search(self.rollback, self.rate_factor, self.max_rollbacks, self.skip_batch)
-        self._losses, self._looked = Losses(), 0
+        self._losses = Losses()
         self._rates: ScaledRates | None = None
         self._plain: EpochGuard | None = None
 
@@ -119,6 +119,11 @@ class NonFiniteGuard(DrivenCallback):
     # What the driver calls.
 
     @property
+    def needs_checkpoint(self) -> bool:  # type: ignore[override]
+        """To go back, it does."""
+        return self.rollback
+
+    @property
     def single_steps(self) -> bool:  # type: ignore[override]
         """While it looks for a step, each is run by itself."""
         return self._search.seeks is not None
@@ -139,7 +144,7 @@ class NonFiniteGuard(DrivenCallback):
             if self.rollback and self._search.point is None:
                 self._search.point = self.run.origin or self.run.save_now()
         self._losses.forget()
-        self._looked = self.run.step
+        self._search.looked = self.run.step
         self._tell_history()
         self._search.go_on()
 
@@ -159,8 +164,8 @@ class NonFiniteGuard(DrivenCallback):
             self._search.seek(wrong_step)
         elif wrong_step is not None:
             self._search.begin_at(wrong_step, "the loss is not finite")
-        elif step >= next_multiple(self._looked, self.every_steps):
-            self._looked = step
+        elif step >= next_multiple(self._search.looked, self.every_steps):
+            self._search.looked = step
             self._search.begin_if(self._search.variables.wrong())
 
     def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:

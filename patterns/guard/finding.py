@@ -15,7 +15,7 @@ class Finding:
         step: How many steps were done then; the first is 1.
         batch: The number of its batch in the order of the data, from 0; -1 if that is not known.
         cause: What was found, for people.
-        variable: Keras's name of the first variable that was not finite after the step; empty if all were.
+        variable: The place in the model of the first variable that was not finite after the step; empty if all were.
         examples: Which examples the batch held, by their place in the arrays; empty if that is not known.
         scaled: Whether the rate was lowered after it.
     """

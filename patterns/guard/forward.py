@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
+from ..state.tree import find_variables
 from ..state.untouched import untouched
 
 
@@ -58,9 +60,11 @@ def _wrong_in_data(name: str, data: Any, examples: Sequence[int]) -> str:
 def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
     x, y, sample_weight = (keras.tree.map_structure(_as_tensor, part) for part in (x, y, sample_weight))
     found: list[str] = []
+    keys = {id(variable): key for key, variable in find_variables(model).variables.items()}
     with ExitStack() as stack:
         for layer in _keras.leaf_layers(model):
-            stack.enter_context(_listened(layer, found.append))
+            places = {keys[id(weight)].rpartition("/")[0] for weight in layer.weights if id(weight) in keys}
+            stack.enter_context(_listened(layer, _described(layer, min(places, default="")), found.append))
         outputs = model(x, training=True)
     if found:
         return found[0]
@@ -71,21 +75,24 @@ def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
 
 
 @contextmanager
-def _listened(layer: keras.Layer, tell: Callable[[str], Any]) -> Iterator[None]:
-    """Within it, a layer tells if it makes something that is not finite of what is."""
+def _listened(layer: keras.Layer, name: str, tell: Callable[[str], Any]) -> Iterator[None]:
+    """Within it, a layer tells if what it gives is not finite."""
     own, call = vars(layer).get("call"), layer.call
 
     def listening(*arguments: Any, **more: Any) -> Any:
         # Before the call, which may move statistics.
-        weights = ", ".join(weight.path for weight in layer.weights if not _finite(weight.value))
+        weights = ", ".join(weight.name for weight in layer.weights if not _finite(weight.value))
         outputs = call(*arguments, **more)
-        if not _finite(outputs) and _finite((arguments, more)):
-            largest = max((float(np.abs(_as_array(leaf)).max(initial=0)) for leaf in _tensors((arguments, more))), default=0.0)
-            kind = f"{layer.name} ({type(layer).__name__}, computing in {layer.compute_dtype})"
+        if not _finite(outputs):
+            sizes = [float(np.abs(_as_array(leaf)).max(initial=0)) for leaf in _tensors((arguments, more))]
             if weights:
-                tell(f"{weights} is not finite before the step")
+                tell(f"{weights} of {name} is not finite before the step")
+            elif np.isfinite(sizes).all():
+                largest = max(sizes, default=0.0)
+                tell(f"the output of {name}, in {layer.compute_dtype}, is not finite; its input is, at most {largest:.3g}")
             else:
-                tell(f"the output of the layer {kind} is not finite; its input is, and at most {largest:.3g} in size")
+                # What comes in has been converted already.
+                tell(f"the input of {name} is not finite, and no layer made it so: it is too large for {layer.compute_dtype}")
         return outputs
 
     # Not through Keras, which would track it.
@@ -96,6 +103,15 @@ def _listened(layer: keras.Layer, tell: Callable[[str], Any]) -> Iterator[None]:
         del vars(layer)["call"]
         if own is not None:
             vars(layer)["call"] = own
+
+
+def _described(layer: keras.Layer, place: str) -> str:
+    """A layer in words that are the same in every process: automatic names count how many were made before."""
+    kind = type(layer).__name__
+    automatic = re.fullmatch(r"(.*?)(_\d+)?", layer.name)
+    named = automatic is None or automatic[1].replace("_", "") != kind.lower()
+    text = f"the layer {layer.name!r} ({kind})" if named else f"a layer {kind}"
+    return f"{text} at {place}" if place else text
 
 
 def _as_tensor(leaf: Any) -> Any:

@@ -40,7 +40,7 @@ class EpochGuard:
             self._kept = self._copy()
             return
         guard = self._guard
-        name = self._variables.path(wrong[0]) if wrong else ""
+        name = wrong[0] if wrong else ""
         finding = Finding(step, -1, f"the {'loss' if in_loss else 'weights'} of epoch {epoch + 1} is not finite", name)
         if not guard.rollback or len(guard.findings) >= guard.max_rollbacks:
             raise NonFiniteError(f"Training is not finite: {finding}.", [*guard.findings, finding])

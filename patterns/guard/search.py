@@ -26,6 +26,7 @@ class Search:
         seeks: The step after which something was not finite, while it is trained again up to there.
         point: The checkpoint to go back to.
         variables: Those that are looked at.
+        looked: The step at which they were.
     """
 
     variables: Variables
@@ -37,6 +38,7 @@ class Search:
         self.max_rollbacks, self.skip_batch = max_rollbacks, skip_batch
         self.findings: list[Finding] = []
         self.seeks: int | None = None
+        self.looked = 0
         self.point: Position | None = None
         self._preview: tuple[int, str] | None = None
 
@@ -53,7 +55,7 @@ class Search:
     def begin_if(self, wrong: list[str]) -> None:
         """Begins to look, if there are variables that are not finite now."""
         if wrong:
-            self.begin_at(self._run.step, f"{self._named(wrong)} is not finite")
+            self.begin_at(self._run.step, f"{wrong[0]} is not finite")
 
     def begin_at(self, step: int, what: str) -> NoReturn:
         """Something is wrong after `step` steps; it began there or before."""
@@ -96,7 +98,7 @@ class Search:
         seen = self._preview[1] if self._preview and self._preview[0] == step else ""
         seen = seen or wrong_in_batch(self._run.source.batch(number), examples)
         cause = "the loss is not finite" if in_loss else "the loss is finite, and what the step made of the weights is not"
-        finding = Finding(step, number, seen or cause, self._named(wrong), examples)
+        finding = Finding(step, number, seen or cause, wrong[0] if wrong else "", examples)
         if len(self.findings) >= self.max_rollbacks:
             self._give_up(finding)
         self.findings.append(finding)
@@ -122,9 +124,6 @@ class Search:
             "longer warm-up; gradient clipping (clipnorm= of the optimizer); float32 in the layer that is named.",
             found,
         )
-
-    def _named(self, wrong: list[str]) -> str:
-        return self.variables.path(wrong[0]) if wrong else ""
 
     def _examples(self, number: int) -> tuple[int, ...]:
         indices = getattr(self._run.source, "indices", None)

@@ -72,11 +72,6 @@ class Variables:
         watched = (key for key in values if roles[key] != "metric" and key not in self._ignored)
         return [key for key in watched if not _all_finite(values[key])]
 
-    def path(self, key: str) -> str:
-        """Keras's name for a variable."""
-        variable = find_variables(self._model).variables.get(key)
-        return key if variable is None else str(variable.path)
-
 
 def _is_finite(value: Any) -> bool:
     return bool(np.isfinite(keras.ops.convert_to_numpy(value)).all())

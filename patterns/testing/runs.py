@@ -12,6 +12,7 @@ import keras
 
 from .. import _keras
 from .._arguments import whole_number
+from .._driven import DrivenCallback
 from ..checkpoint import Checkpoint
 from ..fit import fit
 from .comparison import State, assert_same_state, differences, run_state
@@ -93,9 +94,9 @@ def assert_resumes_exactly(
     """
     kills = _kills(kill_at, every_steps)
     arguments = _checked({"x": x, "y": y, "seed": seed, **arguments})
-    expected = _run(make_model, arguments, seed)
     # What a run that goes on prints would be noise here.
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        expected = _run(make_model, arguments, seed, every_steps=every_steps)
         for attempt, step in enumerate(kills):
             checkpoint = Checkpoint(folder, every_steps=every_steps)
             try:
@@ -109,7 +110,7 @@ def assert_resumes_exactly(
     try:
         assert_same_state(expected, found, where)
     except AssertionError as error:
-        if differences(expected, _run(make_model, arguments, seed)):
+        if differences(expected, _run(make_model, arguments, seed, every_steps=every_steps)):
             error.add_note("Two uninterrupted runs differ as well, so no resume can be exact: see assert_deterministic.")
         raise
 
@@ -141,19 +142,26 @@ class _Kill(keras.callbacks.Callback):
 
 
 def _run(
-    make_model: Callable[[], keras.Model], arguments: State, seed: int, extra: Sequence[keras.callbacks.Callback] = ()
+    make_model: Callable[[], keras.Model],
+    arguments: State,
+    seed: int,
+    extra: Sequence[keras.callbacks.Callback] = (),
+    every_steps: int = 1,
 ) -> State:
     _keras.set_global_seed(None)
     keras.utils.set_random_seed(seed)
     model = make_model()
     made = {name: value() if callable(value) else value for name, value in arguments.items()}
-    callbacks = [*keras.tree.flatten(made.pop("callbacks", None) or []), *extra]
-    try:
-        history = fit(model, **made, callbacks=callbacks)
-    except _Killed:
-        _close_files(callbacks)
-        raise
-    return run_state(model, history, callbacks[: len(callbacks) - len(extra)])
+    own = list(keras.tree.flatten(made.pop("callbacks", None) or []))
+    with tempfile.TemporaryDirectory() as folder:
+        if not extra and any(isinstance(callback, DrivenCallback) and callback.needs_checkpoint for callback in own):
+            extra = [Checkpoint(folder, every_steps=every_steps)]
+        try:
+            history = fit(model, **made, callbacks=[*own, *extra])
+        except _Killed:
+            _close_files(own)
+            raise
+    return run_state(model, history, own)
 
 
 def _close_files(callbacks: Iterable[keras.callbacks.Callback]) -> None:
