@@ -15,7 +15,7 @@ if __name__ != "keras_patterns":
 
 from importlib.metadata import version
 
-from . import schedules
+from . import schedules, stopping
 from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
@@ -26,6 +26,7 @@ from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
+from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 
 __version__ = version("keras-patterns")
@@ -35,17 +36,23 @@ __all__ = [
     "CheckpointStore",
     "DamagedCheckpoint",
     "DataExhausted",
+    "EarlyStopping",
+    "GeneralizationLoss",
     "LearningRateSweep",
+    "Patience",
+    "ProgressQuotient",
     "ResumeRefused",
     "RunInterrupted",
     "StateMismatch",
     "StepPlan",
     "StoreError",
     "StoreInUse",
+    "SuccessiveRises",
     "__version__",
     "find_learning_rate",
     "fit",
     "one_cycle",
     "schedules",
+    "stopping",
     "with_momentum_schedule",
 ]

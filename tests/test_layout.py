@@ -17,7 +17,7 @@ LAYERS = (
     {"_monitor", "plan", "schedules"},
     {"backends", "store", "data", "momentum"},
     {"state"},
-    {"identity"},
+    {"identity", "stopping"},
     {"record"},
     {"checkpoint_store"},
     {"plain_fit"},
@@ -31,7 +31,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "momentum", "schedules"}
+PATTERNS = {"finder", "momentum", "schedules", "stopping"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}
