@@ -26,7 +26,7 @@ from .identity import ResumeRefused
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .state.snapshot import StateMismatch
-from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises
+from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 
 __version__ = version("keras-patterns")
@@ -54,5 +54,6 @@ __all__ = [
     "one_cycle",
     "schedules",
     "stopping",
+    "suggest_patience",
     "with_momentum_schedule",
 ]

@@ -5,6 +5,7 @@ from .early_stopping import EarlyStopping
 from .rules import AllOf, AnyOf, Decision, Observation, Rule
 from .rules_patience import Patience
 from .rules_prechelt import GeneralizationLoss, ProgressQuotient, SuccessiveRises
+from .suggestion import SuggestedPatience, suggest_patience
 
 __all__ = [
     "AllOf",
@@ -19,4 +20,6 @@ __all__ = [
     "ProgressQuotient",
     "Rule",
     "SuccessiveRises",
+    "SuggestedPatience",
+    "suggest_patience",
 ]
