@@ -4,6 +4,7 @@ import json
 import math
 import operator
 import warnings
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import keras
@@ -91,6 +92,7 @@ def test_early_stopping_jl_progress_quotient(alpha, expected):
 
 
 # Lightning (7f0c343), tests_pytorch/callbacks/test_early_stopping.py; its epochs count from 0, and its patience defaults to 3.
+# Its thresholds are both strict.
 
 LIGHTNING = [
     (kp.Patience(3), [6, 5, 5, 5, 5, 5], 4, "no improvement on 5 for 3"),
@@ -222,6 +224,28 @@ def test_no_rule_stops_before_its_minimum(values, n, warmup, s, strip):
         assert stopping_time(rule, values, training=ones) in {0, *range(least, len(values) + 1)}
 
 
+@dataclass(frozen=True)
+class After(kp.stopping.Rule):
+    """A person's own rule."""
+
+    at: int
+
+    def begin(self):
+        return {}
+
+    def observe(self, state, observation, mode):
+        stop = observation.at >= self.at
+        return state, kp.stopping.Decision(stop, f"{self.at} {observation.unit} are over" if stop else "")
+
+
+def test_a_rule_of_one_s_own():
+    rule = After(3) | kp.GeneralizationLoss(50)
+    assert stopping_time(rule, [1.0] * 5) == 3
+    assert stopping_time(rule, [1.0, 2.0]) == 2
+    assert rule.get_config()["parts"][0] == {"rule": "After", "at": 3}
+    assert driven(kp.EarlyStopping(rule=After(2), verbose=0), [0.5, 0.4, 0.3]).reason == "2 epochs are over"
+
+
 def test_combinations_are_flat():
     a, b, c = kp.Patience(1), kp.GeneralizationLoss(2), kp.SuccessiveRises(1)
     assert (a | (b | c)).parts == ((a | b) | c).parts == (a, b, c)
@@ -257,7 +281,7 @@ def test_a_relative_delta_of_negative_metrics(mode, best, enough, too_little):
 # The callback beside Keras's.
 
 
-def driven(callback, values, weights=False):
+def driven(callback, values):
     """Runs a callback through epochs with these values (None for an epoch without) as plain `model.fit` would."""
     history = SimpleNamespace()
     model = SimpleNamespace(stop_training=False, steps_per_execution=1, history=history, get_weights=list)
@@ -429,9 +453,11 @@ def test_epochs_do_not_look_inside():
     assert stopping.stopped_step == 30
 
 
-def test_steps_count_from_the_first_epoch_that_is_looked_at():
+@pytest.mark.parametrize(("fit", "every"), [(with_kp, {"validate_every_steps": 4}), (with_keras, {})])
+def test_steps_count_from_the_first_epoch_that_is_looked_at(fit, every):
+    """Of a metric of the training, at the ends of epochs."""
     stopping = kp.EarlyStopping("loss", min_delta=10.0, patience=15, start_from_epoch=2, unit="steps", verbose=0)
-    with_kp(cancer_model(), **CANCER, epochs=6, verbose=0, callbacks=[stopping], validate_every_steps=4)
+    fit(cancer_model(), **CANCER, epochs=6, verbose=0, callbacks=[stopping], **every)
     assert (stopping.best_step, stopping.stopped_step) == (30, 50)
 
 

@@ -49,8 +49,8 @@ GO_ON = Decision()
 class Rule(ABC):
     """When to stop: a value that holds no state, and a pure function from state and observation to state and decision.
 
-    Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which both say so. A rule of your own is a
-    frozen dataclass of JSON values that derives from this and has the two methods `begin` and `observe`.
+    Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which both say so. A rule of your own
+    is a frozen dataclass of JSON values that derives from this and has the two methods `begin` and `observe`.
 
     Example:
 
