@@ -15,7 +15,7 @@ if __name__ != "keras_patterns":
 
 from importlib.metadata import version
 
-from . import schedules
+from . import schedules, stopping
 from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
@@ -29,6 +29,7 @@ from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
 from .state.snapshot import StateMismatch
+from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 
 __version__ = version("keras-patterns")
@@ -39,9 +40,13 @@ __all__ = [
     "CheckpointStore",
     "DamagedCheckpoint",
     "DataExhausted",
+    "EarlyStopping",
+    "GeneralizationLoss",
     "LearningRateSweep",
     "NonFiniteError",
     "NonFiniteGuard",
+    "Patience",
+    "ProgressQuotient",
     "ResumeRefused",
     "RunInterrupted",
     "SelectionRow",
@@ -49,6 +54,7 @@ __all__ = [
     "StepPlan",
     "StoreError",
     "StoreInUse",
+    "SuccessiveRises",
     "__version__",
     "average_checkpoints",
     "find_learning_rate",
@@ -57,6 +63,8 @@ __all__ = [
     "plot_history",
     "schedules",
     "select_checkpoint",
+    "stopping",
+    "suggest_patience",
     "warm_start",
     "with_momentum_schedule",
 ]

@@ -214,6 +214,16 @@ def guarded_schedule() -> list[keras.callbacks.Callback]:
     return [kp.NonFiniteGuard(), keras.callbacks.CSVLogger("log.csv")]
 
 
+def early_stopping() -> list[keras.callbacks.Callback]:
+    return [kp.EarlyStopping(rule=kp.Patience(2, min_delta=10.0), restore_best_weights=True)]
+
+
+def prechelt() -> list[keras.callbacks.Callback]:
+    """Strips that end, a lowest value and a count of rises, none of which stops it."""
+    rule = kp.GeneralizationLoss(1e6) | kp.ProgressQuotient(1e6, strip=2) | (kp.SuccessiveRises(9, strip=1) & kp.Patience(1))
+    return [kp.EarlyStopping(rule=rule, restore_best_weights=True, unit="steps")]
+
+
 # Data that holds state.
 
 
@@ -276,6 +286,10 @@ CASES = {
         lambda: compiled(small()), {**TRAIN, **VALIDATION, "total_steps": 9, "epochs": 3, "callbacks": schedules}, 9
     ),
     "stops early": Case(lambda: compiled(small()), {**TRAIN, "total_steps": 12, "epochs": 6, "callbacks": stops_early}, 6),
+    "early stopping": Case(
+        lambda: compiled(small()), {**TRAIN, **VALIDATION, "total_steps": 12, "epochs": 6, "callbacks": early_stopping}, 6
+    ),
+    "Prechelt": Case(lambda: compiled(small()), {**TRAIN, **VALIDATION, "validate_every_steps": 3, "callbacks": prechelt}, 8),
     "swapped averages": Case(
         lambda: averaged(None),
         {**TRAIN, **VALIDATION, "callbacks": lambda: [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]},

@@ -66,7 +66,7 @@ def test_killed_while_saving(event, count, tmp_path, dense_reference):
 WORKED_OUT = {"callbacks/EarlyStopping", "callbacks/EarlyStopping/min_delta", "callbacks/EarlyStopping/monitor_op"}
 
 
-@pytest.mark.parametrize("name", ["dense", "stops early", "moving average"])
+@pytest.mark.parametrize("name", ["dense", "stops early", "moving average", "early stopping"])
 def test_a_finished_run_is_not_trained_again(name, tmp_path):
     folder = Folder(tmp_path, name)
     first = folder.finish()

@@ -130,7 +130,8 @@ class AtBoundaries:
         checkpoint = self.saver.checkpoint
         planned = checkpoint.is_planned(self.step, at_epoch_end=logs is not None)
         if asked or planned or self.stop_is_requested() or checkpoint.is_due(self.step):
-            self.saver.save(self, logs=logs, planned=planned)
+            # What a callback asks for, it asks for in every run.
+            self.saver.save(self, logs=logs, planned=planned or asked)
             self._leave_if_requested()
 
     # What callbacks of ours may ask.

@@ -1,0 +1,123 @@
+"""Where the weights of the best step are held until the run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+from .._driven import DrivingRun
+from ..state.snapshot import StateMismatch, np_dtype
+from ..store import Position
+
+
+class BestWeights(Protocol):
+    """What holds the best weights for a callback."""
+
+    def keep(self, model: keras.Model) -> None:
+        """Holds the weights that the model has now, in place of those before."""
+
+    def put_back(self, model: keras.Model) -> bool:
+        """Gives the model the weights that are held; False where none are."""
+
+    def forget(self) -> None:
+        """Lets go of what is held; a run begins."""
+
+    def needs(self) -> list[Position]:
+        """The checkpoints without which the state is of no use."""
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint is to carry. It must not change later."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `get_state`."""
+
+
+class InMemory:
+    """Holds them on the host, as NumPy arrays in buffers that are used again; no second model is on the device."""
+
+    def __init__(self) -> None:
+        self._arrays: list[np.ndarray] | None = None
+        self._lent = False
+
+    def keep(self, model: keras.Model) -> None:
+        """Copies the weights off the device."""
+        weights = model.weights
+        # A checkpoint that is being written in the background may still read the arrays that it was given.
+        if self._arrays is None or self._lent:
+            self._arrays = [np.empty(weight.shape, np_dtype(weight)) for weight in weights]
+            self._lent = False
+        current().sync(model)
+        current().to_host(weights, self._arrays)
+
+    def put_back(self, model: keras.Model) -> bool:
+        """Copies the weights to the device."""
+        if self._arrays is None:
+            return False
+        weights = model.weights
+        if [tuple(weight.shape) for weight in weights] != [array.shape for array in self._arrays]:
+            raise StateMismatch("The best weights that were kept are not those of this model: their number or shapes differ.")
+        for weight, array in zip(weights, self._arrays, strict=True):
+            weight.assign(array)
+        return True
+
+    def forget(self) -> None:
+        """Lets go of the arrays."""
+        self._arrays = None
+
+    def needs(self) -> list[Position]:
+        """None."""
+        return []
+
+    def get_state(self) -> dict[str, Any]:
+        """The arrays, in the order of `model.weights`; None if there are none."""
+        self._lent = True
+        return {"weights": self._arrays}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Takes the arrays, which stay the caller's."""
+        self._arrays, self._lent = state.get("weights"), True
+
+
+class InCheckpoint:
+    """Has the run make a checkpoint of them, which stays as long as it is the best: nothing is held in memory.
+
+    Args:
+        run: A run of `kp.fit` with a `kp.Checkpoint`.
+    """
+
+    def __init__(self, run: DrivingRun) -> None:
+        self._run = run
+        self._position: Position | None = None
+
+    def keep(self, model: keras.Model) -> None:
+        """Asks for a checkpoint here."""
+        self._position = self._run.save_here()
+
+    def put_back(self, model: keras.Model) -> bool:
+        """Reads them from the checkpoint; DamagedCheckpoint if that cannot be."""
+        if self._position is None:
+            return False
+        self._run.restore_weights(self._position)
+        return True
+
+    def forget(self) -> None:
+        """Lets go of the checkpoint."""
+        self._position = None
+
+    def needs(self) -> list[Position]:
+        """The checkpoint."""
+        return [self._position] if self._position else []
+
+    def get_state(self) -> dict[str, Any]:
+        """Which checkpoint it is."""
+        return {"checkpoint": None if self._position is None else list(self._position)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `get_state`."""
+        position = state.get("checkpoint")
+        self._position = None if position is None else Position(*position)

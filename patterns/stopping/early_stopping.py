@@ -1,0 +1,237 @@
+"""`kp.EarlyStopping`: follows a rule, says why it stopped, and gives the best weights back."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from .._arguments import check_choice, whole_number
+from .._driven import DrivenCallback
+from .._history import add_event
+from .._messages import say
+from .._monitor import resolve_mode
+from ..store import Position
+from .best_weights import BestWeights, InCheckpoint, InMemory
+from .logs import number_in, warn_of_missing
+from .rules import Decision, Observation, Rule
+from .rules_patience import chosen_rule
+
+Unit = Literal["epochs", "steps"]
+
+# What moves while it runs, with what it is at the start.
+_MOVING: dict[str, Any] = {
+    "wait": 0,
+    "best": None,
+    "best_epoch": 0,
+    "best_step": 0,
+    "stopped_epoch": 0,
+    "stopped_step": 0,
+    "reason": "",
+    "_epoch": 0,
+    "_observations": 0,
+    "_looked_at": 0,
+    "_from_step": 0,
+    "_best_at": 0,
+}
+
+
+class EarlyStopping(DrivenCallback):
+    """Stops when a metric no longer improves, or when another rule says so.
+
+    A drop-in for `keras.callbacks.EarlyStopping`: the same arguments mean the same. Beside it: any rule, patience in steps,
+    values that are not finite are never the best, the reason is printed and stands in `history.events`, and in `kp.fit` its state
+    survives a kill.
+
+    Args:
+        monitor: The metric. Defaults to `"val_loss"`.
+        min_delta: By more than how much a value must beat the best to be an improvement. Defaults to 0.
+        patience: How long to wait for an improvement, in epochs that have the metric, or in optimizer steps (see `unit`).
+            Defaults to 0.
+        verbose: 0 is silent; 1 says why it stopped and which weights were put back. Defaults to 1.
+        mode: `"min"`, `"max"`, or `"auto"`, which goes by the metric's name. Defaults to `"auto"`.
+        baseline: Waiting begins anew only at an improvement that beats this as well. Defaults to None.
+        restore_best_weights: Whether the model has the weights of the best value at the end of training, be it stopped or not.
+            Until then a checkpoint holds them, where the run has a `kp.Checkpoint`, and otherwise the host's memory; never the
+            device. Defaults to False.
+        start_from_epoch: The epochs before this one, counted from 0, are not looked at. Defaults to 0.
+        rule: What to go by in place of `patience`, `min_delta` and `baseline`, such as `kp.Patience(5) |
+            kp.GeneralizationLoss(3)`. The best value is then the best by the rule: by its `min_delta`, and without one, by any
+            difference. Defaults to None.
+        unit: `"epochs"` looks at the ends of epochs and counts those. `"steps"` looks after every validation, inside epochs as
+            well (`validate_every_steps=` of `kp.fit`), and counts optimizer steps. Strips of Prechelt's rules count looks in
+            both. Defaults to `"epochs"`.
+
+    Attributes:
+        wait: Epochs (or steps) since the last improvement.
+        best: The best value; None before the first finite one.
+        best_epoch: Its epoch, from 0.
+        best_step: Optimizer steps done at it.
+        stopped_epoch: The epoch in which it stopped, from 0; 0 if it has not.
+        stopped_step: Optimizer steps done when it stopped; 0 if it has not.
+        reason: Why it stopped, in words; empty if it has not.
+        held: Where the best weights are until the run ends.
+
+    Raises:
+        ValueError: If an argument is out of range, if both a rule and its arguments are given, or if the rule is not defined for
+            the mode.
+        TypeError: If an argument is of the wrong type.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import keras_patterns as kp
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.0), "mse")
+    >>> stopping = kp.EarlyStopping("loss", patience=3)
+    >>> x, y = np.ones((32, 4)), np.ones((32, 1))
+    >>> history = kp.fit(model, x, y, epochs=9, seed=0, verbose=0, callbacks=[stopping])  # doctest: +ELLIPSIS
+    keras-patterns: stopped after step 4 (epoch 4): loss: no improvement on ... for 3 epochs.
+    >>> history.events[0]["kind"], history.events[0]["step"]
+    ('stopped', 4)
+    """
+
+    wait: int
+    best: float | None
+    best_epoch: int
+    best_step: int
+    stopped_epoch: int
+    stopped_step: int
+    reason: str
+    _looked_at: int
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 1,
+        mode: Literal["auto", "min", "max"] = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+        *,
+        rule: Rule | None = None,
+        unit: Unit = "epochs",
+    ) -> None:
+        super().__init__()
+        check_choice("EarlyStopping", "unit", unit, ("epochs", "steps"))
+        self.monitor, self.mode = monitor, resolve_mode("EarlyStopping", monitor, mode)
+        self.verbose, self.restore_best_weights, self.unit = verbose, restore_best_weights, unit
+        self.start_from_epoch = whole_number("EarlyStopping", "start_from_epoch", start_from_epoch, least=0)
+        self.min_delta, self.patience, self.baseline = min_delta, patience, baseline
+        self.rule = chosen_rule(rule, min_delta=min_delta, patience=patience, baseline=baseline)
+        self.rule.check(self.mode)
+        if self.rule.needs_training and not monitor.startswith("val_"):
+            raise ValueError(
+                f"EarlyStopping(monitor={monitor!r}): the rule compares a metric of the validation with that of the training; "
+                "monitor one whose name begins with val_."
+            )
+        self.held: BestWeights = InMemory()
+        self._begin()
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Begins anew, as Keras's does."""
+        super().on_train_begin(logs)
+        self.held = InCheckpoint(self.run) if self.run and self.run.saves else InMemory()
+        self._begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Notes the epoch."""
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+
+    def on_step_validation(self, logs: dict[str, Any]) -> None:
+        """With `unit="steps"`, looks at a validation inside an epoch."""
+        if self.unit == "steps" and self.monitor.startswith("val_"):
+            # Those of the epoch so far.
+            training = self.model.get_metrics_result() if self.rule.needs_training else {}
+            self._look({**training, **logs})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks at the logs."""
+        self._epoch = epoch
+        # Where it stopped inside the epoch, the epoch ends at once, with the validation that it has seen.
+        if not (self.unit == "steps" and self._looked_at == self.step):
+            self._look(logs or {})
+
+    def needs(self) -> list[Position]:
+        """The checkpoint that holds the best weights, if one does."""
+        return self.held.needs()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Says why it stopped, and puts the best weights back."""
+        if self.reason:
+            self._say(f"stopped after {_where(self.stopped_step, self.stopped_epoch)}: {self.monitor}: {self.reason}")
+        if not self.restore_best_weights:
+            return
+        if self.best is None:
+            self._say(f"no finite {self.monitor} was seen; the weights stay as they are")
+            return
+        at = _where(self.best_step, self.best_epoch, f", {self.monitor} {self.best:.4g}")
+        put_back = self.held.put_back(self.model)
+        self._say(f"weights of {at} put back" if put_back else f"the weights of {at} were not kept; the weights stay as they are")
+
+    def get_config(self) -> dict[str, Any]:
+        """What the script has set."""
+        names = ("monitor", "mode", "restore_best_weights", "start_from_epoch", "unit")
+        return {**{name: getattr(self, name) for name in names}, "rule": self.rule.get_config()}
+
+    def get_state(self) -> dict[str, Any]:
+        """All that moves, the best weights among it."""
+        moving = {name: getattr(self, name) for name in _MOVING}
+        return {**moving, "rule": self._state, "of": self._kinds(), **self.held.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Puts back what `get_state` gave; a script that monitors another metric, or has other rules, begins those anew."""
+        metric, rule = self._kinds()
+        if state["of"][0] != metric:
+            return
+        for name in _MOVING:
+            setattr(self, name, state[name])
+        self.held.set_state(state)
+        if state["of"][1] == rule:
+            self._state = state["rule"]
+
+    def _begin(self) -> None:
+        for name, value in _MOVING.items():
+            setattr(self, name, value)
+        self._state = self.rule.begin()
+        self.held.forget()
+
+    def _look(self, logs: dict[str, Any]) -> None:
+        if self._epoch < self.start_from_epoch:
+            self._from_step = self.step
+            return
+        first, self._looked_at = not self._looked_at, self.step
+        if self.monitor not in logs:
+            if first:
+                warn_of_missing(self.monitor, self._epoch, logs)
+            return
+        value = number_in(logs, self.monitor, self.monitor)
+        self._observations += 1
+        at = self.step - self._from_step if self.unit == "steps" else self._observations
+        if self.rule.improves(value, self.best, self.mode):
+            self.best, self.best_epoch, self.best_step, self._best_at = value, self._epoch, self.step, at
+            if self.restore_best_weights:
+                self.held.keep(self.model)
+        trained = self.monitor.removeprefix("val_")
+        training = number_in(logs, trained, self.monitor) if self.rule.needs_training else None
+        self._state, decision = self.rule.observe(self._state, Observation(value, at, training, self.unit), self.mode)
+        self.wait = self._state.get("wait", at - self._best_at)
+        if decision.stop:
+            self._stop(decision)
+
+    def _stop(self, decision: Decision) -> None:
+        self.stopped_epoch, self.stopped_step, self.reason = self._epoch, self.step, decision.reason
+        self.model.stop_training = True
+        add_event(self.model.history, "stopped", self.step, f"{self.monitor}: {self.reason}")
+
+    def _kinds(self) -> list[str]:
+        return [f"{self.monitor} {self.mode}", f"{self.unit} {self.rule.kind}"]
+
+    def _say(self, text: str) -> None:
+        if self.verbose:
+            say(f"{text}.")
+
+
+def _where(step: int, epoch: int, more: str = "") -> str:
+    return f"step {step:,} (epoch {epoch + 1}{more})"
