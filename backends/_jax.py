@@ -68,8 +68,8 @@ class JaxBackend:
         for array, buffer in zip(arrays, buffers, strict=True):
             np.copyto(buffer, np.asarray(array), casting="no")
 
-    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
-        return np.asarray(_are_finite([variable.value for variable in variables]))
+    def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
+        return lambda: np.asarray(_are_finite([variable.value for variable in variables]))
 
     def random_state(self) -> dict[str, Any]:
         return {}

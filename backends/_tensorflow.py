@@ -55,9 +55,12 @@ class TensorFlowBackend:
         for variable, buffer in zip(variables, buffers, strict=True):
             np.copyto(buffer, np.asarray(variable.value), casting="no")
 
-    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
-        flags = [tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables]
-        return np.array([bool(flag) for flag in flags], bool)
+    def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
+        @tf.function(autograph=False)
+        def are_finite() -> Any:
+            return [tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables]
+
+        return lambda: np.array([bool(flag) for flag in are_finite()], bool)
 
     def random_state(self) -> dict[str, Any]:
         # No public name reads either: the seeds that eager random operations draw, and the generator behind

@@ -63,9 +63,12 @@ class TorchBackend:
                 value, buffer = value.view(torch.int16), buffer.view(np.int16)
             torch.from_numpy(buffer).copy_(value, non_blocking=False)
 
-    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
-        flags = [torch.isfinite(variable.value.detach()).all() for variable in variables]
-        return torch.stack(flags).cpu().numpy() if flags else np.zeros(0, bool)
+    def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
+        def are_finite() -> np.ndarray:
+            flags = [torch.isfinite(variable.value.detach()).all() for variable in variables]
+            return torch.stack(flags).cpu().numpy() if flags else np.zeros(0, bool)
+
+        return are_finite
 
     def random_state(self) -> dict[str, Any]:
         state = {"cpu": torch.get_rng_state().numpy()}

@@ -48,8 +48,12 @@ class Backend(Protocol):
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
         """Copies each variable's value into its buffer of the same shape and dtype. The copies are complete on return."""
 
-    def are_finite(self, variables: Sequence[keras.Variable]) -> np.ndarray:
-        """Whether all values of each variable of floats are finite: booleans of shape `(variables,)`. Waits for the device once."""
+    def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
+        """A function that looks whether all values of each of some variables of floats are finite, and waits for the device once.
+
+        Returns:
+            A function that returns booleans of shape `(variables,)`.
+        """
 
     def random_state(self) -> dict[str, Any]:
         """The framework's own global random states, on every device, as arrays and JSON."""

@@ -22,6 +22,7 @@ class DrivingRun(Protocol):
         skipped: Which of its batches, counted from 0, are left out.
         random: The global random states that the next step is to begin with, at the start of a run and after a rollback.
         saves: Whether it has a `kp.Checkpoint`.
+        validates: Whether it has data to validate on.
         plans_saves: Whether every run of the script saves at the same steps, whatever the clock says.
         origin: Of the checkpoint from which the run goes on; None if it began in this process.
         rewinds: Why it cannot go back to an earlier step; empty if it can.
@@ -35,6 +36,9 @@ class DrivingRun(Protocol):
 
     @property
     def saves(self) -> bool: ...
+
+    @property
+    def validates(self) -> bool: ...
 
     @property
     def plans_saves(self) -> bool: ...

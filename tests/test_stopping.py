@@ -599,3 +599,12 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_validation_that_is_still_to_come_is_no_fault():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x, y = np.ones((16, 4), "float32"), np.ones((16, 1), "float32")
+    data = {"batch_size": 8, "seed": 0, "verbose": 0, "validation_data": (x, y)}
+    history = kp.fit(model, x, y, epochs=4, validation_freq=2, callbacks=[kp.EarlyStopping(patience=9)], **data)
+    assert len(history.history["val_loss"]) == 2

@@ -142,6 +142,11 @@ class AtBoundaries:
         return self.saver is not None
 
     @property
+    def validates(self) -> bool:
+        """Whether there is data to validate on."""
+        return self.validation is not None
+
+    @property
     def plans_saves(self) -> bool:
         """Whether every run of the script saves at the same steps, whatever the clock says."""
         checkpoint = self.saver.checkpoint if self.saver else None

@@ -41,7 +41,7 @@ class NonFiniteGuard(DrivenCallback):
         rate_factor: By what each rollback multiplies the learning rate, schedules included; above 0, at most 1. Defaults to 0.5.
         max_rollbacks: After how many rollbacks the next finding ends the run with `kp.NonFiniteError`. Defaults to 3.
         skip_batch: Whether to leave out the batch of the step that was found; those after it move up. Defaults to True.
-        every_steps: How often to look between the other boundaries. Defaults to 100.
+        every_steps: How often to look between the other boundaries. Defaults to 250.
 
     Attributes:
         findings: What was found in this run, the oldest first; each has `.step`, `.batch`, `.examples`, `.cause` and `.variable`,
@@ -77,7 +77,7 @@ class NonFiniteGuard(DrivenCallback):
         rate_factor: float = 0.5,
         max_rollbacks: int = 3,
         skip_batch: bool = True,
-        every_steps: int = 100,
+        every_steps: int = 250,
     ) -> None:
         super().__init__()
         where = "NonFiniteGuard"

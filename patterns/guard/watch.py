@@ -49,17 +49,15 @@ class Variables:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._floats: dict[str, keras.Variable] = {}
+        self._floats = self._find()
+        self._check = current().finite_check(list(self._floats.values()))
         self._ignored: set[str] = set()
         self._ignored = set(self.wrong())
 
     def wrong(self) -> list[str]:
         """The keys of those that are not finite now, in the model's order. Waits for the device."""
         current().sync(self._model)
-        if not self._floats:
-            self._floats = self._find()
-        finite = current().are_finite(list(self._floats.values()))
-        return [key for key, fine in zip(self._floats, finite, strict=True) if not fine and key not in self._ignored]
+        return [key for key, fine in zip(self._floats, self._check(), strict=True) if not fine and key not in self._ignored]
 
     def _find(self) -> dict[str, keras.Variable]:
         found = find_variables(self._model).of("weight", "optimizer")

@@ -203,7 +203,8 @@ class EarlyStopping(DrivenCallback):
             return
         first, self._looked_at = not self._looked_at, self.step
         if self.monitor not in logs:
-            if first:
+            # A validation that is still to come is no fault.
+            if first and not (self.run and self.run.validates and self.monitor.startswith("val_")):
                 warn_of_missing(self.monitor, self._epoch, logs)
             return
         value = number_in(logs, self.monitor, self.monitor)
