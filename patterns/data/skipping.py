@@ -29,15 +29,23 @@ def batches_without(source: BatchSource, skipped: Collection[int], step: int) ->
     """Return the batches from step `step` on, less those that are left out."""
     first = number_of_batch(step, skipped)
     batches = source.batches(first)
-    return _without(batches, first, frozenset(skipped)) if skipped else batches
+    return _Without(batches, first, frozenset(skipped)) if skipped else batches
 
 
-def _without(batches: Iterator[Any], first: int, skipped: frozenset[int]) -> Iterator[Any]:
-    try:
-        for number, batch in enumerate(batches, first):
-            if number not in skipped:
-                yield batch
-    finally:
-        # Its workers end with it.
-        if hasattr(batches, "close"):
-            batches.close()
+class _Without(Iterator[Any]):
+    """No generator: one that a thread of a framework still reads could not be closed."""
+
+    def __init__(self, batches: Iterator[Any], first: int, skipped: frozenset[int]) -> None:
+        self._batches, self._next, self._skipped = batches, first, skipped
+
+    def __next__(self) -> Any:
+        while True:
+            number, self._next = self._next, self._next + 1
+            batch = next(self._batches)
+            if number not in self._skipped:
+                return batch
+
+    def close(self) -> None:
+        """Ends the workers of the source, if there are any."""
+        if hasattr(self._batches, "close"):
+            self._batches.close()
