@@ -127,8 +127,9 @@ class Run(AtBoundaries):
     def _go_back(self, position: Position) -> dict[str, Any] | None:
         """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep; as `_begin` does."""
         assert self.saver
-        self.step, self.stopped, self.model.stop_training = position.step, False, False
+        self.step, self.model.stop_training = position.step, False
         record, lines = self.saver.go_back(self, position)
+        self.stopped = record.stopped
         self._batches.close()
         self._open_data()
         return self._enter(record, lines)
