@@ -106,11 +106,14 @@ class DrivenCallback(keras.callbacks.Callback):
     def saved(self, position: Position) -> None:
         """A checkpoint is made that every run of the script makes here, be it killed or not; its state is taken after this."""
 
+    def ends(self) -> None:
+        """The run is over, however it ended."""
+
     def needs(self) -> Iterable[Position]:
         """The checkpoints that must be kept for this one's state to be of use."""
         return ()
 
-    def rolled_back(self, state: dict[str, Any] | None) -> None:
+    def rolled_back(self, state: dict[str, Any] | None, position: Position) -> None:
         """The run stands where an earlier checkpoint was made; `state` is this callback's in it."""
         if state is not None and hasattr(self, "set_state"):
             self.set_state(state)

@@ -103,15 +103,24 @@ class Checkpoint(keras.callbacks.Callback):
 
     # What the driver asks.
 
-    def begin(self, step: int) -> None:
-        """Counts from a step that needs no saving: the start of a run, or a checkpoint."""
-        self.next_step = next_multiple(step, self.every_steps)
+    def begin(self, step: int, due: bool = False) -> None:
+        """Counts from a step: the start of a run, or a checkpoint.
+
+        Args:
+            step: The step.
+            due: Whether the state after it is still to be saved by `every_steps`, once its validation is done.
+        """
+        self.next_step = step if due else next_multiple(step, self.every_steps)
         self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
 
     def is_planned(self, step: int, at_epoch_end: bool = False) -> bool:
         """Whether the state after `step` steps is to be saved in every run of the script, whatever the clock says."""
         if self.every_steps is None:
             return at_epoch_end and self.every_seconds is None
+        return self.is_due_by_steps(step)
+
+    def is_due_by_steps(self, step: int) -> bool:
+        """Whether `every_steps` asks for the state after `step` steps."""
         return step >= self.next_step
 
     def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
@@ -144,7 +153,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.store.prune(self.retention)
 
         self._writer.submit(write, self.background)
-        self.begin(position.step)
+        self.begin(position.step, due=position.phase == 0 and self.is_due_by_steps(position.step))
 
     def close(self) -> None:
         """Ends the thread, after what was handed over is on disk."""

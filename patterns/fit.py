@@ -23,6 +23,7 @@ from .driver.run import Run
 from .driver.saving import Saver
 from .driver.streams import generator_stream
 from .driver.validation import Validation
+from .guard import NonFiniteGuard
 from .identity import Identity, describe_callbacks, describe_optimizers
 from .plan import StepPlan
 from .state.callbacks import warn_of_untold
@@ -207,7 +208,8 @@ def _only_checkpoint(callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoin
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
             raise ValueError("kp.fit: BackupAndRestore would put back another epoch than kp.Checkpoint does. Leave it out.")
-    found = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
-    if len(found) > 1:
-        raise ValueError(f"kp.fit: a run has one kp.Checkpoint; received {len(found)} of them.")
-    return found[0] if found else None
+    for kind in (Checkpoint, NonFiniteGuard):
+        found = [callback for callback in callbacks if isinstance(callback, kind)]
+        if len(found) > 1:
+            raise ValueError(f"kp.fit: a run has one kp.{kind.__name__}; received {len(found)} of them.")
+    return next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)

@@ -25,7 +25,7 @@ class SavesEpochs(Protocol):
     store: CheckpointStore
     resume: str
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, due: bool = False) -> None:
         """Counts from a step."""
 
     def find(self) -> Found | None:

@@ -35,6 +35,7 @@ class Record:
         source: What the data source needs to go on, beside the step.
         logs: The training metrics of an epoch whose validation is still to come, else None.
         validates: Whether a validation inside an epoch is still to come.
+        save_due: Whether `every_steps` asks for a checkpoint of this step once its validation is done.
         stopped: Whether the run has ended before its plan did.
         resumes: The steps at which other processes went on with the run.
         skipped: Numbers of the batches of the data that are left out.
@@ -52,6 +53,7 @@ class Record:
     source: dict[str, Any] = field(default_factory=dict)
     logs: dict[str, Any] | None = None
     validates: bool = False
+    save_due: bool = False
     stopped: bool = False
     resumes: list[int] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Record:
             "built_on": self.built_on,
             "stopped": self.stopped,
             "validates": self.validates,
+            "save_due": self.save_due,
             "resumes": self.resumes,
             "skipped": self.skipped,
             "validated": self.validated,
@@ -89,6 +92,7 @@ class Record:
             built_on=document["built_on"],
             stopped=document["stopped"],
             validates=document.get("validates", False),
+            save_due=document.get("save_due", False),
             resumes=document.get("resumes", []),
             skipped=document.get("skipped", []),
             validated=document["validated"],

@@ -65,3 +65,12 @@ def test_a_step_that_is_not_there_is_named_with_those_that_are(trained):
         kp.CheckpointStore("runs").restore(make_model(), step=5)
     with pytest.raises(kp.StoreError, match="there is no checkpoint"):
         kp.CheckpointStore("nothing").restore(make_model())
+
+
+def test_a_step_is_one_of_the_newest_run(trained):
+    arguments = {"batch_size": 8, "total_steps": 2, "epochs": 1, "seed": 0, "verbose": 0}
+    kp.fit(make_model(), X, X.sum(1), callbacks=[kp.Checkpoint("runs", resume="never")], **arguments)
+    store = kp.CheckpointStore("runs")
+    assert store.restore(make_model(), step=2) == 2
+    with pytest.raises(kp.StoreError, match=r"there is no checkpoint of step 4.*newest run has \[2\]"):
+        store.restore(make_model(), step=4)

@@ -350,6 +350,117 @@ def endless():
         yield X[:6], Y[:6]
 
 
+def rate_of(model):
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def test_it_goes_back_to_a_checkpoint_that_was_made():
+    """The clock alone saves, so the ends of epochs are its points; the last step of one spoils the weights, not the loss."""
+    number = 4
+    x, y = X.copy(), Y.copy()
+    x[SOURCE.indices(number)[0]], y[SOURCE.indices(number)[0]] = 0.0, 0.0
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, use_bias=False), layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.001), root)
+    guard, clock = kp.NonFiniteGuard(), kp.Checkpoint("run", every_seconds=1000)
+    kp.fit(model, x, y, batch_size=6, total_steps=9, steps_per_epoch=5, seed=0, verbose=0, callbacks=[guard, clock])
+    assert [finding.batch for finding in guard.findings] == [number]
+    assert 5 in kp.CheckpointStore("run").steps()
+
+
+def test_a_damaged_point_is_passed_over(capsys):
+    number = batch_with(EXAMPLES[4])
+
+    class Damages(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            found = [entry for entry in kp.CheckpointStore("run").entries() if entry.position.step == 5]
+            if batch == number and found:
+                (file, *_) = found[0].folder.glob("tensors*.safetensors")
+                data = file.read_bytes()
+                file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+        def get_state(self):
+            return {}
+
+        def set_state(self, state):
+            pass
+
+    guard = kp.NonFiniteGuard()
+    fit(linear("sgd"), spoiled(EXAMPLES[4]), Damages(), guard=guard, total_steps=9, epochs=1)
+    assert "Going back further" in capsys.readouterr().out
+    assert [finding.batch for finding in guard.findings] == [number]
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_schedule_is_not_lowered_again_by_a_second_call(same_process):
+    """A notebook cell that is run again, with more steps; and the same in a new process."""
+
+    def made():
+        keras.utils.set_random_seed(1)
+        schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1000, 1.0)
+        return linear(keras.optimizers.SGD(schedule)), kp.NonFiniteGuard()
+
+    data = {"x": spoiled(EXAMPLES[2]), "y": Y, "batch_size": 6, "steps_per_epoch": 5, "seed": 0, "verbose": 0}
+    model, guard = made()
+    kp.fit(model, **data, total_steps=10, callbacks=[guard, kp.Checkpoint("whole")])
+    expected = model.get_weights()
+    model, guard = made()
+    kp.fit(model, **data, total_steps=5, callbacks=[guard, kp.Checkpoint("run")])
+    # The script's own schedule is the optimizer's again.
+    assert rate_of(model) == pytest.approx(0.01)
+    model, guard = (model, guard) if same_process else made()
+    history = kp.fit(model, **data, total_steps=10, callbacks=[guard, kp.Checkpoint("run")])
+    assert history.rates == pytest.approx([0.005, 0.005])
+    for found, wanted in zip(model.get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_a_rate_that_the_script_has_changed_is_lowered_once_for_each_finding():
+    x = spoiled(int(SOURCE.indices(6)[0]))
+    x[SOURCE.indices(8)[0], 2] = np.nan
+    data = {"y": Y, "batch_size": 6, "steps_per_epoch": 5, "seed": 0, "verbose": 0}
+    kp.fit(linear(keras.optimizers.SGD(0.01)), x, **data, total_steps=5, callbacks=[kp.NonFiniteGuard(), kp.Checkpoint("run")])
+    model, guard = linear(keras.optimizers.SGD(0.02)), kp.NonFiniteGuard()
+    kp.fit(model, x, **data, total_steps=8, callbacks=[guard, kp.Checkpoint("run")])
+    assert len(guard.findings) == 2
+    assert rate_of(model) == pytest.approx(0.005)
+
+
+def test_only_one_in_a_run():
+    with pytest.raises(ValueError, match=r"a run has one kp\.NonFiniteGuard; received 2"):
+        kp.fit(linear("sgd"), X, Y, callbacks=[kp.NonFiniteGuard(), kp.NonFiniteGuard(), kp.Checkpoint("run")])
+
+
+def test_steps_run_together_again_after_a_search_that_found_nothing():
+    together = 3 if current().fuses_steps else 1
+    seen, struck = [], []
+
+    class Strikes(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1 and not struck:
+                struck.append(epoch)
+                self.model.layers[0].kernel.assign(np.full((5, 4), np.nan))
+
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.append(self.model.steps_per_execution)
+
+        def get_state(self):
+            return {}
+
+        def set_state(self, state):
+            pass
+
+    model = linear("sgd")
+    model.compile("sgd", "mse", steps_per_execution=together)
+    guard = kp.NonFiniteGuard()
+    seen.clear()
+    kp.fit(
+        model, X, Y, batch_size=6, total_steps=18, epochs=3, seed=0, verbose=0, callbacks=[guard, Strikes(), kp.Checkpoint("run")]
+    )
+    assert not guard.findings
+    assert 1 in seen
+    assert seen[-1] == together
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -608,3 +608,18 @@ def test_a_validation_that_is_still_to_come_is_no_fault():
     data = {"batch_size": 8, "seed": 0, "verbose": 0, "validation_data": (x, y)}
     history = kp.fit(model, x, y, epochs=4, validation_freq=2, callbacks=[kp.EarlyStopping(patience=9)], **data)
     assert len(history.history["val_loss"]) == 2
+
+
+def test_a_run_that_goes_on_after_it_was_stopped_says_so_no_more(capsys):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    x, y = np.ones((16, 4), "float32"), np.ones((16, 1), "float32")
+    for steps, patience in ((10, 2), (12, 99)):
+        stopping = kp.EarlyStopping("loss", patience=patience)
+        callbacks = [stopping, kp.Checkpoint("run")]
+        history = kp.fit(model, x, y, batch_size=8, total_steps=steps, steps_per_epoch=2, seed=0, verbose=0, callbacks=callbacks)
+    assert history.ends[-1] == 12
+    assert (stopping.reason, stopping.stopped_step) == ("", 0)
+    assert capsys.readouterr().out.count("stopped after step 6") == 1
+    # That it was stopped once stays in its History.
+    assert [event["step"] for event in history.events] == [6]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any, NoReturn
 
 import keras
@@ -128,8 +129,10 @@ class AtBoundaries:
             return
         asked, self._save_asked = self._save_asked, False
         checkpoint = self.saver.checkpoint
-        planned = checkpoint.is_planned(self.step, at_epoch_end=logs is not None)
-        if asked or planned or self.stop_is_requested() or checkpoint.is_due(self.step):
+        # Steps that are trained again one by one come by other places than those that run together.
+        searching = any(callback.single_steps for callback in self.callbacks.driven)
+        planned = checkpoint.is_planned(self.step, at_epoch_end=logs is not None) and not searching
+        if asked or planned or self.stop_is_requested() or time.monotonic() >= checkpoint.next_time:
             # What a callback asks for, it asks for in every run.
             self.saver.save(self, logs=logs, planned=planned or asked)
             self._leave_if_requested()

@@ -96,6 +96,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
             yield
         finally:
             for callback in self.driven:
+                callback.ends()
                 callback.run = None
 
     def start_run(self) -> None:

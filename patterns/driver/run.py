@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -127,9 +128,9 @@ class Run(AtBoundaries):
     def _go_back(self, position: Position) -> dict[str, Any] | None:
         """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep; as `_begin` does."""
         assert self.saver
-        self.step, self.model.stop_training = position.step, False
-        record, lines = self.saver.go_back(self, position)
-        self.stopped = record.stopped
+        self.model.stop_training = False
+        position, record, lines = self.saver.go_back(self, position)
+        self.step, self.stopped = position.step, record.stopped
         self._batches.close()
         self._open_data()
         return self._enter(record, lines)
@@ -168,15 +169,21 @@ class Run(AtBoundaries):
             self.callbacks.open_bar(self.plan.locate(self.step)[0])
         else:
             self._metrics = {}
-        together = 1 if any(callback.single_steps for callback in self.callbacks.driven) else self.model.steps_per_execution
-        for segment in segments(self.plan, self.step, together):
-            if self.stopped:
-                break
+        step = self.step
+        while step < self.plan.total_steps and not self.stopped:
+            segment = self._next_segment(step)
             try:
                 self._fit(segment)
             except EndsHere as end:
                 (logs,) = end.args
                 self._close_epoch(self.plan.locate(self.step)[0], logs)
+            step = segment.stop
+
+    def _next_segment(self, step: int) -> Segment:
+        if any(callback.single_steps for callback in self.callbacks.driven):
+            # To the end of the epoch, where it is seen whether they are single still.
+            return replace(next(segments(self.plan, step)), epochs=1)
+        return next(segments(self.plan, step, self.model.steps_per_execution))
 
     def _fit(self, segment: Segment) -> None:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))

@@ -16,9 +16,9 @@ from ..identity import Identity, note_left
 from ..record import Record, callback_state, restore_variables, set_by_script
 from ..state import callbacks as callback_states
 from ..state.randomness import get_random_state
-from ..state.snapshot import Snapshot, put_back
+from ..state.snapshot import Snapshot, copy_values, put_back
 from ..state.tree import find_variables
-from ..store import Entry, Position
+from ..store import DamagedCheckpoint, Entry, Position
 
 if TYPE_CHECKING:
     from .boundaries import AtBoundaries
@@ -43,6 +43,7 @@ class Saver:
         self._identity, self._run, self._begun = identity, run, begun
         self._snapshot: Snapshot | None = None
         self._saved: Position | None = None
+        self._script_values: dict[str, np.ndarray] = {}
 
     def __enter__(self) -> Saver:
         self.checkpoint.driven = True
@@ -106,28 +107,42 @@ class Saver:
         sound = store.read(Entry(position, store.directory / position.folder_name))
         return Record.unpack(sound.document, sound.tensors)
 
+    def _read_sound(self, position: Position) -> tuple[Position, Record]:
+        entries = self.checkpoint.store.entries()
+        earlier = [entry.position for entry in entries if entry.position.run == self._run and entry.position < position]
+        for candidate in [position, *reversed(earlier)]:
+            try:
+                return candidate, self.read(candidate)
+            except DamagedCheckpoint as error:
+                damage = error
+                say(f"{error} Going back further.")
+        raise damage
+
     def restore_weights(self, position: Position) -> None:
         """Puts `model.weights` back from a checkpoint of this run; seeds and recurrent states stay."""
         record, own = self.read(position), {id(weight) for weight in self._model.weights}
         weights = {key: variable for key, variable in find_variables(self._model).of("weight").items() if id(variable) in own}
         put_back(weights, record.variables, weights)
 
-    def go_back(self, run: Run, position: Position) -> tuple[Record, list[str]]:
-        """Puts variables and callback states back from a checkpoint, and discards those after it."""
-        record = self.read(position)
+    def go_back(self, run: Run, position: Position) -> tuple[Position, Record, list[str]]:
+        """Puts variables and callback states back from a checkpoint, or the last sound one before it; discards those after it."""
+        position, record = self._read_sound(position)
         self.checkpoint.store.discard_after(position)
         self._saved = position
-        self.checkpoint.begin(position.step)
+        self.checkpoint.begin(position.step, record.save_due)
         callbacks = callback_states.named(run.callbacks.callbacks)
         callback_states.cut_files(callbacks, record.callbacks)
-        lines = restore_variables(run.model, record, set_by_script(record, self._identity))
+        kept = set_by_script(record, self._identity)
+        lines = restore_variables(run.model, record, kept)
+        # What the script has set stays as it set it, whatever has moved it since.
+        put_back(find_variables(run.model).of("optimizer"), self._script_values, kept & self._script_values.keys())
         for name, callback in callbacks.items():
             state = record.callbacks.get(name)
             if isinstance(callback, DrivenCallback):
-                callback.rolled_back(state)
+                callback.rolled_back(state, position)
             elif state is not None:
                 callback_states.set_state(callback, state)
-        return record, lines
+        return position, record, lines
 
     def raise_failure(self) -> None:
         """Raises what went wrong in a save in the background, if anything did."""
@@ -148,11 +163,14 @@ class Saver:
             What could not be put back because the script changed, a line each.
         """
         self._saved = position
-        self.checkpoint.begin(position.step)
+        self.checkpoint.begin(position.step, record.save_due)
         callbacks, states = callback_states.named(run.callbacks.callbacks), record.callbacks
         run.until_end.enter_context(callback_states.files_go_on(callbacks, states))
         run.callbacks.start_run()
-        lines = restore_variables(run.model, record, set_by_script(record, self._identity))
+        kept = set_by_script(record, self._identity)
+        lines = restore_variables(run.model, record, kept)
+        variables = find_variables(run.model).variables
+        self._script_values = copy_values({key: variables[key] for key in kept if key in variables})
         for name in callbacks.keys() & states.keys():
             callback_states.set_state(callbacks[name], states[name])
         return lines
@@ -190,6 +208,7 @@ class Saver:
             skipped=sorted(run.skipped),
             logs=pending,
             validates=validates,
+            save_due=(validates or pending is not None) and self.checkpoint.is_due_by_steps(run.step),
             stopped=run.stopped,
             validated=run.validation.taken if run.validation else 0,
         )

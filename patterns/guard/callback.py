@@ -33,6 +33,10 @@ class NonFiniteGuard(DrivenCallback):
     In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last sound one, with a lower rate.
     There, list it before a `kp.Checkpoint`.
 
+    An example that is broken for good comes again in each pass, in another batch, and counts each time. A callback that sets the
+    rate itself, such as `LearningRateScheduler`, has the last word on it. At the end of the run, the script's schedule is the
+    optimizer's again; a rate without a schedule stays lowered.
+
     Under a `LossScaleOptimizer`, gradients that overflow are part of its work: weights and losses alone are looked at.
 
     Args:
@@ -180,13 +184,19 @@ class NonFiniteGuard(DrivenCallback):
         """Where it would go back to."""
         return [self._search.point] if self._search.point and self.rollback else []
 
-    def rolled_back(self, state: dict[str, Any] | None) -> None:
+    def rolled_back(self, state: dict[str, Any] | None, position: Position) -> None:
         """What it knows, it keeps; rates are what they were in the checkpoint, and made smaller by what was found since."""
+        self._search.point = position
         assert self.run
         assert self._rates
         before = sum(fields["scaled"] for fields in state["findings"]) if state else 0
         if self._rates.scale(self._factor(self._lowered - before), self._factor(self._lowered)):
             self.run.recompile()
+
+    def ends(self) -> None:
+        """Leaves the script's schedules as they were: the next call begins with them."""
+        if self._rates and self._rates.scale(1.0, 1.0):
+            self.model.train_function = None
 
     # What Keras calls.
 
@@ -203,7 +213,7 @@ class NonFiniteGuard(DrivenCallback):
             assert self._plain
             self._plain.end_epoch(epoch, self.step, logs or {})
         elif self.rollback and not self.run.plans_saves:
-            self._search.point = self.run.save_here()
+            self.run.save_here()
 
     # Odds and ends.
 

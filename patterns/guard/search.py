@@ -74,9 +74,9 @@ class Search:
         """
         assert self.seeks is not None
         step, wrong = self._run.step, self.variables.wrong()
-        if wrong_step is not None and step < self.seeks:
+        if step < self.seeks and (wrong or wrong_step is not None):
             # Earlier than was known. Once more, to see the state before it.
-            self.begin_at(step, "the loss is not finite")
+            self.begin_at(step, "the loss is not finite" if wrong_step is not None else f"{wrong[0]} is not finite")
         if wrong_step is not None or wrong:
             self._conclude(wrong_step is not None, wrong)
         elif step >= self.seeks:

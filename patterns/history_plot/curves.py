@@ -109,7 +109,7 @@ def read(history: Any, metric: str, mode: str, validation_freq: int | Collection
     name = metric.removeprefix("val_")
     _check_metric(name, lists, kept["steps"] + kept["validations"])
     epochs = list(getattr(history, "epoch", ())) or list(range(max(map(len, lists.values()), default=0)))
-    by_steps = hasattr(history, "ends")
+    by_steps = len(kept["ends"]) == len(epochs) > 0 or (hasattr(history, "ends") and not epochs)
     ends = np.array([epoch + 1 for epoch in epochs], float)
     ends = _at_ends("ends", kept["ends"], ends).values if by_steps else ends
     training = _at_ends(name, lists.get(name, []), ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from keras_patterns.backends import current
 
 from .._driven import DrivingRun
 from ..state.snapshot import StateMismatch, np_dtype
-from ..store import Position
+from ..store import Position, StoreError
 
 
 class BestWeights(Protocol):
@@ -99,10 +100,14 @@ class InCheckpoint:
         self._position = self._run.save_here()
 
     def put_back(self, model: keras.Model) -> bool:
-        """Reads them from the checkpoint; DamagedCheckpoint if that cannot be."""
+        """Reads them from the checkpoint; warns, and leaves the model as it is, if that is damaged."""
         if self._position is None:
             return False
-        self._run.restore_weights(self._position)
+        try:
+            self._run.restore_weights(self._position)
+        except StoreError as error:
+            warnings.warn(f"The best weights cannot be read, and the model keeps those that it has: {error}", stacklevel=2)
+            return False
         return True
 
     def forget(self) -> None:

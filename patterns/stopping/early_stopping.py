@@ -202,6 +202,8 @@ class EarlyStopping(DrivenCallback):
             self._from_step = self.step
             return
         first, self._looked_at = not self._looked_at, self.step
+        # A run that was stopped, and goes on because the script asks for more.
+        self.stopped_epoch, self.stopped_step, self.reason = 0, 0, ""
         if self.monitor not in logs:
             # A validation that is still to come is no fault.
             if first and not (self.run and self.run.validates and self.monitor.startswith("val_")):

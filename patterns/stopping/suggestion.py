@@ -50,9 +50,8 @@ def suggest_patience(
     - The noise `s` is a robust standard deviation of the values around their trend: the median distance of each from the mean of
       its two neighbours (Gasser et al.), over 0.6745 (of a normal distribution) and the square root of 1.5. A straight trend
       plays no part in it.
-    - The progress `p` is the median slope between any two epochs (Theil-Sen) of the second half of the way to the best value;
-    that
-      is taken from the running median of three, so that a lucky epoch is no best.
+    - The progress `p` is the median slope between any two epochs (Theil-Sen) of the second half of the way to the best value,
+      which is taken from the running median of three, so that a lucky epoch is no best.
     - `min_delta = s`: a difference that noise makes in a third of all epochs is no improvement.
     - `patience = 1 + ceil((min_delta + 4 s) / p)`: after so many epochs progress at this pace has beaten the best by `min_delta`,
       even if that was lucky by four deviations. A curve without noise needs 1.

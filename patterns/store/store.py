@@ -153,8 +153,8 @@ class CheckpointStore:
         return reports
 
     def at(self, step: int) -> Entry:
-        """The newest checkpoint of a step; StoreError if there is none."""
-        found = [entry for entry in self.entries() if entry.position.step == step]
+        """The newest checkpoint of a step of the newest run; StoreError if there is none."""
+        found = [entry for entry in newest_run(self.entries()) if entry.position.step == step]
         if not found:
             raise StoreError(self.directory, f"there is no checkpoint of step {step}", f"The newest run has {self.steps()}.")
         return found[-1]
