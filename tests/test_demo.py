@@ -56,9 +56,8 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         assert tensors == set(outcome.checkpoint.tensors)
         values = {key for part in found.values() for key in part.values}
         document = outcome.checkpoint.document
-        assert values == document.keys() - {"callbacks", "resumes"} | {
-            name for name, state in document["callbacks"].items() if state
-        }
+        callbacks = {name for name, state in document["callbacks"].items() if state}
+        assert values == document.keys() - {"callbacks", "resumes"} | callbacks
         assert {f"callback {name}" for name in ("History", "EarlyStopping", "NonFiniteGuard", "StepCounter")} <= set(found)
 
 
@@ -117,15 +116,27 @@ def assert_not_equal(reference, killed, place, row):
 
 def test_the_summary_counts_kills_and_steps(outcomes):
     _, killed = outcomes
-    rows = {line[:26].strip(): line[26:].split() for line in summary(*outcomes).splitlines()[2:]}
+    *table, _, last_line = summary(*outcomes).splitlines()
+    rows = {line[:26].strip(): line[26:].split() for line in table[2:]}
     (first, resumed), (second, again) = killed.kills
     assert rows["kills (SIGKILL)"] == ["0", "2"]
-    assert rows["steps of the run"] == ["90", "90"]
+    assert rows["steps planned"] == rows["steps made"] == ["90", "90"]
     assert rows["killed in step"] == [f"{first},", str(second)]
     assert rows["steps lost by kills"] == ["0", str(first - resumed + second - again)]
     assert rows["NaN found in step"] == ["52", "52"]
-    assert rows["stopped early in step"] == []
+    assert last_line == "Early stopping saw no reason to stop before the end."
     assert rows["best step, put back"][0] in ("45", "90")
+
+
+def test_the_summary_says_why_it_stopped(outcomes):
+    reference, killed = outcomes
+    document = killed.checkpoint.document
+    state = {**document["callbacks"]["EarlyStopping"], "reason": "no improvement for 10 epochs"}
+    checkpoint = dataclasses.replace(
+        killed.checkpoint, document={**document, "callbacks": {**document["callbacks"], "EarlyStopping": state}}
+    )
+    text = summary(reference, dataclasses.replace(killed, checkpoint=checkpoint))
+    assert text.endswith("\n\nStopped early: no improvement for 10 epochs.")
 
 
 @pytest.mark.parametrize(("equal", "code"), [(True, 0), (False, 1)])

@@ -138,9 +138,11 @@ def _verdict(differences: list[Difference]) -> str:
 
 
 def summary(reference: Outcome, killed: Outcome) -> str:
-    """A table of what the two runs went through."""
+    """A table of what the two runs went through, and what became of early stopping."""
     rows = zip(_figures(reference), _figures(killed), strict=True)
-    return format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+    table = format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+    reason = killed.callback("EarlyStopping")["reason"]
+    return f"{table}\n\n{'Stopped early: ' + reason if reason else 'Early stopping saw no reason to stop before the end'}."
 
 
 def accuracy(outcome: Outcome) -> float:
@@ -155,10 +157,10 @@ def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
         ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
         ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
         ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
-        ("steps of the run", outcome.checkpoint.position.step),
+        ("steps planned", outcome.checkpoint.document["identity"]["total_steps"]),
+        ("steps made", outcome.checkpoint.position.step),
         ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
         ("NaN found in step", ", ".join(map(str, outcome.not_finite))),
-        ("stopped early in step", stopping["stopped_step"] or ""),
         ("best step, put back", stopping["best_step"]),
         ("its validation accuracy", f"{accuracy(outcome):.4f}"),
         ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),

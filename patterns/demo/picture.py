@@ -99,7 +99,7 @@ def _mark_rollbacks(axes: Any, run: Outcome) -> None:
         for one in axes:
             one.axvline(step, color=_NAN, linewidth=1.2, linestyle="-.")
         # Below, where a first kill in one of the next epochs has no words.
-        _note(axes[0], step, f"NaN in step {step}: rolled back,\nwent on at half the rate", _NAN, 0.02, "bottom")
+        _note(axes[0], step, f"NaN in step {step}:\nrolled back, then\nat half the rate", _NAN, 0.02, "bottom")
 
 
 def _note(axes: Any, step: int, text: str, color: str, height: float, side: str) -> None:
