@@ -1,4 +1,4 @@
-"""The demo with two epochs and one kill, which is real; and that a changed byte is seen."""
+"""The demo with two epochs and two kills, which are real; and that a changed byte is seen."""
 
 import dataclasses
 
@@ -9,32 +9,44 @@ from keras_patterns import demo
 from keras_patterns.backends import current
 from keras_patterns.demo import kill_steps, training
 from keras_patterns.demo.comparison import Outcome, compare, parts, summary
-from keras_patterns.demo.processes import TrainingFailed, find_rate, live
+from keras_patterns.demo.processes import TrainingFailed, find_rate, live, select
 
-RATE = 0.01
+RATE, NAN_AT = 0.01, 52
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    """A run that was left alone, and one that was killed in its second epoch and resumed."""
+    """A run that was left alone, and one that was killed around its NaN and after it, and resumed."""
     runs, name = tmp_path_factory.mktemp("runs"), current().name
     reference = Outcome.read(runs / "reference", [live(runs / "reference", RATE, 2, name)])
-    lives = [live(runs / "killed", RATE, 2, name, step) for step in (70, np.inf)]
+    lives = [live(runs / "killed", RATE, 2, name, step) for step in (NAN_AT, 70, np.inf)]
     return reference, Outcome.read(runs / "killed", lives)
 
 
 def test_the_killed_run_was_killed_and_is_equal(outcomes):
     reference, killed = outcomes
     assert [life.killed for life in reference.lives] == [False]
-    assert [life.killed for life in killed.lives] == [True, False]
-    first, second = killed.lives
-    assert 70 <= first.last < 90  # the middle of the second epoch
-    assert 1 < second.first <= first.last + 1  # it went on, and not from the start
-    assert second.last == reference.lives[0].last == 90
+    assert [life.killed for life in killed.lives] == [True, True, False]
+    first, second, third = killed.lives
+    assert 45 < first.last < 70  # before the NaN was found, while the run went back, or after it
+    assert 1 < second.first <= NAN_AT  # it went on, and not from the start
+    assert 70 <= second.last < 90
+    assert 60 < third.first <= second.last + 1
+    assert third.last == reference.lives[0].last == 90
     table, differences = compare(*outcomes)
     assert differences == []
     assert "NOT" not in table
     assert table.splitlines()[-1].split()[-1] == "yes"
+
+
+def test_both_runs_found_the_broken_image(outcomes):
+    for outcome in outcomes:
+        assert outcome.not_finite == [NAN_AT]
+        (finding,) = outcome.callback("NonFiniteGuard")["findings"]
+        assert finding["cause"] == f"x is not finite in example {training.BROKEN_IMAGE}"
+        assert [event["kind"] for event in outcome.history["events"]] == ["rolled back"]
+        assert outcome.checkpoint.document["skipped"] == [NAN_AT - 1]
+        assert np.isfinite(outcome.predictions).all()
 
 
 def test_the_table_covers_all_of_both_checkpoints(outcomes):
@@ -44,8 +56,9 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         assert tensors == set(outcome.checkpoint.tensors)
         values = {key for part in found.values() for key in part.values}
         document = outcome.checkpoint.document
-        assert values == document.keys() - {"callbacks"} | {name for name, state in document["callbacks"].items() if state}
-        assert {"callback History", "callback EarlyStopping", "callback StepCounter"} <= set(found)
+        callbacks = {name for name, state in document["callbacks"].items() if state}
+        assert values == document.keys() - {"callbacks", "resumes"} | callbacks
+        assert {f"callback {name}" for name in ("History", "EarlyStopping", "NonFiniteGuard", "StepCounter")} <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +69,6 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         ("seed", "seeds"),
         ("slot", "optimizer"),
         ("variables/loss_tracker/total", "running metrics"),
-        ("callbacks/EarlyStopping/best_weights/0", "callback EarlyStopping"),
         ("random/python/words", "random states"),
     ],
 )
@@ -75,6 +87,7 @@ def test_a_changed_byte_is_not_equal(outcomes, key, row):
     [
         ("History", {"epoch": [0, 2]}, "History/epoch/1"),
         ("EarlyStopping", {"wait": 7}, "EarlyStopping/wait"),
+        ("NonFiniteGuard", {"seeks": 3}, "NonFiniteGuard/seeks"),
         ("StepCounter", {"step": 91}, "StepCounter/step"),
     ],
 )
@@ -103,12 +116,27 @@ def assert_not_equal(reference, killed, place, row):
 
 def test_the_summary_counts_kills_and_steps(outcomes):
     _, killed = outcomes
-    rows = {line[:26].strip(): line[26:].split() for line in summary(*outcomes).splitlines()[2:]}
-    ((last, resumed),) = killed.kills
-    assert rows["kills (SIGKILL)"] == ["0", "1"]
-    assert rows["steps of the run"] == ["90", "90"]
-    assert rows["killed in step"] == [str(last)]
-    assert rows["steps trained twice"] == ["0", str(last - resumed)]
+    *table, _, last_line = summary(*outcomes).splitlines()
+    rows = {line[:26].strip(): line[26:].split() for line in table[2:]}
+    (first, resumed), (second, again) = killed.kills
+    assert rows["kills (SIGKILL)"] == ["0", "2"]
+    assert rows["steps planned"] == rows["steps made"] == ["90", "90"]
+    assert rows["killed in step"] == [f"{first},", str(second)]
+    assert rows["steps lost by kills"] == ["0", str(first - resumed + second - again)]
+    assert rows["NaN found in step"] == ["52", "52"]
+    assert last_line == "Early stopping saw no reason to stop before the end."
+    assert rows["best step, put back"][0] in ("45", "90")
+
+
+def test_the_summary_says_why_it_stopped(outcomes):
+    reference, killed = outcomes
+    document = killed.checkpoint.document
+    state = {**document["callbacks"]["EarlyStopping"], "reason": "no improvement for 10 epochs"}
+    checkpoint = dataclasses.replace(
+        killed.checkpoint, document={**document, "callbacks": {**document["callbacks"], "EarlyStopping": state}}
+    )
+    text = summary(reference, dataclasses.replace(killed, checkpoint=checkpoint))
+    assert text.endswith("\n\nStopped early: no improvement for 10 epochs.")
 
 
 @pytest.mark.parametrize(("equal", "code"), [(True, 0), (False, 1)])
@@ -117,6 +145,7 @@ def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, ca
     if not equal:
         killed = dataclasses.replace(killed, predictions=killed.predictions + 1)
     results = iter([reference, killed])
+    monkeypatch.setattr(demo, "select", lambda *arguments: print("the table of the checkpoints"))
     monkeypatch.setattr(demo, "live", lambda *arguments: None)
     monkeypatch.setattr(demo, "find_rate", lambda *arguments: RATE)
     monkeypatch.setattr(demo, "_live_and_die", lambda *arguments: [])
@@ -127,6 +156,7 @@ def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, ca
     assert ("EQUAL, bit for bit." in out) == equal
     assert ("NOT EQUAL in 1 places. The first: predictions: " in out) != equal
     assert "nox -s demo -- jax torch" in out
+    assert "the table of the checkpoints" in out
     pictures = list((tmp_path / "out").iterdir())
     assert [picture.name for picture in pictures] == [f"learning-curve-{current().name}.png"]
     assert pictures[0].read_bytes().startswith(b"\x89PNG")
@@ -154,6 +184,17 @@ def test_the_rate_is_found_and_drawn(tmp_path, capfd):
     assert "LearningRateSweep: " in capfd.readouterr().out
 
 
+def test_the_best_checkpoint_is_shown_against_the_last(tmp_path, capfd):
+    live(tmp_path / "run", RATE, 1, current().name)
+    capfd.readouterr()
+    select(tmp_path / "run", current().name)
+    out = capfd.readouterr().out
+    steps = [line.split()[0] for line in out.splitlines()[2:5]]
+    assert steps == ["0", "30", "45"]
+    assert out.count("best") == 2
+    assert "the last, of step 45: loss " in out
+
+
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(TrainingFailed, match="needs sklearn and matplotlib"):
@@ -161,7 +202,9 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def test_the_script_has_an_epoch_of_45_steps():
-    (x, _), (x_validation, _) = training.load_digits()
-    assert len(x) == training.TRAINING_IMAGES
-    assert len(x) + len(x_validation) == 1_797
-    assert -(-len(x) // training.BATCH_SIZE) == training.STEPS_PER_EPOCH == 45
+    parts = training.load_digits()
+    assert [len(x) for x, _ in parts] == [len(y) for _, y in parts] == [1_440, 180, 177]
+    assert len(parts[0][0]) == training.BATCH_SIZE * training.STEPS_PER_EPOCH
+    x, y = training.noisy_copies(*parts[0])
+    assert len(x) == len(y) == training.EPOCHS * 1_440
+    assert np.isnan(x).sum() == np.isnan(x[training.BROKEN_IMAGE]).sum() == 1

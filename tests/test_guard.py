@@ -632,3 +632,15 @@ def test_variables_that_are_not_finite_are_found_on_the_device():
     model.layers[1].bias.assign([np.inf])
     model.layers[0].kernel.assign(np.full((5, 4), np.nan))
     assert variables.wrong() == ["layers/0/kernel", "layers/1/bias"]
+
+
+def test_what_it_says_begins_a_line_below_the_progress_bar(capsys, tmp_path):
+    x, y = np.ones((64, 4), "float32"), np.ones(64, "float32")
+    x[17, 2] = np.nan
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    kp.fit(model, x, y, batch_size=8, epochs=1, seed=0, verbose=1, callbacks=[kp.NonFiniteGuard(), kp.Checkpoint(tmp_path)])
+    said = [line for line in capsys.readouterr().out.splitlines() if "keras-patterns: step" in line]
+    assert len(said) == 2
+    assert all(line.startswith("keras-patterns: ") for line in said)
+    assert "of the data): x is not finite in example 17; " in said[1]

@@ -177,10 +177,10 @@ def test_the_table(capsys):
     lines = str(selection).splitlines()
     assert [line.split() for line in lines[:5]] == [
         ["step", "loss", "mae"],
-        ["----", "----", "---", "--------"],
+        ["----", "------", "------", "--------"],
         ["1", "left", "out"],
-        ["2", "0.25", "0.5", "best"],
-        ["3", "1", "1", "newest"],
+        ["2", "0.2500", "0.5000", "best"],
+        ["3", "1.0000", "1.0000", "newest"],
     ]
     assert lines[5].startswith("Step 1 was left out. ")
     assert "damaged checkpoint" in lines[5]

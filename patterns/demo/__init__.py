@@ -1,4 +1,4 @@
-"""The demo: a learning rate is found; a run in one cycle is killed twice and resumed, and compared with one left alone."""
+"""The demo: a rate is found; a run in one cycle, with a NaN in its data, is killed twice, and compared with one left alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_patterns.backends import current, installed
 from . import training
 from .comparison import Outcome, accuracy, compare, summary
 from .picture import draw
-from .processes import Life, TrainingFailed, find_rate, live
+from .processes import Life, TrainingFailed, environment, find_rate, live, select
 from .training import STEPS_PER_EPOCH, make_optimizer
 
 __all__ = ["TrainingFailed", "run"]
@@ -39,7 +39,9 @@ def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int
     out.mkdir(parents=True, exist_ok=True)
     runs = Path(tempfile.mkdtemp(prefix="runs-", dir=out if keep else None))
     try:
-        equal = _run(runs, out, epochs, kills)
+        # Drawing may be what imports another framework than Keras's own.
+        with environment():
+            equal = _run(runs, out, epochs, kills)
     finally:
         if not keep:
             shutil.rmtree(runs, ignore_errors=True)
@@ -61,7 +63,7 @@ def _run(runs: Path, out: Path, epochs: int, kills: int) -> bool:
     print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
     _headline("Which learning rate?")
     rate = find_rate(sweep, backend)
-    _headline(f"A run on {backend} in one cycle, up to a rate of {rate:.2e}, that is left alone")
+    _headline(f"A run on {backend} in one cycle, towards a rate of {rate:.2e}, that is left alone; one image has a broken pixel")
     reference = Outcome.read(runs / "reference", [live(runs / "reference", rate, epochs, backend)])
     killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", rate, epochs, backend, kill_steps(epochs, kills)))
     table, differences = compare(reference, killed)
@@ -74,7 +76,9 @@ def _run(runs: Path, out: Path, epochs: int, kills: int) -> bool:
         print(f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}.")
     else:
         print("EQUAL, bit for bit.")
-    print(f"The pictures: {sweep}\n              {curve}")
+    _headline("Looking back: which checkpoint is the best?")
+    select(runs / "reference", backend)
+    print(f"\nThe pictures: {sweep}\n              {curve}")
     return not differences
 
 
@@ -95,7 +99,7 @@ def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
         return None
     _headline(f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from here on")
     outcome = Outcome.read(folder, [live(folder, rate, epochs, others[0])])
-    print(f"Validation accuracy after {outcome.checkpoint.position.step} steps: {accuracy(outcome):.4f}")
+    print(f"The validation accuracy of these weights: {accuracy(outcome):.4f}")
     return outcome
 
 

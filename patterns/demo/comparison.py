@@ -22,7 +22,9 @@ _VARIABLES = {
     "optimizer": "optimizer: slots, rate, step",
     "metric": "running metrics",
 }
-_REST = "plan, identity of the run"
+_REST = "plan, identity, skipped batches"
+# What the processes went through, and no part of the state: where they went on.
+_NO_STATE = "resumes"
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,17 @@ class Outcome:
 
     @property
     def history(self) -> dict[str, Any]:
-        """The state of Keras's History: `history`, `epoch` and `steps`."""
-        return decode(self.checkpoint.document["callbacks"]["History"], self.checkpoint.tensors)
+        """The state of Keras's History: `history`, `epoch`, and what `kp.fit` adds."""
+        return self.callback("History")
+
+    def callback(self, name: str) -> dict[str, Any]:
+        """The state of a callback."""
+        return decode(self.checkpoint.document["callbacks"][name], self.checkpoint.tensors)
+
+    @property
+    def not_finite(self) -> list[int]:
+        """The steps whose batches the guard left out."""
+        return [finding["step"] for finding in self.callback("NonFiniteGuard")["findings"]]
 
     @property
     def backend(self) -> str:
@@ -91,7 +102,7 @@ def parts(outcome: Outcome) -> dict[str, Part]:
         if key == "callbacks":
             for name, state in value.items():
                 found[_part_of(f"callbacks/{name}")].values.update({name: state} if state else {})
-        else:
+        elif key != _NO_STATE:
             found[_part_of(key)].values[key] = value
     found["predictions after training"].tensors["predictions"] = outcome.predictions
     return {name: part for name, part in found.items() if part.bytes}
@@ -127,24 +138,30 @@ def _verdict(differences: list[Difference]) -> str:
 
 
 def summary(reference: Outcome, killed: Outcome) -> str:
-    """A table of what the two runs went through."""
+    """A table of what the two runs went through, and what became of early stopping."""
     rows = zip(_figures(reference), _figures(killed), strict=True)
-    return format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+    table = format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+    reason = killed.callback("EarlyStopping")["reason"]
+    return f"{table}\n\n{'Stopped early: ' + reason if reason else 'Early stopping saw no reason to stop before the end'}."
 
 
 def accuracy(outcome: Outcome) -> float:
-    """Of the last epoch, on the validation images; between 0 and 1."""
-    return outcome.history["history"]["val_accuracy"][-1]
+    """Of the weights that were put back, on the validation images; between 0 and 1."""
+    return outcome.history["history"]["val_accuracy"][outcome.callback("EarlyStopping")["best_epoch"]]
 
 
 def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
+    stopping = outcome.callback("EarlyStopping")
     return [
         ("processes", len(outcome.lives)),
         ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
         ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
         ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
-        ("steps of the run", outcome.checkpoint.position.step),
-        ("steps trained twice", sum(killed - resumed for killed, resumed in outcome.kills)),
-        ("validation accuracy", f"{accuracy(outcome):.4f}"),
+        ("steps planned", outcome.checkpoint.document["identity"]["total_steps"]),
+        ("steps made", outcome.checkpoint.position.step),
+        ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
+        ("NaN found in step", ", ".join(map(str, outcome.not_finite))),
+        ("best step, put back", stopping["best_step"]),
+        ("its validation accuracy", f"{accuracy(outcome):.4f}"),
         ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
     ]

@@ -1,4 +1,4 @@
-"""The learning curve of the demo, with the kills and the cycle."""
+"""The learning curve of the demo, with the NaN, the kills, the best step and the cycle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from .. import _keras
+from ..guard import NonFiniteGuard
 from .comparison import Outcome
 from .training import STEPS_PER_EPOCH
 
@@ -16,6 +17,8 @@ _LEFT_ALONE = {"color": "#9ecae1", "linewidth": 5}
 _KILLED = {"color": "#08306b", "linewidth": 1.4}
 _CONTINUED = {"color": "#238b45", "linewidth": 1.6}
 _KILL = "#cb181d"
+_NAN = "#a63603"
+_BEST = {"color": "#ffd92f", "marker": "*", "markersize": 14, "markeredgecolor": "#7f2704", "linestyle": ""}
 
 
 def draw(
@@ -40,11 +43,12 @@ def draw(
     end = killed.checkpoint.position.step
     _losses(losses, reference, "left alone", _LEFT_ALONE)
     _losses(losses, killed, "killed and resumed", _KILLED)
-    _schedules(rates, momenta, optimizer, range(end), _KILLED)
+    _schedules(rates, momenta, optimizer, range(end), killed, _KILLED)
     if continued:
         _losses(losses, continued, f"going on on {continued.backend}", _CONTINUED, since=end)
-        _schedules(rates, momenta, longer, range(end, continued.checkpoint.position.step), _CONTINUED)
+        _schedules(rates, momenta, longer, range(end, continued.checkpoint.position.step), continued, _CONTINUED)
     _mark_kills(axes, killed)
+    _mark_rollbacks(axes, continued or killed)
     losses.set_title(f"Handwritten digits on {reference.backend}: a run that was killed, over the same run left alone")
     losses.set(yscale="log", ylabel="loss (cross-entropy, nats)")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -53,8 +57,9 @@ def draw(
     rates.set(ylim=(0, None), ylabel="learning rate", xlabel="optimizer step")
     momenta.set_ylabel("momentum (dashed)")
     losses.plot([], [], "o", color="0.4", markersize=4, label="at validation")
+    _mark_best(losses, killed)
     # Below the axes, where it covers nothing.
-    losses.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5, frameon=False, fontsize=9)
+    losses.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5 if continued is None else 3, frameon=False, fontsize=9)
     for one in axes:
         one.grid(alpha=0.25, which="both", linewidth=0.5)
     for one in (*axes, momenta):
@@ -72,10 +77,11 @@ def _losses(axes: Any, run: Outcome, name: str, style: dict[str, Any], since: in
     axes.plot(epochs[first:], history["val_loss"][first:], marker="o", markersize=4, label=name, **style)
 
 
-def _schedules(rates: Any, momenta: Any, optimizer: Any, steps: range, style: dict[str, Any]) -> None:
-    """Draws what the optimizer computes in its steps."""
+def _schedules(rates: Any, momenta: Any, optimizer: Any, steps: range, run: Outcome, style: dict[str, Any]) -> None:
+    """Draws what the optimizer computes in its steps; the guard has made the rate smaller."""
     at = np.array(steps, "int32")
-    rates.plot(at, keras.ops.convert_to_numpy(_keras.get_rate(optimizer)(at)), **style)
+    factor = NonFiniteGuard().rate_factor ** np.searchsorted(run.not_finite, at, side="right")
+    rates.plot(at, factor * keras.ops.convert_to_numpy(_keras.get_rate(optimizer)(at)), **style)
     momenta.plot(at, keras.ops.convert_to_numpy(optimizer.momentum_schedule(at)), linestyle="--", **style)
 
 
@@ -85,6 +91,23 @@ def _mark_kills(axes: Any, run: Outcome) -> None:
         for one in axes:
             one.axvspan(resumed, killed, color=_KILL, alpha=0.12, linewidth=0)
             one.axvline(killed, color=_KILL, linewidth=1.2, linestyle="--")
-        where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
-        text = f"SIGKILL in step {killed}\nwent on from {resumed}"
-        losses.annotate(text, (killed, 0.98), (6, 0), fontsize=9, color=_KILL, **where)
+        _note(losses, killed, f"SIGKILL in step {killed}\nwent on from {resumed}", _KILL, 0.98, "top")
+
+
+def _mark_rollbacks(axes: Any, run: Outcome) -> None:
+    for step in run.not_finite:
+        for one in axes:
+            one.axvline(step, color=_NAN, linewidth=1.2, linestyle="-.")
+        # Below, where a first kill in one of the next epochs has no words.
+        _note(axes[0], step, f"NaN in step {step}:\nrolled back, then\nat half the rate", _NAN, 0.02, "bottom")
+
+
+def _note(axes: Any, step: int, text: str, color: str, height: float, side: str) -> None:
+    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": side}
+    axes.annotate(text, (step, height), (6, 0), fontsize=9, color=color, **where)
+
+
+def _mark_best(axes: Any, run: Outcome) -> None:
+    stopping = run.callback("EarlyStopping")
+    stopped = f"; stopped early in step {stopping['stopped_step']}" if stopping["reason"] else ""
+    axes.plot(stopping["best_step"], stopping["best"], label=f"best, in step {stopping['best_step']}{stopped}", zorder=4, **_BEST)

@@ -38,7 +38,7 @@ class Life(NamedTuple):
 
     Attributes:
         first: The first step that it began; 0 if it trained nothing.
-        last: The last step that it began.
+        last: The step that it began last.
         killed: Whether it was killed.
         seconds: From its start to its end.
     """
@@ -62,12 +62,21 @@ def find_rate(picture: Path, backend: str) -> float:
     Raises:
         TrainingFailed: If the process ended with an error.
     """
-    process, receiver = _start(_sweep, backend, str(picture))
-    found = list(_received(receiver))
-    process.join()
-    if process.exitcode or not found:
-        raise TrainingFailed(f"The process that swept the learning rate on {backend} ended with exit code {process.exitcode}.")
-    return found[0]
+    (rate,) = _finished("swept the learning rate", _sweep, backend, str(picture))
+    return rate
+
+
+def select(folder: Path, backend: str) -> None:
+    """Evaluates the checkpoints of a run in a new process, which prints what it finds.
+
+    Args:
+        folder: Of the checkpoints.
+        backend: On which they are evaluated.
+
+    Raises:
+        TrainingFailed: If the process ended with an error.
+    """
+    _finished("chose among the checkpoints", _select, backend, str(folder))
 
 
 def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
@@ -106,10 +115,20 @@ def _start(work: Callable[..., None], backend: str, *arguments: Any) -> tuple[Ba
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(*arguments, sender))
-    with _environment({**_ENVIRONMENT, "KERAS_BACKEND": backend}):
+    with environment(KERAS_BACKEND=backend):
         process.start()
     sender.close()
     return process, receiver
+
+
+def _finished(what: str, work: Callable[..., None], backend: str, *arguments: Any) -> list[Any]:
+    """All that a process told that ended by itself."""
+    process, receiver = _start(work, backend, *arguments)
+    found = list(_received(receiver))
+    process.join()
+    if process.exitcode:
+        raise TrainingFailed(f"The process that {what} on {backend} ended with exit code {process.exitcode}.")
+    return found
 
 
 def _sweep(picture: str, sender: Connection) -> None:
@@ -121,11 +140,18 @@ def _sweep(picture: str, sender: Connection) -> None:
     sender.send(sweep.suggest())
 
 
+def _select(folder: str, sender: Connection) -> None:
+    from .training import select
+
+    select(folder)
+    sender.close()
+
+
 def _train(folder: str, rate: float, epochs: int, sender: Connection) -> None:
     from .training import load_digits, train
 
     model = train(folder, rate, epochs, sender.send)
-    _, (images, _) = load_digits()
+    _, (images, _), _ = load_digits()
     np.save(Path(folder, PREDICTIONS), model.predict(images, verbose=0), allow_pickle=False)
 
 
@@ -139,10 +165,10 @@ def _received(receiver: Connection) -> Iterator[Any]:
 
 
 @contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Sets environment variables, for a process that starts meanwhile."""
+def environment(**more: str) -> Iterator[None]:
+    """Sets the environment variables of the demo, and more, for a process that starts or a framework that is imported meanwhile."""
     before = dict(os.environ)
-    os.environ.update(variables)
+    os.environ.update(_ENVIRONMENT, **more)
     try:
         yield
     finally:

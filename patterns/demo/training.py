@@ -16,26 +16,44 @@ import numpy as np
 from ..checkpoint import Checkpoint
 from ..finder import LearningRateSweep, find_learning_rate
 from ..fit import fit
+from ..guard import NonFiniteGuard
 from ..momentum import one_cycle
+from ..selection import select_checkpoint
+from ..stopping import EarlyStopping, Patience
 
 EPOCHS = 20
 BATCH_SIZE = 32
+STEPS_PER_EPOCH = 45
 SAVE_EVERY_STEPS = 30
+KEEP_EVERY_STEPS = 180
 LOG_EVERY_STEPS = 9
-# Of the 1,797 images.
-TRAINING_IMAGES = 1_437
-STEPS_PER_EPOCH = -(-TRAINING_IMAGES // BATCH_SIZE)
+# Of the 1,797 images; the others are to test on.
+TRAINING_IMAGES = STEPS_PER_EPOCH * BATCH_SIZE
+VALIDATION_IMAGES = 180
+# Of the noisy copies; it happens to be in the batch of step 52.
+BROKEN_IMAGE = 11_803
 
 Data = tuple[np.ndarray, np.ndarray]
 
 
-def load_digits() -> tuple[Data, Data]:
-    """Handwritten digits, images of shape `(images, 8, 8, 1)` and their labels: those to train on, those to validate on."""
+def load_digits() -> tuple[Data, Data, Data]:
+    """Handwritten digits, images of shape `(images, 8, 8, 1)` and their labels: to train on, to validate on, and to test on."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images, labels = digits.images[..., np.newaxis].astype("float32") / 16, digits.target.astype("int32")
-    return (images[:TRAINING_IMAGES], labels[:TRAINING_IMAGES]), (images[TRAINING_IMAGES:], labels[TRAINING_IMAGES:])
+    ends = [TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES]
+    training, validation, test = zip(np.split(images, ends), np.split(labels, ends), strict=True)
+    return training, validation, test
+
+
+def noisy_copies(x: np.ndarray, y: np.ndarray) -> Data:
+    """Twenty noisy copies of each image, so that no epoch of the demo sees one twice; and a single broken pixel."""
+    x, y = np.tile(x, (EPOCHS, 1, 1, 1)), np.tile(y, EPOCHS)
+    x += np.random.default_rng(8).normal(scale=0.05, size=x.shape)
+    # Planted, for the guard to find.
+    x[BROKEN_IMAGE, 4, 4] = np.nan
+    return x, y
 
 
 def make_model(optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Model:
@@ -78,13 +96,13 @@ class StepCounter(keras.callbacks.Callback):
         return {"step": self._step}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on counting."""
+        """Goes on counting from a checkpoint: in another process, or after a rollback."""
         self._step = state["step"]
 
 
 def find_rate() -> LearningRateSweep:
     """Sweeps the learning rate of the model."""
-    (x, y), _ = load_digits()
+    (x, y), _, _ = load_digits()
     return find_learning_rate(make_model(), x, y, batch_size=BATCH_SIZE, seed=8)
 
 
@@ -110,7 +128,8 @@ def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[
     Returns:
         The trained model.
     """
-    (x, y), validation_data = load_digits()
+    training, validation, _ = load_digits()
+    x, y = noisy_copies(*training)
     model = make_model(make_optimizer(rate, epochs))
     fit(
         model,
@@ -118,16 +137,35 @@ def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[
         y,
         batch_size=BATCH_SIZE,
         epochs=epochs,
-        validation_data=validation_data,
+        steps_per_epoch=STEPS_PER_EPOCH,
+        validation_data=validation,
         callbacks=[
-            keras.callbacks.EarlyStopping(patience=12, restore_best_weights=True),
+            NonFiniteGuard(),
+            # When the loss has not fallen by 1 % for ten epochs.
+            EarlyStopping("val_loss", rule=Patience(10, min_delta=0.01, relative=True), restore_best_weights=True),
             StepCounter(tell),
-            Checkpoint(folder, every_steps=SAVE_EVERY_STEPS),
+            Checkpoint(folder, every_steps=SAVE_EVERY_STEPS, keep_every_steps=KEEP_EVERY_STEPS),
         ],
         log_every_steps=LOG_EVERY_STEPS,
         seed=8,
     )
     return model
+
+
+def select(folder: str | Path) -> None:
+    """Looks back: which checkpoint of those that were kept is the best on the validation images, and what is it on others?
+
+    Args:
+        folder: Of the checkpoints.
+    """
+    _, validation, test = load_digits()
+    model = make_model()
+    selection = select_checkpoint(folder, model, validation, verbose=0)
+    print(f"{selection}\n\nOn the {len(test[0])} test images:")
+    shown = {"best": selection.best_step, "last": selection.rows[-1].step}
+    tested = {row.step: row.values for row in select_checkpoint(folder, model, test, steps=shown.values(), verbose=0).rows}
+    for name, step in shown.items():
+        print(f"  the {name}, of step {step}: loss {tested[step]['loss']:.4f}, accuracy {tested[step]['accuracy']:.4f}")
 
 
 if __name__ == "__main__":

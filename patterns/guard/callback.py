@@ -142,6 +142,7 @@ class NonFiniteGuard(DrivenCallback):
                     "rollback=False to end the run with a report."
                 )
             self._search.begin(self.model, self.run)
+            self._search.below_bar = self.params["verbose"] not in (0, 2)
             self._rates = ScaledRates(self.model)
             if self._lowered and self._rates.scale(1.0, self._factor(self._lowered)):
                 self.run.recompile()

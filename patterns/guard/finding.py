@@ -37,7 +37,9 @@ class Finding:
         return cls(**{**fields, "examples": tuple(fields["examples"])})
 
     def __str__(self) -> str:
-        where = f" (batch {self.batch:,} of the data{_listed(self.examples)})" if self.batch >= 0 else ""
+        # A cause in the data names the examples.
+        examples = "" if " in example " in self.cause else _listed(self.examples)
+        where = f" (batch {self.batch:,} of the data{examples})" if self.batch >= 0 else ""
         text = f"step {self.step:,}{where}: {self.cause}"
         return text + (f"; the first variable that it left not finite is {self.variable}" if self.variable else "")
 

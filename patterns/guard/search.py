@@ -27,6 +27,7 @@ class Search:
         point: The checkpoint to go back to.
         variables: Those that are looked at.
         looked: The step at which they were.
+        below_bar: Whether Keras shows a progress bar, which stands open inside an epoch.
     """
 
     variables: Variables
@@ -39,6 +40,7 @@ class Search:
         self.findings: list[Finding] = []
         self.seeks: int | None = None
         self.looked = 0
+        self.below_bar = False
         self.point: Position | None = None
         self._preview: tuple[int, str] | None = None
 
@@ -63,7 +65,7 @@ class Search:
             self._give_up(Finding(step, self._run.number_of_batch(step - 1), what, scaled=False))
         assert self.point
         self.seeks = step
-        say(f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to where it begins.")
+        self._say(f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to where it begins.")
         self._run.roll_back(self.point)
 
     def seek(self, wrong_step: int | None) -> None:
@@ -81,7 +83,7 @@ class Search:
             self._conclude(wrong_step is not None, wrong)
         elif step >= self.seeks:
             self.seeks = self._preview = None
-            say(f"step {step:,} was trained again, and all is finite: the fault is not in the data or the model. Going on.")
+            self._say(f"step {step:,} was trained again, and all is finite: the fault is not in the data or the model. Going on.")
         elif step == self.seeks - 1:
             self._look_ahead()
 
@@ -105,8 +107,11 @@ class Search:
         if self.skip_batch:
             self._run.skipped.add(number)
         self.seeks = self._preview = None
-        say(f"{finding}. {self._consequence()}.")
+        self._say(f"{finding}. {self._consequence()}.")
         self._run.roll_back(self.point)
+
+    def _say(self, text: str) -> None:
+        say(text, self.below_bar)
 
     def _consequence(self) -> str:
         assert self.point

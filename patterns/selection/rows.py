@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,7 +50,8 @@ class CheckpointSelection:
 
     def __str__(self) -> str:
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
-        cells = [[row.step, *(_shown(row.values.get(name)) for name in names), self._mark(row)] for row in self.rows]
+        columns = [_shown([row.values.get(name) for row in self.rows]) for name in names]
+        cells = [[row.step, *values, self._mark(row)] for row, *values in zip(self.rows, *columns, strict=True)]
         lines = [format_table(["step", *names, ""], cells)]
         lines += [f"Step {row.step:,} was left out. {row.problem}" for row in self.rows if row.problem]
         how = "lowest" if self.mode == "min" else "highest"
@@ -80,5 +81,8 @@ def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> Selection
     return min(finite, key=lambda row: sign * row.values[metric], default=None)
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.5g}"
+def _shown(column: Sequence[float | None]) -> list[str]:
+    """With decimals that stand below each other, where that shows enough of each."""
+    sizes = [abs(value) for value in column if value is not None and math.isfinite(value)]
+    form = ".4f" if all(0.01 <= size < 1e4 or size == 0 for size in sizes) else ".5g"
+    return ["" if value is None else f"{value:{form}}" for value in column]
