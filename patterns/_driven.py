@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol
 import keras
 import numpy as np
 
-from .data import BatchSource
+from .data import BatchSource, Skipped
 from .store import Position
 
 
@@ -19,7 +19,7 @@ class DrivingRun(Protocol):
     Attributes:
         step: Optimizer steps done, at a boundary.
         source: The training data.
-        skipped: Which of its batches, counted from 0, are left out.
+        skipped: What is left out of them.
         random: The global random states that the next step is to begin with, at the start of a run and after a rollback.
         saves: Whether it has a `kp.Checkpoint`.
         validates: Whether it has data to validate on.
@@ -30,7 +30,7 @@ class DrivingRun(Protocol):
 
     step: int
     source: BatchSource
-    skipped: set[int]
+    skipped: Skipped
     random: dict[str, Any]
     origin: Position | None
 

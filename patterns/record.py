@@ -38,7 +38,7 @@ class Record:
         save_due: Whether `every_steps` asks for a checkpoint of this step once its validation is done.
         stopped: Whether the run has ended before its plan did.
         resumes: The steps at which other processes went on with the run.
-        skipped: Numbers of the batches of the data that are left out.
+        skipped: What is left out of the data; see `data.Skipped`.
         validated: Batches that validations have taken from a generator.
     """
 
@@ -56,7 +56,7 @@ class Record:
     save_due: bool = False
     stopped: bool = False
     resumes: list[int] = field(default_factory=list)
-    skipped: list[int] = field(default_factory=list)
+    skipped: dict[str, Any] = field(default_factory=dict)
     validated: int = 0
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
@@ -94,7 +94,7 @@ class Record:
             validates=document.get("validates", False),
             save_due=document.get("save_due", False),
             resumes=document.get("resumes", []),
-            skipped=document.get("skipped", []),
+            skipped=document.get("skipped", {}),
             validated=document["validated"],
             **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},
         )

@@ -4,7 +4,7 @@ from .arrays import ArraySource
 from .generator import DataExhausted, GeneratorSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
-from .skipping import batches_without, number_of_batch
+from .skipping import Skipped
 from .sources import BatchSource, make_source
 from .split import evaluate_arguments, split_validation
 from .streams import RandomStream
@@ -18,9 +18,8 @@ __all__ = [
     "Permutation",
     "PyDatasetSource",
     "RandomStream",
-    "batches_without",
+    "Skipped",
     "evaluate_arguments",
     "make_source",
-    "number_of_batch",
     "split_validation",
 ]

@@ -2,47 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import threading
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from .sources import BatchSource
 
 
-def number_of_batch(step: int, skipped: Collection[int]) -> int:
-    """Which batch of a source a step gets where some are left out, so that those after them move up.
+class Skipped:
+    """Which batches of a source are left out, so that those after them move up: some by their number, and all that hold an example.
+
+    Which batches hold an example is found as far as anybody asks, each once.
 
     Args:
-        step: from 0.
-        skipped: the numbers of the batches that are left out, from 0.
+        source: The data.
+        state: What `state` gave. Defaults to None: nothing is left out.
 
     Example:
 
-    >>> [number_of_batch(step, {1, 2}) for step in range(3)]
-    [0, 3, 4]
+    >>> import numpy as np
+    >>> from keras_patterns.data import ArraySource
+    >>> skipped = Skipped(ArraySource(np.arange(6), batch_size=2, shuffle=False))
+    >>> skipped.leave_out(1, examples=[3])
+    >>> [skipped.number_of(step) for step in range(4)]  # three batches make a pass
+    [0, 2, 3, 5]
     """
-    for number in sorted(skipped):
-        step += number <= step
-    return step
 
+    def __init__(self, source: BatchSource, state: Mapping[str, Any] | None = None) -> None:
+        state = state or {}
+        self._source = source
+        self._numbers, self._examples = set(state.get("numbers", ())), set(state.get("examples", ()))
+        # All batches before this one are known to hold one of the examples or not.
+        self._known = int(state.get("known", 0))
+        # A framework may read the batches in a thread of its own.
+        self._lock = threading.Lock()
 
-def batches_without(source: BatchSource, skipped: Collection[int], step: int) -> Iterator[Any]:
-    """Return the batches from step `step` on, less those that are left out."""
-    first = number_of_batch(step, skipped)
-    batches = source.batches(first)
-    return _Without(batches, first, frozenset(skipped)) if skipped else batches
+    @property
+    def state(self) -> dict[str, Any]:
+        """As JSON."""
+        with self._lock:
+            return {"numbers": sorted(self._numbers), "examples": sorted(self._examples), "known": self._known}
+
+    def leave_out(self, number: int, examples: Collection[int] = ()) -> None:
+        """Leaves out a batch, and those after it that hold any of some examples.
+
+        Args:
+            number: Of the batch, from 0.
+            examples: By their place in the data; the source must tell which ones its batches hold (`indices`).
+        """
+        with self._lock:
+            self._numbers.add(number)
+            if examples:
+                self._examples.update(examples)
+                self._known = number + 1
+
+    def number_of(self, step: int) -> int:
+        """Which batch a step gets; both count from 0."""
+        with self._lock:
+            while True:
+                number = step
+                for left_out in sorted(self._numbers):
+                    number += left_out <= number
+                if not self._examples or self._known > number:
+                    return number
+                self._look()
+
+    def batches(self, step: int) -> Iterator[Any]:
+        """The batches from a step on."""
+        first = self.number_of(step)
+        batches = self._source.batches(first)
+        return _Without(batches, first, self) if self._numbers else batches
+
+    def holds(self, number: int) -> bool:
+        """Whether a batch is left out."""
+        with self._lock:
+            while self._examples and self._known <= number:
+                self._look()
+            return number in self._numbers
+
+    def _look(self) -> None:
+        """Looks into the first batch that is not known yet."""
+        if not self._examples.isdisjoint(self._source.indices(self._known).tolist()):  # type: ignore[attr-defined]
+            self._numbers.add(self._known)
+        self._known += 1
 
 
 class _Without(Iterator[Any]):
     """No generator: one that a thread of a framework still reads could not be closed."""
 
-    def __init__(self, batches: Iterator[Any], first: int, skipped: frozenset[int]) -> None:
+    def __init__(self, batches: Iterator[Any], first: int, skipped: Skipped) -> None:
         self._batches, self._next, self._skipped = batches, first, skipped
 
     def __next__(self) -> Any:
         while True:
             number, self._next = self._next, self._next + 1
             batch = next(self._batches)
-            if number not in self._skipped:
+            if not self._skipped.holds(number):
                 return batch
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import keras
 from keras_patterns.backends import current
 
 from .._steps import next_multiple
-from ..data import BatchSource, number_of_batch
+from ..data import BatchSource, Skipped
 from ..plan import StepPlan
 from ..record import callback_state
 from ..state.randomness import get_random_state, set_random_state
@@ -63,7 +63,7 @@ class AtBoundaries:
         self.last_logs: dict[str, Any] = {}
         self.random: dict[str, Any] = {}
         self.next_boundary = self.next_time = self._next_log = self._next_validation = math.inf
-        self.skipped: set[int] = set()
+        self.skipped = Skipped(source)
         self.origin: Position | None = None
         self._save_asked = False
         self._requests = StopRequests(saver is not None and saver.checkpoint.on_signal)
@@ -166,7 +166,7 @@ class AtBoundaries:
 
     def number_of_batch(self, step: int) -> int:
         """Which batch of the source the step after `step` ones trains on."""
-        return number_of_batch(step, self.skipped)
+        return self.skipped.number_of(step)
 
     def save_now(self) -> Position:
         """Makes a checkpoint of the start of the run; returns its position."""

@@ -15,7 +15,7 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._messages import say
-from ..data import BatchSource, batches_without
+from ..data import BatchSource, Skipped
 from ..plan import StepPlan
 from ..record import Record, metric_values, restore_weights
 from ..state.randomness import get_random_state, set_random_state
@@ -107,7 +107,7 @@ class Run(AtBoundaries):
         self.model.stop_training = False
         if record and not beginning.weights_only:
             self.step, self.stopped = beginning.position.step, record.stopped
-            self.skipped = set(record.skipped)
+            self.skipped = Skipped(self.source, record.skipped)
         self._open_data()
         if record or self.callbacks.want_to_begin:
             current().build(self.model, self._samples[0])
@@ -138,7 +138,7 @@ class Run(AtBoundaries):
     def _open_data(self) -> None:
         # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
         left = 0 if self.stopped else self.plan.total_steps - self.step
-        batches = batches_without(self.source, self.skipped, self.step if left else 0)
+        batches = self.skipped.batches(self.step if left else 0)
         self._batches = Recorded(batches, self.source.for_train_step)
         self.until_end.callback(self._batches.close)
         self._samples = self._batches.peek(min(2, left or 1))

@@ -205,7 +205,7 @@ class Saver:
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
             resumes=run.callbacks.history.resumes,
-            skipped=sorted(run.skipped),
+            skipped=run.skipped.state,
             logs=pending,
             validates=validates,
             save_due=(validates or pending is not None) and self.checkpoint.is_due_by_steps(run.step),

@@ -33,9 +33,9 @@ class NonFiniteGuard(DrivenCallback):
     In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last sound one, with a lower rate.
     There, list it before a `kp.Checkpoint`.
 
-    An example that is broken for good comes again in each pass, in another batch, and counts each time. A callback that sets the
-    rate itself, such as `LearningRateScheduler`, has the last word on it. At the end of the run, the script's schedule is the
-    optimizer's again; a rate without a schedule stays lowered.
+    An example that is broken for good would come again in each pass: where the data are arrays, every batch that holds one is left
+    out. A callback that sets the rate itself, such as `LearningRateScheduler`, has the last word on it. At the end of the run, the
+    script's schedule is the optimizer's again; a rate without a schedule stays lowered.
 
     Under a `LossScaleOptimizer`, gradients that overflow are part of its work: weights and losses alone are looked at.
 
@@ -44,7 +44,8 @@ class NonFiniteGuard(DrivenCallback):
             without an `on_epoch_end`). Otherwise training ends with `kp.NonFiniteError` at once. Defaults to True.
         rate_factor: By what each rollback multiplies the learning rate, schedules included; above 0, at most 1. Defaults to 0.5.
         max_rollbacks: After how many rollbacks the next finding ends the run with `kp.NonFiniteError`. Defaults to 3.
-        skip_batch: Whether to leave out the batch of the step that was found; those after it move up. Defaults to True.
+        skip_batch: Whether to leave out the batch of the step that was found, and later ones with the same broken examples; those
+            after them move up. Defaults to True.
         every_steps: How often to look between the other boundaries. Defaults to 250.
 
     Attributes:

@@ -43,12 +43,21 @@ def wrong_in_batch(batch: tuple[Any, ...], examples: Sequence[int]) -> str:
     return next(filter(None, (_wrong_in_data(name, part, examples) for name, part in parts)), "")
 
 
+def broken_rows(batch: tuple[Any, ...]) -> list[int]:
+    """The rows of a batch in which any of its data is not finite."""
+    return sorted({int(row) for leaf in keras.tree.flatten(batch) for row in _broken(leaf)})
+
+
+def _broken(leaf: Any) -> np.ndarray:
+    array = np.asarray(leaf)
+    if leaf is None or array.dtype.kind not in "fV":
+        return np.zeros(0, int)
+    return np.flatnonzero(~np.isfinite(array.astype("float64")).reshape(len(array), -1).all(axis=1))
+
+
 def _wrong_in_data(name: str, data: Any, examples: Sequence[int]) -> str:
     for path, leaf in keras.tree.flatten_with_path(data):
-        if leaf is None or np.asarray(leaf).dtype.kind not in "fV":
-            continue
-        array = np.asarray(leaf)
-        rows = np.flatnonzero(~np.isfinite(array.astype("float64")).reshape(len(array), -1).all(axis=1))
+        rows = _broken(leaf)
         if len(rows):
             where = [examples[row] if len(examples) else int(row) for row in rows[:5]]
             what = "example" if len(examples) else "row of the batch"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import keras
@@ -11,7 +12,7 @@ from .._messages import say
 from ..state.randomness import set_random_state
 from ..store import Position
 from .finding import Finding, NonFiniteError
-from .forward import explain, wrong_in_batch
+from .forward import broken_rows, explain, wrong_in_batch
 from .watch import Variables
 
 
@@ -98,24 +99,28 @@ class Search:
         number = self._run.number_of_batch(step - 1)
         examples = self._examples(number)
         seen = self._preview[1] if self._preview and self._preview[0] == step else ""
-        seen = seen or wrong_in_batch(self._run.source.batch(number), examples)
+        batch = self._run.source.batch(number)
+        seen = seen or wrong_in_batch(batch, examples)
         cause = "the loss is not finite" if in_loss else "the loss is finite, and what the step made of the weights is not"
         finding = Finding(step, number, seen or cause, wrong[0] if wrong else "", examples)
         if len(self.findings) >= self.max_rollbacks:
             self._give_up(finding)
         self.findings.append(finding)
+        # Broken for good, they would come again in each pass.
+        broken = [examples[row] for row in broken_rows(batch)] if examples else []
         if self.skip_batch:
-            self._run.skipped.add(number)
+            self._run.skipped.leave_out(number, broken)
         self.seeks = self._preview = None
-        self._say(f"{finding}. {self._consequence()}.")
+        self._say(f"{finding}. {self._consequence(broken)}.")
         self._run.roll_back(self.point)
 
     def _say(self, text: str) -> None:
         say(text, self.below_bar)
 
-    def _consequence(self) -> str:
+    def _consequence(self, broken: Sequence[int]) -> str:
         assert self.point
-        without = ", without the batch" if self.skip_batch else ""
+        others = f" and all others that hold {'these examples' if len(broken) > 1 else 'this example'}" if broken else ""
+        without = f", without the batch{others}" if self.skip_batch else ""
         rate = f", with the rate times {self.rate_factor:g}" if self.rate_factor < 1 else ""
         return f"Going back to step {self.point.step:,}{without}{rate} (rollback {len(self.findings)} of {self.max_rollbacks})"
 
