@@ -46,7 +46,7 @@ class NonFiniteGuard(DrivenCallback):
         max_rollbacks: After how many rollbacks the next finding ends the run with `kp.NonFiniteError`. Defaults to 3.
         skip_batch: Whether to leave out the batch of the step that was found, and later ones with the same broken examples; those
             after them move up. Defaults to True.
-        every_steps: How often to look between the other boundaries. Defaults to 250.
+        every_steps: How often to look between the other boundaries. Defaults to 500.
 
     Attributes:
         findings: What was found in this run, the oldest first; each has `.step`, `.batch`, `.examples`, `.cause` and `.variable`,
@@ -82,7 +82,7 @@ class NonFiniteGuard(DrivenCallback):
         rate_factor: float = 0.5,
         max_rollbacks: int = 3,
         skip_batch: bool = True,
-        every_steps: int = 250,
+        every_steps: int = 500,
     ) -> None:
         super().__init__()
         where = "NonFiniteGuard"
