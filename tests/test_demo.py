@@ -45,7 +45,8 @@ def test_both_runs_found_the_broken_image(outcomes):
         (finding,) = outcome.callback("NonFiniteGuard")["findings"]
         assert finding["cause"] == f"x is not finite in example {training.BROKEN_IMAGE}"
         assert [event["kind"] for event in outcome.history["events"]] == ["rolled back"]
-        assert outcome.checkpoint.document["skipped"] == [NAN_AT - 1]
+        assert outcome.checkpoint.document["skipped"]["numbers"] == [NAN_AT - 1]
+        assert outcome.checkpoint.document["skipped"]["examples"] == [training.BROKEN_IMAGE]
         assert np.isfinite(outcome.predictions).all()
 
 
