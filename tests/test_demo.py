@@ -31,7 +31,7 @@ def test_the_killed_run_was_killed_and_is_equal(outcomes):
     assert 45 < first.last < 70  # before the NaN was found, while the run went back, or after it
     assert 1 < second.first <= NAN_AT  # it went on, and not from the start
     assert 70 <= second.last < 90
-    assert 60 < third.first <= second.last + 1
+    assert third.first in (45 + 1, 60 + 1)  # the checkpoint of step 60 is written beside the training, and may not be there yet
     assert third.last == reference.lives[0].last == 90
     table, differences = compare(*outcomes)
     assert differences == []

@@ -16,7 +16,7 @@ from ..store import Position
 from .finding import Finding
 from .plain import EpochGuard
 from .search import Search
-from .watch import Losses
+from .watch import NewestLoss
 
 _ROLLED_BACK = "rolled back"
 
@@ -94,7 +94,7 @@ class NonFiniteGuard(DrivenCallback):
 
     def _reset(self) -> None:
         self._search = Search(self.rollback, self.rate_factor, self.max_rollbacks, self.skip_batch)
-        self._losses = Losses()
+        self._loss = NewestLoss()
         self._rates: ScaledRates | None = None
         self._plain: EpochGuard | None = None
 
@@ -142,21 +142,21 @@ class NonFiniteGuard(DrivenCallback):
                     f"NonFiniteGuard(rollback=True): the run could not go back, since {self.run.rewinds}. Mend that, or say "
                     "rollback=False to end the run with a report."
                 )
-            self._search.begin(self.model, self.run)
+            self._search.open(self.model, self.run)
             self._search.below_bar = self.params["verbose"] not in (0, 2)
             self._rates = ScaledRates(self.model)
             if self._lowered and self._rates.scale(1.0, self._factor(self._lowered)):
                 self.run.recompile()
             if self.rollback and self._search.point is None:
                 self._search.point = self.run.origin or self.run.save_now()
-        self._losses.forget()
+        self._loss.note({})
         self._search.looked = self.run.step
         self._tell_history()
         self._search.go_on()
 
     def note_step(self, step: int, logs: Mapping[str, Any]) -> None:
         """Keeps the loss, unread."""
-        self._losses.note(step, logs)
+        self._loss.note(logs)
 
     def next_boundary(self, step: int) -> float:
         """Every `every_steps` steps; each step, while it looks for one."""
@@ -165,14 +165,14 @@ class NonFiniteGuard(DrivenCallback):
     def at_boundary(self) -> None:
         """Looks."""
         assert self.run
-        wrong_step, step = self._losses.first_wrong(), self.run.step
-        if self._search.seeks is not None:
-            self._search.seek(wrong_step)
-        elif wrong_step is not None:
-            self._search.begin_at(wrong_step, "the loss is not finite")
-        elif step >= next_multiple(self._search.looked, self.every_steps):
-            self._search.looked = step
-            self._search.begin_if(self._search.variables.wrong())
+        search, in_loss = self._search, self._loss.is_wrong()
+        if search.seeks is not None:
+            search.seek(in_loss)
+        elif in_loss:
+            search.begin("the loss is not finite")
+        elif self.run.step >= next_multiple(search.looked, self.every_steps):
+            search.looked = self.run.step
+            search.begin_if(search.variables.wrong())
 
     def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
         """Lets nothing become a checkpoint that is not finite."""

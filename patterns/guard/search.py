@@ -45,7 +45,7 @@ class Search:
         self.point: Position | None = None
         self._preview: tuple[int, str] | None = None
 
-    def begin(self, model: keras.Model, run: DrivingRun) -> None:
+    def open(self, model: keras.Model, run: DrivingRun) -> None:
         """Looks at a model that is built, before it is trained."""
         self._model, self._run, self.variables = model, run, Variables(model)
 
@@ -58,10 +58,11 @@ class Search:
     def begin_if(self, wrong: list[str]) -> None:
         """Begins to look, if there are variables that are not finite now."""
         if wrong:
-            self.begin_at(self._run.step, f"{wrong[0]} is not finite")
+            self.begin(f"{wrong[0]} is not finite")
 
-    def begin_at(self, step: int, what: str) -> NoReturn:
-        """Something is wrong after `step` steps; it began there or before."""
+    def begin(self, what: str) -> NoReturn:
+        """Something is wrong here; it began here or before."""
+        step = self._run.step
         if not self.rollback:
             self._give_up(Finding(step, self._run.number_of_batch(step - 1), what, scaled=False))
         assert self.point
@@ -69,19 +70,17 @@ class Search:
         self._say(f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to where it begins.")
         self._run.roll_back(self.point)
 
-    def seek(self, wrong_step: int | None) -> None:
-        """At each boundary while `seeks` is set.
-
-        Args:
-            wrong_step: The step whose loss was not finite, if there was one since the last boundary.
-        """
+    def seek(self, in_loss: bool) -> None:
+        """At each boundary, which is each step, while `seeks` is set; `in_loss` says whether the loss is not finite."""
         assert self.seeks is not None
+        assert self.point
         step, wrong = self._run.step, self.variables.wrong()
-        if step < self.seeks and (wrong or wrong_step is not None):
-            # Earlier than was known. Once more, to see the state before it.
-            self.begin_at(step, "the loss is not finite" if wrong_step is not None else f"{wrong[0]} is not finite")
-        if wrong_step is not None or wrong:
-            self._conclude(wrong_step is not None, wrong)
+        if step < self.seeks and (wrong or in_loss):
+            # It is here that it begins. Once more, to see the state before it.
+            self.seeks = step
+            self._run.roll_back(self.point)
+        if in_loss or wrong:
+            self._conclude(in_loss, wrong)
         elif step >= self.seeks:
             self.seeks = self._preview = None
             self._say(f"step {step:,} was trained again, and all is finite: the fault is not in the data or the model. Going on.")

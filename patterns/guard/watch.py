@@ -13,31 +13,24 @@ from keras_patterns.backends import current
 from ..state.tree import find_variables
 
 
-class Losses:
-    """The losses that the steps since the last look have left on the device.
+class NewestLoss:
+    """What the newest step has left on the device.
 
-    Each is the mean since the epoch began, so one that is not finite makes all later ones of the epoch so: it is enough to look at
-    the newest.
+    Its loss is the mean since the epoch began: once one is not finite, all later ones of the epoch are not, so the newest tells of
+    them all.
     """
 
     def __init__(self) -> None:
-        self._noted: list[tuple[int, Any]] = []
+        self._logs: Mapping[str, Any] = {}
 
-    def note(self, step: int, logs: Mapping[str, Any]) -> None:
-        """Keeps the loss of the step that makes `step` ones, without looking at it."""
-        if "loss" in logs:
-            self._noted.append((step, logs["loss"]))
+    def note(self, logs: Mapping[str, Any]) -> None:
+        """Keeps the logs of a step, without looking at them."""
+        self._logs = logs
 
-    def forget(self) -> None:
-        """Begins anew."""
-        self._noted = []
-
-    def first_wrong(self) -> int | None:
-        """The first step since the last look whose loss is not finite; None if there is none. Waits for the device."""
-        noted, self._noted = self._noted, []
-        if not noted or _is_finite(noted[-1][1]):
-            return None
-        return next(step for step, loss in noted if not _is_finite(loss))
+    def is_wrong(self) -> bool:
+        """Whether the loss is not finite. Waits for the device, and forgets."""
+        logs, self._logs = self._logs, {}
+        return "loss" in logs and not np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all()
 
 
 class Variables:
@@ -69,10 +62,6 @@ class Variables:
         """The same for values that are on the host."""
         watched = (key for key in values if roles[key] != "metric" and key not in self._ignored)
         return [key for key in watched if not _all_finite(values[key])]
-
-
-def _is_finite(value: Any) -> bool:
-    return bool(np.isfinite(keras.ops.convert_to_numpy(value)).all())
 
 
 def _all_finite(array: np.ndarray) -> bool:
