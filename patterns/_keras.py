@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -126,3 +127,28 @@ def leaf_layers(model: keras.Model) -> list[keras.Layer]:
     """The layers of a model, at any depth, that hold no others. No public name goes down into layers that are no models."""
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables that a layer holds itself. The public names add those of the layers inside it, seeds and metrics."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def sublayers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers directly inside a layer, in order."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[int]]]:
+    """The calls that a functional model or a Sequential makes, each after those that it needs.
+
+    Yields:
+        What is called, and the `id` of each tensor that goes in and that comes out.
+    """
+    if isinstance(model, keras.Sequential):
+        for number, layer in enumerate(model.layers):
+            yield layer, [number - 1] if number else [], [number]
+        return
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            yield node.operation, [id(tensor) for tensor in node.input_tensors], [id(tensor) for tensor in node.outputs]

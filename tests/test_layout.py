@@ -14,9 +14,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # "" is the package itself, `import keras_patterns`.
 LAYERS = (
     {"_arguments", "_history", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
-    {"_monitor", "plan", "schedules"},
+    {"_depth", "_monitor", "plan", "schedules"},
     {"backends", "store", "data", "momentum", "history_plot"},
-    {"_driven", "state"},
+    {"_driven", "_where", "state"},
     {"_rates"},
     {"identity", "guard", "stopping"},
     {"record"},
