@@ -22,6 +22,7 @@ from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
+from .freezing import TrainableTable, freeze, trainable_table, unfreeze
 from .guard import NonFiniteError, NonFiniteGuard
 from .history_plot import plot_history
 from .identity import ResumeRefused
@@ -55,16 +56,20 @@ __all__ = [
     "StoreError",
     "StoreInUse",
     "SuccessiveRises",
+    "TrainableTable",
     "__version__",
     "average_checkpoints",
     "find_learning_rate",
     "fit",
+    "freeze",
     "one_cycle",
     "plot_history",
     "schedules",
     "select_checkpoint",
     "stopping",
     "suggest_patience",
+    "trainable_table",
+    "unfreeze",
     "warm_start",
     "with_momentum_schedule",
 ]

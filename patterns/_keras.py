@@ -17,6 +17,34 @@ def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Varia
     return list(optimizer._trainable_variables)
 
 
+def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> None:
+    """Builds an optimizer that is built already on other variables: its slots are new, its counter and its rate are not.
+
+    Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the person would know nothing of.
+    """
+    for one in [optimizer, *_inner(optimizer)]:
+        made = list(one._variables)
+        for variable in made:
+            if variable is not one._iterations and variable is not one._learning_rate:
+                one._untrack_variable(variable)
+        one._trainable_variables_indices, one._trainable_variables = {}, []
+        one.built = False
+    optimizer.build(list(variables))
+    for one in [optimizer, *_inner(optimizer)]:
+        one.built = True
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers inside one that wraps others."""
+    inner = getattr(optimizer, "_inner_optimizers", None) or [getattr(optimizer, "inner_optimizer", None)]
+    return [one for one in inner if one is not None]
+
+
+def weights_made_trainable(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables of a layer, those of layers inside it left out, that it trains unless they are frozen."""
+    return list(layer._trainable_variables)
+
+
 def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """The counter that Keras gives to a schedule of the rate. The public `iterations` counts accumulated steps once."""
     return optimizer._iterations

@@ -69,10 +69,12 @@ class Selection:
     Attributes:
         nodes: The layers that are selected as a whole, with those inside them, in the model's order.
         variables: All selected variables, those of the layers included, in the model's order.
+        weights: Those of them that layers train unless they are frozen: statistics are left out.
     """
 
     nodes: list[Node]
     variables: list[keras.Variable]
+    weights: list[keras.Variable]
 
 
 def nodes_of(model: keras.Model) -> list[Node]:
@@ -132,7 +134,9 @@ def select(asked: str, model: keras.Model, where: Where) -> Selection:
     if id(model) in whole:
         inside |= {id(variable) for variable in everything}
         chosen = nodes
-    return Selection(chosen, [variable for variable in everything if id(variable) in inside | single])
+    selected = [variable for variable in everything if id(variable) in inside | single]
+    trained = {id(weight) for layer in (model, *(node.layer for node in nodes)) for weight in _keras.weights_made_trainable(layer)}
+    return Selection(chosen, selected, [variable for variable in selected if id(variable) in trained])
 
 
 def _names_in(parent: keras.Layer, layer: keras.Layer) -> list[str]:
@@ -195,6 +199,6 @@ def _near(nodes: Sequence[Node], part: Any) -> str:
     bare = part.strip("*/")
     # The last names too: they are what a person remembers.
     by_name = {path.rpartition("/")[2]: path for path in reversed(paths)} | {path: path for path in paths}
-    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _NEAR, 0.4))
+    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _NEAR))
     shown = list(near) or paths[:_NEAR]
     return f" Near names are {', '.join(map(repr, shown))}." if near else f" Its layers are {', '.join(map(repr, shown))}, ..."

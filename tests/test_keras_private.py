@@ -24,6 +24,46 @@ def test_an_optimizer_keeps_what_it_trains_in_order():
     assert [id(v) for v in _keras.trained_variables(model.optimizer)] == [id(v) for v in model.trainable_variables]
 
 
+def test_an_optimizer_is_built_anew_on_other_variables():
+    optimizer = keras.optimizers.Adam(0.25)
+    first, second = (keras.Variable(np.full(2, 1.0, "float32"), name=name) for name in ("first", "second"))
+    optimizer.build([first])
+    optimizer.apply([keras.ops.ones(2)], [first])
+    own = optimizer.variables[:2]
+    _keras.build_anew(optimizer, [second])
+    assert [id(variable) for variable in optimizer.variables[:2]] == [id(variable) for variable in own]
+    assert len(optimizer.variables) == 4
+    assert _keras.trained_variables(optimizer) == [second]
+    optimizer.apply([keras.ops.ones(2)], [second])
+    assert int(optimizer.iterations.numpy()) == 2
+    assert not np.array_equal(second.numpy(), [1, 1])
+
+
+def test_a_layer_s_own_variables_and_the_layers_in_it():
+    norm = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((2,)), norm])
+    assert [variable.name for variable in _keras.own_variables(norm)] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [variable.name for variable in _keras.weights_made_trainable(norm)] == ["gamma", "beta"]
+    norm.trainable = False
+    assert [variable.name for variable in _keras.weights_made_trainable(norm)] == ["gamma", "beta"]
+    assert norm in _keras.sublayers(model)
+    assert _keras.own_variables(model) == []
+
+
+def test_the_calls_of_a_graph_come_in_order():
+    inputs = keras.Input((2,))
+    shared = keras.layers.Dense(2)
+    first = shared(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([shared(first), first]))
+    calls = list(_keras.calls_in_order(model))
+    assert [operation for operation, _, _ in calls].count(shared) == 2
+    seen = set()
+    for _, before, after in calls:
+        assert set(before) <= seen
+        seen |= set(after)
+    assert len(list(_keras.calls_in_order(small_model()))) == 1
+
+
 def test_a_functional_model_and_a_sequential_are_graphs():
     inputs = keras.Input((2,))
     assert _keras.is_graph(keras.Model(inputs, keras.layers.Dense(1)(inputs)))

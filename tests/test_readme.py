@@ -38,6 +38,15 @@ def test_the_example_runs_and_goes_on(capsys):
     assert second["history"].history == first["history"].history
 
 
+def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
+    names = {}
+    exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"), str(README), "exec"), names)
+    rows = {row.layer.split("/")[-1]: row for row in names["kp"].trainable_table(names["model"]).rows}
+    assert [rows[name].trained for name in ("conv", "expanded_conv_10_expand", "conv_1", "head")] == [0, 55_296, 55_296, 2_885]
+    assert [rows[name].batch_norm for name in ("conv_bn", "conv_1_bn")] == ["frozen", "trains"]
+    assert str(names["kp"].trainable_table(names["model"])) in capsys.readouterr().out
+
+
 def test_the_two_phases(capsys):
     """The search goes past the step from which on it overfits, and the second run ends there."""
     names = {}
