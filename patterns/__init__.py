@@ -32,6 +32,7 @@ from .selection import CheckpointSelection, SelectionRow, average_checkpoints, s
 from .state.snapshot import StateMismatch
 from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
 from .store import DamagedCheckpoint, StoreError, StoreInUse
+from .thawing import GradualUnfreeze, head_then_all, last_layers_first
 
 __version__ = version("keras-patterns")
 
@@ -43,6 +44,7 @@ __all__ = [
     "DataExhausted",
     "EarlyStopping",
     "GeneralizationLoss",
+    "GradualUnfreeze",
     "LearningRateSweep",
     "NonFiniteError",
     "NonFiniteGuard",
@@ -62,6 +64,8 @@ __all__ = [
     "find_learning_rate",
     "fit",
     "freeze",
+    "head_then_all",
+    "last_layers_first",
     "one_cycle",
     "plot_history",
     "schedules",

@@ -84,6 +84,20 @@ class DrivenCallback(keras.callbacks.Callback):
         """Optimizer steps done since the run began, at the end of an epoch or of a validation."""
         return self._counted if self.run is None else self.run.step
 
+    def shapes(self, model: keras.Model, state: Mapping[str, Any] | None, total_steps: int) -> None:
+        """The model is built. Set `trainable` as it was when a checkpoint was made that has `state`; None: as at the start."""
+
+    def next_change(self, step: int) -> float:
+        """After which step after `step` it wants `changes` to be called; infinity for none."""
+        return math.inf
+
+    def changes(self, model: keras.Model, step: int) -> bool:
+        """`step` steps are done, and no `fit` is going on. Set `trainable` as it is to be from here on; True if that is other."""
+        return False
+
+    def retrained(self) -> None:
+        """What is trained has changed, and so have the variables of the optimizer."""
+
     def begins(self) -> None:
         """The model is built, and what is to be put back is put back; the first step, or the end of an epoch, is to follow."""
 

@@ -202,3 +202,19 @@ def _near(nodes: Sequence[Node], part: Any) -> str:
     near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _NEAR))
     shown = list(near) or paths[:_NEAR]
     return f" Near names are {', '.join(map(repr, shown))}." if near else f" Its layers are {', '.join(map(repr, shown))}, ..."
+
+
+def describe(where: Where) -> str:
+    """A selection in words that are the same in every process."""
+    if isinstance(where, list | tuple | set | frozenset):
+        return ", ".join(describe(part) for part in where)
+    if isinstance(where, keras.Layer):
+        return repr(where.name)
+    if isinstance(where, keras.Variable):
+        return repr(where.path)
+    if isinstance(where, int):
+        return f"depth {where}"
+    if isinstance(where, slice):
+        bounds = ["" if bound is None else str(bound) for bound in (where.start, where.stop)]
+        return f"depths {':'.join(bounds)}"
+    return repr(where) if isinstance(where, str) else getattr(where, "__name__", "a function")

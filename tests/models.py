@@ -99,6 +99,11 @@ def small() -> keras.Sequential:
     return classifier(layers.Dense(8, activation="relu"), layers.Dropout(0.2))
 
 
+def frozen_body(**optimizer: Any) -> keras.Model:
+    hidden = (layers.Dense(8, name="first"), layers.BatchNormalization(name="norm"), layers.Dropout(0.3))
+    return compiled(classifier(*hidden), keras.optimizers.Adam(0.01, **optimizer))
+
+
 def mixed_precision() -> keras.Model:
     hidden = (layers.Dense(8, dtype="mixed_float16"), layers.BatchNormalization(dtype="mixed_float16"))
     inner = keras.optimizers.Adam(0.01)
@@ -218,6 +223,11 @@ def early_stopping() -> list[keras.callbacks.Callback]:
     return [kp.EarlyStopping(rule=kp.Patience(2, min_delta=10.0), restore_best_weights=True)]
 
 
+def thawing() -> list[keras.callbacks.Callback]:
+    """A stage inside an epoch and one at the end of an epoch."""
+    return [kp.GradualUnfreeze({3: "norm", 4: "first"}, batch_norm="adapt")]
+
+
 def prechelt() -> list[keras.callbacks.Callback]:
     """Strips that end, a lowest value and a count of rises, none of which stops it."""
     rule = kp.GeneralizationLoss(1e6) | kp.ProgressQuotient(1e6, strip=2) | (kp.SuccessiveRises(9, strip=1) & kp.Patience(1))
@@ -315,6 +325,10 @@ CASES = {
     "planted NaN": Case(unseeded_dropout, {**TRAIN, **VALIDATION, "x": SPOILED, "callbacks": guarded}, 8, saved=True),
     "planted NaN, scheduled rate": Case(
         dense, {**TRAIN, "x": SPOILED, "log_every_steps": 3, "callbacks": guarded_schedule}, 8, saved=True
+    ),
+    "thawing": Case(frozen_body, {**TRAIN, **VALIDATION, "log_every_steps": 3, "callbacks": thawing}, 8),
+    "thawing, averaged": Case(
+        lambda: frozen_body(use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3), {**TRAIN, "callbacks": thawing}, 8
     ),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),

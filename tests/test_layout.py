@@ -19,7 +19,7 @@ LAYERS = (
     {"_driven", "_where", "state"},
     {"_rates"},
     {"freezing", "identity", "guard", "stopping"},
-    {"record"},
+    {"record", "thawing"},
     {"checkpoint_store"},
     {"plain_fit"},
     {"checkpoint"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "freezing", "guard", "history_plot", "momentum", "schedules", "selection", "stopping"}
+PATTERNS = {"finder", "freezing", "guard", "history_plot", "momentum", "schedules", "selection", "stopping", "thawing"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}

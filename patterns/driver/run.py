@@ -30,6 +30,7 @@ from .recorded import Recorded
 from .resume import Beginning
 from .saving import Saver
 from .segments import Segment, segments
+from .shaping import Shaping
 from .signals import RunInterrupted
 from .validation import Validation
 
@@ -63,6 +64,7 @@ class Run(AtBoundaries):
         self._verbose = verbose
         self._metrics: dict[str, np.ndarray] = {}
         self._fused = FusedSteps(model)
+        self._shaping = Shaping(model, self.callbacks.callbacks, plan.total_steps)
 
     def execute(self, beginning: Beginning) -> keras.callbacks.History:
         """Trains to the end of the plan."""
@@ -109,6 +111,7 @@ class Run(AtBoundaries):
             self.step, self.stopped = beginning.position.step, record.stopped
             self.skipped = Skipped(self.source, record.skipped)
         self._open_data()
+        self.shape(None if beginning.weights_only else record)
         if record or self.callbacks.want_to_begin:
             current().build(self.model, self._samples[0])
         if record is None or beginning.weights_only:
@@ -130,6 +133,7 @@ class Run(AtBoundaries):
         assert self.saver
         self.model.stop_training = False
         position, record, lines = self.saver.go_back(self, position)
+        self._shaping.tell()
         self.step, self.stopped = position.step, record.stopped
         self._batches.close()
         self._open_data()
@@ -171,6 +175,8 @@ class Run(AtBoundaries):
             self._metrics = {}
         step = self.step
         while step < self.plan.total_steps and not self.stopped:
+            if self._shaping.change(step):
+                self._forget_shape()
             segment = self._next_segment(step)
             try:
                 self._fit(segment)
@@ -180,10 +186,11 @@ class Run(AtBoundaries):
             step = segment.stop
 
     def _next_segment(self, step: int) -> Segment:
+        cut = self._shaping.next_change(step)
         if any(callback.single_steps for callback in self.callbacks.driven):
             # To the end of the epoch, where it is seen whether they are single still.
-            return replace(next(segments(self.plan, step)), epochs=1)
-        return next(segments(self.plan, step, self.model.steps_per_execution))
+            return replace(next(segments(self.plan, step, cut=cut)), epochs=1)
+        return next(segments(self.plan, step, self.model.steps_per_execution, cut))
 
     def _fit(self, segment: Segment) -> None:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
@@ -199,6 +206,16 @@ class Run(AtBoundaries):
                 verbose=self._verbose,
                 shuffle=False,
             )
+
+    def shape(self, record: Record | None) -> None:
+        """Has the model train what it trained when a checkpoint was made, or what it is to train at the start."""
+        if self._shaping.begin(record.callbacks if record else {}, self._samples[0]):
+            self._forget_shape()
+
+    def _forget_shape(self) -> None:
+        self._fused.forget()
+        if self.saver:
+            self.saver.forget_variables()
 
     def recompile(self) -> None:
         """Has the step compiled anew, since what is compiled into it has changed."""

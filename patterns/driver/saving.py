@@ -132,6 +132,7 @@ class Saver:
         self.checkpoint.begin(position.step, record.save_due)
         callbacks = callback_states.named(run.callbacks.callbacks)
         callback_states.cut_files(callbacks, record.callbacks)
+        run.shape(record)
         kept = set_by_script(record, self._identity)
         lines = restore_variables(run.model, record, kept)
         # What the script has set stays as it set it, whatever has moved it since.
@@ -143,6 +144,10 @@ class Saver:
             elif state is not None:
                 callback_states.set_state(callback, state)
         return position, record, lines
+
+    def forget_variables(self) -> None:
+        """The variables of the model have changed: the next save looks for them anew."""
+        self._snapshot = None
 
     def raise_failure(self) -> None:
         """Raises what went wrong in a save in the background, if anything did."""

@@ -174,6 +174,10 @@ class NonFiniteGuard(DrivenCallback):
             search.looked = self.run.step
             search.begin_if(search.variables.wrong())
 
+    def retrained(self) -> None:
+        """Looks at the optimizer's new variables from here on."""
+        self._search.variables.refresh()
+
     def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
         """Lets nothing become a checkpoint that is not finite."""
         self._search.begin_if(self._search.variables.wrong_in(variables, roles))

@@ -42,10 +42,14 @@ class Variables:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
+        self._ignored: set[str] = set()
+        self.refresh()
+        self._ignored = set(self.wrong())
+
+    def refresh(self) -> None:
+        """Finds the variables anew, those of the optimizer being others now."""
         self._floats = self._find()
         self._check = current().finite_check(list(self._floats.values()))
-        self._ignored: set[str] = set()
-        self._ignored = set(self.wrong())
 
     def wrong(self) -> list[str]:
         """The keys of those that are not finite now, in the model's order. Waits for the device."""
