@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
 from .driver.signals import RunInterrupted
+from .features import CachedFeatures, cache_features
 from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
 from .guard import NonFiniteError, NonFiniteGuard
@@ -35,6 +36,7 @@ from .store import DamagedCheckpoint, StoreError, StoreInUse
 __version__ = version("keras-patterns")
 
 __all__ = [
+    "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
@@ -57,6 +59,7 @@ __all__ = [
     "SuccessiveRises",
     "__version__",
     "average_checkpoints",
+    "cache_features",
     "find_learning_rate",
     "fit",
     "one_cycle",
