@@ -329,7 +329,7 @@ MODELS = {
     "mask in the graph": (
         lambda: dense(*words().layers, layers.LSTM(2, name="lstm"), inputs=(5,)),
         "embedding",
-        "which is not all that the head needs: the output of 'not_equal' goes past it. The graph can be cut behind 'lstm'.",
+        "which is not all that the head needs: the output of 'not_equal .* goes past it. The graph can be cut behind 'lstm'.",
     ),
     "skip": (
         nested,
