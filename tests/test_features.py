@@ -165,6 +165,29 @@ def test_structures_of_inputs_and_outputs():
         cached(model, "hidden", {"left": ROWS, "right": ROWS[:3]})
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_nested_model_with_several_outputs_is_cut_inside(more):
+    inputs, outer = keras.Input((4,)), keras.Input((4,))
+    hidden = frozen(layers.Dense(3, name="hidden"))(inputs)
+    inner = keras.Model(inputs, [layers.Dense(2)(hidden), layers.Dense(1)(hidden)], name="inner")
+    two, one = inner(outer)
+    model = keras.Model(outer, {"two": layers.Dense(2)(two) if more else two, "one": one})
+    made = cached(model, "inner/hidden", ROWS)
+    found, expected = made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0)
+    assert found.keys() == expected.keys() == {"one", "two"}
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
+
+
+def test_features_may_be_an_output_too():
+    inputs = keras.Input((4,))
+    hidden = frozen(layers.Dense(3, name="hidden"))(inputs)
+    model = keras.Model(inputs, [hidden, layers.Dense(1)(hidden)])
+    made = cached(model, "hidden", ROWS)
+    for found, expected in zip(made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_a_frozen_layer_may_be_on_both_sides():
     shared = frozen(layers.Dense(4, activation="tanh", name="shared"))
     inputs = keras.Input((4,))

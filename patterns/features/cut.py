@@ -61,22 +61,29 @@ class _Cutter:
         if len(chain) > 1 and not self._is_last(chain[0], chain[1:]):
             inner_part, inner_head = self.cut(chain[0], chain[1:])
             part = keras.Model(graph.input, inner_part(*node.arguments.args, **node.arguments.kwargs))
-            return part, self._joined(inner_head, graph, node)
+            features = _input_like(inner_head.inputs[0])
+            return part, self._joined(graph, node, features, keras.tree.flatten(inner_head(features)))
         if len(node.outputs) != 1:
             raise self._error(f"gives {len(node.outputs)} outputs. Cut behind a layer that gives one")
         if _same(node.outputs, graph.outputs):
             raise self._error(f"is the last layer of {model.name!r}: there is no head behind it. Cut further up")
-        self._check_no_way_past(graph, node)
-        return keras.Model(graph.input, node.outputs[0]), keras.Model(node.outputs[0], graph.output, name=f"{model.name}_head")
+        features = _input_like(node.outputs[0])
+        return keras.Model(graph.input, node.outputs[0]), self._joined(graph, node, features, [features])
 
-    def _joined(self, inner: keras.Model, graph: Any, node: Any) -> keras.Model:
-        """What is left of a nested model, and what follows it."""
+    def _joined(self, graph: Any, node: Any, features: Any, known: Sequence[Any]) -> keras.Model:
+        """From features to the outputs of a graph, of which the outputs of one node are known."""
         self._check_no_way_past(graph, node)
-        features = keras.Input(batch_shape=inner.inputs[0].shape, dtype=inner.inputs[0].dtype)
-        outputs = inner(features)
-        if not _same(node.outputs, graph.outputs):
-            outputs = keras.Model(node.outputs, graph.output)(keras.tree.flatten(outputs))
-        return keras.Model(features, outputs, name=f"{self._model.name}_head")
+        name = f"{self._model.name}_head"
+        outputs = {id(tensor): value for tensor, value in zip(node.outputs, known, strict=True)}
+        following = [tensor for tensor in graph.outputs if id(tensor) not in outputs]
+        if len(following) == len(graph.outputs) and known[0] is features:
+            return keras.Model(node.outputs[0], graph.output, name=name)
+        if following:
+            # Keras makes no model one of whose outputs is one of its inputs.
+            values = keras.Model(node.outputs, following)(list(known))
+            outputs |= {id(tensor): value for tensor, value in zip(following, keras.tree.flatten(values), strict=True)}
+        packed = keras.tree.pack_sequence_as(graph.output, [outputs[id(tensor)] for tensor in graph.outputs])
+        return keras.Model(features, packed, name=name)
 
     def _graph(self, model: keras.Layer) -> Any:
         graph = _keras.graph_of(model)
@@ -137,6 +144,10 @@ def _past(graph: Any, cut: Any) -> list[Any]:
             needed += node.input_tensors
     past = [maker[id(tensor)] for tensor in [*needed, *graph.outputs] if id(tensor) not in behind]
     return list({id(operation): operation for operation in past}.values())
+
+
+def _input_like(tensor: Any) -> Any:
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype)
 
 
 def _same(tensors: Sequence[Any], others: Sequence[Any]) -> bool:
