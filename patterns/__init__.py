@@ -20,6 +20,7 @@ from .checkpoint import Checkpoint
 from .checkpoint_store import CheckpointStore
 from .data import DataExhausted
 from .driver.signals import RunInterrupted
+from .features import CachedFeatures, cache_features
 from .finder import LearningRateSweep, find_learning_rate
 from .fit import fit
 from .freezing import TrainableTable, freeze, trainable_table, unfreeze
@@ -37,6 +38,7 @@ from .thawing import GradualUnfreeze, head_then_all, last_layers_first
 __version__ = version("keras-patterns")
 
 __all__ = [
+    "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
@@ -61,6 +63,7 @@ __all__ = [
     "TrainableTable",
     "__version__",
     "average_checkpoints",
+    "cache_features",
     "find_learning_rate",
     "fit",
     "freeze",

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
+from keras.src.backend.common.masking import get_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
@@ -180,3 +181,25 @@ def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[in
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             yield node.operation, [id(tensor) for tensor in node.input_tensors], [id(tensor) for tensor in node.outputs]
+
+
+def graph_of(layer: Any) -> Any:
+    """The functional model that a layer is, or that a Sequential keeps inside; None where there is none, or `call` is its own."""
+    if isinstance(layer, keras.Sequential):
+        return layer._functional if type(layer).call is keras.Sequential.call else None
+    return layer if isinstance(layer, Functional) and type(layer).call is Functional.call else None
+
+
+def graph_nodes(graph: Any) -> list[Any]:
+    """The calls in a functional model, each after those that it needs: Keras's nodes, which no public name of a model gives."""
+    return [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that a tensor carries from layer to layer; None if it has none. No public name says it for every backend."""
+    return get_keras_mask(tensor)
+
+
+def draws(layer: keras.Layer) -> bool:
+    """Whether a layer holds a `SeedGenerator` itself. The public names give the states of those of the layers inside it, too."""
+    return bool(layer._seed_generators)

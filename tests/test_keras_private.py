@@ -179,3 +179,56 @@ def test_exclusions_from_weight_decay_are_noted_under_these_names():
     _keras.copy_weight_decay_exclusions(source, target)
     assert [target._use_weight_decay(variable) for variable in (kernel, bias)] == [False, False]
     assert keras.optimizers.AdamW()._use_weight_decay(kernel)
+
+
+def test_the_graph_of_a_model_is_had_unless_its_call_is_its_own():
+    class Twice(keras.Sequential):
+        def call(self, x, **how):
+            return super().call(super().call(x, **how), **how)
+
+    class Named(keras.Model):
+        pass
+
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Dense(2)(inputs)
+    for model in (keras.Model(inputs, outputs), Named(inputs=inputs, outputs=outputs)):
+        assert _keras.graph_of(model) is model
+    sequential = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    assert isinstance(_keras.graph_of(sequential), keras.Model)
+    assert _keras.graph_of(sequential).output is sequential.outputs[0]
+    for other in (Twice([keras.Input((2,)), keras.layers.Dense(2)]), keras.Model(), keras.layers.Dense(2)):
+        assert _keras.graph_of(other) is None
+
+
+def test_the_nodes_of_a_graph_stand_after_those_that_they_need():
+    inputs, layer = keras.Input((2,)), keras.layers.Dense(2)
+    first = layer(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([layer(first), first]))
+    made = set()
+    for node in _keras.graph_nodes(model):
+        assert {id(tensor) for tensor in node.input_tensors} <= made
+        made |= {id(tensor) for tensor in node.outputs}
+    assert [node.operation is layer for node in _keras.graph_nodes(model)] == [False, True, True, False]
+
+
+def test_a_mask_is_had_from_a_tensor():
+    numbers = np.array([[1, 2, 0]])
+    masked = keras.layers.Embedding(3, 2, mask_zero=True)(numbers)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(_keras.mask_of(masked)), numbers != 0)
+    assert _keras.mask_of(keras.layers.Embedding(3, 2)(numbers)) is None
+
+
+def test_a_layer_that_holds_a_generator_is_told_from_one_around_it():
+    drops = keras.layers.Dropout(0.5)
+    assert _keras.draws(drops)
+    assert not _keras.draws(keras.Sequential([keras.Input((2,)), drops]))
+    assert not _keras.draws(keras.layers.Dense(1))
+
+
+def test_training_false_in_a_graph_is_overridden_by_fit():
+    """What `kp.cache_features` says in its message; see keras#20285."""
+    inputs, norm = keras.Input((2,)), keras.layers.BatchNormalization(center=False, scale=False)
+    model = keras.Model(inputs, keras.layers.Dense(1)(norm(inputs, training=False)))
+    model.compile("sgd", "mse")
+    model.fit(np.full((4, 2), 5.0), np.ones((4, 1)), verbose=0)
+    assert float(norm.moving_mean.numpy()[0]) > 0

@@ -24,7 +24,7 @@ LAYERS = (
     {"plain_fit"},
     {"checkpoint"},
     {"driver"},
-    {"fit", "finder", "selection"},
+    {"features", "fit", "finder", "selection"},
     {"testing"},
     {""},
     {"demo"},
@@ -32,7 +32,9 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "freezing", "guard", "history_plot", "momentum", "schedules", "selection", "stopping", "thawing"}
+PATTERNS = {
+    *("features", "finder", "freezing", "guard", "history_plot", "momentum", "schedules", "selection", "stopping", "thawing"),
+}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}

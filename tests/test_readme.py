@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -45,6 +47,12 @@ def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
     assert [rows[name].trained for name in ("conv", "expanded_conv_10_expand", "conv_1", "head")] == [0, 55_296, 55_296, 2_885]
     assert [rows[name].batch_norm for name in ("conv_bn", "conv_1_bn")] == ["frozen", "trains"]
     assert str(names["kp"].trainable_table(names["model"])) in capsys.readouterr().out
+    before = names["model"].get_layer("head").get_weights()[0].copy()
+    exec(compile(example_of("cache_features"), str(README), "exec"), names)
+    assert not np.array_equal(names["model"].get_layer("head").get_weights()[0], before)
+    np.testing.assert_allclose(
+        names["model"].predict(names["x"], verbose=0), names["cached"].head.predict(names["cached"].features, verbose=0), atol=1e-5
+    )
 
 
 def test_the_two_phases(capsys):
