@@ -25,6 +25,7 @@ from .fit import fit
 from .guard import NonFiniteError, NonFiniteGuard
 from .history_plot import plot_history
 from .identity import ResumeRefused
+from .layerwise import layerwise_rates
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
@@ -59,6 +60,7 @@ __all__ = [
     "average_checkpoints",
     "find_learning_rate",
     "fit",
+    "layerwise_rates",
     "one_cycle",
     "plot_history",
     "schedules",

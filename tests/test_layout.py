@@ -18,7 +18,7 @@ LAYERS = (
     {"backends", "store", "data", "momentum", "history_plot"},
     {"_driven", "_where", "state"},
     {"_rates"},
-    {"identity", "guard", "stopping"},
+    {"identity", "guard", "layerwise", "stopping"},
     {"record"},
     {"checkpoint_store"},
     {"plain_fit"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "guard", "history_plot", "momentum", "schedules", "selection", "stopping"}
+PATTERNS = {"finder", "guard", "history_plot", "layerwise", "momentum", "schedules", "selection", "stopping"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}
