@@ -116,7 +116,7 @@ class LayerwiseRates(_Base):
 
 
 @functools.cache
-def _layerwise(base: type) -> type:
+def _layerwise(base: Any) -> Any:
     """The class of optimizers of a class that have factors."""
     attributes = {"__doc__": f"`{base.__name__}` with a factor of the rate for each variable.", "__module__": __name__}
     cls = type(f"Layerwise{base.__name__}", (LayerwiseRates, base), attributes)
@@ -144,7 +144,7 @@ def with_factors(optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = 
         rate: In place of the optimizer's. Defaults to None: keeps it.
     """
     kind = type(optimizer)
-    cls = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
+    cls: Any = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
     rate = _keras.get_rate(optimizer) if rate is None else rate
     rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
     new = cls.from_config({**_keras.config_without_rate(optimizer), "learning_rate": rate, "rate_factors": rows})
