@@ -25,6 +25,7 @@ class JaxBackend:
 
     name = "jax"
     carries_attribute_optimizers = False
+    decays_at_once = False
     fuses_steps = True
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

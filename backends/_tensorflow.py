@@ -28,6 +28,7 @@ class TensorFlowBackend:
 
     name = "tensorflow"
     carries_attribute_optimizers = True
+    decays_at_once = False
     fuses_steps = True
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

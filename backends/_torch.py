@@ -18,6 +18,7 @@ class TorchBackend:
 
     name = "torch"
     carries_attribute_optimizers = True
+    decays_at_once = True
     fuses_steps = False
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

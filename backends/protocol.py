@@ -23,11 +23,13 @@ class Backend(Protocol):
         name: What `keras.backend.backend()` says.
         carries_attribute_optimizers: Whether an optimizer other than `model.optimizer` can be used in a custom
             `train_step`. Where not, its state never reaches the model's variables.
+        decays_at_once: Whether the weight decay of some variables is one operation, which needs at least one of them.
         fuses_steps: Whether `steps_per_execution` may be larger than one.
     """
 
     name: str
     carries_attribute_optimizers: bool
+    decays_at_once: bool
     fuses_steps: bool
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ from .freezing import TrainableTable, freeze, trainable_table, unfreeze
 from .guard import NonFiniteError, NonFiniteGuard
 from .history_plot import plot_history
 from .identity import ResumeRefused
+from .layerwise import layerwise_rates
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
 from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
@@ -69,6 +70,7 @@ __all__ = [
     "freeze",
     "head_then_all",
     "last_layers_first",
+    "layerwise_rates",
     "one_cycle",
     "plot_history",
     "schedules",

@@ -163,6 +163,12 @@ def own_variables(layer: keras.Layer) -> list[keras.Variable]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
+def weights_to_train(model: keras.Model) -> list[keras.Variable]:
+    """The weights that are trained when nothing in a model is frozen. The public names leave out what is frozen now."""
+    own = {id(variable) for layer in [model, *all_layers(model)] for variable in weights_made_trainable(layer)}
+    return [variable for variable in model.weights if id(variable) in own]
+
+
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer, in order."""
     return layer._flatten_layers(include_self=False, recursive=False)

@@ -120,6 +120,11 @@ def one_cycle() -> keras.Model:
     return compiled(small(), kp.one_cycle("adamw", 0.05, total_steps=8))
 
 
+def layerwise() -> keras.Model:
+    model = small()
+    return compiled(model, kp.layerwise_rates(keras.optimizers.Adam(kp.schedules.OneCycle(0.05, total_steps=8)), model, decay=0.5))
+
+
 def cycled() -> keras.Model:
     """Killed in the middle of a cycle, of both schedules, on the way up and on the way down."""
     rate = kp.schedules.Warmup(2, kp.schedules.CyclicalLearningRate(0.01, 0.2, step_size=2, mode="triangular2"))
@@ -321,6 +326,7 @@ CASES = {
     ),
     "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
     "cycled momentum": Case(cycled, TRAIN, 8),
+    "layerwise rates": Case(layerwise, TRAIN, 8),
     "validation by steps": Case(dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8),
     "planted NaN": Case(unseeded_dropout, {**TRAIN, **VALIDATION, "x": SPOILED, "callbacks": guarded}, 8, saved=True),
     "planted NaN, scheduled rate": Case(

@@ -259,6 +259,39 @@ def test_the_table():
     assert (table.parameters, table.trained) == (57, 12)
 
 
+def test_the_table_has_the_rate_of_each_layer():
+    model = net()
+    model.compile(kp.layerwise_rates(keras.optimizers.SGD(0.5), model, decay=0.5), "mse")
+    kp.freeze(model, "first/bias")
+    rows = kp.trainable_table(model).rows
+    assert [(row.layer, row.trained, row.rate) for row in rows] == [
+        *(("first", 20, 0.125), ("norm", 10, 0.125)),
+        *(("second", 18, 0.25), ("head", 8, 0.5)),
+    ]
+
+
+def test_layerwise_rates_go_on_when_a_part_is_frozen_and_thawed():
+    """Each layer moves by its own rate, as gradient descent says, before and after."""
+    model = net()
+    model.compile(kp.layerwise_rates(keras.optimizers.SGD(0.5), model, factors={"first": 0.25, "head": 0.5}), "mse")
+    for change in (None, kp.freeze, kp.unfreeze):
+        if change:
+            change(model, "second")
+        other = keras.models.clone_model(model)
+        kp.freeze(other, "second") if change is kp.freeze else None
+        other.compile(keras.optimizers.SGD(0.5), "mse")
+        other.set_weights(model.get_weights())
+        before = values(model, "weight")
+        for one in (model, other):
+            one.train_on_batch(X, Y)
+        moved = {key: value - before[key] for key, value in values(model, "weight").items()}
+        plain = {key: value - before[key] for key, value in values(other, "weight").items()}
+        for layer, factor in (("0", 0.25), ("2", 1.0), ("3", 0.5)):
+            key = f"layers/{layer}/kernel"
+            np.testing.assert_allclose(moved[key], factor * plain[key], atol=1e-6, err_msg=key)
+        assert moved["layers/2/kernel"].any() == (change is not kp.freeze)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

@@ -64,6 +64,15 @@ def test_the_calls_of_a_graph_come_in_order():
     assert len(list(_keras.calls_in_order(small_model()))) == 1
 
 
+def test_the_weights_to_train_are_those_of_a_model_that_is_not_frozen():
+    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(), keras.Sequential([keras.layers.Dense(1)])]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    expected = [id(variable) for variable in model.trainable_variables]
+    layers[0].trainable = layers[2].trainable = False
+    assert len(model.trainable_variables) < len(expected)
+    assert [id(variable) for variable in _keras.weights_to_train(model)] == expected
+
+
 def test_a_functional_model_and_a_sequential_are_graphs():
     inputs = keras.Input((2,))
     assert _keras.is_graph(keras.Model(inputs, keras.layers.Dense(1)(inputs)))

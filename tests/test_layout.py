@@ -18,13 +18,14 @@ LAYERS = (
     {"backends", "store", "data", "momentum", "history_plot"},
     {"_driven", "_where", "state"},
     {"_rates"},
-    {"freezing", "identity", "guard", "stopping"},
+    {"identity", "guard", "layerwise", "stopping"},
+    {"freezing"},
     {"record", "thawing"},
     {"checkpoint_store"},
     {"plain_fit"},
     {"checkpoint"},
     {"driver"},
-    {"features", "fit", "finder", "selection"},
+    {"features", "fit", "finder", "selection", "transfer"},
     {"testing"},
     {""},
     {"demo"},
@@ -33,7 +34,8 @@ LAYERS = (
 )
 # What is reached through its package alone.
 PATTERNS = {
-    *("features", "finder", "freezing", "guard", "history_plot", "momentum", "schedules", "selection", "stopping", "thawing"),
+    *("features", "finder", "freezing", "guard", "history_plot", "layerwise", "momentum", "schedules", "selection", "stopping"),
+    *("thawing", "transfer"),
 }
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 

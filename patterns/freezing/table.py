@@ -12,6 +12,7 @@ from .. import _keras
 from .._rates import with_rates
 from .._table import format_table
 from .._where import nodes_of
+from ..layerwise import rate_factor_of
 from .trained import is_batch_norm
 
 
@@ -120,12 +121,9 @@ def _count(variables: list[keras.Variable]) -> int:
 def _rates(model: keras.Model) -> dict[int, float]:
     """The rate at which each variable is trained, by its `id`."""
     optimizers = list(with_rates(model).values()) if model.compiled else []
-    if len(optimizers) == 1:
-        rate = float(ops.convert_to_numpy(optimizers[0].learning_rate))
-        return dict.fromkeys((id(variable) for variable in model.trainable_variables), rate)
-    return {
-        id(variable): float(ops.convert_to_numpy(one.learning_rate))
-        for one in optimizers
-        if one.built
-        for variable in _keras.trained_variables(one)
-    }
+    alone = model.trainable_variables if len(optimizers) == 1 else None
+    found = {}
+    for one in optimizers:
+        rate = float(ops.convert_to_numpy(one.learning_rate))
+        found.update((id(v), rate * rate_factor_of(one, v)) for v in alone or _keras.trained_variables(one))
+    return found

@@ -125,6 +125,7 @@ def _class_for(optimizer: keras.optimizers.Optimizer) -> type:
         names = ", ".join(kind.__name__ for kind in SCHEDULED)
         raise TypeError(
             f"with_momentum_schedule: {type(optimizer).__name__} has no momentum that it knows. It takes Keras's own {names}. "
-            "One inside a LossScaleOptimizer or a MultiOptimizer is given its schedule before it is wrapped."
+            "One inside a LossScaleOptimizer or a MultiOptimizer is given its schedule before it is wrapped, and one for "
+            "kp.layerwise_rates before that."
         )
     return SCHEDULED[base]
