@@ -31,6 +31,7 @@ from .selection import CheckpointSelection, SelectionRow, average_checkpoints, s
 from .state.snapshot import StateMismatch
 from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
 from .store import DamagedCheckpoint, StoreError, StoreInUse
+from .transfer import LoadReport, LoadRow, load_pretrained, replace_head
 
 __version__ = version("keras-patterns")
 
@@ -43,6 +44,8 @@ __all__ = [
     "EarlyStopping",
     "GeneralizationLoss",
     "LearningRateSweep",
+    "LoadReport",
+    "LoadRow",
     "NonFiniteError",
     "NonFiniteGuard",
     "Patience",
@@ -59,8 +62,10 @@ __all__ = [
     "average_checkpoints",
     "find_learning_rate",
     "fit",
+    "load_pretrained",
     "one_cycle",
     "plot_history",
+    "replace_head",
     "schedules",
     "select_checkpoint",
     "stopping",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.saving import saving_lib
+from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.utils.naming import to_snake_case
 
 
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
@@ -139,6 +142,22 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     return layer._flatten_layers(include_self=False, recursive=False)
 
 
+class Call(NamedTuple):
+    """One call in the graph of a model: what is called, and the symbolic tensors that go in and come out."""
+
+    operation: Any
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def graph_calls(model: keras.Model) -> list[Call]:
+    """The calls that a built functional model or Sequential makes, each after those that it needs."""
+    graph = model._functional if isinstance(model, keras.Sequential) else model
+    depths = sorted(graph._nodes_by_depth, reverse=True)
+    nodes = (node for depth in depths for node in graph._nodes_by_depth[depth])
+    return [Call(node.operation, list(node.input_tensors), list(node.outputs)) for node in nodes]
+
+
 def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[int]]]:
     """The calls that a functional model or a Sequential makes, each after those that it needs.
 
@@ -149,6 +168,55 @@ def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[in
         for number, layer in enumerate(model.layers):
             yield layer, [number - 1] if number else [], [number]
         return
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            yield node.operation, [id(tensor) for tensor in node.input_tensors], [id(tensor) for tensor in node.outputs]
+    for call in graph_calls(model):
+        yield call.operation, [id(tensor) for tensor in call.inputs], [id(tensor) for tensor in call.outputs]
+
+
+def replace_sublayer(parent: keras.Layer, name: str, layer: keras.Layer) -> None:
+    """Puts another layer in the place of one that an attribute holds.
+
+    Setting the attribute would leave the old one among the layers inside, and a built layer refuses new ones.
+    """
+    tracker = parent._tracker
+    message = tracker._lock_violation_msg
+    locked = tracker.locked
+    tracker.unlock()
+    try:
+        tracker.untrack(getattr(parent, name))
+        setattr(parent, name, layer)
+    finally:
+        if locked:
+            tracker.lock(message)
+
+
+def saved_groups(model: keras.Model) -> dict[int, str]:
+    """The group of each part of a model in Keras's weights files, by its `id`: the walk by which they are written.
+
+    No public name tells what such a file holds without writing or loading one.
+    """
+    groups: dict[int, str] = {}
+
+    def visit(part: Any, group: str) -> None:
+        if id(part) not in groups:
+            groups[id(part)] = group
+            for name, child in saving_lib._walk_saveable(part):
+                enter(child, f"{group}/{name}" if group else name, set())
+
+    def enter(child: Any, group: str, above: set[int]) -> None:
+        if isinstance(child, KerasSaveable):
+            visit(child, group)
+        elif isinstance(child, list | tuple | dict) and id(child) not in above:
+            used: dict[str, int] = {}
+            for item in list(child.values() if isinstance(child, dict) else child):
+                if isinstance(item, KerasSaveable | list | tuple | dict):
+                    kind = to_snake_case(type(item).__name__) if isinstance(item, KerasSaveable) else "container"
+                    used[kind] = used.get(kind, -1) + 1
+                    enter(item, f"{group}/{kind}_{used[kind]}" if used[kind] else f"{group}/{kind}", above | {id(child)})
+
+    visit(model, "")
+    return groups
+
+
+def snake_case(name: str) -> str:
+    """How Keras makes the automatic name of a layer from that of its class."""
+    return to_snake_case(name)

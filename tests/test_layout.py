@@ -24,7 +24,7 @@ LAYERS = (
     {"plain_fit"},
     {"checkpoint"},
     {"driver"},
-    {"fit", "finder", "selection"},
+    {"fit", "finder", "selection", "transfer"},
     {"testing"},
     {""},
     {"demo"},
@@ -32,7 +32,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "guard", "history_plot", "momentum", "schedules", "selection", "stopping"}
+PATTERNS = {"finder", "guard", "history_plot", "momentum", "schedules", "selection", "stopping", "transfer"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {requirement.split(">=")[0].replace("-", "_") for requirement in PROJECT["project"]["dependencies"]}
