@@ -1,10 +1,10 @@
 """Which variable of a source belongs to which variable of a model.
 
-| the layer's name         | what identifies it                                                                         |
-|--------------------------|--------------------------------------------------------------------------------------------|
+| the layer's name         | what identifies it                                                                           |
+|--------------------------|----------------------------------------------------------------------------------------------|
 | given by a person        | its path; else the longest end of its path, if no other variable on either side has the same |
-| automatic, as `dense_12` | its place in the object tree; else that in a nested model that is found as a whole          |
-| not known to the source  | its place                                                                                  |
+| automatic, as `dense_12` | its place in a model that has the same layers, wherever that is nested; else its own place   |
+| not known to the source  | likewise                                                                                     |
 
 An automatic name counts how many layers a process has made, so it identifies nothing. Nothing is matched that fits two ways.
 """
@@ -72,8 +72,8 @@ class Matching:
         self._pair({entry: filter(_is_given, names) for entry, names in self._names.items()})
         for length in range(max((len(name) for names in self._names.values() for name in names), default=0), 1, -1):
             self._pair({entry: self._ends(entry, length) for entry in self._names})
+        self._pair_models()
         self._pair({entry: [entry.place] for entry in self._names})
-        self._pair_nested()
 
     def reason(self, target: Entry) -> str:
         """Why nothing was found for a variable of the model."""
@@ -102,25 +102,33 @@ class Matching:
 
     def _same_layer(self, target: Entry, source: Entry) -> bool:
         """Whether the names do not say that these are two layers: a name that was given is another than an automatic one."""
-        ends = [{name[-2:] for name in self._names[entry]} for entry in (target, source)]
-        return not ends[1] or not ends[0].isdisjoint(ends[1])
+        pairs = [(one[-2:], other[-2:]) for one in self._names[target] for other in self._names[source]]
+        # What a model holds itself has its name before it in some sources.
+        return not pairs or any(one == other or (len(one) == 1 and one == other[-1:]) for one, other in pairs)
 
-    def _pair_nested(self) -> None:
-        """Pairs what has automatic names in a model that stands nested elsewhere in the source, or is the source."""
-        targets, sources = _by_model(self._targets), _by_model(self._sources)
-        same = [(one, other) for one in targets for other in sources if self._holds(targets[one], sources[other])]
+    def _pair_models(self) -> None:
+        """Pairs what has automatic names in a model that is in the source in one place with the same layers."""
+        targets, sources = self._by_model(self._targets), self._by_model(self._sources)
+        same = [(one, other) for one in targets for other in sources if self._agree(targets[one], sources[other])]
         counts = Counter(one for one, _ in same), Counter(other for _, other in same)
         for one, other in same:
             if counts[0][one] == counts[1][other] == 1:
                 self._pair({entry: [place] for part in (targets[one], sources[other]) for place, entry in part.items()})
 
-    def _holds(self, targets: dict[Path, Entry], sources: dict[Path, Entry]) -> bool:
-        """Whether all with automatic names in a model of the model's are in a model of the source's, at the same places."""
-        wanted = {place: entry for place, entry in targets.items() if not self._ends(entry, 2)}
-        return bool(wanted) and all(
-            place in sources and sources[place].shape == entry.shape and self._same_layer(entry, sources[place])
-            for place, entry in wanted.items()
+    def _agree(self, targets: dict[Path, Entry], sources: dict[Path, Entry]) -> bool:
+        return targets.keys() == sources.keys() and all(
+            entry.shape == sources[place].shape and self._same_layer(entry, sources[place]) for place, entry in targets.items()
         )
+
+    def _by_model(self, entries: Iterable[Entry]) -> dict[Path, dict[Path, Entry]]:
+        """What no name tells in each model, by the place of that model and the place in it."""
+        named = any(self._names[source] for source in self._sources)
+        found: dict[Path, dict[Path, Entry]] = {}
+        for entry in entries:
+            for number, token in enumerate(entry.place):
+                if token == "layers" and not (named and self._ends(entry, 2)):
+                    found.setdefault(entry.place[:number], {})[entry.place[number:]] = entry
+        return found
 
 
 def _without(name: Path, automatic: Set[str]) -> Path:
@@ -140,13 +148,3 @@ def _unique(keys: Mapping[Entry, Iterable[Path]]) -> dict[Path, Entry]:
         for key in own:
             found.setdefault(key, []).append(entry)
     return {key: having[0] for key, having in found.items() if len(having) == 1}
-
-
-def _by_model(entries: Iterable[Entry]) -> dict[Path, dict[Path, Entry]]:
-    """What stands in each model, by the place of that model and the place in it."""
-    found: dict[Path, dict[Path, Entry]] = {}
-    for entry in entries:
-        for number, token in enumerate(entry.place):
-            if token == "layers":
-                found.setdefault(entry.place[:number], {})[entry.place[number:]] = entry
-    return found
