@@ -35,6 +35,7 @@ from .state.snapshot import StateMismatch
 from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 from .thawing import GradualUnfreeze, head_then_all, last_layers_first
+from .transfer import LoadReport, LoadRow, load_pretrained, replace_head
 
 __version__ = version("keras-patterns")
 
@@ -49,6 +50,8 @@ __all__ = [
     "GeneralizationLoss",
     "GradualUnfreeze",
     "LearningRateSweep",
+    "LoadReport",
+    "LoadRow",
     "NonFiniteError",
     "NonFiniteGuard",
     "Patience",
@@ -71,8 +74,10 @@ __all__ = [
     "head_then_all",
     "last_layers_first",
     "layerwise_rates",
+    "load_pretrained",
     "one_cycle",
     "plot_history",
+    "replace_head",
     "schedules",
     "select_checkpoint",
     "stopping",

@@ -163,7 +163,7 @@ def test_each_adapter_imports_its_own_framework_only():
 def test_private_keras_has_one_place(module):
     reached = module.imports() + [ast.unparse(node) for node in ast.walk(module.tree) if isinstance(node, ast.Attribute)]
     private = [name for name in reached if name.startswith("keras.src")]
-    assert not private or module.unit == "_keras", f"{module.path} uses {private[0]}; that belongs in patterns/_keras.py"
+    assert not private or module.unit == "_keras", f"{module.path} uses {private[0]}; that belongs in patterns/_keras/"
 
 
 @pytest.mark.parametrize("module", CORE, ids=lambda module: module.path)

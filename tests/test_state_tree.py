@@ -115,6 +115,19 @@ def test_a_weight_without_an_attribute_is_found_where_keras_keeps_it():
     assert "attention/query_dense/kernel" in keys
 
 
+def test_every_layer_has_its_number_at_any_depth():
+    """`layers` is a new list each time: the walk must not take one for another that was freed."""
+
+    def nested(depth):
+        inner = [nested(depth - 1) for _ in range(2)] if depth else []
+        return keras.Sequential([keras.Input((6,)), layers.Dense(6), *inner, layers.Dense(6)])
+
+    keys = find_variables(nested(4)).variables
+    assert len(keys) == 4 * (2**5 - 1)
+    # The first of each, and the last of the innermost and of the others.
+    assert {key.split("layers/")[-1].split("/")[0] for key in keys} == {"0", "1", "3"}
+
+
 def test_optimizers_stand_outside_in():
     model = trained(recurrent, "scaled")
     assert list(find_variables(model).optimizers) == ["optimizer", "optimizer/inner_optimizer"]

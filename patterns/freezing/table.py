@@ -122,7 +122,7 @@ def _rates(model: keras.Model) -> dict[int, float]:
     """The rate at which each variable is trained, by its `id`."""
     optimizers = list(with_rates(model).values()) if model.compiled else []
     alone = model.trainable_variables if len(optimizers) == 1 else None
-    found = {}
+    found: dict[int, float] = {}
     for one in optimizers:
         rate = float(ops.convert_to_numpy(one.learning_rate))
         found.update((id(v), rate * rate_factor_of(one, v)) for v in alone or _keras.trained_variables(one))

@@ -90,7 +90,8 @@ class _Walk:
         self.places = Places()
         self._attributes = current().attributes
         self._key_of: dict[int, str] = {}
-        self._seen: set[int] = set()
+        # Held, not only their ids: `layers` is a new list each time, and the next one could get the id of one that is gone.
+        self._seen: dict[int, Any] = {}
 
     def visit(self, start: Iterable[tuple[str, Any]], role: Role, later: tuple[type, ...]) -> list[tuple[str, Any]]:
         """Gives keys to what is reached from `start`; returns the nodes of the kinds in `later`, which it passes over."""
@@ -104,7 +105,7 @@ class _Walk:
             elif isinstance(node, later):
                 passed_over.append((place, node))
             elif id(node) not in self._seen:
-                self._seen.add(id(node))
+                self._seen[id(node)] = node
                 for name, child, is_second in self._children(place, node):
                     (second if is_second else queue).append((name, child))
         return passed_over

@@ -1,0 +1,61 @@
+"""The only place that touches private parts of Keras, each with its reason. True for Keras 3.15 (tests/test_keras_private.py)."""
+
+from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is_graph, mask_of
+from .layers import (
+    all_layers,
+    draws,
+    leaf_layers,
+    own_variables,
+    replace_sublayer,
+    sublayers,
+    weights_made_trainable,
+    weights_to_train,
+)
+from .optimizers import (
+    build_anew,
+    config_without_rate,
+    copy_weight_decay_exclusions,
+    get_rate,
+    made_anew,
+    put_rate,
+    set_constant_rate,
+    steps_of,
+    trained_variables,
+)
+from .saving import saved_groups, snake_case
+from .training import begin_at_epoch, finish_batch_ends, forget_initial_epoch, get_global_seed, set_global_seed, shut_down
+
+__all__ = [
+    "Call",
+    "all_layers",
+    "begin_at_epoch",
+    "build_anew",
+    "calls_in_order",
+    "config_without_rate",
+    "copy_weight_decay_exclusions",
+    "draws",
+    "finish_batch_ends",
+    "forget_initial_epoch",
+    "get_global_seed",
+    "get_rate",
+    "graph_calls",
+    "graph_nodes",
+    "graph_of",
+    "is_graph",
+    "leaf_layers",
+    "made_anew",
+    "mask_of",
+    "own_variables",
+    "put_rate",
+    "replace_sublayer",
+    "saved_groups",
+    "set_constant_rate",
+    "set_global_seed",
+    "shut_down",
+    "snake_case",
+    "steps_of",
+    "sublayers",
+    "trained_variables",
+    "weights_made_trainable",
+    "weights_to_train",
+]

@@ -1,0 +1,90 @@
+"""Optimizers: what they train, their slots, counter and rate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """The variables on which an optimizer was built, in its order. No public name says it, and slots are aligned with it."""
+    return list(optimizer._trainable_variables)
+
+
+def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> None:
+    """Builds an optimizer that is built already on other variables: its slots are new, its counter and its rate are not.
+
+    Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the person would know nothing of.
+    """
+    for one in [optimizer, *_inner(optimizer)]:
+        made = list(one._variables)
+        for variable in made:
+            if variable is not one._iterations and variable is not one._learning_rate:
+                one._untrack_variable(variable)
+        one._trainable_variables_indices, one._trainable_variables = {}, []
+        one.built = False
+    optimizer.build(list(variables))
+    for one in [optimizer, *_inner(optimizer)]:
+        one.built = True
+
+
+def _inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers inside one that wraps others."""
+    inner = getattr(optimizer, "_inner_optimizers", None) or [getattr(optimizer, "inner_optimizer", None)]
+    return [one for one in inner if one is not None]
+
+
+def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
+    """The counter that Keras gives to a schedule of the rate. The public `iterations` counts accumulated steps once."""
+    return optimizer._iterations
+
+
+def copy_weight_decay_exclusions(source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer) -> None:
+    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it out."""
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(source, name):
+            setattr(target, name, getattr(source, name))
+
+
+def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
+    """The configuration but for the rate, whose schedule or function may have none."""
+    rate = optimizer._learning_rate
+    optimizer._learning_rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+    try:
+        return {name: value for name, value in optimizer.get_config().items() if name != "learning_rate"}
+    finally:
+        optimizer._learning_rate = rate
+
+
+def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A new optimizer of the same settings. In place of a schedule or a function for the rate it has another schedule."""
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        return type(optimizer).from_config(optimizer.get_config())
+    rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+    return type(optimizer).from_config({**config_without_rate(optimizer), "learning_rate": rate})
+
+
+def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
+    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name gives its value."""
+    return optimizer._learning_rate
+
+
+def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
+    """Puts a schedule in place of what `get_rate` gives, or that back, and leaves the optimizer's variables as they are.
+
+    The public setter forgets the variable of the rate, and refuses to set a number over a schedule.
+    """
+    optimizer._learning_rate = rate
+
+
+def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
+    """Sets a rate, also over a schedule: the optimizer is then as if it had been made with a number."""
+    if isinstance(optimizer._learning_rate, keras.Variable):
+        optimizer._learning_rate.assign(rate)
+        return
+    variable = keras.Variable(rate, name="learning_rate", trainable=False, aggregation="only_first_replica")
+    optimizer._track_variable(variable)
+    # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go by this order.
+    optimizer._variables.insert(1, optimizer._variables.pop())
+    optimizer._learning_rate = variable

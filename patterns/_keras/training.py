@@ -1,0 +1,49 @@
+"""What `fit` and its callbacks keep, and the global seed."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+
+def get_global_seed() -> np.ndarray | None:
+    """The state of the generator behind unseeded `keras.random` calls; None if none was made. It has no public name."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else np.asarray(keras.ops.convert_to_numpy(generator.state))
+
+
+def set_global_seed(state: np.ndarray | None) -> None:
+    """Puts back what `get_global_seed` gave; None forgets the generator, so that the next use makes a new one."""
+    if state is None:
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+        return
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    if generator is None:
+        generator = keras.random.SeedGenerator(0)
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+    generator.state.assign(state)
+
+
+def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:
+    """Waits for every `on_train_batch_end` that Keras has handed to its threads."""
+    callbacks._flush_futures()
+
+
+def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
+    """Ends the threads that a list of callbacks keeps until `on_train_end`, for a run that does not get there."""
+    executor = getattr(callbacks, "_executor", None)
+    if executor is not None:
+        executor.shutdown()
+        callbacks._executor = None
+
+
+def begin_at_epoch(model: keras.Model, epoch: int) -> None:
+    """Makes the `fit` that is beginning start at an epoch, as `BackupAndRestore` does; `fit` reads it after `on_train_begin`."""
+    model._initial_epoch = epoch
+
+
+def forget_initial_epoch(model: keras.Model) -> None:
+    """Clears the epoch that stays on a model, from which every later `fit` would start."""
+    model._initial_epoch = None

@@ -1,0 +1,131 @@
+"""Files of weights: what is in them, read without running anything and only as far as it is used."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from .matching import Entry
+
+# What a `.keras` file calls its weights.
+_WEIGHTS = "model.weights.h5"
+# Keras stores them as they are; what grows far beyond that when it is read is no file of Keras's.
+_MOST_EXPANSION = 100
+_DAMAGES = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError)
+
+_DTYPES = {"BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "BOOL": bool}
+_KINDS = {"F": "float", "I": "int", "U": "uint"}
+
+
+@contextmanager
+def open_keras(asked: str, path: Path) -> Iterator[list[Entry]]:
+    """The weights in a `.keras` file. The model in it is not made."""
+    with _told(asked, path), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(_WEIGHTS)
+        if info.file_size > _MOST_EXPANSION * max(info.compress_size, 1):
+            raise ValueError(f"its {_WEIGHTS} claims to be {info.file_size:,} bytes")
+        content = io.BytesIO(archive.read(info))
+    with _open_groups(asked, path, content) as entries:
+        yield entries
+
+
+@contextmanager
+def open_h5(asked: str, path: Path) -> Iterator[list[Entry]]:
+    """The weights in a `.weights.h5` file."""
+    with _open_groups(asked, path, path) as entries:
+        yield entries
+
+
+@contextmanager
+def open_safetensors(asked: str, path: Path) -> Iterator[list[Entry]]:
+    """The tensors in a `.safetensors` file: by place if kp.CheckpointStore has written it or a key has a number, else by path."""
+    with _told(asked, path):
+        file = safetensors.safe_open(path, "numpy")
+        keys = sorted(key for key in file.keys() if not key.endswith("seed_generator/state"))  # noqa: SIM118 - it is no mapping
+        metadata = file.metadata() or {}
+        places = "step" in metadata or any(token.isdigit() for key in keys for token in key.split("/"))
+        entries = []
+        for key in keys:
+            place, slices = tuple(key.split("/")), file.get_slice(key)
+            shape, dtype = tuple(slices.get_shape()), _dtype(slices.get_dtype())
+
+            def read(key: str = key) -> np.ndarray:
+                with _told(asked, path):
+                    return file.get_tensor(key)
+
+            entries.append(Entry(key, () if places else (place,), place, shape, dtype, read))
+    yield entries
+
+
+@contextmanager
+def _open_groups(asked: str, path: Path, content: Any) -> Iterator[list[Entry]]:
+    import h5py
+
+    with _told(asked, path):
+        file = h5py.File(content, "r")
+    with file:
+        with _told(asked, path):
+            names, arrays = _visit(file, h5py)
+            entries = [_entry(asked, path, place, names, array) for place, array in arrays.items()]
+        yield entries
+
+
+def _visit(file: Any, h5py: Any) -> tuple[dict[str, str], dict[str, Any]]:
+    """The name of each layer by its group, and the arrays by theirs. Links that lead elsewhere are not followed."""
+    names: dict[str, str] = {}
+    arrays: dict[str, Any] = {}
+
+    def note(place: str, item: Any) -> None:
+        group, _, last = place.rpartition("/")
+        if isinstance(item, h5py.Group) and last == "vars" and isinstance(item.attrs.get("name"), str):
+            names[group] = item.attrs["name"]
+        elif isinstance(item, h5py.Dataset) and (group == "vars" or group.endswith("/vars")) and not place.startswith("optimizer/"):
+            if item.external or item.is_virtual:
+                raise ValueError(f"{place!r} lies in another file")
+            arrays[place] = item
+
+    file.visititems(note)
+    return names, arrays
+
+
+def _entry(asked: str, path: Path, place: str, names: dict[str, str], array: Any) -> Entry:
+    *tokens, _, number = place.split("/")
+    groups = ["/".join(tokens[: count + 1]) for count in range(len(tokens))]
+    known = not groups or groups[-1] in names
+    layers = [names[group] for group in groups if group in names]
+    dtype = np.dtype(ml_dtypes.bfloat16) if array.attrs.get("dtype") == "bfloat16" else array.dtype
+
+    def read() -> np.ndarray:
+        with _told(asked, path):
+            return np.asarray(array[()]).view(dtype)
+
+    # Files of early Keras call a model's layers otherwise.
+    place = re.sub("(^|/)_layer_checkpoint_dependencies/", r"\1layers/", place)
+    label = "/".join([*layers, number]) if known else place
+    return Entry(label, ((*layers, number),) if known else (), tuple(place.split("/")), tuple(array.shape), dtype, read)
+
+
+def _dtype(code: str) -> np.dtype:
+    with suppress(TypeError):
+        return np.dtype(_DTYPES.get(code) or f"{_KINDS[code[0]]}{code[1:]}")
+    raise ValueError(f"it holds a tensor of dtype {code}")
+
+
+@contextmanager
+def _told(asked: str, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGES as error:
+        raise ValueError(
+            f"{asked}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another kind of file than its name says; "
+            "nothing was loaded."
+        ) from error
