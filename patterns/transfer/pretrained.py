@@ -78,9 +78,10 @@ def load_pretrained(
 
     A layer with a name that a person has given is found by its path, wherever that path ends the same and no other does:
     `block1_conv1/kernel` of a VGG-19 is `vgg19/block1_conv1/kernel` where it is nested in another model. An automatic name, such as
-    `dense_12`, says nothing: such a layer is found by its place among the layers, and one in a nested model if this has, but for
-    layers with given names, the same layers of the same shapes. A name that was given is never another's that was not: a new head wants a name. What fits two ways
-    is not loaded. Give names to layers that are to be found, or `model.get_layer(name)` as the model.
+    `dense_12`, says nothing. Such a layer is found in a model that has, but for layers with given names, the same layers of the
+    same shapes, nested or not; else by its place among the layers, as Keras's weights files have it. A name that was given is never
+    that of a layer without one: give a new head a name. What fits two ways is not loaded. To say what belongs together, give names
+    to the layers, or `model.get_layer(name)` as the model.
 
     Files are read without making the model in them, and run no code. Seeds of random layers are left alone, and so is an optimizer:
     compile after loading, unless it is new.
