@@ -116,7 +116,7 @@ def load_pretrained(
     >>> print(kp.load_pretrained(make_model(3), make_model(10), where="body"))
     36 parameters in 2 variables from the model 'net'; 0 mismatched, 0 missing, 2 unused.
     variable     source        why
-    -----------  ------------  -----------------------
+    -----------  ------------  -------------------------
                  to_10/kernel  nothing in the model fits
                  to_10/bias    nothing in the model fits
     body/kernel  body/kernel
