@@ -12,7 +12,7 @@ import numpy as np
 from .identity import Identity
 from .state import callbacks as callback_states
 from .state.codec import decode, encode
-from .state.snapshot import StateMismatch, check_fits, differences, put_back
+from .state.snapshot import StateMismatch, check_fits, differences, put_back, settle
 from .state.tree import Places, Role, find_variables
 from .store import Tensor
 
@@ -134,6 +134,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         raise StateMismatch("The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5]))
     put_back(places.of("weight"), record.variables)
     put_back(wanted, record.variables, kept)
+    settle(model)
     fresh = sorted(key for key in wanted if key not in record.variables)
     unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
     lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
@@ -155,6 +156,7 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     places = find_variables(model)
     check_fits(places, record.variables, record.roles)
     put_back(places.of("weight"), record.variables)
+    settle(model)
 
 
 def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:

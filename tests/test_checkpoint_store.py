@@ -74,3 +74,21 @@ def test_a_step_is_one_of_the_newest_run(trained):
     assert store.restore(make_model(), step=2) == 2
     with pytest.raises(kp.StoreError, match=r"there is no checkpoint of step 4.*newest run has \[2\]"):
         store.restore(make_model(), step=4)
+
+
+def test_a_layer_that_keeps_what_it_computes_of_its_weights_computes_it_anew():
+    """Keras's Normalization holds its mean in the shape of the input, beside the variable."""
+
+    def normalized():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Normalization(), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return model
+
+    model, other = normalized(), normalized()
+    model.layers[0].adapt(X * 5 + 3)
+    kp.fit(model, X, X.sum(1), batch_size=8, seed=0, verbose=0, callbacks=[kp.Checkpoint("runs")])
+    kp.CheckpointStore("runs").restore(other)
+    assert_equal([model.predict(X, verbose=0)], [other.predict(X, verbose=0)])
+    other = normalized()
+    kp.select_checkpoint("runs", other, (X, X.sum(1)), verbose=0)
+    assert_equal([model.predict(X, verbose=0)], [other.predict(X, verbose=0)])

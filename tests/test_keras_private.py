@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 from keras.src.trainers.data_adapters import get_data_adapter
 
 from keras_patterns import _keras
@@ -241,3 +242,40 @@ def test_training_false_in_a_graph_is_overridden_by_fit():
     model.compile("sgd", "mse")
     model.fit(np.full((4, 2), 5.0), np.ones((4, 1)), verbose=0)
     assert float(norm.moving_mean.numpy()[0]) > 0
+
+
+def test_the_calls_of_a_graph_are_in_order():
+    inputs = keras.Input((2,))
+    hidden = keras.layers.Dense(3)(inputs)
+    model = keras.Model(inputs, keras.layers.Add()([hidden, keras.layers.Dense(3)(hidden)]))
+    for graph in (model, small_model()):
+        made = set()
+        for call in _keras.graph_calls(graph):
+            assert {id(tensor) for tensor in call.inputs} <= made
+            made |= {id(tensor) for tensor in call.outputs}
+        assert {id(tensor) for tensor in graph.outputs} <= made
+        assert [call.operation for call in _keras.graph_calls(graph)][-len(graph.layers) :] == graph.layers
+
+
+def test_a_layer_inside_a_built_one_is_replaced():
+    class Holder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.inner(x)
+
+    model, new = Holder(), keras.layers.Dense(3)
+    model(np.ones((1, 2)))
+    _keras.replace_sublayer(model, "inner", new)
+    assert model.layers == [new]
+    with pytest.raises(ValueError, match="already built"):
+        model.another = keras.layers.Dense(3)
+
+
+def test_automatic_names_are_made_of_the_class():
+    keras.utils.clear_session(free_memory=False)
+    for kind in (keras.layers.GlobalAveragePooling2D, keras.layers.LSTM, keras.layers.UpSampling2D):
+        name = kind(3).name if kind is keras.layers.LSTM else kind().name
+        assert name == _keras.snake_case(kind.__name__)

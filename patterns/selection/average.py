@@ -12,7 +12,7 @@ import numpy as np
 from .._arguments import check_choice, check_number
 from ..checkpoint_store import CheckpointStore
 from ..record import Record
-from ..state.snapshot import check_fits, put_back
+from ..state.snapshot import check_fits, put_back, settle
 from ..state.tree import Places, find_variables
 from ..state.untouched import untouched
 from ..store import Entry, StoreError
@@ -109,6 +109,7 @@ def average_checkpoints(
             statistics = recomputed(_WHERE, layers, model, inputs)
         values |= {key: statistics[id(variable)] for key, variable in weights.items() if id(variable) in statistics}
     put_back(weights, values)
+    settle(model)
     return [*entries]
 
 

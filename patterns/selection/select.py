@@ -15,7 +15,7 @@ from ..checkpoint_store import CheckpointStore
 from ..data import evaluate_arguments
 from ..record import Record, restore_weights
 from ..state.randomness import get_random_state, set_random_state
-from ..state.snapshot import copy_values, is_seed, put_back
+from ..state.snapshot import copy_values, is_seed, put_back, settle
 from ..state.tree import find_variables
 from ..state.untouched import untouched
 from ..store import Entry, StoreError
@@ -108,6 +108,7 @@ def select_checkpoint(
     if best is None or chosen is None:
         raise _nothing(store, rows, metric)
     put_back(_without_seeds(model), chosen.variables)
+    settle(model)
     if bar:
         say(f"{model.name!r} has the weights of step {best.step:,}, whose {metric} is {best.values[metric]:.5g}.")
     return CheckpointSelection(metric, better, tuple(rows), best)

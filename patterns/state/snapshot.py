@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from .tree import Places, Role, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo 2**32; counters are numbers.
@@ -83,6 +84,13 @@ def put_back(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nd
         raise StateMismatch(_too_different(wrong))
     for key in keys:
         variables[key].assign(as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key])))
+
+
+def settle(model: keras.Model) -> None:
+    """Has layers that keep what they compute of their weights compute it anew; to be called once weights have been put back."""
+    for layer in _keras.all_layers(model):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from .._table import format_table
 from .._where import Where, nodes_of, select
 from ..checkpoint_store import CheckpointStore
-from ..state.snapshot import StateMismatch, as_dtype, put_back
+from ..state.snapshot import StateMismatch, as_dtype, put_back, settle
 from .matching import Entry, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
@@ -78,10 +78,10 @@ def load_pretrained(
 
     A layer with a name that a person has given is found by its path, wherever that path ends the same and no other does:
     `block1_conv1/kernel` of a VGG-19 is `vgg19/block1_conv1/kernel` where it is nested in another model. An automatic name, such as
-    `dense_12`, says nothing: such a layer is found by its place among the layers, and one in a nested model if this has, but for
-    layers with given names, the same layers of the same shapes. A name that was given is never another's that was not: a new head
-    wants a name. What fits two ways is not loaded. Give names to layers that are to be found, or `model.get_layer(name)` as the
-    model.
+    `dense_12`, says nothing. Such a layer is found in a model that has, but for layers with given names, the same layers of the
+    same shapes, nested or not; else by its place among the layers, as Keras's weights files have it. A name that was given is never
+    that of a layer without one: give a new head a name. What fits two ways is not loaded. To say what belongs together, give names
+    to the layers, or `model.get_layer(name)` as the model.
 
     Files are read without making the model in them, and run no code. Seeds of random layers are left alone, and so is an optimizer:
     compile after loading, unless it is new.
@@ -116,7 +116,7 @@ def load_pretrained(
     >>> print(kp.load_pretrained(make_model(3), make_model(10), where="body"))
     36 parameters in 2 variables from the model 'net'; 0 mismatched, 0 missing, 2 unused.
     variable     source        why
-    -----------  ------------  -----------------------
+    -----------  ------------  -------------------------
                  to_10/kernel  nothing in the model fits
                  to_10/bias    nothing in the model fits
     body/kernel  body/kernel
@@ -133,10 +133,7 @@ def load_pretrained(
             _refuse(report, model.name, partial)
         values = {str(number): _converted(matching.found[target], target) for number, target in enumerate(fitting)}
     put_back({str(number): target.value for number, target in enumerate(fitting)}, values)
-    for node in nodes:
-        # It keeps what it computes from its weights.
-        if isinstance(node.layer, keras.layers.Normalization):
-            node.layer.finalize_state()
+    settle(model)
     return report
 
 
