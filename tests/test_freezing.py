@@ -85,6 +85,14 @@ def test_a_backbone_is_frozen_as_a_whole():
     assert not model.trainable
 
 
+def test_a_model_of_which_nothing_is_trained_is_refused():
+    model = net()
+    kp.freeze(model)
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match=r"kp.fit: all of '\w+' is frozen, so there is nothing to train. kp.unfreeze a part"):
+        kp.fit(model, X, Y, epochs=1, **HOW)
+
+
 def test_a_subclassed_model_by_its_attributes():
     class Pair(keras.Model):
         def __init__(self):

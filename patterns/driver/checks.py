@@ -25,6 +25,8 @@ def check_model(where: str, model: keras.Model) -> None:
         raise TypeError(f"{where}: the first argument must be a Keras model; received {type(model).__name__}.")
     if not model.compiled:
         raise ValueError(f"{where}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first.")
+    if model.built and model.weights and not model.trainable_variables:
+        raise ValueError(f"{where}: all of {model.name!r} is frozen, so there is nothing to train. kp.unfreeze a part of it first.")
     if model.steps_per_execution > 1 and not current().fuses_steps:
         raise ValueError(
             f"{where}: {model.name!r} was compiled with steps_per_execution={model.steps_per_execution}; this backend runs one."
