@@ -41,8 +41,8 @@ def freeze(model: keras.Model, where: Where = "*", *, batch_norm: Frozen = "froz
     >>> layers = [keras.layers.Dense(4, name="body"), keras.layers.BatchNormalization(), keras.layers.Dense(2, name="head")]
     >>> model = keras.Sequential([keras.Input((3,)), *layers])
     >>> kp.freeze(model, slice(-1))
-    >>> [variable.path for variable in model.trainable_variables]
-    ['sequential/head/kernel', 'sequential/head/bias']
+    >>> [variable.path.split("/", 1)[1] for variable in model.trainable_variables]
+    ['head/kernel', 'head/bias']
 
     References:
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020, chapter 4, "Transfer Learning".
