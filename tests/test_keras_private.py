@@ -40,6 +40,21 @@ def test_an_optimizer_is_built_anew_on_other_variables():
     assert not np.array_equal(second.numpy(), [1, 1])
 
 
+def test_a_variable_of_an_optimizer_s_constructor_stays():
+    class Counting(keras.optimizers.SGD):
+        def __init__(self):
+            super().__init__()
+            self.count = keras.Variable(0.0, name="count", trainable=False)
+
+    optimizer = Counting()
+    first, second = (keras.Variable(np.ones(2, "float32"), name=name) for name in ("first", "second"))
+    optimizer.build([first])
+    before = {id(variable) for variable in optimizer.variables}
+    _keras.build_anew(optimizer, [second])
+    assert id(optimizer.count) in before
+    assert {id(variable) for variable in optimizer.variables} == before
+
+
 def test_a_layer_s_own_variables_and_the_layers_in_it():
     norm = keras.layers.BatchNormalization()
     model = keras.Sequential([keras.Input((2,)), norm])

@@ -17,16 +17,21 @@ def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Vari
 
     Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the person would know nothing of.
     """
-    for one in [optimizer, *_inner(optimizer)]:
-        made = list(one._variables)
-        for variable in made:
+    made = {one: list(one._variables) for one in [optimizer, *_inner(optimizer)]}
+    for one, variables_of_one in made.items():
+        for variable in variables_of_one:
             if variable is not one._iterations and variable is not one._learning_rate:
                 one._untrack_variable(variable)
         one._trainable_variables_indices, one._trainable_variables = {}, []
         one.built = False
     optimizer.build(list(variables))
-    for one in [optimizer, *_inner(optimizer)]:
+    for one, variables_of_one in made.items():
         one.built = True
+        # What its constructor has made, `build` makes no other of.
+        held = {id(value) for value in vars(one).values()} - {id(variable) for variable in one._variables}
+        for variable in variables_of_one:
+            if id(variable) in held:
+                one._track_variable(variable)
 
 
 def _inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
