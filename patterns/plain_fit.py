@@ -138,6 +138,7 @@ class EpochRun:
             roles=places.roles,
             paths=snapshot.paths,
             built_on=places.built_on(),
+            first_steps=places.first_steps(),
             callbacks={"History": self._history},
             random=get_random_state(),
         )

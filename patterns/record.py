@@ -12,6 +12,7 @@ import numpy as np
 from .identity import Identity
 from .state import callbacks as callback_states
 from .state.codec import decode, encode
+from .state.retrained import put_first_steps
 from .state.snapshot import StateMismatch, check_fits, differences, put_back, settle
 from .state.tree import Places, Role, find_variables
 from .store import Tensor
@@ -30,6 +31,7 @@ class Record:
         roles: What each variable is.
         paths: Keras's name for each variable, for people.
         built_on: For each optimizer, the ordered keys of what it trains.
+        first_steps: For each optimizer, how many steps it had made when it began with a variable, by key; 0 is left out.
         callbacks: The state of each callback by its name.
         random: The global random states.
         source: What the data source needs to go on, beside the step.
@@ -48,6 +50,7 @@ class Record:
     roles: dict[str, Role]
     paths: dict[str, str] = field(default_factory=dict)
     built_on: dict[str, list[str]] = field(default_factory=dict)
+    first_steps: dict[str, dict[str, int]] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +70,7 @@ class Record:
             "begun": self.begun,
             "variables": self.roles,
             "built_on": self.built_on,
+            "first_steps": self.first_steps,
             "stopped": self.stopped,
             "validates": self.validates,
             "save_due": self.save_due,
@@ -90,6 +94,7 @@ class Record:
             variables={key: tensors[_VARIABLES + key] for key in document["variables"]},
             roles=document["variables"],
             built_on=document["built_on"],
+            first_steps=document.get("first_steps", {}),
             stopped=document["stopped"],
             validates=document.get("validates", False),
             save_due=document.get("save_due", False),
@@ -136,6 +141,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     put_back(wanted, record.variables, kept)
     settle(model)
     fresh = sorted(key for key in wanted if key not in record.variables)
+    put_first_steps(model, record.first_steps, set(fresh))
     unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
     lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
     return lines + ([f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else [])

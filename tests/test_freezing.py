@@ -196,12 +196,10 @@ def test_frozen_weights_stay_and_the_rest_trains_on_in_plain_fit():
 
 def adam(weights, gradients, state, rate=0.002, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
     """A step of Adam, of D. Kingma and J. Ba, in Keras's form, on the variables that have a gradient."""
-    state["t"] += 1
-    step = rate * np.sqrt(1 - beta_2 ** state["t"]) / (1 - beta_1 ** state["t"])
     for key, gradient in gradients.items():
-        m, v = state.setdefault(key, [0.0, 0.0])
-        state[key] = m, v = [beta_1 * m + (1 - beta_1) * gradient, beta_2 * v + (1 - beta_2) * gradient**2]
-        weights[key] = weights[key] - step * m / (np.sqrt(v) + epsilon)
+        m, v, t = state.get(key, (0.0, 0.0, 0))
+        state[key] = m, v, t = beta_1 * m + (1 - beta_1) * gradient, beta_2 * v + (1 - beta_2) * gradient**2, t + 1
+        weights[key] = weights[key] - rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
 
 
 def test_a_frozen_and_thawed_part_against_adam_by_hand():
@@ -211,12 +209,12 @@ def test_a_frozen_and_thawed_part_against_adam_by_hand():
     )
     model.compile(keras.optimizers.Adam(0.002), "mse")
     weights = {key: value.astype("float64") for key, value in values(model, "weight").items()}
-    first, second, state = "layers/0/kernel", "layers/1/kernel", {"t": 0}
+    first, second, state = "layers/0/kernel", "layers/1/kernel", {}
     for change, trained in ((None, {first, second}), (kp.freeze, {second}), (kp.unfreeze, {first, second})):
         if change:
             change(model, "a")
             if change is kp.freeze:
-                # What is frozen forgets its moments.
+                # What is frozen forgets its moments, and how many steps they hold.
                 state.pop(first)
         model.fit(X, Y, batch_size=8, epochs=2, shuffle=False, verbose=0)
         for start in [*range(0, 24, 8)] * 2:

@@ -294,3 +294,33 @@ def test_automatic_names_are_made_of_the_class():
     for kind in (keras.layers.GlobalAveragePooling2D, keras.layers.LSTM, keras.layers.UpSampling2D):
         name = kind(3).name if kind is keras.layers.LSTM else kind().name
         assert name == _keras.snake_case(kind.__name__)
+
+
+def test_an_optimizer_computes_updates_in_methods_that_are_found_on_the_instance():
+    """And corrects moments by the counter that it holds: own_steps."""
+    optimizer, weight = keras.optimizers.Adam(0.5), keras.Variable(np.ones(2, "float32"), name="weight")
+    optimizer.build([weight])
+    counter = optimizer._iterations
+    assert _keras.put_first_steps(optimizer, {id(weight): 7})
+    assert not _keras.put_first_steps(optimizer, {id(weight): 7})
+    assert _keras.first_steps(optimizer) == {id(weight): 7}
+    counter.assign(7)
+    optimizer.apply([keras.ops.ones(2)], [weight])
+    # The first step of Adam is as long as its rate.
+    np.testing.assert_allclose(weight, [0.5, 0.5], rtol=1e-5)
+    assert optimizer._iterations is counter
+    assert int(counter.numpy()) == 8
+    assert _keras.put_first_steps(optimizer, {})
+    assert not {"update_step", "_parallel_update_step", "_own_steps"} & set(vars(optimizer))
+
+
+@pytest.mark.skipif(not hasattr(keras.optimizers.Nadam(), "_parallel_update_step"), reason="no fused updates on this backend")
+def test_nadam_moves_its_product_without_a_fused_update_too():
+    moved = []
+    for step in (keras.optimizers.Nadam._backend_update_step, type(keras.optimizers.Nadam())._backend_update_step):
+        optimizer, weight = keras.optimizers.Nadam(0.5), keras.Variable(np.ones(2, "float32"), name="weight")
+        optimizer.build([weight])
+        step(optimizer, [keras.ops.ones(2)], [weight], 0.5)
+        moved.append((float(optimizer._u_product.numpy()), weight.numpy()))
+    np.testing.assert_allclose(moved[0][0], moved[1][0], rtol=1e-6)
+    np.testing.assert_allclose(moved[0][1], moved[1][1], rtol=1e-5)

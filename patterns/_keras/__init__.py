@@ -16,12 +16,14 @@ from .optimizers import (
     config_without_rate,
     copy_weight_decay_exclusions,
     get_rate,
+    inner_optimizers,
     made_anew,
     put_rate,
     set_constant_rate,
     steps_of,
     trained_variables,
 )
+from .own_steps import first_steps, put_first_steps
 from .saving import saved_groups, snake_case
 from .training import begin_at_epoch, finish_batch_ends, forget_initial_epoch, get_global_seed, set_global_seed, shut_down
 
@@ -35,17 +37,20 @@ __all__ = [
     "copy_weight_decay_exclusions",
     "draws",
     "finish_batch_ends",
+    "first_steps",
     "forget_initial_epoch",
     "get_global_seed",
     "get_rate",
     "graph_calls",
     "graph_nodes",
     "graph_of",
+    "inner_optimizers",
     "is_graph",
     "leaf_layers",
     "made_anew",
     "mask_of",
     "own_variables",
+    "put_first_steps",
     "put_rate",
     "replace_sublayer",
     "saved_groups",

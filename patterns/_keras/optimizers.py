@@ -17,7 +17,7 @@ def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Vari
 
     Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the person would know nothing of.
     """
-    made = {one: list(one._variables) for one in [optimizer, *_inner(optimizer)]}
+    made = {one: list(one._variables) for one in [optimizer, *inner_optimizers(optimizer)]}
     for one, variables_of_one in made.items():
         for variable in variables_of_one:
             if variable is not one._iterations and variable is not one._learning_rate:
@@ -34,8 +34,8 @@ def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Vari
                 one._track_variable(variable)
 
 
-def _inner(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
-    """The optimizers inside one that wraps others."""
+def inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """The optimizers inside one that wraps others, which compute the updates."""
     inner = getattr(optimizer, "_inner_optimizers", None) or [getattr(optimizer, "inner_optimizer", None)]
     return [one for one in inner if one is not None]
 

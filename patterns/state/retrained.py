@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 import keras
 
 from .. import _keras
@@ -16,7 +18,8 @@ def retrain(model: keras.Model) -> list[str]:
     """Has `model.optimizer` train exactly what is trainable now; to be called wherever that may have changed.
 
     The slots of the variables that stay are carried over by their keys, and so are the counter, the rate and whatever else the
-    optimizer keeps; slots of new ones begin as in a new optimizer, an average as the weight itself. It stays the same object.
+    optimizer keeps; slots of new ones begin as in a new optimizer, an average as the weight itself, and what corrects them goes by
+    the steps since then. It stays the same object.
     The step is compiled anew. A model that is not compiled, or whose optimizer is not built yet, has nothing to carry.
 
     Args:
@@ -37,10 +40,46 @@ def retrain(model: keras.Model) -> list[str]:
     places = find_variables(model)
     slots = places.of("optimizer")
     put_back(slots, kept)
-    known = {id(variable) for variable in before}
-    new = [key for key, variable in places.variables.items() if id(variable) in {id(v) for v in wanted} - known]
+    fresh = {id(variable) for variable in wanted} - {id(variable) for variable in before}
+    new = [key for key, variable in places.variables.items() if id(variable) in fresh]
     _begin_averages(places, new)
+    for one in updating(places).values():
+        known, now = _keras.first_steps(one), _steps_of(one)
+        _keras.put_first_steps(one, {id(v): now if id(v) in fresh else known.get(id(v), 0) for v in _keras.trained_variables(one)})
     return new
+
+
+def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]) -> None:
+    """Has the optimizers count from the steps on that a checkpoint tells of, whose values have been put back.
+
+    Args:
+        model: The model.
+        steps: By the place of the optimizer and the key of the variable; see `Places.first_steps`.
+        fresh: The keys of slots that are not in the checkpoint: what has no others counts from now on.
+    """
+    places = find_variables(model)
+    key_of = {id(variable): key for key, variable in places.variables.items()}
+    slots: dict[tuple[str, str], set[str]] = {}
+    for slot in places.of("optimizer"):
+        name, _, key = slot.partition("[")
+        slots.setdefault((name.rpartition("/")[0], key.removesuffix("]")), set()).add(slot)
+    for place, one in updating(places).items():
+        known, now, first = steps.get(place, {}), _steps_of(one), {}
+        for variable in _keras.trained_variables(one):
+            key = key_of[id(variable)]
+            own = slots.get((place, key), set())
+            first[id(variable)] = now if own and own <= fresh else known.get(key, 0)
+        if _keras.put_first_steps(one, first):
+            model.train_function = None
+
+
+def updating(places: Places) -> dict[str, keras.optimizers.Optimizer]:
+    """The optimizers that compute updates, and do not wrap others that do, by their place."""
+    return {place: one for place, one in places.optimizers.items() if not _keras.inner_optimizers(one)}
+
+
+def _steps_of(optimizer: keras.optimizers.Optimizer) -> int:
+    return int(keras.ops.convert_to_numpy(_keras.steps_of(optimizer)))
 
 
 def _begin_averages(places: Places, keys: list[str]) -> None:

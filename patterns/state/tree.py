@@ -63,6 +63,12 @@ class Places:
             if optimizer.built
         }
 
+    def first_steps(self) -> dict[str, dict[str, int]]:
+        """For each optimizer, how many steps it had made when it began with a variable, by key; those of 0 are left out."""
+        key_of = {id(variable): key for key, variable in self.variables.items()}
+        found = {place: _keras.first_steps(optimizer) for place, optimizer in self.optimizers.items()}
+        return {place: {key_of[one]: step for one, step in steps.items()} for place, steps in found.items() if steps}
+
 
 def find_variables(model: keras.Model) -> Places:
     """Walks over `model` and gives every variable its key.

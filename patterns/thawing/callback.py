@@ -20,11 +20,8 @@ class GradualUnfreeze(DrivenCallback):
 
     The parts that it names are frozen when the run begins, and thawed at their steps; what it does not name stays as the script
     has it. The optimizer goes on with its counter, its rate and the slots of what is trained already; those of a thawed part begin
-    fresh. The step is compiled anew once for each stage. What is trained is a function of the step, so a run that is killed before,
-    on or after a stage goes on exactly.
-
-    Adam's correction of its moments goes by the counter of all: the first few hundred steps of a thawed part are up to six times as
-    long as those of a new optimizer would be. Thaw at a low rate, or into a warm-up.
+    fresh, and what corrects young moments, as in Adam, goes by the part's own steps. The step is compiled anew once for each stage.
+    What is trained is a function of the step, so a run that is killed before, on or after a stage goes on exactly.
 
     Args:
         stages: For each step, at which that many steps are done, what to thaw then: `{200: "block5_*", 400: "block4_*"}`. See
