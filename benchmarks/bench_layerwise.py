@@ -9,17 +9,14 @@ Equal results: with factors and by the peer, fresh models must end with the same
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 
 import keras
-import numpy as np
 from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
-from keras import layers
+from _tanh_net import STEPS, same_weights_after_two_steps, tanh_net, timed_fit
 
 import keras_patterns as kp
 
-STEPS, BATCH = 100, 32
 RATE, DECAY = 1e-3, 0.9
 KINDS = {
     "SGD": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
@@ -45,24 +42,9 @@ SIDES = {"Keras": plain, "layerwise": layerwise, "MultiOptimizer": several}
 
 
 def compiled(depth: int, kind: str, side: str) -> keras.Model:
-    keras.utils.set_random_seed(0)
-    hidden = [layers.Dense(32, "tanh", name=f"layer_{number}") for number in range(depth)]
-    model = keras.Sequential([keras.Input((32,)), *hidden, layers.Dense(1, name="head")])
+    model = tanh_net(depth)
     model.compile(SIDES[side](model, KINDS[kind]), "mse")
     return model
-
-
-def timed(model: keras.Model) -> Callable[[], float]:
-    random = np.random.default_rng(0)
-    x = random.normal(size=(STEPS * BATCH, 32)).astype("float32")
-    y = x.sum(1, keepdims=True)
-
-    def fit() -> float:
-        begun = time.perf_counter()
-        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
-        return time.perf_counter() - begun
-
-    return fit
 
 
 def main() -> None:
@@ -71,17 +53,11 @@ def main() -> None:
     rows, failures = [], []
     for kind in KINDS:
         for depth in (2, 12, 40):
-            models = {side: compiled(depth, kind, side) for side in SIDES}
-            seconds = interleave({side: timed(model) for side, model in models.items()}, rounds)
+            seconds = interleave({side: timed_fit(compiled(depth, kind, side)) for side in SIDES}, rounds)
             cells = [milliseconds(values / STEPS) for values in seconds.values()]
             ratios = [ratio(seconds[side], seconds["Keras"]) for side in ("layerwise", "MultiOptimizer")]
             rows.append([f"{kind}, {2 * depth + 2} variables, {depth + 1} groups", *cells, *ratios])
-            weights = []
-            for side in ("layerwise", "MultiOptimizer"):
-                fresh = compiled(depth, kind, side)
-                fresh.fit(np.ones((64, 32), "float32"), np.ones((64, 1), "float32"), verbose=0)
-                weights.append(fresh.get_weights())
-            if not all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*weights, strict=True)):
+            if not same_weights_after_two_steps(*(compiled(depth, kind, side) for side in ("layerwise", "MultiOptimizer"))):
                 failures.append(f"{kind}, {depth} layers: the weights with factors and by a MultiOptimizer")
     header = ["optimizer", *SIDES, "layerwise / Keras", "MultiOptimizer / Keras"]
     table("One step: ms, and the ratios to the plain optimizer", header, rows)
