@@ -23,7 +23,15 @@ from .optimizers import (
     trained_variables,
 )
 from .saving import saved_groups, snake_case
-from .training import begin_at_epoch, finish_batch_ends, forget_initial_epoch, get_global_seed, set_global_seed, shut_down
+from .training import (
+    begin_at_epoch,
+    finish_batch_ends,
+    forget_initial_epoch,
+    get_global_seed,
+    put_optimizer,
+    set_global_seed,
+    shut_down,
+)
 
 __all__ = [
     "Call",
@@ -46,6 +54,7 @@ __all__ = [
     "made_anew",
     "mask_of",
     "own_variables",
+    "put_optimizer",
     "put_rate",
     "replace_sublayer",
     "saved_groups",
