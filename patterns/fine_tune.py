@@ -63,7 +63,8 @@ def fine_tune(
     end of its schedules: compile the model, to train it otherwise. What is thawed stays thawed.
 
     In two things fastai differs: it trains the BatchNormalization layers of the frozen part, too, at a tenth of the rate (see
-    `batch_norm`), and forgets what the optimizer knows of the head when it thaws the rest.
+    `batch_norm`), and forgets what the optimizer knows of the head when it thaws the rest. Steps that a LossScaleOptimizer skips
+    do not move the schedules, as in Keras; the rest is thawed after `head_steps` steps all the same.
 
     Args:
         model: A built, compiled model, with its new head (see `kp.replace_head`).
