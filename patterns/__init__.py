@@ -22,6 +22,7 @@ from .data import DataExhausted
 from .driver.signals import RunInterrupted
 from .features import CachedFeatures, cache_features
 from .finder import LearningRateSweep, find_learning_rate
+from .fine_tune import fine_tune
 from .fit import fit
 from .freezing import TrainableTable, freeze, trainable_table, unfreeze
 from .guard import NonFiniteError, NonFiniteGuard
@@ -69,6 +70,7 @@ __all__ = [
     "average_checkpoints",
     "cache_features",
     "find_learning_rate",
+    "fine_tune",
     "fit",
     "freeze",
     "head_then_all",

@@ -157,4 +157,11 @@ def _differences(place: str, saved: Any, now: Any) -> list[str]:
     if isinstance(saved, dict) and isinstance(now, dict):
         keys = [*saved, *(key for key in now if key not in saved)]
         return [line for key in keys for line in _differences(f"{place}.{key}", saved.get(key), now.get(key))]
+    if _are_parts(saved) and _are_parts(now) and len(saved) == len(now):
+        return [line for i, pair in enumerate(zip(saved, now, strict=True)) for line in _differences(f"{place}[{i}]", *pair)]
     return [] if saved == now else [f"{place} is {now!r}, it was {saved!r}"]
+
+
+def _are_parts(value: Any) -> bool:
+    """Whether it is a list of settings, such as those of schedules in a row."""
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)

@@ -20,19 +20,20 @@ class Folder:
     Args:
         path: An empty folder.
         name: The case.
+        script: What runs it. Defaults to run_case.py.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path, self.name, self._children = path, name, 0
+    def __init__(self, path: Path, name: str, script: Path = SCRIPT) -> None:
+        self.path, self.name, self._script, self._children = path, name, script, 0
 
     def child(self, *arguments: Any, expect: int = 0) -> str:
         """Runs the case in a fresh process that starts from other random seeds than those before; returns what it printed.
 
         Args:
-            arguments: Of run_case.py.
+            arguments: Of the script.
             expect: The exit status; minus the number of the signal that killed it.
         """
-        command = [sys.executable, SCRIPT, self.name, "--seed", self._children, *arguments]
+        command = [sys.executable, self._script, self.name, "--seed", self._children, *arguments]
         self._children += 1
         result = subprocess.run([str(part) for part in command], cwd=self.path, capture_output=True, text=True, check=False)
         assert result.returncode == expect, f"{result.returncode}, not {expect}:\n{result.stdout}\n{result.stderr}"

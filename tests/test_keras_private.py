@@ -110,6 +110,19 @@ def test_the_seed_behind_unseeded_draws_goes_back():
     assert _keras.get_global_seed() is None
 
 
+def test_an_optimizer_is_put_in_place_of_another(tmp_path):
+    model, optimizer = small_model(), keras.optimizers.SGD(0.25)
+    x, y = np.ones((2, 2)), np.ones((2, 1))
+    model.fit(x, y, verbose=0)
+    before = model.evaluate(x, y, verbose=0)
+    _keras.put_optimizer(model, optimizer)
+    assert model.evaluate(x, y, verbose=0) == before
+    model.fit(x, y, verbose=0)
+    assert int(optimizer.iterations.numpy()) == 1
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").optimizer.get_config() == optimizer.get_config()
+
+
 def test_fit_begins_at_the_epoch_that_is_set_and_forgets_it():
     model = small_model()
     x, y = np.ones((2, 2)), np.ones((2, 1))

@@ -26,7 +26,7 @@ LAYERS = (
     {"checkpoint"},
     {"driver"},
     {"features", "fit", "finder", "selection", "transfer"},
-    {"testing"},
+    {"fine_tune", "testing"},
     {""},
     {"demo"},
     {"cli"},

@@ -25,7 +25,15 @@ from .optimizers import (
 )
 from .own_steps import first_steps, put_first_steps
 from .saving import saved_groups, snake_case
-from .training import begin_at_epoch, finish_batch_ends, forget_initial_epoch, get_global_seed, set_global_seed, shut_down
+from .training import (
+    begin_at_epoch,
+    finish_batch_ends,
+    forget_initial_epoch,
+    get_global_seed,
+    put_optimizer,
+    set_global_seed,
+    shut_down,
+)
 
 __all__ = [
     "Call",
@@ -51,6 +59,7 @@ __all__ = [
     "mask_of",
     "own_variables",
     "put_first_steps",
+    "put_optimizer",
     "put_rate",
     "replace_sublayer",
     "saved_groups",

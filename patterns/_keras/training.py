@@ -47,3 +47,13 @@ def begin_at_epoch(model: keras.Model, epoch: int) -> None:
 def forget_initial_epoch(model: keras.Model) -> None:
     """Clears the epoch that stays on a model, from which every later `fit` would start."""
     model._initial_epoch = None
+
+
+def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Has a compiled model train with another optimizer, and be saved with it; its loss and its metrics stay as they are.
+
+    `compile` would need them all again, those of a person's own `compile` too.
+    """
+    model.optimizer, model.train_function = optimizer, None
+    if hasattr(model, "_compile_config"):
+        model._compile_config.config["optimizer"] = optimizer

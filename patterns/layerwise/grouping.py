@@ -59,6 +59,25 @@ def group_numbers(
     return [number * asked // count for number in numbers], asked
 
 
+def groups_below(model: keras.Model, head: Sequence[keras.Variable]) -> list[list[keras.Variable]]:
+    """The weights by depth, from the inputs to the outputs, and those of a head, whatever their depths, as the last group.
+
+    Args:
+        model: A built model.
+        head: Not all of its weights.
+
+    Returns:
+        What `layerwise_rates` takes as `groups`.
+
+    Raises:
+        ValueError: If a weight is outside the graph of the model.
+    """
+    of_head = {id(variable) for variable in head}
+    body = [variable for variable in _keras.weights_to_train(model) if id(variable) not in of_head]
+    numbers = _by_depth(model, body)
+    return [[v for v, n in zip(body, numbers, strict=True) if n == number] for number in range(1 + max(numbers))] + [list(head)]
+
+
 def group_factors(count: int, decay: float | None, lowest: float | None) -> list[float]:
     """The factor of each group; of the last it is 1."""
     if lowest is None:
