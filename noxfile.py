@@ -92,6 +92,15 @@ def every_step(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+@each_backend
+def architectures(session: nox.Session, backend: str) -> None:
+    """Large models of keras.applications, frozen, thawed in part and trained for a few steps."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "architectures", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first one leads."""
     backends = session.posargs or ["jax"]

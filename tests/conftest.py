@@ -28,6 +28,28 @@ def fixed_seeds():
         keras.utils.set_random_seed(0)
 
 
+@pytest.fixture
+def numpy_weights(monkeypatch):
+    """Initial weights of the usual size that NumPy draws: for a large model JAX would compile a program for each shape."""
+    import keras
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def drawn(self, shape, dtype=None, **_):
+        fan_in = max(np.prod(shape[:-1]), 1)
+        return rng.standard_normal(shape, "float32") / np.sqrt(fan_in, dtype="float32")
+
+    for name in ("VarianceScaling", "TruncatedNormal", "RandomNormal"):
+        monkeypatch.setattr(getattr(keras.initializers, name), "__call__", drawn)
+    for name, full in (("Zeros", np.zeros), ("Ones", np.ones)):
+        monkeypatch.setattr(
+            getattr(keras.initializers, name),
+            "__call__",
+            lambda self, shape, dtype=None, full=full, **_: full(shape, dtype or "float32"),
+        )
+
+
 @pytest.fixture(scope="session")
 def backend() -> str:
     """The name of the backend under test: jax, tensorflow or torch."""

@@ -24,19 +24,9 @@ FAMILIES = {
     "NASNetMobile": 32,
     "Xception": 71,
 }
+pytestmark = pytest.mark.usefixtures("numpy_weights")
 # Without a top, these three end in what has weights, in an activation, and in a pooling.
 TOPLESS = {"ConvNeXtTiny": None, "VGG16": "avg", "MobileNetV2": "avg"}
-
-
-@pytest.fixture(autouse=True)
-def constant_weights(monkeypatch):
-    """Weights that cost nothing to draw: what they are is of no matter here, and JAX compiles a program for each shape."""
-    for name in ("VarianceScaling", "TruncatedNormal", "RandomNormal", "Zeros", "Ones"):
-        monkeypatch.setattr(
-            getattr(keras.initializers, name),
-            "__call__",
-            lambda self, shape, dtype=None, **_: np.full(shape, 0.125, keras.backend.standardize_dtype(dtype)),
-        )
 
 
 def application(name, backend, **arguments):
@@ -92,13 +82,18 @@ def names(model):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_of_applications_takes_a_new_head(name, backend):
+def test_every_family_of_applications_takes_a_new_head_and_freezes_by_one_call(name, backend):
     model = application(name, backend, classes=7)
     new = kp.replace_head(model, classes())
     assert new.output_shape == (None, 5)
     assert "predictions" not in names(new)
     assert {id(v) for v in new.weights} >= {id(v) for v in model.weights[:-2]}
     assert len(new.weights) == len(model.weights)
+    kp.freeze(new, slice(-1))
+    assert [id(v) for v in new.trainable_variables] == [id(v) for v in new.get_layer("classes").weights]
+    normalizations = [layer for layer in new.layers if isinstance(layer, layers.BatchNormalization)]
+    # Keras runs one that is not trainable in inference mode.
+    assert not any(layer.trainable for layer in normalizations)
 
 
 @pytest.mark.parametrize("name", TOPLESS)

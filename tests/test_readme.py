@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -40,6 +41,7 @@ def test_the_example_runs_and_goes_on(capsys):
     assert second["history"].history == first["history"].history
 
 
+@pytest.mark.usefixtures("numpy_weights")
 def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
     names = {}
     exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"), str(README), "exec"), names)

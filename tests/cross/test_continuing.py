@@ -1,25 +1,13 @@
 """Any backend continues any other's run: weights, slots, step, data position and callback states carry over."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scripts import BACKENDS, run_script
 
-BACKENDS = ("jax", "tensorflow", "torch")
 SCRIPT = Path(__file__).with_name("continuing.py")
-
-
-def run(backend, command, *folders):
-    environment = {**os.environ, "KERAS_BACKEND": backend}
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), command, *map(str, folders)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +17,12 @@ def runs(tmp_path_factory):
     folders, said = {}, {}
     for first in BACKENDS:
         (root / first).mkdir()
-        run(first, "run", root / first)
+        run_script(SCRIPT, first, "run", root / first)
         for second in BACKENDS:
             folders[first, second] = root / f"{first}-{second}"
             shutil.copytree(root / first, folders[first, second])
     for second in BACKENDS:
-        said[second] = run(second, "go-on", *(folders[first, second] for first in BACKENDS))
+        said[second] = run_script(SCRIPT, second, "go-on", *(folders[first, second] for first in BACKENDS))
     return folders, said
 
 
