@@ -139,6 +139,7 @@ class EpochRun:
             paths=snapshot.paths,
             built_on=places.built_on(),
             first_steps=places.first_steps(),
+            frozen=snapshot.frozen,
             callbacks={"History": self._history},
             random=get_random_state(),
         )

@@ -32,6 +32,7 @@ class Record:
         paths: Keras's name for each variable, for people.
         built_on: For each optimizer, the ordered keys of what it trains.
         first_steps: For each optimizer, how many steps it had made when it began with a variable, by key; 0 is left out.
+        frozen: The keys of weights that are not trained, but would be if nothing were frozen. It is not stored.
         callbacks: The state of each callback by its name.
         random: The global random states.
         source: What the data source needs to go on, beside the step.
@@ -51,6 +52,7 @@ class Record:
     paths: dict[str, str] = field(default_factory=dict)
     built_on: dict[str, list[str]] = field(default_factory=dict)
     first_steps: dict[str, dict[str, int]] = field(default_factory=dict)
+    frozen: Collection[str] = ()
     callbacks: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +84,10 @@ class Record:
             "source": encode(self.source, "source", arrays),
             "logs": encode(self.logs, "logs", arrays),
         }
-        tensors = [Tensor(_VARIABLES + key, value, self.paths.get(key, "")) for key, value in self.variables.items()]
+        tensors = [
+            Tensor(_VARIABLES + key, value, self.paths.get(key, ""), still=key in self.frozen)
+            for key, value in self.variables.items()
+        ]
         return document, tensors + [Tensor(key, value) for key, value in arrays.items()]
 
     @classmethod

@@ -84,9 +84,7 @@ def new_bytes(folder):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_frozen_part_is_not_written_again(tmp_path, frozen):
-    """Checkpoints take turns, so that no damaged file takes all: each of the two lines holds it among the rest, then in files of
-    its own, which are linked from then on.
-    """
+    """Checkpoints take turns, so that no damaged file takes all: each of the two lines writes it once."""
     body = [layers.Dense(512, name="wide"), layers.BatchNormalization(), layers.Dense(1024, name="wider")]
     model = keras.Sequential([keras.Input((6,)), *body, layers.Dense(3, name="head")])
     if frozen:
@@ -98,5 +96,5 @@ def test_a_frozen_part_is_not_written_again(tmp_path, frozen):
     whole = 4 * sum(row.parameters for row in kp.trainable_table(model).rows)
     head = 4 * model.get_layer("head").count_params()
     assert len(sizes) == 8
-    assert sizes[0] > whole
-    assert all(size < 3 * head + 20_000 if frozen else size > 2.9 * whole for size in sizes[4:])
+    assert min(sizes[:2]) > whole
+    assert all(size < whole / 20 + 3 * head if frozen else size > 2.9 * whole for size in sizes[2:])

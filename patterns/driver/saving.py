@@ -207,6 +207,7 @@ class Saver:
             paths=self._snapshot.paths,
             built_on=places.built_on(),
             first_steps=places.first_steps(),
+            frozen=self._snapshot.frozen,
             callbacks=callback_state(run.callbacks.callbacks) if callbacks is None else callbacks,
             random=get_random_state(),
             source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},

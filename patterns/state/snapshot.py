@@ -45,6 +45,8 @@ class Snapshot:
         }
         self._buffers = list(self.arrays.values())
         self.paths = {key: variable.path for key, variable in self.places.variables.items()}
+        frozen = {id(weight) for weight in _keras.weights_to_train(self._model) if not weight.trainable}
+        self.frozen = frozenset(key for key, variable in self.places.variables.items() if id(variable) in frozen)
         self._slots = self._count_slots()
 
     def take(self) -> dict[str, np.ndarray]:

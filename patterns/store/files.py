@@ -49,11 +49,13 @@ class Tensor:
         key: its name, unique in the checkpoint.
         array: any shape; bool, integer, float or complex, of NumPy or ml_dtypes.
         path: what Keras shows as its path. Defaults to "".
+        still: whether later checkpoints will most likely hold the same, and are to link it. Defaults to False.
     """
 
     key: str
     array: np.ndarray
     path: str = ""
+    still: bool = False
 
 
 class TensorRow(NamedTuple):
@@ -82,6 +84,7 @@ class Stored(NamedTuple):
     dtype: str
     checksum: str
     data: np.ndarray
+    still: bool = False
 
     def row(self, file: str) -> TensorRow:
         """Its row in the manifest when it lies in `file`."""
@@ -110,7 +113,7 @@ def encode(tensor: Tensor) -> Stored:
             "numbers only. Turn it into numbers, or put it into the document as JSON."
         ) from error
     data = np.asarray(array, dtype, order="C").reshape(-1).view(np.uint8)
-    return Stored(tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data)
+    return Stored(tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still)
 
 
 def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:

@@ -49,8 +49,8 @@ def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
     """Plans the files of a checkpoint.
 
     A file of the donor is linked if all its tensors are unchanged. What is unchanged but lies
-    among changed tensors goes into a file of its own, which later checkpoints can link. The rest
-    goes into one file.
+    among changed tensors, and what is said to stay as it is, goes into a file of its own, which
+    later checkpoints can link. The rest goes into one file.
     """
     old = donor.manifest.tensors if donor else {}
     still = {
@@ -62,10 +62,11 @@ def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
             groups[row.file].append(key)
     links = {name: keys for name, keys in groups.items() if keys and still.issuperset(keys)}
     linked = {key for keys in links.values() for key in keys}
-    rest = [key for key in stored if key in still and key not in linked]
+    settled = still | {key for key, new in stored.items() if new.still}
+    rest = [key for key in stored if key in settled and key not in linked]
     large = [[key] for key in rest if stored[key].data.nbytes >= OWN_FILE_BYTES]
     small = [key for key in rest if stored[key].data.nbytes < OWN_FILE_BYTES]
-    moving = [key for key in stored if key not in still]
+    moving = [key for key in stored if key not in settled]
     writes = _named("still", [*large, small], links) | _named("tensors", [moving], links)
     return Layout(links, writes)
 
