@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from children import Folder, reference
+from children import Folder, references
 from keras import layers
 from models import CASES, compiled, guarded, small
 
@@ -615,15 +615,12 @@ def test_killed_at_every_step_that_begins_rollbacks_included(tmp_path, monkeypat
         assert_same_state(expected, found, f"Killed when step {call} began.")
 
 
-@pytest.mark.parametrize("signals", [["kill"], ["term"]])
-def test_killed_in_a_process_of_its_own(signals, tmp_path):
+def test_killed_and_stopped_in_processes_of_its_own(tmp_path):
     name = "planted NaN"
-    expected = reference(tmp_path / "reference", name)
-    (tmp_path / "killed").mkdir()
     folder = Folder(tmp_path / "killed", name)
-    for step in (2, 3, 7):
-        folder.child("--at", step, "--signals", *signals, expect=-9 if signals == ["kill"] else 143)
-    assert_same_state(expected, folder.finish())
+    for step, signals, exit_code in ((2, "term", 143), (3, "kill", -9), (7, "term", 143)):
+        folder.child("--at", step, "--signals", signals, expect=exit_code)
+    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
 
 
 # The parts.
