@@ -102,7 +102,7 @@ class Relay:
         # Its own end is no measure: the run after it was killed there.
         assert (self._path / name / "state.json").exists(), f"not finished:\n{finished.stdout}\n{finished.stderr}"
         _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
-        assert record.resumes == list(self._kills[name])
+        assert record.resumes == list(self._kills[name]), f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
         assert_same_state(expected, state(self._path, name))
 
     def _run(self, names: list[str], *arguments: Any) -> None:
