@@ -50,7 +50,7 @@ def layout(session: nox.Session) -> None:
 @nox.session
 @each_backend
 def tests(session: nox.Session, backend: str) -> None:
-    """All tests but tests/cross, and the docstrings' examples, with one backend installed."""
+    """All tests but those of the sessions layout and cross, and the docstrings' examples, with one backend installed."""
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
     run_tests(session, backend)
@@ -61,7 +61,7 @@ def cross(session: nox.Session) -> None:
     """tests/cross: what concerns several backends, with all three installed."""
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
-    run_pytest(session, "jax", *(session.posargs or ["tests/cross"]))
+    run_pytest(session, "jax", *(session.posargs or ["tests/cross", "--numprocesses=2", "--dist=loadfile"]))
 
 
 @nox.session
@@ -171,8 +171,11 @@ def run_tests(session: nox.Session, backend: str) -> None:
     # Examples may write files, and importable folders of the checkout must not be in sight.
     with session.chdir(scratch("doctest")):
         # The adapters of the other backends cannot be imported here; whatever else cannot fails in the tests.
-        run_pytest(session, backend, "--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "keras_patterns")
-    run_pytest(session, backend, "tests", "--ignore=tests/cross", "--numprocesses=2")
+        examples = ("--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "keras_patterns")
+        run_pytest(session, backend, *examples, "--numprocesses=2")
+    elsewhere = ("--ignore=tests/cross", "--ignore=tests/test_layout.py")
+    # Each process has one half of the files, and helps the other when it is done: few fixtures are made twice.
+    run_pytest(session, backend, "tests", *elsewhere, "--numprocesses=2", "--dist=worksteal")
 
 
 def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:

@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from run_case import loaded
 
+from keras_patterns import CheckpointStore
+from keras_patterns.testing import assert_same_state
+
 SCRIPT = Path(__file__).with_name("run_case.py")
+Process = subprocess.CompletedProcess[str]
+
+
+def run(path: Path, *arguments: Any, script: Path = SCRIPT) -> Process:
+    """Runs run_case.py, or another script, in a folder, which need not be there."""
+    path.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, script, *arguments]
+    return subprocess.run([str(part) for part in command], cwd=path, capture_output=True, text=True, check=False)
+
+
+def check_end(process: Process, expect: int) -> None:
+    """Asserts that it ended with an exit status; minus the number of the signal that killed it."""
+    assert process.returncode == expect, f"{process.returncode}, not {expect}:\n{process.stdout}\n{process.stderr}"
+
+
+def state(path: Path, name: str) -> dict[str, Any]:
+    """The state that the run of a case in a folder has ended with."""
+    return loaded((path / name / "state.json").read_text(encoding="utf-8"))
+
+
+def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their own."""
+    check_end(run(path, *names, "--reference"), 0)
+    return {name: state(path, name) for name in names}
 
 
 class Folder:
-    """The folder of one killed run, and its children.
+    """One run of a case and its children.
 
     Args:
-        path: An empty folder.
+        path: The folder in which it has one of its own, `self.path`.
         name: The case.
         script: What runs it. Defaults to run_case.py.
     """
 
     def __init__(self, path: Path, name: str, script: Path = SCRIPT) -> None:
-        self.path, self.name, self._script, self._children = path, name, script, 0
+        self.path, self._above, self.name, self._script = path / name, path, name, script
 
     def child(self, *arguments: Any, expect: int = 0) -> str:
         """Runs the case in a fresh process that starts from other random seeds than those before; returns what it printed.
@@ -33,25 +60,53 @@ class Folder:
             arguments: Of the script.
             expect: The exit status; minus the number of the signal that killed it.
         """
-        command = [sys.executable, self._script, self.name, "--seed", self._children, *arguments]
-        self._children += 1
-        result = subprocess.run([str(part) for part in command], cwd=self.path, capture_output=True, text=True, check=False)
-        assert result.returncode == expect, f"{result.returncode}, not {expect}:\n{result.stdout}\n{result.stderr}"
-        return result.stdout + result.stderr
+        process = run(self._above, self.name, *arguments, script=self._script)
+        check_end(process, expect)
+        return process.stdout + process.stderr
 
     def kill_at(self, step: int, *arguments: Any) -> str:
         """Goes on until so many steps are done, and dies there of SIGKILL."""
         return self.child("--at", step, *arguments, expect=-signal.SIGKILL)
 
-    def finish(self) -> dict[str, Any]:
+    def finish(self, *arguments: Any) -> dict[str, Any]:
         """Goes on to the end; returns the state there."""
-        self.child("--state", "state.json")
-        return loaded((self.path / "state.json").read_text(encoding="utf-8"))
+        self.child(*arguments)
+        return state(self._above, self.name)
 
 
-def reference(path: Path, name: str) -> dict[str, Any]:
-    """The state that an uninterrupted run, without checkpoints, ends with in a process of its own."""
-    os.makedirs(path)
-    folder = Folder(path, name)
-    folder.child("--reference", "--state", "state.json")
-    return loaded((path / "state.json").read_text(encoding="utf-8"))
+class Relay:
+    """Runs of several cases: each process finishes the run that the last one was killed in, and dies in the next run.
+
+    So there is one process for each kill, and every run goes on in a fresh one.
+
+    Args:
+        path: The folder in which each has one of its own.
+        kills: For each case, the steps after which it is killed.
+    """
+
+    def __init__(self, path: Path, kills: Mapping[str, Sequence[int]]) -> None:
+        self._path, self._kills = path, kills
+        self._processes: dict[str, list[Process]] = {name: [] for name in kills}
+        last: list[str] = []
+        for name, steps in kills.items():
+            for step in steps:
+                self._run([*last, name], "--at", step)
+                last = []
+            last = [name]
+        self._run(last)
+
+    def check(self, name: str, expected: Mapping[str, Any]) -> None:
+        """Asserts that a run was killed at each of its steps, went on there, and ended in this state."""
+        *killed, finished = self._processes[name]
+        for process in killed:
+            check_end(process, -signal.SIGKILL)
+        # Its own end is no measure: the run after it was killed there.
+        assert (self._path / name / "state.json").exists(), f"not finished:\n{finished.stdout}\n{finished.stderr}"
+        _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
+        assert record.resumes == list(self._kills[name]), f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
+        assert_same_state(expected, state(self._path, name))
+
+    def _run(self, names: list[str], *arguments: Any) -> None:
+        process = run(self._path, *names, *arguments)
+        for name in names:
+            self._processes[name].append(process)

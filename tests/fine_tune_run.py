@@ -1,16 +1,16 @@
-"""A run of `kp.fine_tune` in a process of its own: `python fine_tune_run.py NAME [--at STEP] [--state FILE]`."""
+"""A run of `kp.fine_tune` in its own process: `python fine_tune_run.py NAME [--at STEP]`, in the folder that holds the run's."""
 
 import argparse
+import os
 
 import keras
 from keras import layers
-from models import FEATURES, LABELS
-from run_case import Sender, dumped
+from models import FEATURES, LABELS, Case
+from run_case import Sender, run
 
 import keras_patterns as kp
-from keras_patterns import testing
 
-HOW = {"x": FEATURES, "y": LABELS, "batch_size": 8, "epochs": 2, "log_every_steps": 3, "seed": 0, "verbose": 0}
+HOW = {"x": FEATURES, "y": LABELS, "batch_size": 8, "epochs": 2, "log_every_steps": 3}
 RECIPE = {"head_steps": 3, "all_steps": 5, "base_rate": 0.05, "batch_norm": "adapt"}
 LOSS = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
 
@@ -22,24 +22,17 @@ def pretrained():
     return model
 
 
-def run(seed, callbacks=()):
-    """Fine-tunes, and returns the state at the end."""
-    keras.utils.set_random_seed(seed)
-    model = pretrained()
-    return testing.run_state(model, kp.fine_tune(model, **HOW, **RECIPE, callbacks=callbacks))
+CASE = Case(pretrained, {**HOW, **RECIPE}, 8)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
-    parser.add_argument("--state")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at", type=int, default=-1)
     asked = parser.parse_args()
-    state = run(asked.seed, [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])])
-    if asked.state:
-        with open(asked.state, "w", encoding="utf-8") as file:
-            file.write(dumped(state))
+    os.makedirs(asked.name, exist_ok=True)
+    os.chdir(asked.name)
+    run(CASE, [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])], train=kp.fine_tune)
 
 
 if __name__ == "__main__":

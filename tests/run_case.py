@@ -1,16 +1,21 @@
-"""One run of a case of the table in a process of its own: `python run_case.py NAME [--at STEP ...]`, in the folder of the run.
+"""Runs of cases of the table in a process of its own, each in a folder of its name: `python run_case.py NAME... [--at STEP ...]`.
 
-It trains, is killed where it is told to, and writes the state that it ends with to a file.
+Each goes on where an earlier process left it, and writes the state that it ends with to a file. The last one is killed where that
+is asked for.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import signal
 import sys
-import threading
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -74,14 +79,18 @@ def kill_while_saving(event_wanted: str, count: int) -> None:
     sys.addaudithook(hook)
 
 
-def run(case: Case, seed: int, extra: list[keras.callbacks.Callback]) -> dict[str, Any]:
-    """Trains the case and returns the state that it ends with."""
+def run(case: Case, extra: Sequence[keras.callbacks.Callback], train: Callable[..., Any] = kp.fit) -> None:
+    """Trains the case in the working directory, and writes the state that it ends with. Each process begins from other seeds."""
+    with open("processes", "a+", encoding="utf-8") as file:
+        file.write("|")
+        seed = file.tell() - 1
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     model = case.make_model()
     made = {name: value() if callable(value) else value for name, value in case.arguments.items()}
     callbacks = made.pop("callbacks", [])
-    history = kp.fit(model, **made, seed=0, verbose=0, callbacks=[*callbacks, *extra])
-    return testing.run_state(model, history, callbacks)
+    history = train(model, **made, seed=0, verbose=0, callbacks=[*callbacks, *extra])
+    Path("state.json").write_text(dumped(testing.run_state(model, history, callbacks)), encoding="utf-8")
 
 
 def dumped(state: dict[str, Any]) -> str:
@@ -107,14 +116,12 @@ def _loaded(kind: str, *content: Any) -> Any:
     return float.fromhex(content[0]) if kind == "float" else content[0]
 
 
-def main() -> None:
-    """What the command line asks for."""
+def main() -> int:
+    """What the command line asks for; how many of the runs failed."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", choices=CASES)
-    parser.add_argument("--state", help="file for the state at the end; without it nothing is written")
+    parser.add_argument("names", nargs="+", choices=CASES)
     parser.add_argument("--reference", action="store_true", help="no checkpoints")
-    parser.add_argument("--seed", type=int, default=0, help="of all random states before the model is made")
-    parser.add_argument("--at", type=int, help="steps after which the signals are sent")
+    parser.add_argument("--at", type=int, default=-1, help="steps of the last run after which the signals are sent")
     parser.add_argument("--where", default="step", choices=("step", "validation"))
     parser.add_argument("--signals", nargs="*", default=["kill"], choices=HOW)
     parser.add_argument("--saving", nargs=2, metavar=("EVENT", "COUNT"), help="kill inside the writing of a checkpoint")
@@ -122,21 +129,30 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.saving:
         kill_while_saving(asked.saving[0], int(asked.saving[1]))
-    saved = not asked.reference or CASES[asked.name].saved
-    extra = [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))] if saved else []
-    # It is always in the list, so that no run differs from the next in its callbacks.
-    extra += [] if asked.reference else [Sender(asked.where, asked.at if asked.at is not None else -1, asked.signals)]
-    states: list[dict[str, Any]] = []
-    work = threading.Thread(target=lambda: states.append(run(CASES[asked.name], asked.seed, extra)))
-    if asked.thread:
-        work.start()
-        work.join()
-    else:
-        work.run()
-    if asked.state:
-        with open(asked.state, "w", encoding="utf-8") as file:
-            file.write(dumped(states[0]))
+    home, failed, pool = os.getcwd(), 0, ThreadPoolExecutor(1)
+    for name in asked.names:
+        saved = not asked.reference or CASES[name].saved
+        extra = [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))] if saved else []
+        # It is always in the list, so that no run differs from the next in its callbacks.
+        at = asked.at if name == asked.names[-1] else -1
+        extra += [] if asked.reference else [Sender(asked.where, at, asked.signals)]
+        os.makedirs(name, exist_ok=True)
+        os.chdir(name)
+        work = functools.partial(run, CASES[name], extra)
+        failed += not _succeeds(pool.submit(work).result if asked.thread else work)
+        os.chdir(home)
+    return failed
+
+
+def _succeeds(work: Callable[[], None]) -> bool:
+    """Whether it did. An error is printed, and the next run is begun all the same."""
+    try:
+        work()
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

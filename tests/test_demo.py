@@ -15,9 +15,14 @@ RATE, NAN_AT = 0.01, 52
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def outcomes(runs):
     """A run that was left alone, and one that was killed around its NaN and after it, and resumed."""
-    runs, name = tmp_path_factory.mktemp("runs"), current().name
+    name = current().name
     reference = Outcome.read(runs / "reference", [live(runs / "reference", RATE, 2, name)])
     lives = [live(runs / "killed", RATE, 2, name, step) for step in (NAN_AT, 70, np.inf)]
     return reference, Outcome.read(runs / "killed", lives)
@@ -185,15 +190,14 @@ def test_the_rate_is_found_and_drawn(tmp_path, capfd):
     assert "LearningRateSweep: " in capfd.readouterr().out
 
 
-def test_the_best_checkpoint_is_shown_against_the_last(tmp_path, capfd):
-    live(tmp_path / "run", RATE, 1, current().name)
-    capfd.readouterr()
-    select(tmp_path / "run", current().name)
+@pytest.mark.usefixtures("outcomes")
+def test_the_best_checkpoint_is_shown_against_the_last(runs, capfd):
+    select(runs / "reference", current().name)
     out = capfd.readouterr().out
-    steps = [line.split()[0] for line in out.splitlines()[2:5]]
-    assert steps == ["0", "30", "45"]
+    steps = [line.split()[0] for line in out.splitlines()[2:6]]
+    assert steps == ["0", "45", "60", "90"]
     assert out.count("best") == 2
-    assert "the last, of step 45: loss " in out
+    assert "the last, of step 90: loss " in out
 
 
 def test_a_missing_package_is_named(monkeypatch):

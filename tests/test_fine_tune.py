@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from children import Folder
-from fine_tune_run import HOW, LOSS, pretrained, run
+from fine_tune_run import HOW, LOSS, RECIPE, pretrained
 from keras import layers, optimizers
 from sklearn.datasets import load_digits
 
@@ -53,7 +53,8 @@ def chain(optimizer="adam", **how):
 
 
 X = np.random.default_rng(2).normal(size=(8, 4)).astype("float32")
-DATA = {"x": X, "y": X, "batch_size": 4, "seed": 0, "verbose": 0}
+QUIET = {"seed": 0, "verbose": 0}
+DATA = {"x": X, "y": X, "batch_size": 4, **QUIET}
 
 
 # The recipe.
@@ -91,6 +92,13 @@ def test_the_compiled_steps_by_hand():
             np.testing.assert_allclose(after[group], expected[group], rtol=1e-6, atol=1e-6)
 
 
+def tuned():
+    """The state that a run which is left alone ends with."""
+    keras.utils.set_random_seed(0)
+    model = pretrained()
+    return run_state(model, kp.fine_tune(model, **HOW, **RECIPE, **QUIET))
+
+
 def test_the_same_bits_as_written_out_for_fit():
     cycles = [(3, 0.05, 0.99, 25.0), (5, 0.025, 0.3, 5.0)]
     rate = kp.schedules.Join([kp.schedules.OneCycle(top, n, pct, div, convention="fastai") for n, top, pct, div in cycles], [3])
@@ -100,8 +108,8 @@ def test_the_same_bits_as_written_out_for_fit():
     cycled = kp.with_momentum_schedule(model.optimizer, kp.schedules.Join(momenta, [3]), learning_rate=rate)
     model.compile(kp.layerwise_rates(cycled, model, lowest=0.01), **LOSS)
     thaw = kp.GradualUnfreeze(kp.head_then_all(3), batch_norm="adapt", verbose=0)
-    expected = run_state(model, kp.fit(model, **HOW, total_steps=8, callbacks=[thaw]))
-    found = run(0)
+    expected = run_state(model, kp.fit(model, **HOW, **QUIET, total_steps=8, callbacks=[thaw]))
+    found = tuned()
     assert (expected.pop("history/events/0/text"), found.pop("history/events/0/text")) == (
         "depths :-1 is thawed",
         "all but depth -1 is thawed",
@@ -114,7 +122,7 @@ def test_killed_where_the_rest_is_thawed_and_after(tmp_path):
     folder = Folder(tmp_path, "run", script)
     for step in (3, 5):
         folder.kill_at(step)
-    assert_same_state(run(0), folder.finish())
+    assert_same_state(tuned(), folder.finish())
 
 
 def digits(classes):
@@ -191,7 +199,7 @@ def test_the_statistics_of_the_frozen_part(batch_norm, moves):
     start = norm.get_weights()
     kp.fine_tune(
         model,
-        **{**HOW, "epochs": None, "log_every_steps": None},
+        **{**HOW, **QUIET, "epochs": None, "log_every_steps": None},
         steps_per_epoch=2,
         head_steps=2,
         all_steps=2,

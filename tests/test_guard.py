@@ -1,11 +1,12 @@
 """The guard against what is not finite: what it finds, what it says, where it goes back to, and how the run ends."""
 
 import itertools
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from children import Folder, reference
+from children import Folder, references
 from keras import layers
 from models import CASES, compiled, guarded, small
 
@@ -566,10 +567,9 @@ class KillsAtCall(keras.callbacks.Callback):
 
     def __init__(self, call):
         super().__init__()
-        self.left, self.calls = call, 0
+        self.left = call
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.calls += 1
         self.left -= 1
         if self.left == 0:
             raise _Killed
@@ -581,49 +581,62 @@ class KillsAtCall(keras.callbacks.Callback):
         pass
 
 
-def rolled_back_run(folder, killer, seed):
+class Copies(keras.callbacks.Callback):
+    """Keeps what a kill would leave in the working directory, wherever a step begins, those that are trained again included.
+
+    Attributes:
+        calls: How many steps have begun.
+        kept: The files' contents, anew when they are others than at the step before.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.kept = 0, []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.calls += 1
+        files = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+        self.kept += [] if self.kept[-1:] == [files] else [files]
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+def rolled_back_run(seed):
     keras.utils.set_random_seed(seed)
-    model, callbacks = compiled(small(), keras.optimizers.Adam(0.01)), guarded()
+    model, callbacks, copies = compiled(small(), keras.optimizers.Adam(0.01)), guarded(), Copies()
     data = {**CASES["planted NaN"].arguments, "total_steps": 10, "epochs": 2}
     data.pop("callbacks")
-    files = [kp.Checkpoint(folder, every_steps=3), killer]
-    try:
-        history = kp.fit(model, **data, seed=0, verbose=0, callbacks=[*callbacks, *files])
-    finally:
-        for callback in callbacks:
-            if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file is not None:
-                callback.csv_file.close()
-    return run_state(model, history, callbacks)
+    files = [kp.Checkpoint("run", every_steps=3, background=False), copies]
+    history = kp.fit(model, **data, seed=0, verbose=0, callbacks=[*callbacks, *files])
+    return run_state(model, history, callbacks), copies
 
 
 def test_killed_at_every_step_that_begins_rollbacks_included(tmp_path, monkeypatch):
-    def in_folder(name):
-        (tmp_path / name).mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / name)
-
-    in_folder("reference")
-    counter = KillsAtCall(-1)
-    expected = rolled_back_run("run", counter, 0)
+    expected, copies = rolled_back_run(0)
     # More steps than the run has: some were trained three times.
-    assert counter.calls > 12
-    for call in range(1, counter.calls + 1):
-        in_folder(f"killed-{call}")
-        with pytest.raises(_Killed):
-            rolled_back_run("run", KillsAtCall(call), 0)
-        # Before the first step nothing but the start is saved, and that is what it goes on from.
-        found = rolled_back_run("run", KillsAtCall(-1), 99)
-        assert_same_state(expected, found, f"Killed when step {call} began.")
+    assert copies.calls > 12
+    assert len(copies.kept) == 5
+    for number, files in enumerate(copies.kept):
+        for path, content in files.items():
+            copy = tmp_path / f"killed-{number}" / path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(content)
+        monkeypatch.chdir(tmp_path / f"killed-{number}")
+        # From the first, in which nothing but the start is saved, it begins there.
+        found, _ = rolled_back_run(99)
+        assert_same_state(expected, found, f"Killed with these files: {', '.join(map(str, files))}")
 
 
-@pytest.mark.parametrize("signals", [["kill"], ["term"]])
-def test_killed_in_a_process_of_its_own(signals, tmp_path):
+def test_killed_and_stopped_in_processes_of_its_own(tmp_path):
     name = "planted NaN"
-    expected = reference(tmp_path / "reference", name)
-    (tmp_path / "killed").mkdir()
     folder = Folder(tmp_path / "killed", name)
-    for step in (2, 3, 7):
-        folder.child("--at", step, "--signals", *signals, expect=-9 if signals == ["kill"] else 143)
-    assert_same_state(expected, folder.finish())
+    for step, signals, exit_code in ((2, "term", 143), (3, "kill", -9), (7, "term", 143)):
+        folder.child("--at", step, "--signals", signals, expect=exit_code)
+    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
 
 
 # The parts.

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import keras
 import numpy as np
 import pytest
-from children import Folder, reference
+from children import Folder, references
 from run_case import HOW
 
 import keras_patterns as kp
@@ -17,45 +17,38 @@ from keras_patterns.testing import assert_same_state
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
-    return reference(tmp_path_factory.mktemp("signals") / "reference", "dense")
+    return references(tmp_path_factory.mktemp("signals") / "reference", ["dense"])["dense"]
 
 
-@pytest.mark.parametrize("name", ["term", "int"])
-@pytest.mark.parametrize(
-    ("where", "at", "saved"),
-    [
-        ("step", 2, (3, 1)),  # the step in flight is done first
-        ("step", 4, (5, 1)),  # the first step of an epoch: on_epoch_begin is not told twice
-        ("step", 3, (4, 0)),  # the last one: validation is still to come
-        ("validation", 4, (4, 0)),
-        ("validation", 8, (8, 0)),
-    ],
-)
-def test_the_run_is_saved_and_goes_on_exactly(name, where, at, saved, tmp_path, expected):
+def test_the_run_is_saved_and_goes_on_exactly(tmp_path, expected):
+    """One run that is stopped at five places, one after the other."""
     folder = Folder(tmp_path, "dense")
-    printed = folder.child("--where", where, "--at", at, "--signals", name, expect=128 + HOW[name])
-    assert f"stopped by {HOW[name].name} after step {saved[0]} of 8" in printed
-    assert "Run the same script again to go on." in printed
-    position = CheckpointStore(tmp_path / "checkpoints").latest().position
-    assert (position.step, position.phase) == saved
+    for where, at, name, saved in [
+        ("step", 2, "term", (3, 1)),  # the step in flight is done first
+        ("step", 3, "int", (4, 0)),  # the last one of an epoch: validation is still to come
+        ("validation", 4, "term", (4, 0)),
+        ("step", 4, "int", (5, 1)),  # the first step of an epoch: on_epoch_begin is not told twice
+        ("validation", 8, "term", (8, 0)),
+    ]:
+        printed = folder.child("--where", where, "--at", at, "--signals", name, expect=128 + HOW[name])
+        assert f"stopped by {HOW[name].name} after step {saved[0]} of 8" in printed
+        assert "Run the same script again to go on." in printed
+        position = CheckpointStore(folder.path / "checkpoints").latest().position
+        assert (position.step, position.phase) == saved
     assert_same_state(expected, folder.finish())
 
 
-@pytest.mark.parametrize("name", ["term", "int"])
-def test_a_second_signal_ends_it_at_once(name, tmp_path, expected):
+def test_a_signal_ends_it_at_once(tmp_path, expected):
+    """The second one of a kind, and one outside the main thread, where none can be caught."""
     folder = Folder(tmp_path, "dense")
-    printed = folder.child("--at", 2, "--signals", name, name, expect=-HOW[name])
-    assert "once more ends the run at once" in printed
-    assert CheckpointStore(tmp_path / "checkpoints").latest().position.step == 2
-    assert_same_state(expected, folder.finish())
-
-
-def test_outside_the_main_thread(tmp_path, expected):
-    folder = Folder(tmp_path, "dense")
-    printed = folder.child("--thread", "--at", 2, "--signals", "term", expect=-HOW["term"])
-    assert "not in the main thread, so a signal to stop is not caught" in printed
-    folder.child("--thread", "--state", "state.json")
-    assert_same_state(expected, folder.finish())
+    for at, how, name, said in [
+        (2, ["int", "int"], "int", "once more ends the run at once"),
+        (5, ["term", "term"], "term", "once more ends the run at once"),
+        (6, ["term", "--thread"], "term", "not in the main thread, so a signal to stop is not caught"),
+    ]:
+        assert said in folder.child("--at", at, "--signals", *how, expect=-HOW[name])
+        assert CheckpointStore(folder.path / "checkpoints").latest().position.step == at
+    assert_same_state(expected, folder.finish("--thread"))
 
 
 class Terminates(keras.callbacks.Callback):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from children import Folder, reference
+from children import Folder, references
 from models import CASES, FEATURES, LABELS, TRAIN, VALIDATION, recurrent, runnable, unseeded_dropout
 
 import keras_patterns as kp
@@ -124,16 +124,14 @@ def test_steps_that_run_together(case):
     assert history.ends == [6, 12]
 
 
-def test_killed_or_stopped_during_it(tmp_path):
+def test_killed_and_stopped_during_it(tmp_path):
     """A signal in the middle of it saves the state before it, and the run goes on with the validation."""
     name = "validation by steps"
-    expected = reference(tmp_path / "reference", name)
-    for signals, exit_code in ((["kill"], -9), (["term"], 143)):
-        path = tmp_path / signals[0]
-        path.mkdir()
-        folder = Folder(path, name)
-        folder.child("--at", 3, "--where", "validation", "--signals", *signals, expect=exit_code)
-        assert_same_state(expected, folder.finish())
+    folder = Folder(tmp_path / "killed", name)
+    folder.child("--at", 3, "--where", "validation", expect=-9)
+    folder.child("--at", 3, "--where", "validation", "--signals", "term", expect=143)
+    folder.child("--at", 6, "--where", "validation", "--signals", "term", expect=143)
+    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
 
 
 def test_arguments_are_checked():
