@@ -17,7 +17,7 @@ from .comparison import Outcome, compare, journey, verdict
 from .picture import draw_accuracies
 from .processes import PREDICTIONS, Life, environment, finished, watched
 
-EXAMPLES = (2, 5, 10)
+EXAMPLES = (2, 10, 30)
 WAYS = SCRATCH, HEAD, STAGES = "from scratch", "frozen, new head", "thawed in stages"
 
 # The accuracies of the seeds, by examples per class and way.

@@ -127,7 +127,7 @@ def train_head(backbone: str | Path, x: np.ndarray, y: np.ndarray, seed: int) ->
     """The new head alone, on features that are computed once."""
     keras.utils.set_random_seed(seed)
     model = with_new_head(backbone)
-    cached = cache_features(model, "features", x)
+    cached = cache_features(model, "features", x, verbose=0)
     compile_with(cached.head, keras.optimizers.Adam(HEAD_RATE))
     fit(cached.head, cached.features, y, batch_size=BATCH_SIZE, total_steps=STEPS, epochs=1, seed=seed, verbose=0)
     return model
