@@ -12,6 +12,7 @@ from statistics import median
 import numpy as np
 
 from .._table import format_table
+from ..freezing import trainable_table
 from . import transfer
 from .comparison import Outcome, compare, journey, verdict
 from .picture import draw_accuracies
@@ -126,7 +127,7 @@ def _of_stages(outcome: Outcome) -> list[tuple[str, int | str]]:
 
 def _pretrain(backbone: str, sender: Connection) -> None:
     transfer.pretrain(backbone)
-    print(f"\nWith a new head, the rest frozen:\n{transfer.trainable_table(transfer.with_new_head(backbone))}")
+    print(f"\nWith a new head, the rest frozen:\n{trainable_table(transfer.with_new_head(backbone))}")
     sender.close()
 
 
