@@ -138,7 +138,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    size = {"epochs": 2, "kills": 1} if arguments.quick else {}
+    size = {"epochs": 2, "kills": 1, "seeds": 1} if arguments.quick else {}
     return demo.run(arguments.out, arguments.keep, **size)
 
 

@@ -155,6 +155,7 @@ def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, ca
     monkeypatch.setattr(demo, "live", lambda *arguments: None)
     monkeypatch.setattr(demo, "find_rate", lambda *arguments: RATE)
     monkeypatch.setattr(demo, "_live_and_die", lambda *arguments: [])
+    monkeypatch.setattr(demo.few_examples, "show", lambda *arguments: True)
     monkeypatch.setattr(demo, "installed", lambda: [current().name])
     monkeypatch.setattr(demo.Outcome, "read", lambda *arguments: next(results))
     assert demo.run(tmp_path / "out", epochs=2, kills=1) == code

@@ -1,4 +1,7 @@
-"""The demo: a rate is found; a run in one cycle, with a NaN in its data, is killed twice, and compared with one left alone."""
+"""The demo: a rate is found; a run in one cycle, with a NaN in its data, is killed twice, and compared with one left alone.
+
+Then one of transfer learning, killed between its stages, and what the pretraining saves.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ from pathlib import Path
 
 from keras_patterns.backends import current, installed
 
-from . import training
-from .comparison import Outcome, accuracy, compare, summary
+from . import few_examples, training
+from .comparison import Outcome, accuracy, compare, summary, verdict
 from .picture import draw
 from .processes import Life, TrainingFailed, environment, find_rate, live, select
 from .training import STEPS_PER_EPOCH, make_optimizer
@@ -19,17 +22,20 @@ from .training import STEPS_PER_EPOCH, make_optimizer
 __all__ = ["TrainingFailed", "run"]
 
 
-def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int = training.EPOCHS, kills: int = 2) -> int:
+def run(
+    out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int = training.EPOCHS, kills: int = 2, seeds: int = 3
+) -> int:
     """Runs the demo and prints what it finds.
 
     Args:
         out: The folder for the pictures. Defaults to `"keras-patterns-demo"`.
         keep: Whether to keep the checkpoints there too. Defaults to False.
-        epochs: Of each run. Defaults to 20.
+        epochs: Of each run in one cycle. Defaults to 20.
         kills: How many of them. Defaults to 2.
+        seeds: Of the training on few examples. Defaults to 3.
 
     Returns:
-        0 if the two runs are equal to the bit, else 1.
+        0 if the killed runs are equal to the bit to those left alone, else 1.
 
     Raises:
         TrainingFailed: If a training process ended with an error, or a package is missing.
@@ -41,7 +47,7 @@ def run(out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int
     try:
         # Drawing may be what imports another framework than Keras's own.
         with environment():
-            equal = _run(runs, out, epochs, kills)
+            equal = _run(runs, out, epochs, kills, seeds)
     finally:
         if not keep:
             shutil.rmtree(runs, ignore_errors=True)
@@ -57,9 +63,9 @@ def kill_steps(epochs: int, kills: int) -> list[int]:
     return [start + random.Random().randint(quarter, 3 * quarter) for start in starts]
 
 
-def _run(runs: Path, out: Path, epochs: int, kills: int) -> bool:
+def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     backend = current().name
-    sweep, curve = (out / f"{name}-{backend}.png" for name in ("learning-rates", "learning-curve"))
+    sweep, curve, few = pictures = [out / f"{name}-{backend}.png" for name in ("learning-rates", "learning-curve", "few-examples")]
     print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
     _headline("Which learning rate?")
     rate = find_rate(sweep, backend)
@@ -71,15 +77,14 @@ def _run(runs: Path, out: Path, epochs: int, kills: int) -> bool:
     continued = _continue(runs / "killed", rate, longer)
     draw(curve, reference, killed, make_optimizer(rate, epochs), continued, make_optimizer(rate, longer))
     _headline("Is the killed run equal to the one that was left alone?")
-    print(f"\n{summary(reference, killed)}\n\n{table}\n")
-    if differences:
-        print(f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}.")
-    else:
-        print("EQUAL, bit for bit.")
+    print(f"\n{summary(reference, killed)}\n\n{table}\n\n{verdict(differences)}")
     _headline("Looking back: which checkpoint is the best?")
     select(runs / "reference", backend)
-    print(f"\nThe pictures: {sweep}\n              {curve}")
-    return not differences
+    _headline("What does a pretrained backbone save? Pretrained on the digits 0 to 4, trained on a few of 5 to 9, thawed in stages")
+    equal = few_examples.show(runs, few, backend, seeds)
+    listed = "\n              ".join(map(str, pictures))
+    print(f"\nThe pictures: {listed}")
+    return equal and not differences
 
 
 def _live_and_die(folder: Path, rate: float, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _VARIABLES = {
 _REST = "plan, identity, skipped batches"
 # What the processes went through, and no part of the state: where they went on.
 _NO_STATE = "resumes"
+
+Figure = tuple[str, int | str]
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,22 @@ def _verdict(differences: list[Difference]) -> str:
 
 def summary(reference: Outcome, killed: Outcome) -> str:
     """A table of what the two runs went through, and what became of early stopping."""
-    rows = zip(_figures(reference), _figures(killed), strict=True)
-    table = format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
     reason = killed.callback("EarlyStopping")["reason"]
-    return f"{table}\n\n{'Stopped early: ' + reason if reason else 'Early stopping saw no reason to stop before the end'}."
+    said = "Stopped early: " + reason if reason else "Early stopping saw no reason to stop before the end"
+    return f"{journey(reference, killed, _of_guard_and_stopping)}\n\n{said}."
+
+
+def journey(reference: Outcome, killed: Outcome, more: Callable[[Outcome], list[Figure]] = lambda outcome: []) -> str:
+    """A table of what the processes of two runs did, and more figures of each."""
+    rows = zip(_figures(reference, more(reference)), _figures(killed, more(killed)), strict=True)
+    return format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+
+
+def verdict(differences: list[Difference]) -> str:
+    """The comparison in a line."""
+    if differences:
+        return f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}."
+    return "EQUAL, bit for bit."
 
 
 def accuracy(outcome: Outcome) -> float:
@@ -150,8 +165,7 @@ def accuracy(outcome: Outcome) -> float:
     return outcome.history["history"]["val_accuracy"][outcome.callback("EarlyStopping")["best_epoch"]]
 
 
-def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
-    stopping = outcome.callback("EarlyStopping")
+def _figures(outcome: Outcome, more: list[Figure]) -> list[Figure]:
     return [
         ("processes", len(outcome.lives)),
         ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
@@ -160,8 +174,15 @@ def _figures(outcome: Outcome) -> list[tuple[str, int | str]]:
         ("steps planned", outcome.checkpoint.document["identity"]["total_steps"]),
         ("steps made", outcome.checkpoint.position.step),
         ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
+        *more,
+        ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
+    ]
+
+
+def _of_guard_and_stopping(outcome: Outcome) -> list[Figure]:
+    stopping = outcome.callback("EarlyStopping")
+    return [
         ("NaN found in step", ", ".join(map(str, outcome.not_finite))),
         ("best step, put back", stopping["best_step"]),
         ("its validation accuracy", f"{accuracy(outcome):.4f}"),
-        ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
     ]

@@ -1,7 +1,8 @@
-"""The learning curve of the demo, with the NaN, the kills, the best step and the cycle."""
+"""The pictures of the demo: the learning curve, with the NaN, the kills, the best step and the cycle; accuracies."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ _KILLED = {"color": "#08306b", "linewidth": 1.4}
 _CONTINUED = {"color": "#238b45", "linewidth": 1.6}
 _KILL = "#cb181d"
 _NAN = "#a63603"
+_WAYS = ("0.35", "#3182bd", "#e6550d")
 _BEST = {"color": "#ffd92f", "marker": "*", "markersize": 14, "markeredgecolor": "#7f2704", "linestyle": ""}
 
 
@@ -64,6 +66,41 @@ def draw(
         one.grid(alpha=0.25, which="both", linewidth=0.5)
     for one in (*axes, momenta):
         one.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, pil_kwargs={"optimize": True})
+
+
+def draw_accuracies(
+    path: Path, accuracies: Mapping[tuple[int, str], Sequence[float]], ways: Sequence[str], images: int, backend: str
+) -> None:
+    """Writes a PNG: the accuracy on the test images against the examples per class.
+
+    Args:
+        path: The file.
+        accuracies: Of all seeds, by examples per class and way.
+        ways: In the order of the legend.
+        images: How many there are to test on.
+        backend: On which they were trained.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained", dpi=100)
+    axes = figure.subplots()
+    examples = list(dict.fromkeys(per_class for per_class, _ in accuracies))
+    for way, color in zip(ways, _WAYS, strict=True):
+        seeds = [accuracies[per_class, way] for per_class in examples]
+        axes.plot(examples, [np.median(one) for one in seeds], "o-", color=color, label=way)
+        axes.fill_between(examples, [min(one) for one in seeds], [max(one) for one in seeds], color=color, alpha=0.15, linewidth=0)
+    axes.axhline(0.2, color="0.5", linewidth=1, linestyle=":", label="by chance")
+    axes.set_title(f"Digits 5 to 9, a net pretrained on 0 to 4 or not ({backend})", fontsize=11)
+    axes.set(xscale="log", xticks=examples, ylim=(0, 1))
+    axes.set(xlabel="examples per class", ylabel=f"accuracy on {images} other images\nmedian and range of the seeds")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 

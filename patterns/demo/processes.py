@@ -62,7 +62,7 @@ def find_rate(picture: Path, backend: str) -> float:
     Raises:
         TrainingFailed: If the process ended with an error.
     """
-    (rate,) = _finished("swept the learning rate", _sweep, backend, str(picture))
+    (rate,) = finished("swept the learning rate", _sweep, backend, str(picture))
     return rate
 
 
@@ -76,7 +76,7 @@ def select(folder: Path, backend: str) -> None:
     Raises:
         TrainingFailed: If the process ended with an error.
     """
-    _finished("chose among the checkpoints", _select, backend, str(folder))
+    finished("chose among the checkpoints", _select, backend, str(folder))
 
 
 def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
@@ -92,8 +92,24 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
     Raises:
         TrainingFailed: If the process ended with an error.
     """
+    return watched(f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs)
+
+
+def watched(what: str, work: Callable[..., None], backend: str, kill_at: float, *arguments: Any) -> Life:
+    """Works in a new process, which is killed (SIGKILL) as soon as it tells that it has begun a step.
+
+    Args:
+        what: It does, for an error.
+        work: A function of a module. It is called with the arguments and with what takes the number of each step, `send`.
+        backend: On which it works.
+        kill_at: The step; infinity for none.
+        arguments: Of `work`.
+
+    Raises:
+        TrainingFailed: If the process ended with an error.
+    """
     begun, first, last, killed = time.monotonic(), 0, 0, False
-    process, receiver = _start(_train, backend, str(folder), rate, epochs)
+    process, receiver = _start(work, backend, *arguments)
     try:
         for last in _received(receiver):
             first = first or last
@@ -105,9 +121,33 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
         raise
     finally:
         process.join()
-    if process.exitcode and not killed:
-        raise TrainingFailed(f"The process that trained on {backend} in {folder} ended with exit code {process.exitcode}.")
+    if not killed:
+        _check_ended_well(process, what, backend)
     return Life(first, last, killed, time.monotonic() - begun)
+
+
+def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any) -> list[Any]:
+    """All that a new process tells, which ends by itself.
+
+    Args:
+        what: It does, for an error.
+        work: A function of a module. It is called with the arguments and with what it tells by, `send`.
+        backend: On which it works.
+        arguments: Of `work`.
+
+    Raises:
+        TrainingFailed: If the process ended with an error.
+    """
+    process, receiver = _start(work, backend, *arguments)
+    found = list(_received(receiver))
+    process.join()
+    _check_ended_well(process, what, backend)
+    return found
+
+
+def _check_ended_well(process: BaseProcess, what: str, backend: str) -> None:
+    if process.exitcode:
+        raise TrainingFailed(f"The process that {what} on {backend} ended with exit code {process.exitcode}.")
 
 
 def _start(work: Callable[..., None], backend: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
@@ -119,16 +159,6 @@ def _start(work: Callable[..., None], backend: str, *arguments: Any) -> tuple[Ba
         process.start()
     sender.close()
     return process, receiver
-
-
-def _finished(what: str, work: Callable[..., None], backend: str, *arguments: Any) -> list[Any]:
-    """All that a process told that ended by itself."""
-    process, receiver = _start(work, backend, *arguments)
-    found = list(_received(receiver))
-    process.join()
-    if process.exitcode:
-        raise TrainingFailed(f"The process that {what} on {backend} ended with exit code {process.exitcode}.")
-    return found
 
 
 def _sweep(picture: str, sender: Connection) -> None:
