@@ -46,7 +46,8 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
     accuracies = measure(backbone, backend, EXAMPLES, seeds, runs / "compiled")
     _, _, (images, _) = transfer.new_digits()
     draw_accuracies(picture, accuracies, WAYS, len(images), backend)
-    print(f"\nAccuracy on {len(images)} other images of the digits 5 to 9, median of {seeds} seeds:\n\n{table(accuracies)}")
+    of_seeds = f"median of {seeds} seeds" if seeds > 1 else "one seed"
+    print(f"\nAccuracy on {len(images)} other images of the digits 5 to 9, {of_seeds}:\n\n{table(accuracies)}")
     return equal
 
 
