@@ -61,7 +61,9 @@ class TensorFlowBackend:
         def are_finite() -> Any:
             return [tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables]
 
-        return lambda: np.array([bool(flag) for flag in are_finite()], bool)
+        # Traced by name, not by the first call: of calls that trace, TensorFlow warns from the fifth function made here on.
+        traced = are_finite.get_concrete_function()
+        return lambda: np.array([bool(flag) for flag in traced()], bool)
 
     def random_state(self) -> dict[str, Any]:
         # No public name reads either: the seeds that eager random operations draw, and the generator behind
