@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
-from models import CASES, FEATURES, LABELS, averaged, classifier, compiled, dense, mixed_precision, one_cycle, runnable, two_halves
+from models import (
+    CASES,
+    FEATURES,
+    LABELS,
+    averaged,
+    classifier,
+    compiled,
+    dense,
+    frozen_body,
+    mixed_precision,
+    one_cycle,
+    runnable,
+    two_halves,
+)
 
 import keras_patterns as kp
 from keras_patterns import _keras
@@ -603,6 +616,18 @@ def test_a_fresh_optimizer_is_as_newly_made(make_model):
     expected = end(make_model(), lambda model: kp.CheckpointStore("runs").restore(model, 4, weights_only=True))
     assert_same_state(expected, end(make_model(), lambda model: kp.warm_start("runs", model, 4)))
     assert_same_state(expected, end(model, lambda model: kp.warm_start("runs", model, 4)))
+
+
+def test_a_fresh_optimizer_counts_the_steps_of_what_was_thawed_from_0():
+    kp.fit(frozen_body(), **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
+    used = frozen_body()
+    kp.fit(used, **TRAIN, callbacks=[kp.GradualUnfreeze({6: "first"}, verbose=0)])
+    ended = []
+    for model in (used, frozen_body()):
+        kp.warm_start("runs", model, 4)
+        keras.utils.set_random_seed(3)
+        ended.append(run_state(model, kp.fit(model, **TRAIN)))
+    assert_same_state(*ended)
 
 
 @pytest.mark.parametrize("make_model", [dense, mixed_precision, one_cycle, OPTIMIZERS["multi optimizer"]])
