@@ -171,12 +171,14 @@ def restore_weights(model: keras.Model, record: Record) -> None:
 
 
 def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:
-    """Builds the optimizers that build themselves late on what they were built on before."""
+    """Builds the optimizers that build themselves late: the model's on what it is to train, of which a part may have been frozen
+    when the checkpoint was made, or be frozen now; others on what they were built on then.
+    """
     places = find_variables(model)
     for place, keys in built_on.items():
         optimizer = places.optimizers.get(place)
         if optimizer is not None and not optimizer.built and all(key in places.variables for key in keys):
-            optimizer.build([places.variables[key] for key in keys])
+            optimizer.build(model.trainable_variables if place == "optimizer" else [places.variables[key] for key in keys])
 
 
 def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:

@@ -644,6 +644,21 @@ def test_an_optimizer_that_is_kept(make_model):
         )
 
 
+@pytest.mark.parametrize(("then", "now"), [("norm", "first"), ("first", "norm")])
+def test_a_kept_optimizer_trains_what_is_trained_now(then, now):
+    """It is built by what puts the checkpoint back, and another part is frozen than in the checkpoint's run."""
+    model = frozen_body()
+    kp.freeze(model, then)
+    kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs")])
+    model = frozen_body()
+    kp.freeze(model, now)
+    kp.warm_start("runs", model, optimizer="keep")
+    assert [id(one) for one in _keras.trained_variables(model.optimizer)] == [id(one) for one in model.trainable_variables]
+    new = find_variables(model).first_steps()["optimizer"]
+    assert {key.rpartition("/")[0] for key in new} == {f"layers/{['first', 'norm'].index(then)}"}
+    kp.fit(model, **TRAIN)
+
+
 EARLIER = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
 ANOTHER = keras.optimizers.schedules.PolynomialDecay(0.3, 8)
 
