@@ -142,6 +142,15 @@ def test_another_optimizer(told):
     assert any("variables of the optimizer are gone" in line for line in lines)
 
 
+def test_an_average_that_is_new_begins_as_the_weight():
+    crash()
+    saved = make_model()
+    kp.CheckpointStore("run").restore(saved, weights_only=True)
+    model, _ = train(make_model(optimizer=keras.optimizers.Adam(0.0, use_ema=True)))
+    for average, weight in zip(model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_allclose(average, weight, rtol=1e-6)
+
+
 def test_a_callback_added_removed_and_reconfigured(told):
     stopping = keras.callbacks.EarlyStopping
     crash(callbacks=[stopping("loss", patience=3), keras.callbacks.ReduceLROnPlateau("loss", patience=2)])

@@ -11,7 +11,7 @@ from .snapshot import copy_values, put_back
 from .tree import Places, find_variables
 
 # Keras's name for the average of each weight, with `use_ema=True`.
-_AVERAGE = "model_variables_moving_average"
+AVERAGE = "model_variables_moving_average"
 
 
 def retrain(model: keras.Model) -> list[str]:
@@ -52,6 +52,8 @@ def retrain(model: keras.Model) -> list[str]:
 def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]) -> None:
     """Has the optimizers count from the steps on that a checkpoint tells of, whose values have been put back.
 
+    An average that is not in the checkpoint begins as the weight itself.
+
     Args:
         model: The model.
         steps: By the place of the optimizer and the key of the variable; see `Places.first_steps`.
@@ -61,8 +63,8 @@ def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], 
     key_of = {id(variable): key for key, variable in places.variables.items()}
     slots: dict[tuple[str, str], set[str]] = {}
     for slot in places.of("optimizer"):
-        name, _, key = slot.partition("[")
-        slots.setdefault((name.rpartition("/")[0], key.removesuffix("]")), set()).add(slot)
+        place, _, key = parts_of_slot(slot)
+        slots.setdefault((place, key), set()).add(slot)
     for place, one in updating(places).items():
         known, now, first = steps.get(place, {}), _steps_of(one), {}
         for variable in _keras.trained_variables(one):
@@ -71,6 +73,14 @@ def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], 
             first[id(variable)] = now if own and own <= fresh else known.get(key, 0)
         if _keras.put_first_steps(one, first):
             model.train_function = None
+    _begin_averages(places, [key for _, name, key in map(parts_of_slot, fresh) if name == AVERAGE])
+
+
+def parts_of_slot(key: str) -> tuple[str, str, str]:
+    """The place of the optimizer, the name and the variable of a slot; what is none serves no variable."""
+    name, _, variable = key.partition("[")
+    place, _, name = name.rpartition("/")
+    return place, name, variable.removesuffix("]")
 
 
 def updating(places: Places) -> dict[str, keras.optimizers.Optimizer]:
@@ -86,6 +96,6 @@ def _begin_averages(places: Places, keys: list[str]) -> None:
     """Keras begins an average at the first step of all; later, at 0, it would pull its weight there."""
     for key in keys:
         for place in places.optimizers:
-            average = places.variables.get(f"{place}/{_AVERAGE}[{key}]")
+            average = places.variables.get(f"{place}/{AVERAGE}[{key}]")
             if average is not None:
                 average.assign(places.variables[key].value)
