@@ -12,12 +12,14 @@ import numpy as np
 from .identity import Identity
 from .state import callbacks as callback_states
 from .state.codec import decode, encode
-from .state.retrained import put_first_steps
+from .state.retrained import AVERAGE, parts_of_slot, put_first_steps
 from .state.snapshot import StateMismatch, check_fits, differences, put_back, settle
 from .state.tree import Places, Role, find_variables
 from .store import Tensor
 
 _VARIABLES = "variables/"
+# Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a step, that of Adam a gradient.
+_ALIKE = ("Adam", "AdamW", "Nadam", "Lamb")
 
 
 @dataclass
@@ -138,14 +140,15 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     places = find_variables(model)
     check_fits(places, record.variables, record.roles)
     wanted = places.of("optimizer")
-    kept = {key for key in wanted if key in record.variables and key not in keep}
+    others = _of_another_kind(places, record.identity)
+    kept = {key for key in wanted if key in record.variables and key not in keep and not _is_in(key, others)}
     wrong = differences({key: wanted[key] for key in kept}, record.variables)
     if wrong:
         raise StateMismatch("The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5]))
     put_back(places.of("weight"), record.variables)
     put_back(wanted, record.variables, kept)
     settle(model)
-    fresh = sorted(key for key in wanted if key not in record.variables)
+    fresh = sorted(wanted.keys() - kept - set(keep))
     put_first_steps(model, record.first_steps, set(fresh))
     unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
     lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
@@ -179,6 +182,25 @@ def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> N
         optimizer = places.optimizers.get(place)
         if optimizer is not None and not optimizer.built and all(key in places.variables for key in keys):
             optimizer.build(model.trainable_variables if place == "optimizer" else [places.variables[key] for key in keys])
+
+
+def _of_another_kind(places: Places, saved: Identity) -> set[str]:
+    """The places of optimizers whose slots hold other things than those of the optimizers that were there before."""
+    before = {place: settings["class"] for place, settings in saved.optimizers.items()}
+    now = {place: type(optimizer).__name__ for place, optimizer in places.optimizers.items()}
+    return {place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])}
+
+
+def _kind(name: str) -> str:
+    """The class without what of ours is mixed into it."""
+    name = name.removeprefix("Layerwise").removeprefix("MomentumScheduled")
+    return _ALIKE[0] if name in _ALIKE else name
+
+
+def _is_in(key: str, optimizers: Collection[str]) -> bool:
+    """Whether a slot of some optimizers has this key; an average of a weight is the same in all."""
+    place, name, variable = parts_of_slot(key)
+    return bool(variable) and place in optimizers and name != AVERAGE
 
 
 def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:

@@ -133,13 +133,31 @@ def test_another_setting_of_the_optimizer_keeps_the_moments(told):
 
 
 def test_another_optimizer(told):
+    """It does not take the average of Adam's gradients for its steps: with a rate of 0, nothing moves."""
     crash()
     told()
-    train(make_model(optimizer=keras.optimizers.SGD(0.01, momentum=0.9)))
+    saved = make_model()
+    kp.CheckpointStore("run").restore(saved, weights_only=True)
+    model, _ = train(make_model(optimizer=keras.optimizers.SGD(0.0, momentum=0.9)))
     lines = told()
     assert "optimizer.class is 'SGD', it was 'Adam'." in lines
-    assert "4 variables of the optimizer are new and start fresh, optimizer/momentums[layers/0/bias] first." not in lines
+    assert "4 variables of the optimizer are new and start fresh, optimizer/momentums[layers/0/bias] first." in lines
     assert any("variables of the optimizer are gone" in line for line in lines)
+    assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
+
+
+@pytest.mark.parametrize(("optimizer", "kept"), [("AdamW", True), ("Layerwise", True), ("Nadam", True), ("Lion", False)])
+def test_optimizers_whose_slots_hold_the_same(optimizer, kept, told):
+    crash()
+    told()
+    model = make_model()
+    if optimizer == "Layerwise":
+        new = kp.layerwise_rates(kp.one_cycle("adam", 0.01, 10), model)
+    else:
+        new = getattr(keras.optimizers, optimizer)(0.01)
+    model.compile(new, "mse")
+    train(model)
+    assert any("start fresh, optimizer/momentums" in line for line in told()) is not kept
 
 
 def test_an_average_that_is_new_begins_as_the_weight():
