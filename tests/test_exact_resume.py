@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from models import CASES, runnable, two_optimizers
+from models import CASES, FEATURES, TRAIN, compiled, dense, runnable, two_optimizers
 
 import keras_patterns as kp
 from keras_patterns.backends import current
@@ -110,6 +110,12 @@ def test_an_optimizer_that_the_backend_does_not_carry_is_refused():
         ValueError, match=r"keeps an optimizer of its own at 'second_optimizer'.*MultiOptimizer that holds them all"
     ):
         kp.fit(two_optimizers(), **CASES["two optimizers"].arguments)
+
+
+def test_the_optimizer_of_a_backbone_that_was_compiled_by_itself_is_none_to_carry():
+    backbone = dense()
+    model = compiled(keras.Sequential([keras.Input(FEATURES.shape[1:]), backbone, keras.layers.Dense(3, "softmax")]), "adam")
+    assert len(kp.fit(model, **TRAIN, seed=0, verbose=0).epoch) == 2
 
 
 @pytest.mark.skipif(current().fuses_steps, reason="this backend runs several")

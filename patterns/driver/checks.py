@@ -32,7 +32,9 @@ def check_model(where: str, model: keras.Model) -> None:
             f"{where}: {model.name!r} was compiled with steps_per_execution={model.steps_per_execution}; this backend runs one."
         )
     others = [place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"]
-    if others and not current().carries_attribute_optimizers:
+    # Keras's own step leaves them alone, such as that of a backbone that was compiled by itself.
+    steps_itself = type(model).train_step is not keras.Model.train_step
+    if others and steps_itself and not current().carries_attribute_optimizers:
         raise ValueError(
             f"{where}: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend does not carry "
             "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them all."
