@@ -168,6 +168,17 @@ def test_what_is_frozen_again_loses_its_count():
     assert first_steps(model) == {"optimizer": {B: 8}}
 
 
+def test_the_optimizer_of_a_backbone_keeps_its_slots_and_its_counts():
+    backbone, _ = thawed_at(adam(0.01), step=6)
+    model = keras.Sequential([keras.Input((3,)), backbone, layers.Dense(1, name="head")])
+    model.compile(adam(0.01), "mse")
+    kp.freeze(model, backbone)
+    kp.fit(model, GRADIENTS[0, 0], GRADIENTS[0, 0, :, :1], total_steps=2, epochs=1, seed=0, verbose=0)
+    kp.unfreeze(model, backbone)
+    inside = "layers/0/layers/{}/kernel".format
+    assert first_steps(model) == {"optimizer": {inside(0): 2, inside(1): 2}, "layers/0/optimizer": {inside(1): 6}}
+
+
 def test_a_counter_that_was_set_back_is_no_negative_count():
     model, _ = thawed_at(adam(0.01), step=6, steps=6)
     model.optimizer.iterations.assign(0)

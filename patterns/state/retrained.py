@@ -43,7 +43,8 @@ def retrain(model: keras.Model) -> list[str]:
     fresh = {id(variable) for variable in wanted} - {id(variable) for variable in before}
     new = [key for key, variable in places.variables.items() if id(variable) in fresh]
     _begin_averages(places, new)
-    for one in updating(places).values():
+    # Others, such as that of a backbone that was compiled by itself, keep their slots.
+    for one in (one for place, one in updating(places).items() if place.partition("/")[0] == "optimizer"):
         known, now = _keras.first_steps(one), _steps_of(one)
         _keras.put_first_steps(one, {id(v): now if id(v) in fresh else known.get(id(v), 0) for v in _keras.trained_variables(one)})
     return new
