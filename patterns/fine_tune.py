@@ -138,7 +138,7 @@ class FineTuneStage(GradualUnfreeze):
 
     begun = False
 
-    def begins(self) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """The first step is to follow."""
         self.begun = True
 
@@ -150,6 +150,13 @@ def _check_free(total_steps: int, callbacks: Sequence[keras.callbacks.Callback],
             raise ValueError(
                 f"{_WHERE}: leave `{name}` out: the run has head_steps + all_steps = {total_steps:,} steps. `epochs` or "
                 f"`steps_per_epoch` says how they are reported. Received: {name}={arguments[name]!r}."
+            )
+    setters = keras.callbacks.LearningRateScheduler, keras.callbacks.ReduceLROnPlateau
+    for callback in callbacks:
+        if isinstance(callback, setters):
+            raise ValueError(
+                f"{_WHERE}: {type(callback).__name__} would set the rate, which goes through the cycles of the recipe. Leave it "
+                "out, or train with kp.fit."
             )
     if any(isinstance(callback, GradualUnfreeze) for callback in callbacks):
         raise ValueError(

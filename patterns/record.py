@@ -14,7 +14,7 @@ from .state import callbacks as callback_states
 from .state.codec import decode, encode
 from .state.retrained import AVERAGE, parts_of_slot, put_first_steps
 from .state.snapshot import StateMismatch, check_fits, differences, put_back, settle
-from .state.tree import Places, Role, find_variables
+from .state.tree import Places, Role, find_variables, has_own_step
 from .store import Tensor
 
 _VARIABLES = "variables/"
@@ -101,7 +101,7 @@ class Record:
             variables={key: tensors[_VARIABLES + key] for key in document["variables"]},
             roles=document["variables"],
             built_on=document["built_on"],
-            first_steps=document.get("first_steps", {}),
+            first_steps=_checked_steps(document.get("first_steps", {})),
             stopped=document["stopped"],
             validates=document.get("validates", False),
             save_due=document.get("save_due", False),
@@ -114,6 +114,17 @@ class Record:
     def of(self, *roles: Role) -> dict[str, np.ndarray]:
         """The values of some roles, by key."""
         return {key: value for key, value in self.variables.items() if self.roles[key] in roles}
+
+
+def _checked_steps(found: Any) -> dict[str, dict[str, int]]:
+    """What a document has for `first_steps`: nonsense in it would not show before it has been put to use."""
+    rows = list(found.values()) if isinstance(found, dict) else [None]
+    if all(isinstance(steps, dict) and all(type(step) is int and step >= 0 for step in steps.values()) for steps in rows):
+        return found
+    raise StateMismatch(
+        f"The checkpoint's `first_steps` must be whole numbers by optimizer and variable. Received: {found!r}. It was not written "
+        "like this; go on from another checkpoint."
+    )
 
 
 def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
@@ -174,14 +185,16 @@ def restore_weights(model: keras.Model, record: Record) -> None:
 
 
 def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:
-    """Builds the optimizers that build themselves late: the model's on what it is to train, of which a part may have been frozen
-    when the checkpoint was made, or be frozen now; others on what they were built on then.
+    """Builds the optimizers that build themselves late on what they were built on before.
+
+    But that with which Keras's own step trains, on what it is to train: other parts may be frozen now than then.
     """
     places = find_variables(model)
     for place, keys in built_on.items():
         optimizer = places.optimizers.get(place)
         if optimizer is not None and not optimizer.built and all(key in places.variables for key in keys):
-            optimizer.build(model.trainable_variables if place == "optimizer" else [places.variables[key] for key in keys])
+            whole = place == "optimizer" and not has_own_step(model)
+            optimizer.build(model.trainable_variables if whole else [places.variables[key] for key in keys])
 
 
 def _of_another_kind(places: Places, saved: Identity) -> set[str]:

@@ -330,6 +330,13 @@ PLAIN = "is compiled with a schedule, in whose place the recipe's would come"
         (chain, {"total_steps": 9}, ValueError, r"leave `total_steps` out: the run has head_steps \+ all_steps = 4 steps"),
         (chain, {"plan": kp.StepPlan(4, 2)}, ValueError, r"leave `plan` out: .* Received: plan=StepPlan\("),
         (chain, {"callbacks": kp.GradualUnfreeze({1: "a"})}, ValueError, "it thaws by itself. Leave the GradualUnfreeze out"),
+        (chain, {"callbacks": [keras.callbacks.ReduceLROnPlateau("loss")]}, ValueError, "ReduceLROnPlateau would set the rate"),
+        (
+            chain,
+            {"callbacks": keras.callbacks.LearningRateScheduler(lambda epoch: 0.1)},
+            ValueError,
+            "LearningRateScheduler would set the rate, which goes through the cycles of the recipe. Leave it out",
+        ),
         (unbuilt, {}, ValueError, "kp.fine_tune: 'sequential.*' is not built, so it has no weights yet"),
         (lambda: keras.Sequential(), {}, ValueError, "kp.fine_tune: 'sequential.*' is not compiled"),
         (lambda: chain(optimizers.SGD(kp.schedules.Warmup(2, 0.1))), {}, ValueError, PLAIN),

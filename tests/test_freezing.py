@@ -6,6 +6,8 @@ import pytest
 from keras import layers
 
 import keras_patterns as kp
+from keras_patterns import _keras
+from keras_patterns.record import build_optimizers
 from keras_patterns.state.snapshot import copy_values
 from keras_patterns.state.tree import find_variables
 from keras_patterns.testing import assert_same_state
@@ -328,3 +330,32 @@ def test_bad_input_changes_nothing(call, error, message):
         call(model)
     assert trained_of(model) == trained
     assert_same_state(before, values(model, "weight", "optimizer"))
+
+
+def test_a_saved_model_with_rates_by_depth_that_cannot_be_thawed_stays_as_it_is():
+    """Its file holds the factors of what was trained."""
+    model = net()
+    model.compile(kp.layerwise_rates("adam", model, decay=0.5), "mse")
+    kp.freeze(model, "first")
+    model.fit(X, Y, verbose=0)
+    model.save("frozen.keras")
+    loaded = keras.models.load_model("frozen.keras")
+    loaded.fit(X, Y, verbose=0)
+    before, trained = values(loaded, "optimizer"), trained_of(loaded)
+    with pytest.raises(ValueError, match=r"'.*first/kernel' has no factor: .* or frozen when the model was saved to the file"):
+        kp.unfreeze(loaded)
+    assert trained_of(loaded) == trained
+    assert_same_state(before, values(loaded, "optimizer"))
+    loaded.fit(X, Y, verbose=0)
+
+
+def test_a_late_optimizer_is_built_on_what_is_trained_now_unless_a_step_of_one_s_own_says_what():
+    class OwnStep(keras.Sequential):
+        def train_step(self, *arguments):
+            raise NotImplementedError
+
+    for kind, expected in ((keras.Sequential, 4), (OwnStep, 1)):
+        model = kind([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+        model.compile("adam", "mse")
+        build_optimizers(model, {"optimizer": ["layers/1/kernel"]})
+        assert len(_keras.trained_variables(model.optimizer)) == expected

@@ -218,3 +218,17 @@ def test_what_is_new_in_a_checkpoint_counts_from_there(tmp_path):
     other = frozen_body()
     other.compile(keras.optimizers.Adagrad(0.01), "sparse_categorical_crossentropy")
     assert set(trained(other, steps=12)["optimizer"].values()) == {8}
+
+
+@pytest.mark.parametrize("nonsense", [["a"], None, {"optimizer": [1]}, {"optimizer": {A: -7}}, {"optimizer": {A: True}}])
+def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(nonsense, tmp_path, monkeypatch):
+    how = {**TRAIN, "total_steps": 4, "epochs": 1, "seed": 0, "verbose": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_patterns.state.tree.Places.first_steps", lambda places: nonsense)
+        kp.fit(frozen_body(), **how, callbacks=[kp.Checkpoint(tmp_path)])
+    model = frozen_body()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"`first_steps` must be whole numbers by optimizer and variable\. Received: "):
+        kp.CheckpointStore(tmp_path).restore(model)
+    assert all(map(np.array_equal, before, model.get_weights()))
+    assert kp.CheckpointStore(tmp_path).steps() == [4]

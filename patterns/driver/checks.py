@@ -7,7 +7,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
-from ..state.tree import find_variables
+from ..state.tree import find_variables, has_own_step
 
 
 def check_model(where: str, model: keras.Model) -> None:
@@ -33,8 +33,7 @@ def check_model(where: str, model: keras.Model) -> None:
         )
     others = [place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"]
     # Keras's own step leaves them alone, such as that of a backbone that was compiled by itself.
-    steps_itself = type(model).train_step is not keras.Model.train_step
-    if others and steps_itself and not current().carries_attribute_optimizers:
+    if others and has_own_step(model) and not current().carries_attribute_optimizers:
         raise ValueError(
             f"{where}: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state this backend does not carry "
             "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them all."

@@ -56,8 +56,7 @@ def freeze(model: keras.Model, where: Where = "*", *, batch_norm: Frozen = "froz
             f"{asked}: {where!r} is all of {model.name!r} that is trained, and a compiled model with nothing to train cannot be "
             "fitted. Leave a part out, or kp.unfreeze one first."
         )
-    after.put_into(model)
-    retrain(model)
+    _train(model, after)
 
 
 def unfreeze(model: keras.Model, where: Where = "*", *, batch_norm: Thawed = "train") -> None:
@@ -88,8 +87,7 @@ def unfreeze(model: keras.Model, where: Where = "*", *, batch_norm: Thawed = "tr
     """
     asked = "kp.unfreeze"
     check_choice(asked, "batch_norm", batch_norm, get_args(Thawed))
-    thawed(asked, model, Trained.of(model), where, batch_norm).put_into(model)
-    retrain(model)
+    _train(model, thawed(asked, model, Trained.of(model), where, batch_norm))
 
 
 def thawed(asked: str, model: keras.Model, before: Trained, where: Where, batch_norm: Thawed) -> Trained:
@@ -100,3 +98,14 @@ def thawed(asked: str, model: keras.Model, before: Trained, where: Where, batch_
     if batch_norm == "train":
         return before.and_also(selection)
     return before.without(selection, adapt=batch_norm == "adapt").and_also(without_batch_norms(selection))
+
+
+def _train(model: keras.Model, trained: Trained) -> None:
+    """Has a model and its optimizer train something else; what cannot be trained changes nothing."""
+    before = Trained.of(model)
+    trained.put_into(model)
+    try:
+        retrain(model)
+    except ValueError:
+        before.put_into(model)
+        raise

@@ -44,8 +44,9 @@ class RateFactors:
         strange = [variable.path for variable in variables if id(variable) not in known]
         if strange:
             raise ValueError(
-                f"layerwise_rates: {strange[0]!r} was not in the model when the rates were given, so it has no factor. "
-                "Call kp.layerwise_rates when the model that is trained has all its layers, and compile it with the result."
+                f"layerwise_rates: {strange[0]!r} has no factor: it was not in the model when the rates were given, or frozen when "
+                "the model was saved to the file that it comes from. Call kp.layerwise_rates when the model that is trained has "
+                "all its layers, and compile it with the result."
             )
         return tuple(known[id(variable)] for variable in variables)
 

@@ -49,6 +49,11 @@ class LayerwiseRates(_Base):
             raise ValueError(f"{self.name!r} comes from a configuration, and knows its variables when it is built on them.")
         return self._factors.by_path()
 
+    def check_known(self, variables: Any) -> None:
+        """Raises ValueError if one of some variables has no factor."""
+        if self._factors is not None:
+            self._factors.of(variables)
+
     def build(self, variables: Any) -> None:
         """Creates the slots, and finds the factors of the variables."""
         if not self.built:

@@ -27,6 +27,9 @@ def retrain(model: keras.Model) -> list[str]:
 
     Returns:
         The keys of the variables that the optimizer did not train before.
+
+    Raises:
+        ValueError: If the optimizer has factors of the rate, and none for what it is to train; it is as before then.
     """
     optimizer = model.optimizer if model.compiled else None
     if optimizer is None:
@@ -35,6 +38,9 @@ def retrain(model: keras.Model) -> list[str]:
     wanted, before = model.trainable_variables, _keras.trained_variables(optimizer)
     if not optimizer.built or [id(v) for v in wanted] == [id(v) for v in before]:
         return []
+    check_known = getattr(getattr(optimizer, "inner_optimizer", optimizer), "check_known", None)
+    if check_known:
+        check_known(wanted)
     kept = copy_values(find_variables(model).of("optimizer"))
     _keras.build_anew(optimizer, wanted)
     places = find_variables(model)

@@ -89,6 +89,11 @@ def find_variables(model: keras.Model) -> Places:
     return walk.places
 
 
+def has_own_step(model: keras.Model) -> bool:
+    """Whether a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for all that is trainable."""
+    return type(model).train_step is not keras.Model.train_step
+
+
 class _Walk:
     """Breadth-first passes over the object tree; the first, shortest way to a variable is its key."""
 
