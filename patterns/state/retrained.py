@@ -64,14 +64,15 @@ def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], 
     Args:
         model: The model.
         steps: By the place of the optimizer and the key of the variable; see `Places.first_steps`.
-        fresh: The keys of slots that are not in the checkpoint: what has no others counts from now on.
+        fresh: The keys of slots that are not in the checkpoint: what has no others, but for its average, counts from now on.
     """
     places = find_variables(model)
     key_of = {id(variable): key for key, variable in places.variables.items()}
     slots: dict[tuple[str, str], set[str]] = {}
     for slot in places.of("optimizer"):
-        place, _, key = parts_of_slot(slot)
-        slots.setdefault((place, key), set()).add(slot)
+        place, name, key = parts_of_slot(slot)
+        if name != AVERAGE:
+            slots.setdefault((place, key), set()).add(slot)
     for place, one in updating(places).items():
         known, now, first = steps.get(place, {}), _steps_of(one), {}
         for variable in _keras.trained_variables(one):
