@@ -12,7 +12,7 @@ import numpy as np
 from .identity import Identity
 from .state import callbacks as callback_states
 from .state.codec import decode, encode
-from .state.retrained import AVERAGE, parts_of_slot, put_first_steps
+from .state.retrained import AVERAGE, begin_fresh_slots, parts_of_slot
 from .state.snapshot import StateMismatch, check_fits, differences, put_back, settle
 from .state.tree import Places, Role, find_variables, has_own_step
 from .store import Tensor
@@ -160,7 +160,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     put_back(wanted, record.variables, kept)
     settle(model)
     fresh = sorted(wanted.keys() - kept - set(keep))
-    put_first_steps(model, record.first_steps, set(fresh))
+    begin_fresh_slots(model, record.first_steps, set(fresh))
     unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
     lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
     return lines + ([f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else [])

@@ -197,7 +197,7 @@ def test_a_saved_model_is_loaded_as_one_of_keras():
 
 def test_a_checkpoint_that_did_not_hold_them_would_not_go_on_exactly(monkeypatch):
     """The rows "thawing" of the conformance table go on exactly; this is their control."""
-    monkeypatch.setattr("keras_patterns.record.put_first_steps", lambda *arguments: None)
+    monkeypatch.setattr("keras_patterns.record.begin_fresh_slots", lambda *arguments: None)
     case = CASES["thawing"]
     with pytest.raises(AssertionError, match="killed at step 6 and resumed ends in another state"):
         assert_resumes_exactly(case.make_model, **case.arguments, kill_at=6)

@@ -16,7 +16,7 @@ from .._messages import say
 from ..checkpoint_store import CheckpointStore
 from ..identity import changes, describe_optimizers, forget_left
 from ..record import Record, restore_variables, restore_weights, set_by_script
-from ..state.retrained import put_first_steps
+from ..state.retrained import begin_fresh_slots
 from ..state.snapshot import copy_values, put_back
 from ..state.tree import Places, find_variables
 from .reading import check_built, open_store
@@ -86,7 +86,7 @@ def warm_start(
         fresh = _fresh_values(find_variables(model), given)
         restore_weights(model, record)
         put_back(find_variables(model).variables, fresh)
-        put_first_steps(model, {}, fresh=set())
+        begin_fresh_slots(model, {}, fresh=set())
     forget_left(optimizers)
     return position.step
 

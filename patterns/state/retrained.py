@@ -56,10 +56,11 @@ def retrain(model: keras.Model) -> list[str]:
     return new
 
 
-def put_first_steps(model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]) -> None:
-    """Has the optimizers count from the steps on that a checkpoint tells of, whose values have been put back.
+def begin_fresh_slots(model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]) -> None:
+    """Begins what a checkpoint does not hold of the optimizers, once its values have been put back.
 
-    An average that is not in the checkpoint begins as the weight itself.
+    Each variable counts its steps from where the checkpoint says, or from now on where its slots are fresh; a fresh average begins
+    as the weight itself.
 
     Args:
         model: The model.
