@@ -1,4 +1,6 @@
-"""The project's commands: `nox` checks everything, `nox -s NAME` does one thing, `nox -l` lists them."""
+"""The project's commands: `nox` checks everything, `nox -s NAME` does one thing, `nox -l` lists
+them.
+"""
 
 import shutil
 import tempfile
@@ -50,7 +52,9 @@ def layout(session: nox.Session) -> None:
 @nox.session
 @each_backend
 def tests(session: nox.Session, backend: str) -> None:
-    """All tests but those of the sessions layout and cross, and the docstrings' examples, with one backend installed."""
+    """All tests but those of the sessions layout and cross, and the docstrings' examples, with one
+    backend installed.
+    """
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
     run_tests(session, backend)
@@ -61,7 +65,9 @@ def cross(session: nox.Session) -> None:
     """tests/cross: what concerns several backends, with all three installed."""
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
-    run_pytest(session, "jax", *(session.posargs or ["tests/cross", "--numprocesses=2", "--dist=loadfile"]))
+    run_pytest(
+        session, "jax", *(session.posargs or ["tests/cross", "--numprocesses=2", "--dist=loadfile"])
+    )
 
 
 @nox.session
@@ -79,7 +85,16 @@ def storm(session: nox.Session, backend: str) -> None:
     """Kills at random instants of saving, by the hundred."""
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
-    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "storm", "--timeout=0", *session.posargs)
+    run_pytest(
+        session,
+        backend,
+        "tests",
+        "--ignore=tests/cross",
+        "-m",
+        "storm",
+        "--timeout=0",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -88,7 +103,16 @@ def every_step(session: nox.Session, backend: str) -> None:
     """Exact resume from a kill at every step, each in fresh processes."""
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
-    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "every_step", "--timeout=0", *session.posargs)
+    run_pytest(
+        session,
+        backend,
+        "tests",
+        "--ignore=tests/cross",
+        "-m",
+        "every_step",
+        "--timeout=0",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -97,15 +121,21 @@ def architectures(session: nox.Session, backend: str) -> None:
     """Large models of keras.applications, frozen, thawed in part and trained for a few steps."""
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
-    run_pytest(session, backend, "tests", "--ignore=tests/cross", "-m", "architectures", *session.posargs)
+    run_pytest(
+        session, backend, "tests", "--ignore=tests/cross", "-m", "architectures", *session.posargs
+    )
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first one leads."""
+    """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first
+    one leads.
+    """
     backends = session.posargs or ["jax"]
     if unknown := set(backends) - set(EXTRAS):
-        session.error(f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}")
+        session.error(
+            f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}"
+        )
     install_package(session, "demo", *(EXTRAS[backend] for backend in backends))
     session.run("keras-patterns", "demo", env={"KERAS_BACKEND": backends[0], **QUIET})
 
@@ -116,7 +146,9 @@ def bench(session: nox.Session, backend: str) -> None:
     """Every benchmarks/bench_*.py, one after the other."""
     install_package(session, EXTRAS[backend], "demo")
     for script in sorted((ROOT / "benchmarks").glob("bench_*.py")):
-        session.run("python", str(script), *session.posargs, env={"KERAS_BACKEND": backend, **QUIET})
+        session.run(
+            "python", str(script), *session.posargs, env={"KERAS_BACKEND": backend, **QUIET}
+        )
 
 
 @nox.session
@@ -137,9 +169,13 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def install_package(session: nox.Session, *extras: str) -> None:
-    """Install the built wheel: the folders `patterns` and `backends` are never imported from the checkout."""
+    """Install the built wheel: the folders `patterns` and `backends` are never imported from the
+    checkout.
+    """
     install(session, f"keras-patterns[{','.join(extras)}] @ {Path(wheel(session)).as_uri()}")
-    session.install("--force-reinstall", "--no-deps", wheel(session))  # pip keeps what has the same version
+    session.install(
+        "--force-reinstall", "--no-deps", wheel(session)
+    )  # pip keeps what has the same version
 
 
 def wheel(session: nox.Session) -> str:
@@ -152,7 +188,9 @@ def wheel(session: nox.Session) -> str:
 
 
 def build_archives(session: nox.Session, folder: Path) -> None:
-    """Build the source archive, and the wheel from it: neither reads what an older build left in build/."""
+    """Build the source archive, and the wheel from it: neither reads what an older build left in
+    build/.
+    """
     shutil.rmtree(ROOT / "keras_patterns.egg-info", ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(folder), str(ROOT), silent=True)
 
@@ -170,21 +208,43 @@ def run_tests(session: nox.Session, backend: str) -> None:
         return
     # Examples may write files, and importable folders of the checkout must not be in sight.
     with session.chdir(scratch("doctest")):
-        # The adapters of the other backends cannot be imported here; whatever else cannot fails in the tests.
-        examples = ("--doctest-modules", "--doctest-ignore-import-errors", "--pyargs", "keras_patterns")
+        # The adapters of the other backends cannot be imported here; whatever else cannot fails in
+        # the tests.
+        examples = (
+            "--doctest-modules",
+            "--doctest-ignore-import-errors",
+            "--pyargs",
+            "keras_patterns",
+        )
         run_pytest(session, backend, *examples, "--numprocesses=2")
     elsewhere = ("--ignore=tests/cross", "--ignore=tests/test_layout.py")
-    # Each process has one half of the files, and helps the other when it is done: few fixtures are made twice.
+    # Each process has one half of the files, and helps the other when it is done: few fixtures are
+    # made twice.
     run_pytest(session, backend, "tests", *elsewhere, "--numprocesses=2", "--dist=worksteal")
 
 
 def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:
-    """One thread for each process, as two run side by side; the user's own keras.json plays no part."""
+    """One thread for each process, as two run side by side; the user's own keras.json plays no
+    part.
+    """
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    # Nearly all the time of a small model on JAX is compilation, and each is trained many times over.
-    compiled = {"JAX_COMPILATION_CACHE_DIR": scratch("jax"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    environment = {**compiled, "KERAS_BACKEND": backend, "KERAS_HOME": scratch("keras"), "MPLBACKEND": "Agg", **threads, **QUIET}
-    session.run("pytest", "--config-file", str(ROOT / "pyproject.toml"), *arguments, env=environment)
+    # Nearly all the time of a small model on JAX is compilation, and each is trained many times
+    # over.
+    compiled = {
+        "JAX_COMPILATION_CACHE_DIR": scratch("jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    environment = {
+        **compiled,
+        "KERAS_BACKEND": backend,
+        "KERAS_HOME": scratch("keras"),
+        "MPLBACKEND": "Agg",
+        **threads,
+        **QUIET,
+    }
+    session.run(
+        "pytest", "--config-file", str(ROOT / "pyproject.toml"), *arguments, env=environment
+    )
 
 
 def scratch(name: str) -> str:

@@ -15,8 +15,9 @@ Batch = Any
 class Batches(DataAdapter):
     """Hands batches to Keras's loop as they are, without a known end.
 
-    Every public kind of data wraps or copies: a generator cannot give `x` alone, and a `DataLoader` draws from torch's global
-    generator. `fit` takes a `DataAdapter` of one's own, whose class Keras does not export. True for Keras 3.15.
+    Every public kind of data wraps or copies: a generator cannot give `x` alone, and a `DataLoader`
+    draws from torch's global generator. `fit` takes a `DataAdapter` of one's own, whose class Keras
+    does not export. True for Keras 3.15.
 
     Args:
         batches: Read in order, once.

@@ -21,7 +21,9 @@ def _are_finite(arrays: list[Any]) -> Any:
 
 
 class JaxBackend:
-    """JAX has no global random state, and its trainer holds the training state outside the variables during an epoch."""
+    """JAX has no global random state, and its trainer holds the training state outside the
+    variables during an epoch.
+    """
 
     name = "jax"
     carries_attribute_optimizers = False
@@ -35,8 +37,8 @@ class JaxBackend:
         model._symbolic_build(data_batch=batch)
 
     def prepare(self, model: keras.Model) -> None:
-        # Keras 3.15 ends a `fit` with use_ema by having a weight and its average share one array, which the next step could not
-        # give away twice.
+        # Keras 3.15 ends a `fit` with use_ema by having a weight and its average share one array,
+        # which the next step could not give away twice.
         seen: set[int] = set()
         for variable in [*model.variables, *(model.optimizer.variables if model.optimizer else [])]:
             if id(variable.value) in seen:
@@ -47,22 +49,33 @@ class JaxBackend:
         return lambda: None
 
     def sync(self, model: keras.Model) -> None:
-        # As `model.jax_state_sync()` does, less its conversions and checks of values that are the variables' own: with thousands
-        # of variables they take half as long as copying them. True for Keras 3.15.
+        # As `model.jax_state_sync()` does, less its conversions and checks of values that are the
+        # variables' own: with thousands of variables they take half as long as copying them. True
+        # for Keras 3.15.
         state = getattr(model, "_jax_state", None)
         if not state or model._jax_state_synced:
             return
-        for name in ("trainable_variables", "non_trainable_variables", "optimizer_variables", "metrics_variables"):
+        for name in (
+            "trainable_variables",
+            "non_trainable_variables",
+            "optimizer_variables",
+            "metrics_variables",
+        ):
             values = state.get(name)
             if values:
-                variables = model.optimizer.variables if name == "optimizer_variables" else getattr(model, name)
+                variables = (
+                    model.optimizer.variables
+                    if name == "optimizer_variables"
+                    else getattr(model, name)
+                )
                 for variable, value in zip(variables, values, strict=True):
                     variable._direct_assign(value)
         model._jax_state_synced = True
 
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
         arrays = [variable.value for variable in variables]
-        # Accelerators: every transfer is under way before the first is waited for. On the CPU this would be a copy more.
+        # Accelerators: every transfer is under way before the first is waited for. On the CPU this
+        # would be a copy more.
         if jax.default_backend() != "cpu":
             for array in arrays:
                 array.copy_to_host_async()
@@ -78,7 +91,9 @@ class JaxBackend:
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         pass
 
-    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+    def measured_step(
+        self, model: keras.Model, fresh: Values, counter: keras.Variable
+    ) -> Callable[..., Any]:
         step, values = model.train_step, {id(variable): value for variable, value in fresh}
         place = [id(variable) for variable in model.optimizer.variables].index(id(counter))
 

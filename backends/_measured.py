@@ -20,11 +20,16 @@ def loss_of(logs: Any) -> Any:
     """
     if not isinstance(logs, Mapping) or "loss" not in logs:
         names = sorted(logs) if isinstance(logs, Mapping) else type(logs).__name__
-        raise ValueError(f'train_step must return a dictionary with "loss" among its keys; this one returned {names}.')
+        raise ValueError(
+            'train_step must return a dictionary with "loss" among its keys; this one returned '
+            f"{names}."
+        )
     return logs["loss"]
 
 
-def assigning_step(step: Callable[[Any], Any], fresh: Values, counter: keras.Variable) -> Callable[[Any], dict[str, Any]]:
+def assigning_step(
+    step: Callable[[Any], Any], fresh: Values, counter: keras.Variable
+) -> Callable[[Any], dict[str, Any]]:
     """For frameworks whose `train_step` assigns to variables: see `Backend.measured_step`."""
 
     def train_step(data: Any) -> dict[str, Any]:

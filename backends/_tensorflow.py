@@ -18,8 +18,9 @@ from ._measured import Values, assigning_step
 
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
-# Handing one batch over from Python costs as much as a step of a small model, so small batches are handed over several at once:
-# never more than so many, nor than so many bytes, nor what takes longer to make.
+# Handing one batch over from Python costs as much as a step of a small model, so small batches are
+# handed over several at once: never more than so many, nor than so many bytes, nor what takes
+# longer to make.
 _TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.02
 
 
@@ -38,8 +39,9 @@ class TensorFlowBackend:
         try:
             model._symbolic_build(data_batch=batch)
         except (RuntimeError, ValueError, NotImplementedError):
-            # Unlike the others, this trainer also takes models whose train_step never calls the model (two networks
-            # that play against each other): their parts are built by whoever made them.
+            # Unlike the others, this trainer also takes models whose train_step never calls the
+            # model (two networks that play against each other): their parts are built by whoever
+            # made them.
             if model.optimizer is not None and not model.optimizer.built:
                 model.optimizer.build(model.trainable_variables)
 
@@ -61,18 +63,27 @@ class TensorFlowBackend:
         def are_finite() -> Any:
             return [tf.reduce_all(tf.math.is_finite(variable.value)) for variable in variables]
 
-        # Traced by name, not by the first call: of calls that trace, TensorFlow warns from the fifth function made here on.
+        # Traced by name, not by the first call: of calls that trace, TensorFlow warns from the
+        # fifth function made here on.
         traced = are_finite.get_concrete_function()
         return lambda: np.array([bool(flag) for flag in traced()], bool)
 
     def random_state(self) -> dict[str, Any]:
-        # No public name reads either: the seeds that eager random operations draw, and the generator behind
-        # tf.random.get_global_generator(), which asking by the public name would create. True for TensorFlow 2.21.
-        eager, generator = getattr(context.context(), "_rng", None), stateful_random_ops.global_generator
+        # No public name reads either: the seeds that eager random operations draw, and the
+        # generator behind tf.random.get_global_generator(), which asking by the public name would
+        # create. True for TensorFlow 2.21.
+        eager, generator = (
+            getattr(context.context(), "_rng", None),
+            stateful_random_ops.global_generator,
+        )
         state: dict[str, Any] = {}
         if eager is not None:
             version, words, gauss = eager.getstate()
-            state["eager"] = {"version": version, "words": np.array(words, "uint32"), "gauss": gauss}
+            state["eager"] = {
+                "version": version,
+                "words": np.array(words, "uint32"),
+                "gauss": gauss,
+            }
         if generator is not None:
             state["generator"] = np.asarray(generator.state)
         return state
@@ -84,9 +95,13 @@ class TensorFlowBackend:
             words = tuple(int(word) for word in saved["words"])
             context.context()._rng.setstate((saved["version"], words, saved["gauss"]))
         if "generator" in state:
-            tf.random.set_global_generator(tf.random.Generator.from_state(state["generator"], alg="philox"))
+            tf.random.set_global_generator(
+                tf.random.Generator.from_state(state["generator"], alg="philox")
+            )
 
-    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+    def measured_step(
+        self, model: keras.Model, fresh: Values, counter: keras.Variable
+    ) -> Callable[..., Any]:
         return assigning_step(model.train_step, fresh, counter)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
@@ -97,8 +112,12 @@ class TensorFlowBackend:
             whole = ahead
         together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0]))) if whole else 1
         if together > 1:
-            stacked = keras.tree.map_structure(lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), signature)
-            dataset = tf.data.Dataset.from_generator(lambda: _stacks(batches, together), output_signature=stacked)
+            stacked = keras.tree.map_structure(
+                lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), signature
+            )
+            dataset = tf.data.Dataset.from_generator(
+                lambda: _stacks(batches, together), output_signature=stacked
+            )
             return dataset.prefetch(1).unbatch()
         dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
         return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset.with_options(_in_step())
@@ -106,7 +125,9 @@ class TensorFlowBackend:
 
 def _with_optionals(batch: Batch) -> Batch:
     """As Keras does: a tensor's place can be left empty in a dataset only so."""
-    return keras.tree.map_structure(lambda leaf: tf.experimental.Optional.empty(None) if leaf is None else leaf, batch)
+    return keras.tree.map_structure(
+        lambda leaf: tf.experimental.Optional.empty(None) if leaf is None else leaf, batch
+    )
 
 
 def _in_step() -> tf.data.Options:
@@ -151,13 +172,18 @@ def _bytes(batch: Batch) -> int:
 
 
 def _signature(samples: Sequence[Batch]) -> Batch:
-    """The shapes of batches: the first axis is open, and so is any other in which two batches differ."""
+    """The shapes of batches: the first axis is open, and so is any other in which two batches
+    differ.
+    """
 
     def spec(*arrays: Any) -> Any:
         if arrays[0] is None:
             return tf.OptionalSpec(None)
         shapes = [np.shape(array) for array in arrays]
-        open_shape = [n if {n} == set(sizes) and axis else None for axis, (n, *sizes) in enumerate(_columns(shapes))]
+        open_shape = [
+            n if {n} == set(sizes) and axis else None
+            for axis, (n, *sizes) in enumerate(_columns(shapes))
+        ]
         return tf.TensorSpec(open_shape, tf.as_dtype(np.asarray(arrays[0]).dtype))
 
     return keras.tree.map_structure(spec, *samples)

@@ -14,7 +14,9 @@ from ._measured import Values, assigning_step
 
 
 class TorchBackend:
-    """PyTorch has global generators, one on the CPU and one on each device, from which unseeded layers draw."""
+    """PyTorch has global generators, one on the CPU and one on each device, from which unseeded
+    layers draw.
+    """
 
     name = "torch"
     carries_attribute_optimizers = True
@@ -29,8 +31,9 @@ class TorchBackend:
         model._symbolic_build(data_batch=batch)
 
     def prepare(self, model: keras.Model) -> None:
-        # Keras 3.15 shows torch a model's variables by their paths, so of several with one path only the last. The gradients
-        # of the others are not cleared by zero_grad(), and add up from step to step.
+        # Keras 3.15 shows torch a model's variables by their paths, so of several with one path
+        # only the last. The gradients of the others are not cleared by zero_grad(), and add up from
+        # step to step.
         shown = {id(parameter) for parameter in model.parameters()}
         for index, variable in enumerate(model.trainable_variables):
             if id(variable.value) not in shown:
@@ -58,7 +61,8 @@ class TorchBackend:
 
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
         for variable, buffer in zip(variables, buffers, strict=True):
-            # bfloat16 has no NumPy counterpart in torch: both sides are seen as the integers of the same bits.
+            # bfloat16 has no NumPy counterpart in torch: both sides are seen as the integers of the
+            # same bits.
             value = variable.value.detach()
             if value.dtype == torch.bfloat16:
                 value, buffer = value.view(torch.int16), buffer.view(np.int16)
@@ -89,7 +93,9 @@ class TorchBackend:
             elif device.startswith("cuda") and int(device[5:]) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
 
-    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+    def measured_step(
+        self, model: keras.Model, fresh: Values, counter: keras.Variable
+    ) -> Callable[..., Any]:
         return assigning_step(model.train_step, fresh, counter)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:

@@ -15,15 +15,17 @@ from ._measured import Values
 
 
 class Backend(Protocol):
-    """One framework under Keras. Everything persistent passes through NumPy, so that adapters stay small.
+    """One framework under Keras. Everything persistent passes through NumPy, so that adapters stay
+    small.
 
     The driver calls every method from the thread that trains, and only between two steps.
 
     Attributes:
         name: What `keras.backend.backend()` says.
-        carries_attribute_optimizers: Whether an optimizer other than `model.optimizer` can be used in a custom
-            `train_step`. Where not, its state never reaches the model's variables.
-        decays_at_once: Whether the weight decay of some variables is one operation, which needs at least one of them.
+        carries_attribute_optimizers: Whether an optimizer other than `model.optimizer` can be used
+            in a custom `train_step`. Where not, its state never reaches the model's variables.
+        decays_at_once: Whether the weight decay of some variables is one operation, which needs at
+            least one of them.
         fuses_steps: Whether `steps_per_execution` may be larger than one.
     """
 
@@ -33,25 +35,38 @@ class Backend(Protocol):
     fuses_steps: bool
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
-        """The attributes set on a Keras object, by name, wherever the framework's base class keeps them."""
+        """The attributes set on a Keras object, by name, wherever the framework's base class keeps
+        them.
+        """
 
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
-        """Creates the variables of `model`, its metrics and its optimizer, as far as possible, without training."""
+        """Creates the variables of `model`, its metrics and its optimizer, as far as possible,
+        without training.
+        """
 
     def prepare(self, model: keras.Model) -> None:
-        """Sees to it, before the first step, that nothing but the variables goes from one step to the next."""
+        """Sees to it, before the first step, that nothing but the variables goes from one step to
+        the next.
+        """
 
     def hold(self, model: keras.Model) -> Callable[[], None]:
-        """Notes what training changes on a model beside the variables; returns a function that puts it back."""
+        """Notes what training changes on a model beside the variables; returns a function that puts
+        it back.
+        """
 
     def sync(self, model: keras.Model) -> None:
-        """Makes the variables of a model that is inside `fit` hold their newest values. Costs nothing when they do."""
+        """Makes the variables of a model that is inside `fit` hold their newest values. Costs
+        nothing when they do.
+        """
 
     def to_host(self, variables: Sequence[keras.Variable], buffers: Sequence[np.ndarray]) -> None:
-        """Copies each variable's value into its buffer of the same shape and dtype. The copies are complete on return."""
+        """Copies each variable's value into its buffer of the same shape and dtype. The copies are
+        complete on return.
+        """
 
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
-        """A function that looks whether all values of each of some variables of floats are finite, and waits for the device once.
+        """A function that looks whether all values of each of some variables of floats are finite,
+        and waits for the device once.
 
         Returns:
             A function that returns booleans of shape `(variables,)`.
@@ -63,7 +78,9 @@ class Backend(Protocol):
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `random_state` gave."""
 
-    def measured_step(self, model: keras.Model, fresh: Values, counter: keras.Variable) -> Callable[..., Any]:
+    def measured_step(
+        self, model: keras.Model, fresh: Values, counter: keras.Variable
+    ) -> Callable[..., Any]:
         """A stand-in for `model.train_step` that has the metrics begin anew with each batch.
 
         Args:
@@ -72,7 +89,8 @@ class Backend(Protocol):
             counter: A variable of the optimizer.
 
         Returns:
-            A function that gives the loss of the batch alone as `"loss"`, and the counter as it was before as `"step"`.
+            A function that gives the loss of the batch alone as `"loss"`, and the counter as it was
+            before as `"step"`.
         """
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:

@@ -1,4 +1,6 @@
-"""Measuring two or more sides in turn, so that what else the machine does falls on all of them alike."""
+"""Measuring two or more sides in turn, so that what else the machine does falls on all of them
+alike.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,27 @@ from importlib.metadata import PackageNotFoundError, version
 import keras
 import numpy as np
 
-PACKAGES = ("keras-patterns", "keras", "jax", "tensorflow", "tensorflow-cpu", "torch", "numpy", "safetensors")
+PACKAGES = (
+    "keras-patterns",
+    "keras",
+    "jax",
+    "tensorflow",
+    "tensorflow-cpu",
+    "torch",
+    "numpy",
+    "safetensors",
+)
 
 
 def rounds_asked(default: int) -> int:
     """How many rounds to run: `--rounds`, or the default."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=default, help=f"measure each side so many times (default {default})")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=default,
+        help=f"measure each side so many times (default {default})",
+    )
     return parser.parse_args().rounds
 
 
@@ -26,7 +42,8 @@ def interleave(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[st
     """Measures each side once a round, the order turning from round to round.
 
     Args:
-        sides: By name, a function that does the work and returns its seconds. The first call of each is not counted.
+        sides: By name, a function that does the work and returns its seconds. The first call of
+            each is not counted.
         rounds: How often each is measured.
 
     Returns:
@@ -57,7 +74,9 @@ def milliseconds(seconds: np.ndarray) -> str:
 def same_bits(arrays: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
     """Whether two lists of arrays are equal bit for bit."""
     pairs = zip(arrays, others, strict=True)
-    return all(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs)
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes() for a, b in pairs
+    )
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -65,9 +84,20 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return (
+            "| "
+            + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+            + " |"
+        )
 
-    print(f"\n{title}\n", line(header), line(["-" * width for width in widths]), *map(line, rows), sep="\n", flush=True)
+    print(
+        f"\n{title}\n",
+        line(header),
+        line(["-" * width for width in widths]),
+        *map(line, rows),
+        sep="\n",
+        flush=True,
+    )
 
 
 def say_where() -> None:
@@ -79,7 +109,8 @@ def say_where() -> None:
         except PackageNotFoundError:
             continue
     print(
-        f"{keras.backend.backend()}, {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}; {', '.join(found)}",
+        f"{keras.backend.backend()}, {datetime.now(UTC):%Y-%m-%d}, Python "
+        f"{platform.python_version()}; {', '.join(found)}",
         flush=True,
     )
 

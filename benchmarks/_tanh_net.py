@@ -35,5 +35,13 @@ def timed_fit(model: keras.Model) -> Callable[[], float]:
 def same_weights_after_two_steps(one: keras.Model, other: keras.Model) -> bool:
     """Whether two new models end alike."""
     for model in (one, other):
-        model.fit(np.ones((64, WIDTH), "float32"), np.ones((64, 1), "float32"), batch_size=BATCH, verbose=0)
-    return all(np.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+        model.fit(
+            np.ones((64, WIDTH), "float32"),
+            np.ones((64, 1), "float32"),
+            batch_size=BATCH,
+            verbose=0,
+        )
+    return all(
+        np.allclose(a, b, rtol=1e-4, atol=1e-5)
+        for a, b in zip(one.get_weights(), other.get_weights(), strict=True)
+    )

@@ -1,11 +1,13 @@
-"""What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it suggests a good one?
+"""What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it
+suggests a good one?
 
-Steps: both train the same model on the same arrays, in batches of the same size. The clock runs from the twentieth step to the
-last, so that compiling does not count. Equal results: the finder's losses must be those of single `train_on_batch` steps with
-fresh metrics.
+Steps: both train the same model on the same arrays, in batches of the same size. The clock runs
+from the twentieth step to the last, so that compiling does not count. Equal results: the finder's
+losses must be those of single `train_on_batch` steps with fresh metrics.
 
-Rates: small nets on scikit-learn's digits and breast cancer, over several seeds. From the same start, each is trained for the same
-number of steps at the suggestion, at a thirtieth of it and at thirty times it; the loss over all training data decides.
+Rates: small nets on scikit-learn's digits and breast cancer, over several seeds. From the same
+start, each is trained for the same number of steps at the suggestion, at a thirtieth of it and at
+thirty times it; the loss over all training data decides.
 """
 
 from __future__ import annotations
@@ -54,21 +56,38 @@ class TimedListener(finder.Listener):
 
 
 def dense() -> keras.Model:
-    model = keras.Sequential([keras.Input((64,)), layers.Dense(256, "relu"), layers.Dense(256, "relu"), layers.Dense(10)])
+    model = keras.Sequential(
+        [keras.Input((64,)), layers.Dense(256, "relu"), layers.Dense(256, "relu"), layers.Dense(10)]
+    )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
 
 def convolutional() -> keras.Model:
-    hidden = [layers.Reshape((8, 8, 1)), layers.Conv2D(32, 3, activation="relu"), layers.Conv2D(32, 3, activation="relu")]
-    model = keras.Sequential([keras.Input((64,)), *hidden, layers.BatchNormalization(), layers.Flatten(), layers.Dense(10)])
+    hidden = [
+        layers.Reshape((8, 8, 1)),
+        layers.Conv2D(32, 3, activation="relu"),
+        layers.Conv2D(32, 3, activation="relu"),
+    ]
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            *hidden,
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(10),
+        ]
+    )
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
 
 def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    x, y = random.normal(size=(STEPS * BATCH, 64)).astype("float32"), random.integers(0, 10, STEPS * BATCH)
+    x, y = (
+        random.normal(size=(STEPS * BATCH, 64)).astype("float32"),
+        random.integers(0, 10, STEPS * BATCH),
+    )
     fitted, swept = make(), make()
 
     def fit() -> float:
@@ -77,7 +96,9 @@ def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.nda
         return clock.seconds
 
     def find() -> float:
-        kp.find_learning_rate(swept, x, y, batch_size=BATCH, steps=STEPS, stop_rate=1e-3, divergence=1e9, verbose=0)
+        kp.find_learning_rate(
+            swept, x, y, batch_size=BATCH, steps=STEPS, stop_rate=1e-3, divergence=1e9, verbose=0
+        )
         return TimedListener.clock.seconds
 
     finder.Listener = TimedListener  # type: ignore[misc]
@@ -110,7 +131,14 @@ def cancer() -> tuple[np.ndarray, np.ndarray, int]:
 
 def classifier(optimizer: str, features: int, classes: int, seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential([keras.Input((features,)), layers.Dense(64, "relu"), layers.Dropout(0.2), layers.Dense(classes)])
+    model = keras.Sequential(
+        [
+            keras.Input((features,)),
+            layers.Dense(64, "relu"),
+            layers.Dropout(0.2),
+            layers.Dense(classes),
+        ]
+    )
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
 
@@ -123,7 +151,9 @@ def rate_rows() -> list[list[str]]:
             rates, losses = [], {name: [] for name in FACTORS}
             for seed in SEEDS:
                 rates.append(
-                    kp.find_learning_rate(classifier(optimizer, x.shape[1], classes, seed), x, y, seed=seed, verbose=0).suggest()
+                    kp.find_learning_rate(
+                        classifier(optimizer, x.shape[1], classes, seed), x, y, seed=seed, verbose=0
+                    ).suggest()
                 )
                 for name, factor in FACTORS.items():
                     model = classifier(optimizer, x.shape[1], classes, seed)
@@ -132,10 +162,19 @@ def rate_rows() -> list[list[str]]:
                     # What is no number has diverged.
                     losses[name].append(np.nan_to_num(model.evaluate(x, y, verbose=0), nan=np.inf))
             ours = np.array(losses["the suggestion"])
-            wins = sum((ours < np.array(losses[name])).astype(int) for name in FACTORS if name != "the suggestion")
+            wins = sum(
+                (ours < np.array(losses[name])).astype(int)
+                for name in FACTORS
+                if name != "the suggestion"
+            )
             shown = [f"{np.median(losses[name]):.3g}" for name in FACTORS]
             rows.append(
-                [f"{load.__name__}, {optimizer}", f"{np.median(rates):.2e}", *shown, f"{(wins == 2).sum()} of {len(SEEDS)}"]
+                [
+                    f"{load.__name__}, {optimizer}",
+                    f"{np.median(rates):.2e}",
+                    *shown,
+                    f"{(wins == 2).sum()} of {len(SEEDS)}",
+                ]
             )
     return rows
 
@@ -144,16 +183,32 @@ def main() -> None:
     rounds = rounds_asked(7)
     say_where()
     rows, failures = [], []
-    for name, make in {"dense, 84 k parameters": dense, "convolutional, 15 k parameters": convolutional}.items():
+    for name, make in {
+        "dense, 84 k parameters": dense,
+        "convolutional, 15 k parameters": convolutional,
+    }.items():
         seconds = step_costs(make, rounds)
         each = {side: values / (STEPS - FROM_STEP) for side, values in seconds.items()}
-        cells = [milliseconds(each["model.fit"]), milliseconds(each["finder"]), ratio(each["finder"], each["model.fit"])]
+        cells = [
+            milliseconds(each["model.fit"]),
+            milliseconds(each["finder"]),
+            ratio(each["finder"], each["model.fit"]),
+        ]
         rows.append([name, *cells])
         if losses_differ(make):
             failures.append(f"{name}: the finder's losses and those of train_on_batch")
-    table("One step: ms of model.fit, ms of the finder, the finder over model.fit", ["model", "model.fit", "finder", "ratio"], rows)
+    table(
+        "One step: ms of model.fit, ms of the finder, the finder over model.fit",
+        ["model", "model.fit", "finder", "ratio"],
+        rows,
+    )
     title = f"Training loss after {TRAINED_STEPS} steps, medians over {len(SEEDS)} seeds"
-    header = ["data, optimizer", "suggestion", *(f"at {name}" for name in FACTORS), "best of the three in"]
+    header = [
+        "data, optimizer",
+        "suggestion",
+        *(f"at {name}" for name in FACTORS),
+        "best of the three in",
+    ]
     table(title, header, rate_rows())
     leave(failures)
 

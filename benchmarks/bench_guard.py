@@ -1,11 +1,12 @@
 """What does `kp.NonFiniteGuard` cost while all is sound, in steps per second?
 
-Both sides are `kp.fit` on the same arrays with a `kp.Checkpoint` that saves at the start and at the end only; one has the
-guard. The guard looks as often as it does by default, and at the ends of epochs. Timed is an epoch of 600 steps, after a first
-one that is not.
+Both sides are `kp.fit` on the same arrays with a `kp.Checkpoint` that saves at the start and at the
+end only; one has the guard. The guard looks as often as it does by default, and at the ends of
+epochs. Timed is an epoch of 600 steps, after a first one that is not.
 
-Beside the ratio, which on a busy machine moves by more than what is asked about, the time inside the guard's own calls is
-measured as a share of the epoch. What it waits for there, the device has to do anyway, so the share is an upper bound.
+Beside the ratio, which on a busy machine moves by more than what is asked about, the time inside
+the guard's own calls is measured as a share of the epoch. What it waits for there, the device has
+to do anyway, so the share is an upper bound.
 
 Equal results: both must end with the same weights, bit for bit.
 """
@@ -19,7 +20,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from _measure import interleave, leave, milliseconds, ratio, rounds_asked, same_bits, say_where, table
+from _measure import (
+    interleave,
+    leave,
+    milliseconds,
+    ratio,
+    rounds_asked,
+    same_bits,
+    say_where,
+    table,
+)
 from keras import layers
 
 import keras_patterns as kp
@@ -76,15 +86,29 @@ class TimedGuard(kp.NonFiniteGuard):
 
 
 def dense(depth: int, width: int) -> keras.Model:
-    return keras.Sequential([keras.Input((32,)), *(layers.Dense(width, "relu") for _ in range(depth)), layers.Dense(10, "softmax")])
+    return keras.Sequential(
+        [
+            keras.Input((32,)),
+            *(layers.Dense(width, "relu") for _ in range(depth)),
+            layers.Dense(10, "softmax"),
+        ]
+    )
 
 
 def convolutional() -> keras.Model:
     blocks = [
-        (layers.Conv2D(16, 3, padding="same"), layers.BatchNormalization(), layers.ReLU(), layers.MaxPooling2D()) for _ in range(2)
+        (
+            layers.Conv2D(16, 3, padding="same"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+        )
+        for _ in range(2)
     ]
     hidden = [layer for block in blocks for layer in block]
-    return keras.Sequential([keras.Input((16, 16, 1)), *hidden, layers.Flatten(), layers.Dense(10, "softmax")])
+    return keras.Sequential(
+        [keras.Input((16, 16, 1)), *hidden, layers.Flatten(), layers.Dense(10, "softmax")]
+    )
 
 
 CASES: dict[str, tuple[Callable[[], keras.Model], tuple[int, ...]]] = {
@@ -106,12 +130,17 @@ def side(
     model = make()
     model.compile("adam", "sparse_categorical_crossentropy")
     begin, slots = model.get_weights(), None
-    x, y = _random.normal(size=(BATCH * EPOCH, *shape)).astype("float32"), _random.integers(0, 10, BATCH * EPOCH)
+    x, y = (
+        _random.normal(size=(BATCH * EPOCH, *shape)).astype("float32"),
+        _random.integers(0, 10, BATCH * EPOCH),
+    )
 
     def run() -> float:
         nonlocal slots
         model.set_weights(begin)
-        slots = slots or [np.zeros(variable.shape, variable.dtype) for variable in model.optimizer.variables[2:]]
+        slots = slots or [
+            np.zeros(variable.shape, variable.dtype) for variable in model.optimizer.variables[2:]
+        ]
         for variable, value in zip(model.optimizer.variables[2:], slots, strict=False):
             variable.assign(value)
         model.optimizer.iterations.assign(0)
@@ -119,7 +148,16 @@ def side(
         guard = TimedGuard()
         with tempfile.TemporaryDirectory() as folder:
             callbacks = [clock, kp.Checkpoint(folder, every_steps=10**6)] + [guard] * guarded
-            kp.fit(model, x, y, batch_size=BATCH, epochs=1 + TIMED_EPOCHS, seed=0, verbose=0, callbacks=callbacks)
+            kp.fit(
+                model,
+                x,
+                y,
+                batch_size=BATCH,
+                epochs=1 + TIMED_EPOCHS,
+                seed=0,
+                verbose=0,
+                callbacks=callbacks,
+            )
         weights[guarded] = model.get_weights()
         seconds = clock.times[-1] - clock.times[0]
         if guarded:
@@ -146,10 +184,18 @@ def main() -> None:
         per_step = {key: values / (EPOCH * TIMED_EPOCHS) for key, values in seconds.items()}
         low, middle, high = 100 * np.percentile(shares[1:], (25, 50, 75))
         measured = [milliseconds(per_step[key]) for key in ("alone", "guarded")]
-        rows.append([name, *measured, ratio(seconds["alone"], seconds["guarded"]), f"{middle:.2f} % ({low:.2f}-{high:.2f})"])
+        rows.append(
+            [
+                name,
+                *measured,
+                ratio(seconds["alone"], seconds["guarded"]),
+                f"{middle:.2f} % ({low:.2f}-{high:.2f})",
+            ]
+        )
     say_where()
     table(
-        "Steps per second with the guard, over those without (1.00 is free; at least 0.98 is wanted)",
+        "Steps per second with the guard, over those without (1.00 is free; at least 0.98 is "
+        "wanted)",
         ["model", "ms a step, without", "with", "steps/s with / without", "inside the guard"],
         rows,
     )

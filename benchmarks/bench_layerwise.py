@@ -1,7 +1,9 @@
-"""What do rates that differ from layer to layer cost, over the same optimizer with one rate for all?
+"""What do rates that differ from layer to layer cost, over the same optimizer with one rate for
+all?
 
-The peer is `keras.optimizers.MultiOptimizer` with one optimizer for each group. All train the same model on the same arrays with
-`model.fit`. On torch, Keras updates all weights of an optimizer at once: with factors, all weights of a group.
+The peer is `keras.optimizers.MultiOptimizer` with one optimizer for each group. All train the same
+model on the same arrays with `model.fit`. On torch, Keras updates all weights of an optimizer at
+once: with factors, all weights of a group.
 
 Equal results: with factors and by the peer, fresh models must end with the same weights.
 """
@@ -24,17 +26,26 @@ KINDS = {
 }
 
 
-def plain(model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]) -> keras.optimizers.Optimizer:
+def plain(
+    model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]
+) -> keras.optimizers.Optimizer:
     return make(RATE)
 
 
-def layerwise(model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]) -> keras.optimizers.Optimizer:
+def layerwise(
+    model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]
+) -> keras.optimizers.Optimizer:
     return kp.layerwise_rates(make(RATE), model, decay=DECAY)
 
 
-def several(model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]) -> keras.optimizers.Optimizer:
+def several(
+    model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]
+) -> keras.optimizers.Optimizer:
     count = len(model.layers)
-    own = {f".*{re.escape(layer.name)}/.*": make(RATE * DECAY ** (count - 1 - n)) for n, layer in enumerate(model.layers[:-1])}
+    own = {
+        f".*{re.escape(layer.name)}/.*": make(RATE * DECAY ** (count - 1 - n))
+        for n, layer in enumerate(model.layers[:-1])
+    }
     return keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(make(RATE), own))
 
 
@@ -53,12 +64,20 @@ def main() -> None:
     rows, failures = [], []
     for kind in KINDS:
         for depth in (2, 12, 40):
-            seconds = interleave({side: timed_fit(compiled(depth, kind, side)) for side in SIDES}, rounds)
+            seconds = interleave(
+                {side: timed_fit(compiled(depth, kind, side)) for side in SIDES}, rounds
+            )
             cells = [milliseconds(values / STEPS) for values in seconds.values()]
-            ratios = [ratio(seconds[side], seconds["Keras"]) for side in ("layerwise", "MultiOptimizer")]
+            ratios = [
+                ratio(seconds[side], seconds["Keras"]) for side in ("layerwise", "MultiOptimizer")
+            ]
             rows.append([f"{kind}, {2 * depth + 2} variables, {depth + 1} groups", *cells, *ratios])
-            if not same_weights_after_two_steps(*(compiled(depth, kind, side) for side in ("layerwise", "MultiOptimizer"))):
-                failures.append(f"{kind}, {depth} layers: the weights with factors and by a MultiOptimizer")
+            if not same_weights_after_two_steps(
+                *(compiled(depth, kind, side) for side in ("layerwise", "MultiOptimizer"))
+            ):
+                failures.append(
+                    f"{kind}, {depth} layers: the weights with factors and by a MultiOptimizer"
+                )
     header = ["optimizer", *SIDES, "layerwise / Keras", "MultiOptimizer / Keras"]
     table("One step: ms, and the ratios to the plain optimizer", header, rows)
     leave(failures)

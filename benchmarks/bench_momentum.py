@@ -1,7 +1,9 @@
-"""What does a momentum that follows a schedule cost, over the constant momentum of the same optimizer?
+"""What does a momentum that follows a schedule cost, over the constant momentum of the same
+optimizer?
 
-Both train the same model on the same arrays with `model.fit`, at a rate that follows a schedule. On torch, Keras updates all
-weights at once with its own classes, and one by one with any other class: the more variables, the more that would show.
+Both train the same model on the same arrays with `model.fit`, at a rate that follows a schedule. On
+torch, Keras updates all weights at once with its own classes, and one by one with any other class:
+the more variables, the more that would show.
 
 Equal results: with a schedule that stands still, both must end with the same weights.
 """
@@ -54,12 +56,26 @@ def main() -> None:
     for name in ("SGD", "Adam"):
         for depth in (2, 40):
             models = [compiled(depth, optimizer) for optimizer in optimizers(name)]
-            seconds = interleave(dict(zip(("Keras", "scheduled"), map(timed_fit, models), strict=True)), rounds)
+            seconds = interleave(
+                dict(zip(("Keras", "scheduled"), map(timed_fit, models), strict=True)), rounds
+            )
             cells = [milliseconds(values / STEPS) for values in seconds.values()]
-            rows.append([f"{name}, {2 * depth + 2} variables", *cells, ratio(seconds["scheduled"], seconds["Keras"])])
-            if not same_weights_after_two_steps(*(compiled(depth, optimizer) for optimizer in optimizers(name))):
+            rows.append(
+                [
+                    f"{name}, {2 * depth + 2} variables",
+                    *cells,
+                    ratio(seconds["scheduled"], seconds["Keras"]),
+                ]
+            )
+            if not same_weights_after_two_steps(
+                *(compiled(depth, optimizer) for optimizer in optimizers(name))
+            ):
                 failures.append(f"{name}, {depth} layers: the weights with and without a schedule")
-    table("One step: ms, and the scheduled over the plain", ["optimizer", "Keras", "scheduled momentum", "ratio"], rows)
+    table(
+        "One step: ms, and the scheduled over the plain",
+        ["optimizer", "Keras", "scheduled momentum", "ratio"],
+        rows,
+    )
     leave(failures)
 
 

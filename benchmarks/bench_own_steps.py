@@ -1,9 +1,11 @@
 """What does it cost that each thawed part counts its own steps, once everything is thawed?
 
-The peer is the same model, trained whole from the start. All train on the same arrays with `model.fit`. On torch, Keras updates all
-weights at once: with counts of their own, those that were thawed together.
+The peer is the same model, trained whole from the start. All train on the same arrays with
+`model.fit`. On torch, Keras updates all weights at once: with counts of their own, those that were
+thawed together.
 
-Equal results: SGD with momentum corrects nothing by a count, so there a fresh model must end with the weights of the peer.
+Equal results: SGD with momentum corrects nothing by a count, so there a fresh model must end with
+the weights of the peer.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from _tanh_net import STEPS, same_weights_after_two_steps, tanh_net, timed_fit
 
 import keras_patterns as kp
 
-KINDS = {"SGD": lambda: keras.optimizers.SGD(1e-3, momentum=0.9), "Adam": lambda: keras.optimizers.Adam(1e-3)}
+KINDS = {
+    "SGD": lambda: keras.optimizers.SGD(1e-3, momentum=0.9),
+    "Adam": lambda: keras.optimizers.Adam(1e-3),
+}
 STAGES = {"Keras": 0, "1 stage": 1, "5 stages": 5}
 
 
@@ -36,7 +41,10 @@ def main() -> None:
     rows, failures = [], []
     for kind in KINDS:
         for depth in (10, 40):
-            seconds = interleave({side: timed_fit(thawed(depth, kind, stages)) for side, stages in STAGES.items()}, rounds)
+            seconds = interleave(
+                {side: timed_fit(thawed(depth, kind, stages)) for side, stages in STAGES.items()},
+                rounds,
+            )
             cells = [milliseconds(values / STEPS) for values in seconds.values()]
             rows.append(
                 [
@@ -45,10 +53,19 @@ def main() -> None:
                     *(ratio(seconds[side], seconds["Keras"]) for side in list(STAGES)[1:]),
                 ]
             )
-            if kind == "SGD" and not same_weights_after_two_steps(thawed(depth, kind, 5), thawed(depth, kind, 0)):
-                failures.append(f"{kind}, {depth} layers: the weights of what was thawed and of what was trained whole")
+            if kind == "SGD" and not same_weights_after_two_steps(
+                thawed(depth, kind, 5), thawed(depth, kind, 0)
+            ):
+                failures.append(
+                    f"{kind}, {depth} layers: the weights of what was thawed and of what was "
+                    "trained whole"
+                )
     header = ["optimizer", *STAGES, *(f"{side} / Keras" for side in list(STAGES)[1:])]
-    table("One step: ms, and the ratios to a model that was trained whole from the start", header, rows)
+    table(
+        "One step: ms, and the ratios to a model that was trained whole from the start",
+        header,
+        rows,
+    )
     leave(failures)
 
 

@@ -1,11 +1,11 @@
 """What does it cost to go on: at the start of a run, and to reach a far step of the data?
 
-- From the call of `kp.fit` until the first new step begins, with a checkpoint to go on from and with an empty folder. Compiling
-  comes after.
+- From the call of `kp.fit` until the first new step begins, with a checkpoint to go on from and
+  with an empty folder. Compiling comes after.
 - From nothing to the first batch, at step 10 and at step 10,000,000 of the same shuffled arrays.
 
-Equal results: a run that was left in the middle and went on ends bit for bit as one that was not; the far batch is the one that the
-step says.
+Equal results: a run that was left in the middle and went on ends bit for bit as one that was not;
+the far batch is the one that the step says.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from _measure import interleave, leave, milliseconds, ratio, rounds_asked, same_bits, say_where, table
+from _measure import (
+    interleave,
+    leave,
+    milliseconds,
+    ratio,
+    rounds_asked,
+    same_bits,
+    say_where,
+    table,
+)
 
 import keras_patterns as kp
 from keras_patterns.data import ArraySource
@@ -65,12 +74,16 @@ def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def train(folder: Path, leave_at: int = 0) -> tuple[keras.Model, float]:
-    """Trains 100 steps, or leaves them; returns the model and the seconds until the first step begins."""
+    """Trains 100 steps, or leaves them; returns the model and the seconds until the first step
+    begins.
+    """
     model, watch, (x, y) = make_model(), LeaveAt(leave_at), arrays(1000)
     checkpoint = kp.Checkpoint(folder, every_steps=50)
     began = time.perf_counter()
     with contextlib.suppress(Left), contextlib.redirect_stdout(None):
-        kp.fit(model, x, y, total_steps=100, epochs=2, seed=0, verbose=0, callbacks=[checkpoint, watch])
+        kp.fit(
+            model, x, y, total_steps=100, epochs=2, seed=0, verbose=0, callbacks=[checkpoint, watch]
+        )
     return model, watch.first - began
 
 
@@ -90,11 +103,22 @@ def starts(rounds: int) -> list[str]:
         return train(root / "again", leave_at=1)[1]
 
     seconds = interleave({"from nothing": fresh, "from a checkpoint": resumed}, rounds)
-    rows = [[name, milliseconds(taken), ratio(taken, seconds["from nothing"])] for name, taken in seconds.items()]
-    table(f"Until the first step of 22 weights, {rounds} rounds", ("a run begins", "ms", "ratio (quartiles)"), rows)
+    rows = [
+        [name, milliseconds(taken), ratio(taken, seconds["from nothing"])]
+        for name, taken in seconds.items()
+    ]
+    table(
+        f"Until the first step of 22 weights, {rounds} rounds",
+        ("a run begins", "ms", "ratio (quartiles)"),
+        rows,
+    )
     went_on, _ = train(root / "left")
     shutil.rmtree(root)
-    return [] if same_bits(whole.get_weights(), went_on.get_weights()) else ["a run that went on ended with other weights"]
+    return (
+        []
+        if same_bits(whole.get_weights(), went_on.get_weights())
+        else ["a run that went on ended with other weights"]
+    )
 
 
 def seeks(rounds: int) -> list[str]:
@@ -107,9 +131,18 @@ def seeks(rounds: int) -> list[str]:
         next(source.batches(step))
         return time.perf_counter() - began
 
-    seconds = interleave({f"{step:,}": lambda step=step: first_batch(step) for step in (NEAR, FAR)}, rounds)
-    rows = [[name, milliseconds(taken), ratio(taken, seconds[f"{NEAR:,}"])] for name, taken in seconds.items()]
-    table(f"First batch of 1,000,000 examples, {rounds} rounds", ("at step", "ms", "ratio (quartiles)"), rows)
+    seconds = interleave(
+        {f"{step:,}": lambda step=step: first_batch(step) for step in (NEAR, FAR)}, rounds
+    )
+    rows = [
+        [name, milliseconds(taken), ratio(taken, seconds[f"{NEAR:,}"])]
+        for name, taken in seconds.items()
+    ]
+    table(
+        f"First batch of 1,000,000 examples, {rounds} rounds",
+        ("at step", "ms", "ratio (quartiles)"),
+        rows,
+    )
     inputs, _ = next(ArraySource(x, y, batch_size=32, seed=0).batches(FAR))
     order = ArraySource(np.arange(len(x)), batch_size=32, seed=0).batch(FAR)[0]
     return [] if same_bits([inputs], [x[order]]) else ["the far batch holds other examples"]

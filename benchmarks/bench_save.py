@@ -1,15 +1,19 @@
-"""How long does the training wait for a save, and what else does a save cost, in copies of the state?
+"""How long does the training wait for a save, and what else does a save cost, in copies of the
+state?
 
-The unit is one copy of the same variables into buffers that are kept, by the plainest loop over Keras's public API. Everything is
-measured between two steps of one `kp.fit`, in turn, each time after a step that changed the state:
+The unit is one copy of the same variables into buffers that are kept, by the plainest loop over
+Keras's public API. Everything is measured between two steps of one `kp.fit`, in turn, each time
+after a step that changed the state:
 
 - stall: how long the training waits. Writing of an earlier save never overlaps.
 - durable: until the checkpoint is on disk (fsync), the stall included.
 - restore: until a model that is built holds what was saved.
 
-The peers write in the foreground: Keras's `save_weights` and `save` (what `ModelCheckpoint` calls), and safetensors.
+The peers write in the foreground: Keras's `save_weights` and `save` (what `ModelCheckpoint` calls),
+and safetensors.
 
-Equal results: what is on disk after the run, and what it restores to, is bit for bit what the model holds.
+Equal results: what is on disk after the run, and what it restores to, is bit for bit what the model
+holds.
 """
 
 from __future__ import annotations
@@ -63,7 +67,9 @@ class Copy:
         self.buffers: list[np.ndarray] = []
 
     def __call__(self, variables: Sequence[keras.Variable]) -> float:
-        self.buffers = self.buffers or [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables]
+        self.buffers = self.buffers or [
+            np.array(keras.ops.convert_to_numpy(variable.value)) for variable in variables
+        ]
         began = time.perf_counter()
         for buffer, variable in zip(self.buffers, variables, strict=True):
             np.copyto(buffer, keras.ops.convert_to_numpy(variable.value))
@@ -80,7 +86,13 @@ class Peer:
         restore: Likewise.
     """
 
-    def __init__(self, folder: Path, name: str, save: Callable[[Any, str], Any], restore: Callable[[Any, str], Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        save: Callable[[Any, str], Any],
+        restore: Callable[[Any, str], Any],
+    ) -> None:
         self.path, self._save, self._restore = folder / name, save, restore
 
     def save(self, model: keras.Model) -> tuple[float, float]:
@@ -97,11 +109,17 @@ class Peer:
 
 
 def every_variable(model: keras.Model) -> list[keras.Variable]:
-    return [*model.variables, *model.optimizer.variables, *(v for m in model.metrics for v in m.variables)]
+    return [
+        *model.variables,
+        *model.optimizer.variables,
+        *(v for m in model.metrics for v in m.variables),
+    ]
 
 
 def save_tensors(model: keras.Model, path: str) -> None:
-    arrays = [np.asarray(keras.ops.convert_to_numpy(variable.value)) for variable in every_variable(model)]
+    arrays = [
+        np.asarray(keras.ops.convert_to_numpy(variable.value)) for variable in every_variable(model)
+    ]
     save_file({str(index): array for index, array in enumerate(arrays)}, path)
 
 
@@ -121,11 +139,22 @@ class Boundary:
 
     def __init__(self, folder: Path, rounds: int) -> None:
         self.peers = {
-            ".weights.h5": Peer(folder, "m.weights.h5", lambda m, p: m.save_weights(p), lambda m, p: m.load_weights(p)),
-            ".keras": Peer(folder, "m.keras", lambda m, p: m.save(p), lambda m, p: keras.models.load_model(p)),
+            ".weights.h5": Peer(
+                folder,
+                "m.weights.h5",
+                lambda m, p: m.save_weights(p),
+                lambda m, p: m.load_weights(p),
+            ),
+            ".keras": Peer(
+                folder, "m.keras", lambda m, p: m.save(p), lambda m, p: keras.models.load_model(p)
+            ),
             "safetensors": Peer(folder, "m.safetensors", save_tensors, load_tensors),
         }
-        self.stalls: dict[str, list[float]] = {"copy": [], "kp.Checkpoint": [], **{name: [] for name in self.peers}}
+        self.stalls: dict[str, list[float]] = {
+            "copy": [],
+            "kp.Checkpoint": [],
+            **{name: [] for name in self.peers},
+        }
         self.durable: dict[str, list[float]] = {name: [] for name in self.stalls}
         self.steps = (rounds + WARM_UP) * len(self.stalls)
         self._copy, self._original = Copy(), Saver.save
@@ -170,7 +199,11 @@ def measure(title: str, make: Callable[[], keras.Model], rounds: int) -> list[st
     boundary = Boundary(folder, rounds)
     keras.utils.set_random_seed(0)
     model = make()
-    x = np.random.default_rng(0).normal(size=(boundary.steps + 2, *model.input_shape[1:])).astype("float32")
+    x = (
+        np.random.default_rng(0)
+        .normal(size=(boundary.steps + 2, *model.input_shape[1:]))
+        .astype("float32")
+    )
     checkpoint = kp.Checkpoint(folder / "ours", every_steps=1, keep_last=1)
     with mock.patch.object(Saver, "save", lambda saver, run, **logs: boundary(saver, run, **logs)):
         kp.fit(model, x, x, batch_size=1, epochs=1, seed=0, verbose=0, callbacks=[checkpoint])
@@ -190,7 +223,14 @@ def measure(title: str, make: Callable[[], keras.Model], rounds: int) -> list[st
         ]
         for name in stalls
     ]
-    header = ("", "stall, ms", "stall / copy (quartiles)", "durable, ms", "restore, ms", "MB on disk")
+    header = (
+        "",
+        "stall, ms",
+        "stall / copy (quartiles)",
+        "durable, ms",
+        "restore, ms",
+        "MB on disk",
+    )
     arrays = values(every_variable(model))
     size = f"{sum(array.nbytes for array in arrays) / 1e6:,.1f} MB in {len(arrays):,} variables"
     table(f"{title}: {size}, {rounds} rounds", header, rows)
@@ -199,10 +239,16 @@ def measure(title: str, make: Callable[[], keras.Model], rounds: int) -> list[st
 
 
 def restore(
-    boundary: Boundary, checkpoint: kp.Checkpoint, trained: keras.Model, make: Callable[[], keras.Model], title: str
+    boundary: Boundary,
+    checkpoint: kp.Checkpoint,
+    trained: keras.Model,
+    make: Callable[[], keras.Model],
+    title: str,
 ) -> tuple[dict[str, float], list[str]]:
     """Seconds to restore, the better of two, and what was restored otherwise than it was saved."""
-    ways: dict[str, Callable[[keras.Model], Any]] = {name: peer.restore for name, peer in boundary.peers.items()}
+    ways: dict[str, Callable[[keras.Model], Any]] = {
+        name: peer.restore for name, peer in boundary.peers.items()
+    }
     ways["kp.Checkpoint"] = checkpoint.store.restore
     seconds, fresh = {}, make()
     for name, way in ways.items():
@@ -212,12 +258,22 @@ def restore(
             way(fresh)
             taken.append(time.perf_counter() - began)
         seconds[name] = min(taken)
-    # Ours came last. Metrics are no part of what a model is restored to; those on disk are compared below.
-    pairs = [[values(part) for part in (model.variables, model.optimizer.variables)] for model in (fresh, trained)]
-    failures = [] if all(same_bits(a, b) for a, b in zip(*pairs, strict=True)) else [f"{title}: restored otherwise than saved"]
+    # Ours came last. Metrics are no part of what a model is restored to; those on disk are compared
+    # below.
+    pairs = [
+        [values(part) for part in (model.variables, model.optimizer.variables)]
+        for model in (fresh, trained)
+    ]
+    failures = (
+        []
+        if all(same_bits(a, b) for a, b in zip(*pairs, strict=True))
+        else [f"{title}: restored otherwise than saved"]
+    )
     on_disk = checkpoint.store.read(checkpoint.store.latest()).tensors.values()
     saved = {(array.shape, array.tobytes()) for array in on_disk}
-    if not all((value.shape, value.tobytes()) in saved for value in values(every_variable(trained))):
+    if not all(
+        (value.shape, value.tobytes()) in saved for value in values(every_variable(trained))
+    ):
         failures.append(f"{title}: a variable is not on disk")
     return seconds, failures
 

@@ -1,10 +1,13 @@
-"""Is the checkpoint that was chosen afterwards better than the last one, of a run that overfits? What does choosing cost?
+"""Is the checkpoint that was chosen afterwards better than the last one, of a run that overfits?
+What does choosing cost?
 
-Better: a large dense net on scikit-learn's breast cancer data, in three parts drawn anew for each seed. It is trained on the first
-for far too long, its checkpoints are compared on the second, and the third, which nothing was chosen by, decides between the last,
-the chosen one, and the average of the last ones.
+Better: a large dense net on scikit-learn's breast cancer data, in three parts drawn anew for each
+seed. It is trained on the first for far too long, its checkpoints are compared on the second, and
+the third, which nothing was chosen by, decides between the last, the chosen one, and the average of
+the last ones.
 
-Cost: over a loop that restores and evaluates each checkpoint, and then restores the best. Both must give the same values.
+Cost: over a loop that restores and evaluates each checkpoint, and then restores the best. Both must
+give the same values.
 """
 
 from __future__ import annotations
@@ -38,8 +41,14 @@ def parts(seed: int) -> list[Data]:
 
 def make_model(seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential([keras.Input((30,)), *(layers.Dense(512, "relu") for _ in range(3)), layers.Dense(2)])
-    model.compile(keras.optimizers.Adam(1e-4), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model = keras.Sequential(
+        [keras.Input((30,)), *(layers.Dense(512, "relu") for _ in range(3)), layers.Dense(2)]
+    )
+    model.compile(
+        keras.optimizers.Adam(1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
     return model
 
 
@@ -57,7 +66,9 @@ def qualities(seed: int) -> dict[str, list[float]]:
         model, (_, validation, test) = run(folder, seed)
 
         def quality() -> list[float]:
-            return [value for data in (validation, test) for value in model.evaluate(*data, verbose=0)]
+            return [
+                value for data in (validation, test) for value in model.evaluate(*data, verbose=0)
+            ]
 
         found = {"the last": quality()}
         kp.average_checkpoints(folder, model, kp.CheckpointStore(folder).steps()[-AVERAGED:])
@@ -77,7 +88,10 @@ def quality_rows() -> list[list[str]]:
         if name == "step":
             continue
         values = np.array([one[name] for one in seeds])
-        better = [int((sign * values[:, column] < sign * last[:, column]).sum()) for sign, column in ((1, 2), (-1, 3))]
+        better = [
+            int((sign * values[:, column] < sign * last[:, column]).sum())
+            for sign, column in ((1, 2), (-1, 3))
+        ]
         wins = ["", ""] if name == "the last" else [f"{count} of {len(seeds)}" for count in better]
         rows.append([name, *(f"{value:.4f}" for value in np.median(values, axis=0)), *wins])
     steps = sorted(int(one["step"][0]) for one in seeds)
@@ -95,7 +109,9 @@ def costs(rounds: int) -> tuple[dict[str, np.ndarray], bool]:
             for step in store.steps():
                 store.restore(model, step, weights_only=True)
                 losses[step] = model.evaluate(*validation, return_dict=True, verbose=0)
-            store.restore(model, min(losses, key=lambda step: losses[step]["loss"]), weights_only=True)
+            store.restore(
+                model, min(losses, key=lambda step: losses[step]["loss"]), weights_only=True
+            )
             results["loop"] = losses, model.get_weights()
             return time.perf_counter() - begun
 
@@ -103,7 +119,10 @@ def costs(rounds: int) -> tuple[dict[str, np.ndarray], bool]:
             begun = time.perf_counter()
             selection = kp.select_checkpoint(store, model, validation, verbose=0)
             seconds = time.perf_counter() - begun
-            results["select"] = {row.step: row.values for row in selection.rows}, model.get_weights()
+            results["select"] = (
+                {row.step: row.values for row in selection.rows},
+                model.get_weights(),
+            )
             return seconds
 
         seconds = interleave({"loop": loop, "select": select}, rounds)
@@ -111,7 +130,9 @@ def costs(rounds: int) -> tuple[dict[str, np.ndarray], bool]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return one[0] == other[0] and all(np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True))
+    return one[0] == other[0] and all(
+        np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True)
+    )
 
 
 def main() -> None:
@@ -120,12 +141,21 @@ def main() -> None:
     header = ["weights", "validation loss", "validation accuracy", "test loss", "test accuracy"]
     header += ["test loss below the last's", "test accuracy above the last's"]
     rows = quality_rows()
-    table(f"Breast cancer, 541 k weights, {TRAINED} examples, {STEPS} steps: medians over {len(SEEDS)} seeds", header, rows)
+    table(
+        f"Breast cancer, 541 k weights, {TRAINED} examples, {STEPS} steps: medians over "
+        f"{len(SEEDS)} seeds",
+        header,
+        rows,
+    )
     seconds, same = costs(rounds)
     count = STEPS // EVERY
     each = [milliseconds(seconds[side] / count) for side in ("loop", "select")]
     cells = [*each, ratio(seconds["select"], seconds["loop"])]
-    table(f"One of {count} checkpoints, in ms", ["a loop of restore and evaluate", "kp.select_checkpoint", "ratio"], [cells])
+    table(
+        f"One of {count} checkpoints, in ms",
+        ["a loop of restore and evaluate", "kp.select_checkpoint", "ratio"],
+        [cells],
+    )
     leave([] if same else ["the values of kp.select_checkpoint and of the loop"])
 
 

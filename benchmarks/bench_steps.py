@@ -1,8 +1,10 @@
-"""Does `kp.fit` with `kp.Checkpoint`, when no save is due, run as many steps per second as `model.fit`?
+"""Does `kp.fit` with `kp.Checkpoint`, when no save is due, run as many steps per second as
+`model.fit`?
 
-Both train the same model on the same arrays, with the same batch size and number of steps, shuffled. The clock runs from the first
-`on_epoch_begin` to the last `on_epoch_end`: neither compiling nor the save at the end of a run counts. A ratio above 1 says that
-`kp.fit` is the faster one.
+Both train the same model on the same arrays, with the same batch size and number of steps,
+shuffled. The clock runs from the first `on_epoch_begin` to the last `on_epoch_end`: neither
+compiling nor the save at the end of a run counts. A ratio above 1 says that `kp.fit` is the faster
+one.
 
 Equal results: unshuffled, both see the same batches, and must end with the same weights.
 """
@@ -25,7 +27,8 @@ from keras import layers
 
 import keras_patterns as kp
 
-# The arithmetic of one step is the same; torch and XLA may still choose another kernel for an array at another address.
+# The arithmetic of one step is the same; torch and XLA may still choose another kernel for an array
+# at another address.
 TOLERANCE = 1e-6
 
 
@@ -53,7 +56,9 @@ class Case:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng(0)
-        return random.normal(size=self.examples).astype("float32"), random.integers(0, 10, self.examples[0])
+        return random.normal(size=self.examples).astype("float32"), random.integers(
+            0, 10, self.examples[0]
+        )
 
     @property
     def steps(self) -> int:
@@ -61,7 +66,9 @@ class Case:
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Seconds from the first epoch's begin to the last one's end. It listens to no batch, so it delays none."""
+    """Seconds from the first epoch's begin to the last one's end. It listens to no batch, so it
+    delays none.
+    """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch == 0:
@@ -86,13 +93,19 @@ def dense() -> keras.Model:
 def convolutional() -> keras.Model:
     """Large enough that the arithmetic is what takes the time."""
     keras.utils.set_random_seed(0)
-    blocks = [layer for n in (32, 64) for layer in (layers.Conv2D(n, 3, activation="relu"), layers.MaxPooling2D())]
+    blocks = [
+        layer
+        for n in (32, 64)
+        for layer in (layers.Conv2D(n, 3, activation="relu"), layers.MaxPooling2D())
+    ]
     return compiled([keras.Input((28, 28, 3)), *blocks, layers.Flatten(), layers.Dense(10)])
 
 
 def compiled(parts: list[Any]) -> keras.Model:
     model = keras.Sequential(parts)
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    model.compile(
+        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
     return model
 
 
@@ -104,7 +117,9 @@ def plateau_watchers() -> list[keras.callbacks.Callback]:
 CASES = [
     Case("dense", dense, (16_384, 32), 32, 2),
     Case("dense, verbose=1", dense, (16_384, 32), 32, 2, verbose=1),
-    Case("dense, EarlyStopping and ReduceLROnPlateau", dense, (16_384, 32), 32, 2, plateau_watchers),
+    Case(
+        "dense, EarlyStopping and ReduceLROnPlateau", dense, (16_384, 32), 32, 2, plateau_watchers
+    ),
     Case("dense, epochs of 16 steps", dense, (512, 32), 32, 32),
     Case("convolutional", convolutional, (1_024, 28, 28, 3), 64, 2),
     Case("convolutional, verbose=1", convolutional, (1_024, 28, 28, 3), 64, 2, verbose=1),
@@ -115,13 +130,25 @@ def train_plainly(case: Case, model: keras.Model, shuffle: bool = True) -> float
     (x, y), stopwatch = case.arrays(), Stopwatch()
     callbacks = [*case.listeners(), stopwatch]
     with quietly():
-        model.fit(x, y, batch_size=case.batch_size, epochs=case.epochs, shuffle=shuffle, verbose=case.verbose, callbacks=callbacks)
+        model.fit(
+            x,
+            y,
+            batch_size=case.batch_size,
+            epochs=case.epochs,
+            shuffle=shuffle,
+            verbose=case.verbose,
+            callbacks=callbacks,
+        )
     return stopwatch.seconds
 
 
 def train_patterned(case: Case, model: keras.Model, shuffle: bool = True) -> float:
     (x, y), stopwatch, folder = case.arrays(), Stopwatch(), tempfile.mkdtemp()
-    callbacks = [*case.listeners(), kp.Checkpoint(folder, every_steps=10**9, every_seconds=10**9), stopwatch]
+    callbacks = [
+        *case.listeners(),
+        kp.Checkpoint(folder, every_steps=10**9, every_seconds=10**9),
+        stopwatch,
+    ]
     with quietly():
         kp.fit(
             model,
@@ -152,13 +179,20 @@ def check(case: Case) -> list[str]:
     train_patterned(case, models[1], shuffle=False)
     pairs = zip(*(model.get_weights() for model in models), strict=True)
     difference = max(float(np.abs(a - b).max()) for a, b in pairs)
-    return [] if difference <= TOLERANCE else [f"{case.name}: weights differ by {difference:.1e} after {case.steps} steps"]
+    return (
+        []
+        if difference <= TOLERANCE
+        else [f"{case.name}: weights differ by {difference:.1e} after {case.steps} steps"]
+    )
 
 
 def measure(case: Case, rounds: int) -> list[str]:
     """One row of the table."""
     plain, patterned = case.model(), case.model()
-    sides = {"model.fit": lambda: train_plainly(case, plain), "kp.fit": lambda: train_patterned(case, patterned)}
+    sides = {
+        "model.fit": lambda: train_plainly(case, plain),
+        "kp.fit": lambda: train_patterned(case, patterned),
+    }
     seconds = interleave(sides, rounds)
     per_step = [milliseconds(seconds[name] / case.steps) for name in sides]
     return [case.name, str(case.steps), *per_step, ratio(seconds["model.fit"], seconds["kp.fit"])]
@@ -171,7 +205,13 @@ def main() -> None:
     for case in CASES:
         failures += check(case)
         rows.append(measure(case, rounds))
-    header = ("model", "steps", "model.fit, ms a step", "kp.fit, ms a step", "steps/s, kp.fit / model.fit (quartiles)")
+    header = (
+        "model",
+        "steps",
+        "model.fit, ms a step",
+        "kp.fit, ms a step",
+        "steps/s, kp.fit / model.fit (quartiles)",
+    )
     table(f"Steps per second, {rounds} rounds", header, rows)
     leave(failures)
 

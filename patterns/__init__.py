@@ -9,8 +9,10 @@ True
 
 if __name__ != "keras_patterns":
     raise ImportError(
-        f"This folder is the package 'keras_patterns', but it was imported as {__name__!r}, which would make "
-        "every class twice. Install it (`pip install .` in the project's folder) and `import keras_patterns`."
+        f"This folder is the package 'keras_patterns', but it was imported as {__name__!r}, which "
+        "would make "
+        "every class twice. Install it (`pip install .` in the project's folder) and `import "
+        "keras_patterns`."
     )
 
 from importlib.metadata import version
@@ -31,9 +33,22 @@ from .identity import ResumeRefused
 from .layerwise import layerwise_rates
 from .momentum import one_cycle, with_momentum_schedule
 from .plan import StepPlan
-from .selection import CheckpointSelection, SelectionRow, average_checkpoints, select_checkpoint, warm_start
+from .selection import (
+    CheckpointSelection,
+    SelectionRow,
+    average_checkpoints,
+    select_checkpoint,
+    warm_start,
+)
 from .state.snapshot import StateMismatch
-from .stopping import EarlyStopping, GeneralizationLoss, Patience, ProgressQuotient, SuccessiveRises, suggest_patience
+from .stopping import (
+    EarlyStopping,
+    GeneralizationLoss,
+    Patience,
+    ProgressQuotient,
+    SuccessiveRises,
+    suggest_patience,
+)
 from .store import DamagedCheckpoint, StoreError, StoreInUse
 from .thawing import GradualUnfreeze, head_then_all, last_layers_first
 from .transfer import LoadReport, LoadRow, load_pretrained, replace_head

@@ -34,14 +34,23 @@ def whole_number(where: str, name: str, value: Any, *, least: int = 1) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{where}: `{name}` must be a whole number. Received: {value!r} ({type(value).__name__}).") from None
+        raise TypeError(
+            f"{where}: `{name}` must be a whole number. Received: {value!r} "
+            f"({type(value).__name__})."
+        ) from None
     if number < least:
         raise ValueError(f"{where}: `{name}` must be at least {least}. Received: {number}.")
     return number
 
 
 def check_number(
-    where: str, name: str, value: Any, *, least: float = 0.0, above: float | None = None, below: float = math.inf
+    where: str,
+    name: str,
+    value: Any,
+    *,
+    least: float = 0.0,
+    above: float | None = None,
+    below: float = math.inf,
 ) -> float:
     """Return `value` as a `float`, or raise an error that echoes it.
 
@@ -66,7 +75,9 @@ def check_number(
     1.0
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__}).")
+        raise TypeError(
+            f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__})."
+        )
     number = float(value)
     enough = number >= least if above is None else number > above
     if not (math.isfinite(number) and enough and number < below):
@@ -79,10 +90,15 @@ def check_number(
 def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:
     """Raises if `low` is not below `high`."""
     if not low < high:
-        raise ValueError(f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}.")
+        raise ValueError(
+            f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}."
+        )
 
 
 def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises if `value` is none of `choices`."""
     if value not in choices:
-        raise ValueError(f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: {value!r}.")
+        raise ValueError(
+            f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: "
+            f"{value!r}."
+        )

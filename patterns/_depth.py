@@ -19,9 +19,10 @@ _NORMALIZATIONS = (
 def depths(model: keras.Model) -> dict[int, int]:
     """The depth of each layer that holds weights itself, by its `id`.
 
-    In a functional model or a Sequential, nested ones included, it is the number of layers with weights on the longest way from
-    the inputs to it. A normalization belongs to the layer before it. Where the graph is not known, as in a subclassed model, it is
-    the order of the layers. A layer that is used twice counts where it is used first. Depths count from 0, without gaps.
+    In a functional model or a Sequential, nested ones included, it is the number of layers with
+    weights on the longest way from the inputs to it. A normalization belongs to the layer before
+    it. Where the graph is not known, as in a subclassed model, it is the order of the layers. A
+    layer that is used twice counts where it is used first. Depths count from 0, without gaps.
     """
     found: dict[int, int] = {}
     _measure(model, 0, found)
@@ -30,7 +31,9 @@ def depths(model: keras.Model) -> dict[int, int]:
 
 
 def _measure(layer: keras.Layer, begun: int, found: dict[int, int]) -> int:
-    """Notes the depth of what holds weights in `layer`, which `begun` others precede; returns how many precede what follows it."""
+    """Notes the depth of what holds weights in `layer`, which `begun` others precede; returns how
+    many precede what follows it.
+    """
     if isinstance(layer, keras.Model) and _keras.is_graph(layer) and layer.built:
         return _measure_graph(layer, begun, found)
     reached = begun

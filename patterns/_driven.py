@@ -20,10 +20,12 @@ class DrivingRun(Protocol):
         step: Optimizer steps done, at a boundary.
         source: The training data.
         skipped: What is left out of them.
-        random: The global random states that the next step is to begin with, at the start of a run and after a rollback.
+        random: The global random states that the next step is to begin with, at the start of a run
+            and after a rollback.
         saves: Whether it has a `kp.Checkpoint`.
         validates: Whether it has data to validate on.
-        plans_saves: Whether every run of the script saves at the same steps, whatever the clock says.
+        plans_saves: Whether every run of the script saves at the same steps, whatever the clock
+            says.
         origin: Of the checkpoint from which the run goes on; None if it began in this process.
         rewinds: Why it cannot go back to an earlier step; empty if it can.
     """
@@ -47,10 +49,14 @@ class DrivingRun(Protocol):
     def rewinds(self) -> str: ...
 
     def save_now(self) -> Position:
-        """Makes a checkpoint of the start of the run; returns where it is. To be called in `begins`."""
+        """Makes a checkpoint of the start of the run; returns where it is. To be called in
+        `begins`.
+        """
 
     def save_here(self) -> Position:
-        """Asks for a checkpoint at this boundary, after every callback has been told; returns where it will be."""
+        """Asks for a checkpoint at this boundary, after every callback has been told; returns where
+        it will be.
+        """
 
     def restore_weights(self, position: Position) -> None:
         """Puts `model.weights` back from a checkpoint."""
@@ -66,7 +72,8 @@ class DrivingRun(Protocol):
 
 
 class DrivenCallback(keras.callbacks.Callback):
-    """The base of such callbacks. All that it is told beside Keras's hooks, it is told in `kp.fit` only.
+    """The base of such callbacks. All that it is told beside Keras's hooks, it is told in `kp.fit`
+    only.
 
     Attributes:
         run: The run of `kp.fit` that it is part of; None in plain `model.fit`.
@@ -85,40 +92,54 @@ class DrivenCallback(keras.callbacks.Callback):
         return self._counted if self.run is None else self.run.step
 
     def shapes(self, model: keras.Model, state: Mapping[str, Any] | None, total_steps: int) -> None:
-        """The model is built. Set `trainable` as it was when a checkpoint was made that has `state`; None: as at the start."""
+        """The model is built. Set `trainable` as it was when a checkpoint was made that has
+        `state`; None: as at the start.
+        """
 
     def next_change(self, step: int) -> float:
         """After which step after `step` it wants `changes` to be called; infinity for none."""
         return math.inf
 
     def changes(self, model: keras.Model, step: int) -> bool:
-        """`step` steps are done, and no `fit` is going on. Set `trainable` as it is to be from here on; True if that is other."""
+        """`step` steps are done, and no `fit` is going on. Set `trainable` as it is to be from here
+        on; True if that is other.
+        """
         return False
 
     def retrained(self) -> None:
         """What is trained has changed, and so have the variables of the optimizer."""
 
     def begins(self) -> None:
-        """The model is built, and what is to be put back is put back; the first step, or the end of an epoch, is to follow."""
+        """The model is built, and what is to be put back is put back; the first step, or the end of
+        an epoch, is to follow.
+        """
 
     def note_step(self, step: int, logs: Mapping[str, Any]) -> None:
-        """The step that makes `step` ones has been handed to the device; `logs` are on it, and reading them waits for it."""
+        """The step that makes `step` ones has been handed to the device; `logs` are on it, and
+        reading them waits for it.
+        """
 
     def next_boundary(self, step: int) -> float:
         """Before which step after `step` it wants `at_boundary` to be called; infinity for none."""
         return math.inf
 
     def at_boundary(self) -> None:
-        """`step` steps are done; nothing that is to happen here (log, validation, end of the epoch, save) has happened yet."""
+        """`step` steps are done; nothing that is to happen here (log, validation, end of the epoch,
+        save) has happened yet.
+        """
 
     def on_step_validation(self, logs: dict[str, Any]) -> None:
-        """A validation inside an epoch has ended (`validate_every_steps=`); `logs` are its metrics, `val_` before their names."""
+        """A validation inside an epoch has ended (`validate_every_steps=`); `logs` are its metrics,
+        `val_` before their names.
+        """
 
     def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
         """A checkpoint is to be made of these values; may roll back instead."""
 
     def saved(self, position: Position) -> None:
-        """A checkpoint is made that every run of the script makes here, be it killed or not; its state is taken after this."""
+        """A checkpoint is made that every run of the script makes here, be it killed or not; its
+        state is taken after this.
+        """
 
     def ends(self) -> None:
         """The run is over, however it ended."""

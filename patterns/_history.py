@@ -6,13 +6,16 @@ from typing import Any
 
 import keras
 
-# Each a list: `steps` of the running metrics inside epochs and `validations` of those of all validations, dicts with their "step";
-# `ends` of the steps done at the end of each epoch, `rates` of the learning rates there; `events` of what changed the course.
+# Each a list: `steps` of the running metrics inside epochs and `validations` of those of all
+# validations, dicts with their "step"; `ends` of the steps done at the end of each epoch, `rates`
+# of the learning rates there; `events` of what changed the course.
 KEPT = ("steps", "validations", "ends", "rates", "events")
 
 
 def prepare(history: keras.callbacks.History) -> None:
-    """Gives a History its empty lists; `resumes`, the steps at which processes went on with the run, is no part of its state."""
+    """Gives a History its empty lists; `resumes`, the steps at which processes went on with the
+    run, is no part of its state.
+    """
     for name in (*KEPT, "resumes"):
         setattr(history, name, [])
 

@@ -67,6 +67,7 @@ def resolve_mode(where: str, monitor: str, mode: str) -> Mode:
     found = direction(monitor) if mode == "auto" else mode
     if found is None:
         raise ValueError(
-            f'{where}(monitor={monitor!r}): whether less or more of it is better does not show; say mode="min" or "max".'
+            f"{where}(monitor={monitor!r}): whether less or more of it is better does not show; "
+            'say mode="min" or "max".'
         )
     return found  # type: ignore[return-value]  # checked above

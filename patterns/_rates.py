@@ -13,11 +13,19 @@ from .state.tree import find_variables
 
 
 def with_rates(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
-    """The optimizers with a rate of their own, by their places; those without a weight to move are left out."""
+    """The optimizers with a rate of their own, by their places; those without a weight to move are
+    left out.
+    """
     places = find_variables(model).optimizers
-    inner = {place: one for place, one in places.items() if not any(other.startswith(f"{place}/") for other in places)}
+    inner = {
+        place: one
+        for place, one in places.items()
+        if not any(other.startswith(f"{place}/") for other in places)
+    }
     # A MultiOptimizer may hold one that no weight falls to.
-    used = {place: one for place, one in inner.items() if one.built and _keras.trained_variables(one)}
+    used = {
+        place: one for place, one in inner.items() if one.built and _keras.trained_variables(one)
+    }
     return used or inner
 
 
@@ -29,15 +37,18 @@ def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
 class ScaledRates:
     """The rates of a model, to be made smaller during a run.
 
-    A rate that is a variable is multiplied where it stands, and goes into checkpoints as it is. A schedule, or a function, is
-    replaced by its product with a factor, which is compiled into the step.
+    A rate that is a variable is multiplied where it stands, and goes into checkpoints as it is. A
+    schedule, or a function, is replaced by its product with a factor, which is compiled into the
+    step.
 
     Args:
         model: A built model, with the rates that the script gave.
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._rates = [(optimizer, _keras.get_rate(optimizer)) for optimizer in with_rates(model).values()]
+        self._rates = [
+            (optimizer, _keras.get_rate(optimizer)) for optimizer in with_rates(model).values()
+        ]
 
     def scale(self, now: float, in_all: float) -> bool:
         """Multiplies the rates.

@@ -10,5 +10,7 @@ _Class = TypeVar("_Class", bound=type)
 
 
 def registered(cls: _Class) -> _Class:
-    """Registers a class with Keras under this package's name, by which a saved model finds it again."""
+    """Registers a class with Keras under this package's name, by which a saved model finds it
+    again.
+    """
     return keras.saving.register_keras_serializable("keras_patterns")(cls)

@@ -12,7 +12,11 @@ from keras import ops
 def whole_steps(step: Any) -> Any:
     """The step as a tensor of whole numbers."""
     step = ops.convert_to_tensor(step)
-    return step if keras.backend.standardize_dtype(step.dtype) in ("int32", "int64") else ops.cast(step, "int32")
+    return (
+        step
+        if keras.backend.standardize_dtype(step.dtype) in ("int32", "int64")
+        else ops.cast(step, "int32")
+    )
 
 
 def next_multiple(step: int, every: int | None) -> float:

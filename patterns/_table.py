@@ -8,7 +8,8 @@ from typing import Any
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Aligns rows under a header: columns of numbers to the right, all else to the left. Integers get separators of thousands.
+    """Aligns rows under a header: columns of numbers to the right, all else to the left. Integers
+    get separators of thousands.
 
     Args:
         header: The names of the columns.
@@ -28,7 +29,8 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     numeric = [all(re.fullmatch(r"[0-9., ]*", cell) for cell in column[1:]) for column in columns]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, numeric, strict=True)
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, numeric, strict=True)
         ).rstrip()
         for line in [header, ["-" * width for width in widths], *texts]
     )

@@ -48,7 +48,8 @@ class CheckpointStore(FileStore):
     """
 
     def find(self) -> Found | None:
-        """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no checkpoints.
+        """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no
+        checkpoints.
 
         Raises:
             ResumeRefused: If there are checkpoints and none of them is sound.
@@ -59,15 +60,21 @@ class CheckpointStore(FileStore):
                 raise ResumeRefused(
                     f"Every checkpoint in {self.directory} is damaged:\n  "
                     + "\n  ".join(str(one) for one in damage)
-                    + '\nNothing was changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
+                    + (
+                        "\nNothing was changed. To begin from nothing beside them, say "
+                        'Checkpoint(..., resume="never").'
+                    )
                 )
             return None
         fell_back = "".join(f"; fell back, because {one}" for one in damage)
         record = Record.unpack(sound.document, sound.tensors)
         return Found(sound.position, record, sound.entry.manifest.made_with["backend"], fell_back)
 
-    def restore(self, model: keras.Model, step: int | None = None, *, weights_only: bool = False) -> int:
-        """Puts a checkpoint into a model: its weights, and where the model is compiled the optimizer's state.
+    def restore(
+        self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
+    ) -> int:
+        """Puts a checkpoint into a model: its weights, and where the model is compiled the
+        optimizer's state.
 
         Args:
             model: A built model of the same shape, on any backend.
@@ -90,7 +97,8 @@ class CheckpointStore(FileStore):
         return position.step
 
     def export(self, path: str | os.PathLike[str], step: int | None = None) -> Entry:
-        """Writes the weights of a checkpoint into a new `.safetensors` file, under their places in the model.
+        """Writes the weights of a checkpoint into a new `.safetensors` file, under their places in
+        the model.
 
         Args:
             path: The file; an existing one is never overwritten.
@@ -100,11 +108,16 @@ class CheckpointStore(FileStore):
             The checkpoint that they are from.
 
         Raises:
-            StoreError: If there is no such checkpoint, it is damaged, or the file cannot be written.
+            StoreError: If there is no such checkpoint, it is damaged, or the file cannot be
+                written.
         """
         checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
         if checkpoint is None:
-            raise StoreError(self.directory, "no sound checkpoint is there", "Name the folder that kp.Checkpoint was given.")
+            raise StoreError(
+                self.directory,
+                "no sound checkpoint is there",
+                "Name the folder that kp.Checkpoint was given.",
+            )
         export_weights(checkpoint, Path(path))
         return checkpoint.entry
 
@@ -120,7 +133,11 @@ class CheckpointStore(FileStore):
         if step is None:
             found = self.find()
             if found is None:
-                raise StoreError(self.directory, "there is no checkpoint", "Name the folder that kp.Checkpoint was given.")
+                raise StoreError(
+                    self.directory,
+                    "there is no checkpoint",
+                    "Name the folder that kp.Checkpoint was given.",
+                )
             return found.position, found.record
         sound = self.read(self.at(step))
         return sound.position, Record.unpack(sound.document, sound.tensors)

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments. Defaults to those of the process.
 
     Returns:
-        The exit code: 0 if all is well; 1 if `verify` found damage, or `diff` or `demo` a difference; 2 if the command failed.
+        The exit code: 0 if all is well; 1 if `verify` found damage, or `diff` or `demo` a
+        difference; 2 if the command failed.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -51,18 +52,56 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = _adder(commands, "list", _list, "show the checkpoints of a folder", "keras-patterns list runs/digits")
+    add = _adder(
+        commands,
+        "list",
+        _list,
+        "show the checkpoints of a folder",
+        "keras-patterns list runs/digits",
+    )
     add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add = _adder(commands, "verify", _verify, "read every byte; exit code 1 if any is damaged", "keras-patterns verify runs/digits")
+    add = _adder(
+        commands,
+        "verify",
+        _verify,
+        "read every byte; exit code 1 if any is damaged",
+        "keras-patterns verify runs/digits",
+    )
     add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add = _adder(commands, "diff", _diff, "compare two checkpoints; exit code 1 if they differ", "keras-patterns diff a:900 b:900")
+    add = _adder(
+        commands,
+        "diff",
+        _diff,
+        "compare two checkpoints; exit code 1 if they differ",
+        "keras-patterns diff a:900 b:900",
+    )
     for name in ("first", "second"):
-        add(name, metavar="DIR[:STEP]", help="a folder, and a step in it; without one the newest checkpoint")
-    add = _adder(commands, "export", _export, "write the weights into one file", "keras-patterns export a a.safetensors --step 900")
+        add(
+            name,
+            metavar="DIR[:STEP]",
+            help="a folder, and a step in it; without one the newest checkpoint",
+        )
+    add = _adder(
+        commands,
+        "export",
+        _export,
+        "write the weights into one file",
+        "keras-patterns export a a.safetensors --step 900",
+    )
     add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add("path", metavar="PATH", help="the new .safetensors file; an existing one is never overwritten")
+    add(
+        "path",
+        metavar="PATH",
+        help="the new .safetensors file; an existing one is never overwritten",
+    )
     add("--step", type=int, help="of the checkpoint; without it the newest sound one")
-    add = _adder(commands, "demo", _demo, "kill a training run twice, resume it, and compare", "keras-patterns demo --out pictures")
+    add = _adder(
+        commands,
+        "demo",
+        _demo,
+        "kill a training run twice, resume it, and compare",
+        "keras-patterns demo --out pictures",
+    )
     add("--out", default="keras-patterns-demo", help="the folder for the picture (%(default)s)")
     add("--keep", action="store_true", help="keep the checkpoints there too")
     add("--quick", action="store_true", help=argparse.SUPPRESS)
@@ -70,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _adder(commands: Any, name: str, command: Any, text: str, example: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}")
+    parser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}"
+    )
     parser.set_defaults(command=command)
     return parser.add_argument
 
@@ -81,7 +122,10 @@ def _list(arguments: argparse.Namespace) -> int:
     print(format_table(header, [_row(entry) for entry in entries]))
     files = [status for entry in entries for status in _statuses(entry)]
     on_disk = sum({(status.st_dev, status.st_ino): status.st_size for status in files}.values())
-    print(f"{len(entries)} checkpoints, {on_disk:,} bytes on disk; a linked byte belongs to several and is there once.")
+    print(
+        f"{len(entries)} checkpoints, {on_disk:,} bytes on disk; a linked byte belongs to several "
+        "and is there once."
+    )
     return 0
 
 
@@ -97,7 +141,14 @@ def _row(entry: Entry) -> list[Any]:
         return [*begin, "unreadable: see verify", "", "", *sizes, ""]
     score = manifest.score and f"{manifest.score.monitor} {manifest.score.value:.4g}"
     created = manifest.created.replace("T", " ").replace("+00:00", " UTC")
-    return [*begin, created, manifest.made_with.get("backend", ""), manifest.made_with.get("keras", ""), *sizes, score or ""]
+    return [
+        *begin,
+        created,
+        manifest.made_with.get("backend", ""),
+        manifest.made_with.get("keras", ""),
+        *sizes,
+        score or "",
+    ]
 
 
 def _statuses(entry: Entry) -> list[Any]:
@@ -110,7 +161,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     for report in reports:
         print(f"{report.entry.folder.name}: {report.problem or 'sound'}")
     damaged = sum(report.problem is not None for report in reports)
-    print(f"{len(reports)} checkpoints, {damaged} damaged." if damaged else f"{len(reports)} checkpoints, all sound.")
+    print(
+        f"{len(reports)} checkpoints, {damaged} damaged."
+        if damaged
+        else f"{len(reports)} checkpoints, all sound."
+    )
     return 1 if damaged else 0
 
 

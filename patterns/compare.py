@@ -20,7 +20,9 @@ class Difference(NamedTuple):
     what: str
 
 
-def differing_tensors(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> list[Difference]:
+def differing_tensors(
+    first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]
+) -> list[Difference]:
     """The tensors that are not equal to the bit, or that only one side has.
 
     Example:
@@ -29,7 +31,11 @@ def differing_tensors(first: Mapping[str, np.ndarray], second: Mapping[str, np.n
     [Difference(place='bias', what='1 of 2 numbers, by 0.5 at most')]
     """
     keys = dict.fromkeys([*first, *second])
-    return [Difference(key, what) for key in keys if (what := _tensor_difference(first.get(key), second.get(key)))]
+    return [
+        Difference(key, what)
+        for key in keys
+        if (what := _tensor_difference(first.get(key), second.get(key)))
+    ]
 
 
 def differing_values(first: Any, second: Any, place: str = "") -> list[Difference]:
@@ -45,14 +51,20 @@ def differing_values(first: Any, second: Any, place: str = "") -> list[Differenc
         keys = dict.fromkeys([*first, *second])
         pairs = [(str(key), first.get(key, _MISSING), second.get(key, _MISSING)) for key in keys]
     elif isinstance(first, list) and isinstance(second, list):
-        pairs = [(str(index), a, b) for index, (a, b) in enumerate(zip(first, second, strict=False))]
+        pairs = [
+            (str(index), a, b) for index, (a, b) in enumerate(zip(first, second, strict=False))
+        ]
         if len(first) != len(second):
             found = [Difference(place, f"{len(first)} and {len(second)} entries")]
     elif _text(first) == _text(second):
         return []
     else:
         return [Difference(place, f"{_text(first):.60} and {_text(second):.60}")]
-    return found + [one for name, a, b in pairs for one in differing_values(a, b, f"{place}/{name}" if place else name)]
+    return found + [
+        one
+        for name, a, b in pairs
+        for one in differing_values(a, b, f"{place}/{name}" if place else name)
+    ]
 
 
 _MISSING = object()
@@ -70,11 +82,17 @@ def _tensor_difference(first: np.ndarray | None, second: np.ndarray | None) -> s
         if getattr(first, name) != getattr(second, name):
             return f"{name} {getattr(first, name)} and {getattr(second, name)}"
     changed = (_bytes(first) != _bytes(second)).any(axis=1)
-    return f"{changed.sum():,} of {first.size:,} numbers, by {_distance(first, second)}" if changed.any() else ""
+    return (
+        f"{changed.sum():,} of {first.size:,} numbers, by {_distance(first, second)}"
+        if changed.any()
+        else ""
+    )
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
+    return (
+        np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, array.itemsize)
+    )
 
 
 def _distance(first: np.ndarray, second: np.ndarray) -> str:

@@ -54,21 +54,26 @@ def fit(
     validate_every_steps: int | None = None,
     seed: int | None = None,
 ) -> keras.callbacks.History:
-    """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and goes on bit for bit.
+    """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
+    goes on bit for bit.
 
-    It drives `model.fit`: the loop, the progress bar, `train_step` and distribution are Keras's. The order of the data is a
-    function of the seed and the step, the same on every backend. With a `kp.Checkpoint` among the callbacks, the run is
-    saved, and the same call in a new process goes on where the newest checkpoint is. Passes over the data run on across epochs:
-    an epoch is an interval of reporting.
+    It drives `model.fit`: the loop, the progress bar, `train_step` and distribution are Keras's.
+    The order of the data is a function of the seed and the step, the same on every backend. With a
+    `kp.Checkpoint` among the callbacks, the run is saved, and the same call in a new process goes
+    on where the newest checkpoint is. Passes over the data run on across epochs: an epoch is an
+    interval of reporting.
 
     Args:
         model: A compiled Keras model.
-        x: Arrays of shape `(examples, ...)` in any structure (dicts, tuples), in memory or memory-mapped; or a
-            `keras.utils.PyDataset`; or a generator of batches, which a resume runs again up to its step.
+        x: Arrays of shape `(examples, ...)` in any structure (dicts, tuples), in memory or
+            memory-mapped; or a `keras.utils.PyDataset`; or a generator of batches, which a resume
+            runs again up to its step.
         y: Targets, if `x` is arrays.
-        batch_size: Examples in a batch, if `x` is arrays. Defaults to 32. The last batch of a pass holds what is left.
+        batch_size: Examples in a batch, if `x` is arrays. Defaults to 32. The last batch of a pass
+            holds what is left.
         epochs: How many epochs. Alone, it means passes over the data, as in Keras. Defaults to 1.
-        total_steps: Optimizer steps in all. Two of `total_steps`, `steps_per_epoch`, `epochs` give the third.
+        total_steps: Optimizer steps in all. Two of `total_steps`, `steps_per_epoch`, `epochs` give
+            the third.
         steps_per_epoch: Optimizer steps in an epoch.
         plan: A `kp.StepPlan`, in place of these three.
         verbose: As in `model.fit`.
@@ -83,10 +88,12 @@ def fit(
         validation_freq: As in `model.fit`.
         log_every_steps: Read the running metrics at multiples of this many steps too; they stand in
             `history.steps` as one dict for each. Defaults to None: only at the end of an epoch.
-        validate_every_steps: Validate at multiples of this many steps too, inside epochs. All validations stand in
-            `history.validations`, one dict for each; the running metrics of the epoch, and what is trained, stay as they would be
-            without. Defaults to None: only at the ends of epochs, by `validation_freq`; `validation_freq=()` leaves those out.
-        seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the checkpoint.
+        validate_every_steps: Validate at multiples of this many steps too, inside epochs. All
+            validations stand in `history.validations`, one dict for each; the running metrics of
+            the epoch, and what is trained, stay as they would be without. Defaults to None: only at
+            the ends of epochs, by `validation_freq`; `validation_freq=()` leaves those out.
+        seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the
+            checkpoint.
 
     Returns:
         The `History` of the whole run, across kills.
@@ -103,24 +110,33 @@ def fit(
     >>> import keras_patterns as kp
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     >>> model.compile("adam", "mse")
-    >>> history = kp.fit(model, np.ones((64, 4)), np.ones((64, 1)), total_steps=10, epochs=5, seed=0, verbose=0)
+    >>> history = kp.fit(model, np.ones((64, 4)), np.ones((64, 1)), total_steps=10, epochs=5,
+    ...     seed=0, verbose=0)
     >>> len(history.history["loss"])
     5
 
     References:
-        V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020, chapter 4.
+        V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
+            chapter 4.
     """
     check_model("kp.fit", model)
     callbacks = keras.tree.flatten(callbacks) if callbacks is not None else []
     checkpoint = _only_checkpoint(callbacks)
     if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split)
+        (x, y, sample_weight), validation_data = split_validation(
+            x, y, sample_weight, validation_split
+        )
     validation = None
     if validation_data is not None:
         size = validation_batch_size or batch_size
-        validation = Validation(validation_data, size, validation_steps, validation_freq, validate_every_steps)
+        validation = Validation(
+            validation_data, size, validation_steps, validation_freq, validate_every_steps
+        )
     elif validate_every_steps is not None:
-        raise ValueError(f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or validation_split=.")
+        raise ValueError(
+            f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or "
+            "validation_split=."
+        )
     if log_every_steps is not None:
         log_every_steps = whole_number("kp.fit", "log_every_steps", log_every_steps)
     if checkpoint:
@@ -145,9 +161,14 @@ def fit(
         plan = resume.plan_of(goes_on, asked)
         beginning, saver = Beginning(), None
         if checkpoint:
-            beginning, saver = _begin(checkpoint, found, model, plan, seed, source, callbacks, verbose)
+            beginning, saver = _begin(
+                checkpoint, found, model, plan, seed, source, callbacks, verbose
+            )
             if plan.steps_per_epoch != asked.steps_per_epoch:
-                say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {asked.steps_per_epoch:,}.")
+                say(
+                    f"epochs stay {plan.steps_per_epoch:,} steps long, not "
+                    f"{asked.steps_per_epoch:,}."
+                )
         run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
         return run.execute(beginning)
 
@@ -181,14 +202,20 @@ def _begin(
 
 
 def _plan(
-    plan: StepPlan | None, total_steps: int | None, steps_per_epoch: int | None, epochs: int | None, source: BatchSource
+    plan: StepPlan | None,
+    total_steps: int | None,
+    steps_per_epoch: int | None,
+    epochs: int | None,
+    source: BatchSource,
 ) -> StepPlan:
     if plan is None:
         return StepPlan.resolve(total_steps, steps_per_epoch, epochs, source.steps_per_pass)
     if (total_steps, steps_per_epoch, epochs) != (None, None, None):
         raise ValueError(
-            "kp.fit: plan= says how many steps there are, so total_steps=, steps_per_epoch= and epochs= must be left out; received "
-            f"plan={plan}, total_steps={total_steps}, steps_per_epoch={steps_per_epoch}, epochs={epochs}."
+            "kp.fit: plan= says how many steps there are, so total_steps=, steps_per_epoch= and "
+            "epochs= must be left out; received "
+            f"plan={plan}, total_steps={total_steps}, steps_per_epoch={steps_per_epoch}, "
+            f"epochs={epochs}."
         )
     return plan
 
@@ -200,16 +227,24 @@ def _seed(seed: int | None, goes_on: Found | None, silent: bool) -> int:
         return goes_on.record.identity.seed
     seed = secrets.randbits(32)
     if not silent:
-        say(f"seed={seed} was drawn for the order of the data; give it to have the same order in another run.")
+        say(
+            f"seed={seed} was drawn for the order of the data; give it to have the same order in "
+            "another run."
+        )
     return seed
 
 
 def _only_checkpoint(callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoint | None:
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ValueError("kp.fit: BackupAndRestore would put back another epoch than kp.Checkpoint does. Leave it out.")
+            raise ValueError(
+                "kp.fit: BackupAndRestore would put back another epoch than kp.Checkpoint does. "
+                "Leave it out."
+            )
     for kind in (Checkpoint, NonFiniteGuard):
         found = [callback for callback in callbacks if isinstance(callback, kind)]
         if len(found) > 1:
-            raise ValueError(f"kp.fit: a run has one kp.{kind.__name__}; received {len(found)} of them.")
+            raise ValueError(
+                f"kp.fit: a run has one kp.{kind.__name__}; received {len(found)} of them."
+            )
     return next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)

@@ -1,12 +1,12 @@
 """What may change in a script between a run and its resume, and what may not.
 
-| changed in the script                                         | what happens                                      |
-|---------------------------------------------------------------|---------------------------------------------------|
-| nothing                                                       | goes on, exactly                                  |
-| a larger `total_steps` or `epochs`                            | goes on; said                                     |
-| a setting of the optimizer; a callback added, removed, reset  | the script wins, the moving state is kept; said   |
-| batch size, seed, order or content of the data                | refused, with the way out                         |
-| a model of another shape                                      | refused; the first differences are named          |
+| changed in the script | what happens |
+| --- | --- |
+| nothing | goes on, exactly |
+| a larger `total_steps` or `epochs` | goes on; said |
+| a setting of the optimizer; a callback that is new or gone | the script wins; said |
+| batch size, seed, order or content of the data | refused, with the way out |
+| a model of another shape | refused; the first differences are named |
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Identity:
         steps_per_epoch: Steps of an epoch.
         seed: The seed of the order of the data.
         data: What the source says of its data, the batch size and the order included.
-        optimizers: For each optimizer by its place, its class and settings, as the script gave them.
+        optimizers: For each optimizer by its place, its class and settings, as the script gave
+            them.
         callbacks: For each callback by its name, its settings, as the script gave them.
     """
 
@@ -57,15 +58,19 @@ class Identity:
         return cls(**value)
 
 
-# For each optimizer that a run has used in this process: the settings that the script gave, and those that the run left.
-_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = weakref.WeakKeyDictionary()
+# For each optimizer that a run has used in this process: the settings that the script gave, and
+# those that the run left.
+_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> dict[str, Json]:
     """Each optimizer's class and settings, as JSON, as the script gave them.
 
-    Training moves a rate that stands in the settings. Where a run is begun again in one process on the same model (a
-    notebook cell run again), what the run before has left is not what the script says.
+    Training moves a rate that stands in the settings. Where a run is begun again in one process on
+    the same model (a notebook cell run again), what the run before has left is not what the script
+    says.
     """
     found = {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
     for place, optimizer in optimizers.items():
@@ -75,7 +80,9 @@ def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) ->
     return found
 
 
-def note_left(optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]) -> None:
+def note_left(
+    optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]
+) -> None:
     """Notes what a run that ends here leaves in its optimizers' settings."""
     for place, optimizer in optimizers.items():
         if place in given:
@@ -83,14 +90,19 @@ def note_left(optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mappi
 
 
 def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
-    """Has what is in the optimizers now count as given by the script, whatever a run before has left."""
+    """Has what is in the optimizers now count as given by the script, whatever a run before has
+    left.
+    """
     for optimizer in optimizers.values():
         _LEFT.pop(optimizer, None)
 
 
 def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:
     """Each callback's settings, by its name."""
-    return {name: _plain(callback_states.configuration(c)) for name, c in callback_states.named(callbacks).items()}
+    return {
+        name: _plain(callback_states.configuration(c))
+        for name, c in callback_states.named(callbacks).items()
+    }
 
 
 def _describe_optimizer(optimizer: keras.optimizers.Optimizer) -> Json:
@@ -107,7 +119,11 @@ def _describe_optimizer(optimizer: keras.optimizers.Optimizer) -> Json:
 def _plain(value: Any) -> Any:
     """A value as JSON and without automatic names; what JSON cannot hold becomes its text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items() if key not in ("name", "registered_name", "build_config")}
+        return {
+            str(key): _plain(item)
+            for key, item in value.items()
+            if key not in ("name", "registered_name", "build_config")
+        }
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
@@ -126,13 +142,18 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
     Raises:
         ResumeRefused: If the seed or anything about the data differs.
     """
-    lines = [f"seed: {saved.seed} in the checkpoint, {now.seed} in the script"] if saved.seed != now.seed else []
+    lines = (
+        [f"seed: {saved.seed} in the checkpoint, {now.seed} in the script"]
+        if saved.seed != now.seed
+        else []
+    )
     lines += _differences("data", saved.data, now.data)
     if lines:
         raise ResumeRefused(
             f"The run in {folder} cannot go on with this script: its batches would be others.\n  "
             + "\n  ".join(lines)
-            + '\nPut these back to go on with it. To begin a new run from its weights, say Checkpoint(..., resume="weights"); '
+            + "\nPut these back to go on with it. To begin a new run from its weights, say "
+            'Checkpoint(..., resume="weights"); '
             "to begin one from nothing, give Checkpoint another folder."
         )
 
@@ -156,9 +177,17 @@ def changes(saved: Identity, now: Identity) -> list[str]:
 def _differences(place: str, saved: Any, now: Any) -> list[str]:
     if isinstance(saved, dict) and isinstance(now, dict):
         keys = [*saved, *(key for key in now if key not in saved)]
-        return [line for key in keys for line in _differences(f"{place}.{key}", saved.get(key), now.get(key))]
+        return [
+            line
+            for key in keys
+            for line in _differences(f"{place}.{key}", saved.get(key), now.get(key))
+        ]
     if _are_parts(saved) and _are_parts(now) and len(saved) == len(now):
-        return [line for i, pair in enumerate(zip(saved, now, strict=True)) for line in _differences(f"{place}[{i}]", *pair)]
+        return [
+            line
+            for i, pair in enumerate(zip(saved, now, strict=True))
+            for line in _differences(f"{place}[{i}]", *pair)
+        ]
     return [] if saved == now else [f"{place} is {now!r}, it was {saved!r}"]
 
 

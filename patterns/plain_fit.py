@@ -37,7 +37,13 @@ class SavesEpochs(Protocol):
     def wait(self) -> None:
         """Waits for the writer."""
 
-    def save(self, position: Position, document: dict[str, Any], tensors: list[Tensor], logs: dict[str, Any] | None) -> None:
+    def save(
+        self,
+        position: Position,
+        document: dict[str, Any],
+        tensors: list[Tensor],
+        logs: dict[str, Any] | None,
+    ) -> None:
         """Writes, or hands over to the writer."""
 
     def close(self) -> None:
@@ -60,10 +66,14 @@ class EpochRun:
         self._random: dict[str, Any] | None = None
         self._step = self._batch = self._saved = 0
         self._run, self._epochs = 1, epochs
-        self._identity = Identity(epochs, 1, 0, _DATA, describe_optimizers(find_variables(model).optimizers), {})
+        self._identity = Identity(
+            epochs, 1, 0, _DATA, describe_optimizers(find_variables(model).optimizers), {}
+        )
 
     def begin(self) -> None:
-        """In `on_train_begin`: puts the newest checkpoint back, and makes `fit` begin at the epoch after it."""
+        """In `on_train_begin`: puts the newest checkpoint back, and makes `fit` begin at the epoch
+        after it.
+        """
         self._checkpoint.begin(0)
         found = self._checkpoint.find()
         if found is None:
@@ -77,18 +87,26 @@ class EpochRun:
             return
         record = found.record
         if record.identity.data != _DATA:
-            raise ResumeRefused(f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this is model.fit.")
+            raise ResumeRefused(
+                f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
+                "is model.fit."
+            )
         for line in restore_variables(self._model, record, set_by_script(record, self._identity)):
             say(f"{line}.")
         self._step = self._saved = found.position.step
         self._history, self._random = record.callbacks["History"], record.random
         epoch = len(self._history["epoch"])
-        say(f"going on from epoch {epoch + 1}, after step {self._step:,}: the newest checkpoint in {folder}{found.fell_back}.")
+        say(
+            f"going on from epoch {epoch + 1}, after step {self._step:,}: the newest checkpoint in "
+            f"{folder}{found.fell_back}."
+        )
         self._checkpoint.begin(self._step)
         _keras.begin_at_epoch(self._model, epoch)
 
     def begin_epoch(self) -> None:
-        """In `on_epoch_begin`: what every callback's `on_train_begin`, and `fit` itself, had to do first."""
+        """In `on_epoch_begin`: what every callback's `on_train_begin`, and `fit` itself, had to do
+        first.
+        """
         if self._random is not None:
             _keras.forget_initial_epoch(self._model)
             vars(self._model.history).update(self._history)
@@ -122,8 +140,11 @@ class EpochRun:
 
     def _save(self, logs: dict[str, Any]) -> None:
         self._snapshot = self._snapshot or Snapshot(self._model)
-        self._checkpoint.save(Position(self._run, self._step), *self._record(self._snapshot).pack(), logs)
-        # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to a thread.
+        self._checkpoint.save(
+            Position(self._run, self._step), *self._record(self._snapshot).pack(), logs
+        )
+        # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to
+        # a thread.
         self._checkpoint.wait()
         self._saved = self._step
 

@@ -86,7 +86,9 @@ class StepPlan:
         return cls(total, math.ceil(total / epochs), epochs)
 
     @classmethod
-    def from_examples(cls, examples: int, batch_size: int, epochs: int, stop_point: float = 1.0) -> StepPlan:
+    def from_examples(
+        cls, examples: int, batch_size: int, epochs: int, stop_point: float = 1.0
+    ) -> StepPlan:
         """Return the plan of `stop_point` passes over the data, in `epochs` virtual epochs.
 
         The amount of training stays the same when the batch size changes. A pass has `ceil(examples
@@ -167,7 +169,10 @@ class StepPlan:
         """Return the number of steps done when `epoch` (from 0) is over."""
         epoch = whole_number("StepPlan.end_of", "epoch", epoch, least=0)
         if epoch >= self.epochs:
-            raise ValueError(f"StepPlan.end_of: the plan has {self.epochs} epochs, counted from 0. Received: epoch={epoch}.")
+            raise ValueError(
+                f"StepPlan.end_of: the plan has {self.epochs} epochs, counted from 0. Received: "
+                f"epoch={epoch}."
+            )
         left_for_later = self.epochs - 1 - epoch
         return min((epoch + 1) * self.steps_per_epoch, self.total_steps - left_for_later)
 
@@ -195,7 +200,10 @@ class StepPlan:
         """
         step = whole_number("StepPlan.locate", "step", step, least=0)
         if step >= self.total_steps:
-            raise ValueError(f"StepPlan.locate: the plan has {self.total_steps} steps, counted from 0. Received: step={step}.")
+            raise ValueError(
+                f"StepPlan.locate: the plan has {self.total_steps} steps, counted from 0. "
+                f"Received: step={step}."
+            )
         # The first epoch that ends after `step`, by either of the two bounds in `end_of`.
         epoch = max(step // self.steps_per_epoch, step - (self.total_steps - self.epochs))
         return epoch, step - (self.end_of(epoch - 1) if epoch else 0)
@@ -224,7 +232,10 @@ def _passes(where: str, stop_point: float) -> Fraction:
             f"Received: {stop_point!r} ({type(stop_point).__name__})."
         )
     if not math.isfinite(stop_point) or round(stop_point, 6) <= 0:
-        raise ValueError(f"{where}: `stop_point` must be a finite number of passes, at least 0.000001. Received: {stop_point}.")
+        raise ValueError(
+            f"{where}: `stop_point` must be a finite number of passes, at least 0.000001. "
+            f"Received: {stop_point}."
+        )
     return Fraction(float(stop_point)).limit_denominator(1_000_000)
 
 

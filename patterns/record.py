@@ -18,7 +18,8 @@ from .state.tree import Places, Role, find_variables, has_own_step
 from .store import Tensor
 
 _VARIABLES = "variables/"
-# Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a step, that of Adam a gradient.
+# Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a
+# step, that of Adam a gradient.
 _ALIKE = ("Adam", "AdamW", "Nadam", "Lamb")
 
 
@@ -28,19 +29,23 @@ class Record:
 
     Attributes:
         identity: Which run it is.
-        begun: How it began: from nothing (`"auto"` or `"never"`), or from another one's `"weights"`.
+        begun: How it began: from nothing (`"auto"` or `"never"`), or from another one's
+            `"weights"`.
         variables: The values of the model's variables by key.
         roles: What each variable is.
         paths: Keras's name for each variable, for people.
         built_on: For each optimizer, the ordered keys of what it trains.
-        first_steps: For each optimizer, how many steps it had made when it began with a variable, by key; 0 is left out.
-        frozen: The keys of weights that are not trained, but would be if nothing were frozen. It is not stored.
+        first_steps: For each optimizer, how many steps it had made when it began with a variable,
+            by key; 0 is left out.
+        frozen: The keys of weights that are not trained, but would be if nothing were frozen. It is
+            not stored.
         callbacks: The state of each callback by its name.
         random: The global random states.
         source: What the data source needs to go on, beside the step.
         logs: The training metrics of an epoch whose validation is still to come, else None.
         validates: Whether a validation inside an epoch is still to come.
-        save_due: Whether `every_steps` asks for a checkpoint of this step once its validation is done.
+        save_due: Whether `every_steps` asks for a checkpoint of this step once its validation is
+            done.
         stopped: Whether the run has ended before its plan did.
         resumes: The steps at which other processes went on with the run.
         skipped: What is left out of the data; see `data.Skipped`.
@@ -81,7 +86,10 @@ class Record:
             "resumes": self.resumes,
             "skipped": self.skipped,
             "validated": self.validated,
-            "callbacks": {name: encode(state, f"callbacks/{name}", arrays) for name, state in self.callbacks.items()},
+            "callbacks": {
+                name: encode(state, f"callbacks/{name}", arrays)
+                for name, state in self.callbacks.items()
+            },
             "random": encode(self.random, "random", arrays),
             "source": encode(self.source, "source", arrays),
             "logs": encode(self.logs, "logs", arrays),
@@ -108,7 +116,10 @@ class Record:
             resumes=document.get("resumes", []),
             skipped=document.get("skipped", {}),
             validated=document["validated"],
-            **{name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")},
+            **{
+                name: decode(document[name], tensors)
+                for name in ("callbacks", "random", "source", "logs")
+            },
         )
 
     def of(self, *roles: Role) -> dict[str, np.ndarray]:
@@ -117,19 +128,28 @@ class Record:
 
 
 def _checked_steps(found: Any) -> dict[str, dict[str, int]]:
-    """What a document has for `first_steps`: nonsense in it would not show before it has been put to use."""
+    """What a document has for `first_steps`: nonsense in it would not show before it has been put
+    to use.
+    """
     rows = list(found.values()) if isinstance(found, dict) else [None]
-    if all(isinstance(steps, dict) and all(type(step) is int and step >= 0 for step in steps.values()) for steps in rows):
+    if all(
+        isinstance(steps, dict) and all(type(step) is int and step >= 0 for step in steps.values())
+        for steps in rows
+    ):
         return found
     raise StateMismatch(
-        f"The checkpoint's `first_steps` must be whole numbers by optimizer and variable. Received: {found!r}. It was not written "
+        "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. "
+        f"Received: {found!r}. It was not written "
         "like this; go on from another checkpoint."
     )
 
 
 def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
     """The state of each callback that can tell it, by name."""
-    states = {name: callback_states.get_state(callback) for name, callback in callback_states.named(callbacks).items()}
+    states = {
+        name: callback_states.get_state(callback)
+        for name, callback in callback_states.named(callbacks).items()
+    }
     return {name: state for name, state in states.items() if state is not None}
 
 
@@ -152,24 +172,42 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     check_fits(places, record.variables, record.roles)
     wanted = places.of("optimizer")
     others = _of_another_kind(places, record.identity)
-    kept = {key for key in wanted if key in record.variables and key not in keep and not _is_in(key, others)}
+    kept = {
+        key
+        for key in wanted
+        if key in record.variables and key not in keep and not _is_in(key, others)
+    }
     wrong = differences({key: wanted[key] for key in kept}, record.variables)
     if wrong:
-        raise StateMismatch("The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5]))
+        raise StateMismatch(
+            "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
+        )
     put_back(places.of("weight"), record.variables)
     put_back(wanted, record.variables, kept)
     settle(model)
     fresh = sorted(wanted.keys() - kept - set(keep))
     begin_fresh_slots(model, record.first_steps, set(fresh))
-    unused = sorted(key for key, role in record.roles.items() if role == "optimizer" and key not in wanted)
-    lines = [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"] if fresh else []
-    return lines + ([f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else [])
+    unused = sorted(
+        key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
+    )
+    lines = (
+        [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"]
+        if fresh
+        else []
+    )
+    return lines + (
+        [f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else []
+    )
 
 
 def set_by_script(record: Record, now: Identity) -> set[str]:
     """The keys of optimizer variables whose setting the script has changed: the script wins."""
     keys = {key for key, role in record.roles.items() if role == "optimizer"}
-    return {key for key in keys if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)}
+    return {
+        key
+        for key in keys
+        if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)
+    }
 
 
 def restore_weights(model: keras.Model, record: Record) -> None:
@@ -187,21 +225,32 @@ def restore_weights(model: keras.Model, record: Record) -> None:
 def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:
     """Builds the optimizers that build themselves late on what they were built on before.
 
-    But that with which Keras's own step trains, on what it is to train: other parts may be frozen now than then.
+    But that with which Keras's own step trains, on what it is to train: other parts may be frozen
+    now than then.
     """
     places = find_variables(model)
     for place, keys in built_on.items():
         optimizer = places.optimizers.get(place)
-        if optimizer is not None and not optimizer.built and all(key in places.variables for key in keys):
+        if (
+            optimizer is not None
+            and not optimizer.built
+            and all(key in places.variables for key in keys)
+        ):
             whole = place == "optimizer" and not has_own_step(model)
-            optimizer.build(model.trainable_variables if whole else [places.variables[key] for key in keys])
+            optimizer.build(
+                model.trainable_variables if whole else [places.variables[key] for key in keys]
+            )
 
 
 def _of_another_kind(places: Places, saved: Identity) -> set[str]:
-    """The places of optimizers whose slots hold other things than those of the optimizers that were there before."""
+    """The places of optimizers whose slots hold other things than those of the optimizers that were
+    there before.
+    """
     before = {place: settings["class"] for place, settings in saved.optimizers.items()}
     now = {place: type(optimizer).__name__ for place, optimizer in places.optimizers.items()}
-    return {place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])}
+    return {
+        place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])
+    }
 
 
 def _kind(name: str) -> str:
@@ -217,8 +266,11 @@ def _is_in(key: str, optimizers: Collection[str]) -> bool:
 
 
 def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
-    """The running metrics of the epoch in progress, as far as the script still has these metrics."""
-    metrics = {key: variable for key, variable in places.of("metric").items() if key in record.variables}
+    """The running metrics of the epoch in progress, as far as the script still has these
+    metrics."""
+    metrics = {
+        key: variable for key, variable in places.of("metric").items() if key in record.variables
+    }
     misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, record.variables)}
     return {key: record.variables[key] for key in metrics if key not in misfits}
 

@@ -22,12 +22,16 @@ def run(path: Path, *arguments: Any, script: Path = SCRIPT) -> Process:
     """Runs run_case.py, or another script, in a folder, which need not be there."""
     path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, script, *arguments]
-    return subprocess.run([str(part) for part in command], cwd=path, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [str(part) for part in command], cwd=path, capture_output=True, text=True, check=False
+    )
 
 
 def check_end(process: Process, expect: int) -> None:
     """Asserts that it ended with an exit status; minus the number of the signal that killed it."""
-    assert process.returncode == expect, f"{process.returncode}, not {expect}:\n{process.stdout}\n{process.stderr}"
+    assert process.returncode == expect, (
+        f"{process.returncode}, not {expect}:\n{process.stdout}\n{process.stderr}"
+    )
 
 
 def state(path: Path, name: str) -> dict[str, Any]:
@@ -36,7 +40,8 @@ def state(path: Path, name: str) -> dict[str, Any]:
 
 
 def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The states that uninterrupted runs, without checkpoints, end with in a process of their own."""
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their
+    own."""
     check_end(run(path, *names, "--reference"), 0)
     return {name: state(path, name) for name in names}
 
@@ -54,7 +59,8 @@ class Folder:
         self.path, self._above, self.name, self._script = path / name, path, name, script
 
     def child(self, *arguments: Any, expect: int = 0) -> str:
-        """Runs the case in a fresh process that starts from other random seeds than those before; returns what it printed.
+        """Runs the case in a fresh process that starts from other random seeds than those before;
+        returns what it printed.
 
         Args:
             arguments: Of the script.
@@ -75,7 +81,8 @@ class Folder:
 
 
 class Relay:
-    """Runs of several cases: each process finishes the run that the last one was killed in, and dies in the next run.
+    """Runs of several cases: each process finishes the run that the last one was killed in, and
+    dies in the next run.
 
     So there is one process for each kill, and every run goes on in a fresh one.
 
@@ -96,14 +103,20 @@ class Relay:
         self._run(last)
 
     def check(self, name: str, expected: Mapping[str, Any]) -> None:
-        """Asserts that a run was killed at each of its steps, went on there, and ended in this state."""
+        """Asserts that a run was killed at each of its steps, went on there, and ended in this
+        state.
+        """
         *killed, finished = self._processes[name]
         for process in killed:
             check_end(process, -signal.SIGKILL)
         # Its own end is no measure: the run after it was killed there.
-        assert (self._path / name / "state.json").exists(), f"not finished:\n{finished.stdout}\n{finished.stderr}"
+        assert (self._path / name / "state.json").exists(), (
+            f"not finished:\n{finished.stdout}\n{finished.stderr}"
+        )
         _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
-        assert record.resumes == list(self._kills[name]), f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
+        assert record.resumes == list(self._kills[name]), (
+            f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
+        )
         assert_same_state(expected, state(self._path, name))
 
     def _run(self, names: list[str], *arguments: Any) -> None:

@@ -9,7 +9,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def empty_working_directory(tmp_path):
-    """What a test writes by a relative path goes to its own folder, and the checkout is not importable."""
+    """What a test writes by a relative path goes to its own folder, and the checkout is not
+    importable.
+    """
     # Not by the test's own `monkeypatch`, whose `undo` would lead back to the checkout.
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
@@ -18,7 +20,9 @@ def empty_working_directory(tmp_path):
 
 @pytest.fixture(autouse=True)
 def fixed_seeds():
-    """Seed what is loaded, and let Keras's automatic names begin again. Tests that load no Keras do not wait for it."""
+    """Seed what is loaded, and let Keras's automatic names begin again. Tests that load no Keras do
+    not wait for it.
+    """
     random.seed(0)
     if "keras" in sys.modules:
         import keras
@@ -30,7 +34,9 @@ def fixed_seeds():
 
 @pytest.fixture
 def numpy_weights(monkeypatch):
-    """Initial weights of the usual size that NumPy draws: for a large model JAX would compile a program for each shape."""
+    """Initial weights of the usual size that NumPy draws: for a large model JAX would compile a
+    program for each shape.
+    """
     import keras
     import numpy as np
 

@@ -1,4 +1,6 @@
-"""A run of `kp.fine_tune` in its own process: `python fine_tune_run.py NAME [--at STEP]`, in the folder that holds the run's."""
+"""A run of `kp.fine_tune` in its own process: `python fine_tune_run.py NAME [--at STEP]`, in the
+folder that holds the run's.
+"""
 
 import argparse
 import os
@@ -16,7 +18,11 @@ LOSS = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]}
 
 
 def pretrained():
-    hidden = [layers.Dense(8, "relu", name="stem"), layers.BatchNormalization(name="norm"), layers.Dropout(0.3, name="drop")]
+    hidden = [
+        layers.Dense(8, "relu", name="stem"),
+        layers.BatchNormalization(name="norm"),
+        layers.Dropout(0.3, name="drop"),
+    ]
     model = keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(3, "softmax", name="head")])
     model.compile(keras.optimizers.AdamW(1.0, weight_decay=0.1), **LOSS)
     return model
@@ -32,7 +38,11 @@ def main():
     asked = parser.parse_args()
     os.makedirs(asked.name, exist_ok=True)
     os.chdir(asked.name)
-    run(CASE, [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])], train=kp.fine_tune)
+    run(
+        CASE,
+        [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])],
+        train=kp.fine_tune,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The conformance table: small real models, each with what it is trained on, that every exactness test goes through."""
+"""The conformance table: small real models, each with what it is trained on, that every exactness
+test goes through.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ SPOILED = FEATURES.copy()
 SPOILED[26, 2] = np.nan
 
 VALIDATION = {"validation_data": (FEATURES[:12], LABELS[:12])}
-# 44 examples in batches of 8: six steps a pass, the last of four examples. Epochs of four steps do not fall in with it.
+# 44 examples in batches of 8: six steps a pass, the last of four examples. Epochs of four steps do
+# not fall in with it.
 TRAIN = {"x": FEATURES, "y": LABELS, "batch_size": 8, "total_steps": 8, "epochs": 2}
 
 
@@ -73,7 +76,11 @@ def compiled(model: keras.Model, optimizer: Any = "adam", **arguments: Any) -> k
 
 def dense() -> keras.Model:
     rate = keras.optimizers.schedules.ExponentialDecay(0.01, 3, 0.9)
-    hidden = (layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3, seed=5))
+    hidden = (
+        layers.Dense(8, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.3, seed=5),
+    )
     return compiled(classifier(*hidden), keras.optimizers.Adam(rate))
 
 
@@ -84,7 +91,13 @@ def unseeded_dropout() -> keras.Model:
 def convolutional() -> keras.Model:
     # Of the random layers, these compile quickly.
     augmentation = (layers.RandomFlip(), layers.RandomContrast(0.3, value_range=(-4, 4)))
-    hidden = (*augmentation, layers.Conv2D(3, 3), layers.BatchNormalization(), layers.ReLU(), layers.Flatten())
+    hidden = (
+        *augmentation,
+        layers.Conv2D(3, 3),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Flatten(),
+    )
     return compiled(classifier(*hidden, inputs=(6, 6, 1)), keras.optimizers.SGD(0.05, momentum=0.9))
 
 
@@ -101,20 +114,37 @@ def small() -> keras.Sequential:
 
 
 def frozen_body() -> keras.Model:
-    hidden = (layers.Dense(8, name="first"), layers.BatchNormalization(name="norm"), layers.Dropout(0.3))
-    return compiled(classifier(*hidden), keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3))
+    hidden = (
+        layers.Dense(8, name="first"),
+        layers.BatchNormalization(name="norm"),
+        layers.Dropout(0.3),
+    )
+    return compiled(
+        classifier(*hidden),
+        keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=3),
+    )
 
 
 def mixed_precision() -> keras.Model:
-    hidden = (layers.Dense(8, dtype="mixed_float16"), layers.BatchNormalization(dtype="mixed_float16"))
+    hidden = (
+        layers.Dense(8, dtype="mixed_float16"),
+        layers.BatchNormalization(dtype="mixed_float16"),
+    )
     inner = keras.optimizers.Adam(0.01)
     # It doubles every three steps, and halves when the gradients overflow.
-    optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**16, dynamic_growth_steps=3)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        inner, initial_scale=2.0**16, dynamic_growth_steps=3
+    )
     return compiled(classifier(*hidden), optimizer)
 
 
 def averaged(overwrite: int | None = 3) -> keras.Model:
-    return compiled(small(), keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=overwrite))
+    return compiled(
+        small(),
+        keras.optimizers.Adam(
+            0.01, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=overwrite
+        ),
+    )
 
 
 def one_cycle() -> keras.Model:
@@ -123,20 +153,33 @@ def one_cycle() -> keras.Model:
 
 def layerwise() -> keras.Model:
     model = small()
-    return compiled(model, kp.layerwise_rates(keras.optimizers.Adam(kp.schedules.OneCycle(0.05, total_steps=8)), model, decay=0.5))
+    return compiled(
+        model,
+        kp.layerwise_rates(
+            keras.optimizers.Adam(kp.schedules.OneCycle(0.05, total_steps=8)), model, decay=0.5
+        ),
+    )
 
 
 def cycled() -> keras.Model:
     """Killed in the middle of a cycle, of both schedules, on the way up and on the way down."""
-    rate = kp.schedules.Warmup(2, kp.schedules.CyclicalLearningRate(0.01, 0.2, step_size=2, mode="triangular2"))
+    rate = kp.schedules.Warmup(
+        2, kp.schedules.CyclicalLearningRate(0.01, 0.2, step_size=2, mode="triangular2")
+    )
     optimizer = keras.optimizers.SGD(rate, nesterov=True)
-    return compiled(small(), kp.with_momentum_schedule(optimizer, kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=3)))
+    return compiled(
+        small(),
+        kp.with_momentum_schedule(optimizer, kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=3)),
+    )
 
 
 def two_inputs() -> keras.Model:
     inputs = {"left": keras.Input((6,), name="left"), "right": keras.Input((6,), name="right")}
     hidden = layers.Dropout(0.2)(layers.Concatenate()([inputs["left"], inputs["right"]]))
-    outputs = {"kind": layers.Dense(3, activation="softmax", name="kind")(hidden), "size": layers.Dense(1, name="size")(hidden)}
+    outputs = {
+        "kind": layers.Dense(3, activation="softmax", name="kind")(hidden),
+        "size": layers.Dense(1, name="size")(hidden),
+    }
     model = keras.Model(inputs, outputs)
     losses = {"kind": "sparse_categorical_crossentropy", "size": "mse"}
     model.compile("adam", losses, weighted_metrics={"kind": "accuracy", "size": "mae"})
@@ -146,7 +189,9 @@ def two_inputs() -> keras.Model:
 def backbone() -> keras.Model:
     """Its layers have the names that every other one's have."""
     inputs = keras.Input((6,), name="input")
-    outputs = layers.Dropout(0.3, seed=1, name="drop")(layers.Dense(8, activation="relu", name="dense")(inputs))
+    outputs = layers.Dropout(0.3, seed=1, name="drop")(
+        layers.Dense(8, activation="relu", name="dense")(inputs)
+    )
     return keras.Model(inputs, outputs, name="backbone")
 
 
@@ -159,9 +204,14 @@ def two_backbones() -> keras.Model:
     return compiled(keras.Model(inputs, outputs), keras.optimizers.SGD(0.05, momentum=0.9))
 
 
-def two_halves(first: keras.optimizers.Optimizer, second: keras.optimizers.Optimizer) -> keras.Model:
+def two_halves(
+    first: keras.optimizers.Optimizer, second: keras.optimizers.Optimizer
+) -> keras.Model:
     model = classifier(layers.Dense(8, name="body"), layers.Dropout(0.2))
-    return compiled(model, keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(second, {".*body.*": first})))
+    return compiled(
+        model,
+        keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(second, {".*body.*": first})),
+    )
 
 
 def custom_step() -> keras.Model:
@@ -171,7 +221,9 @@ def custom_step() -> keras.Model:
 
 
 def two_optimizers() -> keras.Model:
-    model = TwoOptimizers(small(), classifier(layers.Dense(4)), keras.optimizers.SGD(0.1, momentum=0.9))
+    model = TwoOptimizers(
+        small(), classifier(layers.Dense(4)), keras.optimizers.SGD(0.1, momentum=0.9)
+    )
     model.compile("adam")
     return model
 
@@ -208,13 +260,17 @@ def schedules() -> list[keras.callbacks.Callback]:
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * (0.9 if epoch else 1.0)),
         keras.callbacks.ReduceLROnPlateau("val_loss", patience=1, min_delta=10.0, cooldown=2),
         keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True),
-        keras.callbacks.ModelCheckpoint("best.weights.h5", save_best_only=True, save_weights_only=True),
+        keras.callbacks.ModelCheckpoint(
+            "best.weights.h5", save_best_only=True, save_weights_only=True
+        ),
         keras.callbacks.CSVLogger("log.csv"),
     ]
 
 
 def stops_early() -> list[keras.callbacks.Callback]:
-    return [keras.callbacks.EarlyStopping("loss", min_delta=10.0, patience=2, restore_best_weights=True)]
+    return [
+        keras.callbacks.EarlyStopping("loss", min_delta=10.0, patience=2, restore_best_weights=True)
+    ]
 
 
 def guarded() -> list[keras.callbacks.Callback]:
@@ -236,7 +292,11 @@ def thawing() -> list[keras.callbacks.Callback]:
 
 def prechelt() -> list[keras.callbacks.Callback]:
     """Strips that end, a lowest value and a count of rises, none of which stops it."""
-    rule = kp.GeneralizationLoss(1e6) | kp.ProgressQuotient(1e6, strip=2) | (kp.SuccessiveRises(9, strip=1) & kp.Patience(1))
+    rule = (
+        kp.GeneralizationLoss(1e6)
+        | kp.ProgressQuotient(1e6, strip=2)
+        | (kp.SuccessiveRises(9, strip=1) & kp.Patience(1))
+    )
     return [kp.EarlyStopping(rule=rule, restore_best_weights=True, unit="steps")]
 
 
@@ -277,42 +337,94 @@ def user_callbacks() -> list[keras.callbacks.Callback]:
     return [Wanderer()]
 
 
-DICTIONARIES = {"x": {"left": FEATURES, "right": FEATURES[::-1]}, "y": {"kind": LABELS, "size": NUMBERS}}
-SERIES = {"x": SEQUENCES, "y": NUMBERS[:8].repeat(6, axis=0), "batch_size": 8, "total_steps": 8, "epochs": 2, "shuffle": False}
-IN_PLACE = "Keras 3.15 on torch cannot train a stateful LSTM at all: a variable needed for the gradient is modified in place."
+DICTIONARIES = {
+    "x": {"left": FEATURES, "right": FEATURES[::-1]},
+    "y": {"kind": LABELS, "size": NUMBERS},
+}
+SERIES = {
+    "x": SEQUENCES,
+    "y": NUMBERS[:8].repeat(6, axis=0),
+    "batch_size": 8,
+    "total_steps": 8,
+    "epochs": 2,
+    "shuffle": False,
+}
+IN_PLACE = (
+    "Keras 3.15 on torch cannot train a stateful LSTM at all: a variable needed for the gradient "
+    "is modified in place."
+)
 
 CASES = {
     "dense": Case(dense, {**TRAIN, **VALIDATION, "log_every_steps": 3}, 8),
     "unseeded dropout": Case(unseeded_dropout, TRAIN, 8),
-    "convolutional": Case(convolutional, {**TRAIN, "x": IMAGES, "y": LABELS[:40], **{"validation_split": 0.2}}, 8),
+    "convolutional": Case(
+        convolutional, {**TRAIN, "x": IMAGES, "y": LABELS[:40], **{"validation_split": 0.2}}, 8
+    ),
     "stateful recurrent": Case(lambda: recurrent(layers.SimpleRNN), SERIES, 8),
     "stateful LSTM": Case(lambda: recurrent(layers.LSTM), SERIES, 8, gaps={"torch": IN_PLACE}),
     "custom train_step": Case(custom_step, TRAIN, 8),
     "two optimizers": Case(two_optimizers, TRAIN, 8, needs="carries_attribute_optimizers"),
-    "multi optimizer": Case(lambda: two_halves(keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(0.01)), TRAIN, 8),
-    "mixed precision": Case(mixed_precision, TRAIN, 8),
-    "gradient accumulation": Case(lambda: compiled(small(), keras.optimizers.Adam(0.01, gradient_accumulation_steps=3)), TRAIN, 8),
-    "moving average": Case(averaged, {**TRAIN, **VALIDATION}, 8),
-    "dictionaries": Case(two_inputs, {**TRAIN, **DICTIONARIES, "sample_weight": {"kind": WEIGHTS, "size": WEIGHTS[::-1]}}, 8),
-    "class weight": Case(lambda: compiled(small(), "adamw"), {**TRAIN, "class_weight": {0: 0.3, 2: 3.0}}, 8),
-    "fused steps": Case(
-        lambda: compiled(small(), steps_per_execution=4), {**TRAIN, "total_steps": 12, "epochs": 2}, 12, needs="fuses_steps"
-    ),
-    "Keras's callbacks": Case(
-        lambda: compiled(small()), {**TRAIN, **VALIDATION, "total_steps": 9, "epochs": 3, "callbacks": schedules}, 9
-    ),
-    "stops early": Case(lambda: compiled(small()), {**TRAIN, "total_steps": 12, "epochs": 6, "callbacks": stops_early}, 6),
-    "early stopping": Case(
-        lambda: compiled(small()), {**TRAIN, **VALIDATION, "total_steps": 12, "epochs": 6, "callbacks": early_stopping}, 6
-    ),
-    "Prechelt": Case(lambda: compiled(small()), {**TRAIN, **VALIDATION, "validate_every_steps": 3, "callbacks": prechelt}, 8),
-    "swapped averages": Case(
-        lambda: averaged(None),
-        {**TRAIN, **VALIDATION, "callbacks": lambda: [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]},
+    "multi optimizer": Case(
+        lambda: two_halves(keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Adam(0.01)),
+        TRAIN,
         8,
     ),
-    "user's callback": Case(lambda: compiled(small()), {**TRAIN, "epochs": 4, "callbacks": user_callbacks}, 8),
-    "PyDataset": Case(lambda: compiled(small()), {"x": Reshuffled, "total_steps": 8, "epochs": 2}, 8),
+    "mixed precision": Case(mixed_precision, TRAIN, 8),
+    "gradient accumulation": Case(
+        lambda: compiled(small(), keras.optimizers.Adam(0.01, gradient_accumulation_steps=3)),
+        TRAIN,
+        8,
+    ),
+    "moving average": Case(averaged, {**TRAIN, **VALIDATION}, 8),
+    "dictionaries": Case(
+        two_inputs,
+        {**TRAIN, **DICTIONARIES, "sample_weight": {"kind": WEIGHTS, "size": WEIGHTS[::-1]}},
+        8,
+    ),
+    "class weight": Case(
+        lambda: compiled(small(), "adamw"), {**TRAIN, "class_weight": {0: 0.3, 2: 3.0}}, 8
+    ),
+    "fused steps": Case(
+        lambda: compiled(small(), steps_per_execution=4),
+        {**TRAIN, "total_steps": 12, "epochs": 2},
+        12,
+        needs="fuses_steps",
+    ),
+    "Keras's callbacks": Case(
+        lambda: compiled(small()),
+        {**TRAIN, **VALIDATION, "total_steps": 9, "epochs": 3, "callbacks": schedules},
+        9,
+    ),
+    "stops early": Case(
+        lambda: compiled(small()),
+        {**TRAIN, "total_steps": 12, "epochs": 6, "callbacks": stops_early},
+        6,
+    ),
+    "early stopping": Case(
+        lambda: compiled(small()),
+        {**TRAIN, **VALIDATION, "total_steps": 12, "epochs": 6, "callbacks": early_stopping},
+        6,
+    ),
+    "Prechelt": Case(
+        lambda: compiled(small()),
+        {**TRAIN, **VALIDATION, "validate_every_steps": 3, "callbacks": prechelt},
+        8,
+    ),
+    "swapped averages": Case(
+        lambda: averaged(None),
+        {
+            **TRAIN,
+            **VALIDATION,
+            "callbacks": lambda: [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)],
+        },
+        8,
+    ),
+    "user's callback": Case(
+        lambda: compiled(small()), {**TRAIN, "epochs": 4, "callbacks": user_callbacks}, 8
+    ),
+    "PyDataset": Case(
+        lambda: compiled(small()), {"x": Reshuffled, "total_steps": 8, "epochs": 2}, 8
+    ),
     "generator": Case(
         lambda: compiled(small()),
         {
@@ -328,24 +440,47 @@ CASES = {
     "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
     "cycled momentum": Case(cycled, TRAIN, 8),
     "layerwise rates": Case(layerwise, TRAIN, 8),
-    "validation by steps": Case(dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8),
-    "planted NaN": Case(unseeded_dropout, {**TRAIN, **VALIDATION, "x": SPOILED, "callbacks": guarded}, 8, saved=True),
-    "planted NaN, scheduled rate": Case(
-        dense, {**TRAIN, "x": SPOILED, "log_every_steps": 3, "callbacks": guarded_schedule}, 8, saved=True
+    "validation by steps": Case(
+        dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8
     ),
-    "thawing": Case(frozen_body, {**TRAIN, **VALIDATION, "log_every_steps": 3, "callbacks": thawing}, 8),
+    "planted NaN": Case(
+        unseeded_dropout, {**TRAIN, **VALIDATION, "x": SPOILED, "callbacks": guarded}, 8, saved=True
+    ),
+    "planted NaN, scheduled rate": Case(
+        dense,
+        {**TRAIN, "x": SPOILED, "log_every_steps": 3, "callbacks": guarded_schedule},
+        8,
+        saved=True,
+    ),
+    "thawing": Case(
+        frozen_body, {**TRAIN, **VALIDATION, "log_every_steps": 3, "callbacks": thawing}, 8
+    ),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),
     "Adafactor": Case(lambda: compiled(small(), keras.optimizers.Adafactor(0.01)), TRAIN, 8),
-    "shorter last epoch": Case(lambda: compiled(small(), "nadam"), {**TRAIN, "total_steps": 7, "epochs": 2}, 7),
+    "shorter last epoch": Case(
+        lambda: compiled(small(), "nadam"), {**TRAIN, "total_steps": 7, "epochs": 2}, 7
+    ),
 }
 
 
 def runnable(names: Any = CASES) -> list[Any]:
-    """Cases as parameters of a test: those that the backend can run, with the known gaps as strict expected failures."""
+    """Cases as parameters of a test: those that the backend can run, with the known gaps as strict
+    expected failures.
+    """
     name = current().name
-    chosen = [(key, CASES[key]) for key in names if not CASES[key].needs or getattr(current(), CASES[key].needs)]
+    chosen = [
+        (key, CASES[key])
+        for key in names
+        if not CASES[key].needs or getattr(current(), CASES[key].needs)
+    ]
     return [
-        pytest.param(case, id=key, marks=[pytest.mark.xfail(reason=case.gaps[name], strict=True)] if name in case.gaps else [])
+        pytest.param(
+            case,
+            id=key,
+            marks=[pytest.mark.xfail(reason=case.gaps[name], strict=True)]
+            if name in case.gaps
+            else [],
+        )
         for key, case in chosen
     ]

@@ -1,7 +1,8 @@
-"""Runs of cases of the table in a process of its own, each in a folder of its name: `python run_case.py NAME... [--at STEP ...]`.
+"""Runs of cases of the table in a process of its own, each in a folder of its name: `python
+run_case.py NAME... [--at STEP ...]`.
 
-Each goes on where an earlier process left it, and writes the state that it ends with to a file. The last one is killed where that
-is asked for.
+Each goes on where an earlier process left it, and writes the state that it ends with to a file. The
+last one is killed where that is asked for.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Sender(keras.callbacks.Callback):
     """Sends this process a signal at a place in its run.
 
     Args:
-        where: `"step"`, before the step after `at` ones; `"validation"`, at the first batch of the validation after them.
+        where: `"step"`, before the step after `at` ones; `"validation"`, at the first batch of the
+            validation after them.
         at: How many steps are done then.
         signals: The signals' names, sent one after the other.
     """
@@ -48,7 +50,11 @@ class Sender(keras.callbacks.Callback):
             self._send()
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._where == "validation" and batch == 0 and self._before + self._batch + 1 == self._at:
+        if (
+            self._where == "validation"
+            and batch == 0
+            and self._before + self._batch + 1 == self._at
+        ):
             self._send()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -66,7 +72,9 @@ class Sender(keras.callbacks.Callback):
 
 
 def kill_while_saving(event_wanted: str, count: int) -> None:
-    """Kills this process at the so-many-th event of a kind (`"os.rename"`, `"os.link"`, `"open"`) below the folder of the run."""
+    """Kills this process at the so-many-th event of a kind (`"os.rename"`, `"os.link"`, `"open"`)
+    below the folder of the run.
+    """
     seen = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -79,8 +87,12 @@ def kill_while_saving(event_wanted: str, count: int) -> None:
     sys.addaudithook(hook)
 
 
-def run(case: Case, extra: Sequence[keras.callbacks.Callback], train: Callable[..., Any] = kp.fit) -> None:
-    """Trains the case in the working directory, and writes the state that it ends with. Each process begins from other seeds."""
+def run(
+    case: Case, extra: Sequence[keras.callbacks.Callback], train: Callable[..., Any] = kp.fit
+) -> None:
+    """Trains the case in the working directory, and writes the state that it ends with. Each
+    process begins from other seeds.
+    """
     with open("processes", "a+", encoding="utf-8") as file:
         file.write("|")
         seed = file.tell() - 1
@@ -90,7 +102,9 @@ def run(case: Case, extra: Sequence[keras.callbacks.Callback], train: Callable[.
     made = {name: value() if callable(value) else value for name, value in case.arguments.items()}
     callbacks = made.pop("callbacks", [])
     history = train(model, **made, seed=0, verbose=0, callbacks=[*callbacks, *extra])
-    Path("state.json").write_text(dumped(testing.run_state(model, history, callbacks)), encoding="utf-8")
+    Path("state.json").write_text(
+        dumped(testing.run_state(model, history, callbacks)), encoding="utf-8"
+    )
 
 
 def dumped(state: dict[str, Any]) -> str:
@@ -121,10 +135,17 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+", choices=CASES)
     parser.add_argument("--reference", action="store_true", help="no checkpoints")
-    parser.add_argument("--at", type=int, default=-1, help="steps of the last run after which the signals are sent")
+    parser.add_argument(
+        "--at", type=int, default=-1, help="steps of the last run after which the signals are sent"
+    )
     parser.add_argument("--where", default="step", choices=("step", "validation"))
     parser.add_argument("--signals", nargs="*", default=["kill"], choices=HOW)
-    parser.add_argument("--saving", nargs=2, metavar=("EVENT", "COUNT"), help="kill inside the writing of a checkpoint")
+    parser.add_argument(
+        "--saving",
+        nargs=2,
+        metavar=("EVENT", "COUNT"),
+        help="kill inside the writing of a checkpoint",
+    )
     parser.add_argument("--thread", action="store_true", help="run outside the main thread")
     asked = parser.parse_args()
     if asked.saving:
@@ -132,7 +153,11 @@ def main() -> int:
     home, failed, pool = os.getcwd(), 0, ThreadPoolExecutor(1)
     for name in asked.names:
         saved = not asked.reference or CASES[name].saved
-        extra = [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))] if saved else []
+        extra = (
+            [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))]
+            if saved
+            else []
+        )
         # It is always in the list, so that no run differs from the next in its callbacks.
         at = asked.at if name == asked.names[-1] else -1
         extra += [] if asked.reference else [Sender(asked.where, at, asked.signals)]

@@ -26,7 +26,11 @@ class OneStep(keras.Model):
         return [self.tracker]
 
     def train_step(self, *arguments: Any) -> Any:
-        return self._pure_step(*arguments) if keras.backend.backend() == "jax" else self._step(*arguments)
+        return (
+            self._pure_step(*arguments)
+            if keras.backend.backend() == "jax"
+            else self._step(*arguments)
+        )
 
     def _pure_step(self, state: Any, data: Any) -> Any:
         import jax
@@ -41,7 +45,12 @@ class OneStep(keras.Model):
         (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(trainable, others)
         trainable, optimizer = self.optimizer.stateless_apply(optimizer, gradients, trainable)
         metrics = self.tracker.stateless_update_state(metrics, loss)
-        return {"loss": self.tracker.stateless_result(metrics)}, (trainable, others, optimizer, metrics)
+        return {"loss": self.tracker.stateless_result(metrics)}, (
+            trainable,
+            others,
+            optimizer,
+            metrics,
+        )
 
     def _step(self, data: Any) -> dict[str, Any]:
         x, y = data
@@ -53,9 +62,13 @@ class OneStep(keras.Model):
 
 
 class TwoOptimizers(keras.Model):
-    """Two networks on the same data, each with an optimizer of its own; the second one is an attribute."""
+    """Two networks on the same data, each with an optimizer of its own; the second one is an
+    attribute.
+    """
 
-    def __init__(self, first: keras.Model, second: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    def __init__(
+        self, first: keras.Model, second: keras.Model, optimizer: keras.optimizers.Optimizer
+    ) -> None:
         super().__init__()
         self.first, self.second = first, second
         self.second_optimizer = optimizer
@@ -75,15 +88,22 @@ class TwoOptimizers(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, Any]:
         x, y = data
-        for network, optimizer in ((self.first, self.optimizer), (self.second, self.second_optimizer)):
+        for network, optimizer in (
+            (self.first, self.optimizer),
+            (self.second, self.second_optimizer),
+        ):
             variables = network.trainable_variables
-            loss, gradients = gradients_of(lambda network=network: LOSS(y, network(x, training=True)), variables)
+            loss, gradients = gradients_of(
+                lambda network=network: LOSS(y, network(x, training=True)), variables
+            )
             optimizer.apply(gradients, variables)
             self.tracker.update_state(loss)
         return {"loss": self.tracker.result()}
 
 
-def gradients_of(compute_loss: Callable[[], Any], variables: list[keras.Variable]) -> tuple[Any, list[Any]]:
+def gradients_of(
+    compute_loss: Callable[[], Any], variables: list[keras.Variable]
+) -> tuple[Any, list[Any]]:
     """The loss and its gradients, on TensorFlow or torch."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

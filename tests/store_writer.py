@@ -32,7 +32,8 @@ def write_for_ever(directory, first):
 
 
 def say(line):
-    """In one piece, which a kill cannot cut: `print` may hand over the end of the line by itself."""
+    """In one piece, which a kill cannot cut: `print` may hand over the end of the line by
+    itself."""
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 

@@ -1,4 +1,6 @@
-"""One life of the run of test_storm.py: `python storm_run.py TOTAL_STEPS [STATE]`, in the folder of the run."""
+"""One life of the run of test_storm.py: `python storm_run.py TOTAL_STEPS [STATE]`, in the folder of
+the run.
+"""
 
 import sys
 
@@ -35,9 +37,13 @@ def main(total_steps, state=None):
     data = np.random.default_rng(0)
     x, y = data.random((64, 8, 8, 1), "float32"), data.integers(0, 10, 64)
     callbacks = [keras.callbacks.ReduceLROnPlateau("loss", patience=2)]
-    extra = [] if state == "reference.json" else [kp.Checkpoint("checkpoints", every_steps=1), Tells()]
+    extra = (
+        [] if state == "reference.json" else [kp.Checkpoint("checkpoints", every_steps=1), Tells()]
+    )
     plan = kp.StepPlan(int(total_steps), steps_per_epoch=7)
-    history = kp.fit(model, x, y, plan=plan, batch_size=8, seed=0, verbose=0, callbacks=[*callbacks, *extra])
+    history = kp.fit(
+        model, x, y, plan=plan, batch_size=8, seed=0, verbose=0, callbacks=[*callbacks, *extra]
+    )
     if state:
         with open(state, "w", encoding="utf-8") as file:
             file.write(dumped(testing.run_state(model, history, callbacks)))

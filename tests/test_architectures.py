@@ -1,4 +1,5 @@
-"""Real architectures take a new head, and are trained frozen and then with their last block thawed."""
+"""Real architectures take a new head, and are trained frozen and then with their last block
+thawed."""
 
 from fnmatch import fnmatchcase
 
@@ -19,7 +20,10 @@ LAST_BLOCKS = {
     "ConvNeXtTiny": ["convnext_tiny_stage_3_block_2_*"],
 }
 LIGHT = {"MobileNetV3Small"}
-NAMES = [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.architectures]) for name in LAST_BLOCKS]
+NAMES = [
+    pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.architectures])
+    for name in LAST_BLOCKS
+]
 BATCH, STEPS = 8, 6
 
 _rng = np.random.default_rng(4)
@@ -41,7 +45,11 @@ def weights(model):
 
 def paths(model, *patterns):
     """Of the weights of the layers with such names, BatchNorm's statistics included."""
-    chosen = [layer for layer in model.layers if any(fnmatchcase(layer.name, pattern) for pattern in patterns)]
+    chosen = [
+        layer
+        for layer in model.layers
+        if any(fnmatchcase(layer.name, pattern) for pattern in patterns)
+    ]
     return {variable.path for layer in chosen for variable in layer.weights}
 
 
@@ -55,8 +63,8 @@ def test_a_frozen_body_stays_to_the_bit_and_its_last_block_is_thawed(name):
     body = getattr(keras.applications, name)(weights=None, input_shape=(32, 32, 3))
     model = kp.replace_head(body, layers.Dense(5, activation="softmax", name="classes"))
     kp.freeze(model, slice(-1))
-    # It goes by the signs of gradients, which are tiny behind so many layers that no one has trained. An odd number of steps of
-    # the same length never leads back.
+    # It goes by the signs of gradients, which are tiny behind so many layers that no one has
+    # trained. An odd number of steps of the same length never leads back.
     model.compile(keras.optimizers.Lion(0.001), "sparse_categorical_crossentropy")
     before, halfway = weights(model), Halfway()
     thaw = kp.GradualUnfreeze({STEPS // 2: LAST_BLOCKS[name]}, verbose=0)

@@ -1,4 +1,6 @@
-"""Best weights that a checkpoint holds: it stays as long as it is needed, and nothing is held twice."""
+"""Best weights that a checkpoint holds: it stays as long as it is needed, and nothing is held
+twice.
+"""
 
 import warnings
 
@@ -33,10 +35,23 @@ class Dictates(keras.callbacks.Callback):
 
 def train(values, *more, seed=1, **arguments):
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
     model.compile("adam", "mse")
-    stopping = kp.EarlyStopping("score", mode="min", patience=99, restore_best_weights=True, verbose=0, **arguments)
-    kp.fit(model, X, Y, batch_size=8, epochs=len(values), seed=0, verbose=0, callbacks=[Dictates(values), stopping, *more])
+    stopping = kp.EarlyStopping(
+        "score", mode="min", patience=99, restore_best_weights=True, verbose=0, **arguments
+    )
+    kp.fit(
+        model,
+        X,
+        Y,
+        batch_size=8,
+        epochs=len(values),
+        seed=0,
+        verbose=0,
+        callbacks=[Dictates(values), stopping, *more],
+    )
     return model, stopping
 
 
@@ -59,7 +74,11 @@ def test_no_checkpoint_carries_a_second_model():
     store = kp.CheckpointStore("run")
     record = Record.unpack(store.read(store.latest()).document, store.read(store.latest()).tensors)
     assert record.callbacks["EarlyStopping"]["checkpoint"] == [1, 10, 1]
-    assert not [key for key in store.read(store.latest()).tensors if key.startswith("callbacks/EarlyStopping")]
+    assert not [
+        key
+        for key in store.read(store.latest()).tensors
+        if key.startswith("callbacks/EarlyStopping")
+    ]
 
 
 def test_a_finished_run_gives_them_again():
@@ -81,7 +100,9 @@ def test_a_damaged_one_is_warned_of_and_the_run_ends_with_the_last():
         warnings.simplefilter("always")
         model, _ = train([3.0, 2.0, 4.0], kp.Checkpoint("run"))
     (said,) = [str(warning.message) for warning in caught if "best weights" in str(warning.message)]
-    assert said.startswith("The best weights cannot be read, and the model keeps those that it has: ")
+    assert said.startswith(
+        "The best weights cannot be read, and the model keeps those that it has: "
+    )
     assert "step-000000010" in said
     last = store.read(store.at(15)).tensors["variables/layers/1/kernel"]
     np.testing.assert_array_equal(model.layers[1].get_weights()[0], last)

@@ -10,7 +10,14 @@ X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
 
 
 def make_model(width=3, compiled=True):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(width), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(width),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
+    )
     if compiled:
         model.compile(keras.optimizers.Adam(0.01), "mse")
     return model
@@ -20,7 +27,9 @@ def make_model(width=3, compiled=True):
 def trained():
     """A trained model and its weights after each of its two epochs."""
     model, weights = make_model(), []
-    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()))
+    keep = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: weights.append(model.get_weights())
+    )
     arguments = {"batch_size": 8, "epochs": 2, "seed": 0, "verbose": 0}
     kp.fit(model, X, X.sum(1), callbacks=[keep, kp.Checkpoint("runs")], **arguments)
     return model, weights
@@ -55,13 +64,18 @@ def test_the_optimizer_goes_with_it_where_the_model_is_compiled(trained):
 def test_another_model_is_refused_and_stays_as_it_is(trained):
     model = make_model(width=5)
     before = model.get_weights()
-    with pytest.raises(kp.StateMismatch, match=r"layers/0/kernel \(.*\): shape \(4, 3\) in the checkpoint, \(4, 5\) in the model"):
+    with pytest.raises(
+        kp.StateMismatch,
+        match=r"layers/0/kernel \(.*\): shape \(4, 3\) in the checkpoint, \(4, 5\) in the model",
+    ):
         kp.CheckpointStore("runs").restore(model)
     assert_equal(before, model.get_weights())
 
 
 def test_a_step_that_is_not_there_is_named_with_those_that_are(trained):
-    with pytest.raises(kp.StoreError, match=r"no checkpoint of step 5\. The newest run has \[4, 8\]"):
+    with pytest.raises(
+        kp.StoreError, match=r"no checkpoint of step 5\. The newest run has \[4, 8\]"
+    ):
         kp.CheckpointStore("runs").restore(make_model(), step=5)
     with pytest.raises(kp.StoreError, match="there is no checkpoint"):
         kp.CheckpointStore("nothing").restore(make_model())
@@ -69,10 +83,14 @@ def test_a_step_that_is_not_there_is_named_with_those_that_are(trained):
 
 def test_a_step_is_one_of_the_newest_run(trained):
     arguments = {"batch_size": 8, "total_steps": 2, "epochs": 1, "seed": 0, "verbose": 0}
-    kp.fit(make_model(), X, X.sum(1), callbacks=[kp.Checkpoint("runs", resume="never")], **arguments)
+    kp.fit(
+        make_model(), X, X.sum(1), callbacks=[kp.Checkpoint("runs", resume="never")], **arguments
+    )
     store = kp.CheckpointStore("runs")
     assert store.restore(make_model(), step=2) == 2
-    with pytest.raises(kp.StoreError, match=r"there is no checkpoint of step 4.*newest run has \[2\]"):
+    with pytest.raises(
+        kp.StoreError, match=r"there is no checkpoint of step 4.*newest run has \[2\]"
+    ):
         store.restore(make_model(), step=4)
 
 
@@ -80,7 +98,9 @@ def test_a_layer_that_keeps_what_it_computes_of_its_weights_computes_it_anew():
     """Keras's Normalization holds its mean in the shape of the input, beside the variable."""
 
     def normalized():
-        model = keras.Sequential([keras.Input((4,)), keras.layers.Normalization(), keras.layers.Dense(1)])
+        model = keras.Sequential(
+            [keras.Input((4,)), keras.layers.Normalization(), keras.layers.Dense(1)]
+        )
         model.compile("adam", "mse")
         return model
 

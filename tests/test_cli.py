@@ -17,7 +17,9 @@ from keras_patterns.store import Position, Tensor
 
 def train(folder, epochs=2):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+    )
     model.compile("adam", "mse")
     x = np.linspace(0, 1, 64, dtype="float32").reshape(16, 4)
     kp.fit(
@@ -51,10 +53,24 @@ def flip_a_byte(file):
 def test_list_shows_each_checkpoint(run, backend, capsys):
     assert main(["list", str(run)]) == 0
     header, _, *rows, last = capsys.readouterr().out.splitlines()
-    assert header.split() == ["run", "step", "phase", "created", "backend", "keras", "bytes", "linked", "score"]
+    assert header.split() == [
+        "run",
+        "step",
+        "phase",
+        "created",
+        "backend",
+        "keras",
+        "bytes",
+        "linked",
+        "score",
+    ]
     assert [row.split()[:3] for row in rows] == [["1", "4", "complete"], ["1", "8", "complete"]]
-    assert all(f"UTC  {backend}" in row and keras.__version__ in row and "val_loss" in row for row in rows)
-    size = sum(file.stat().st_size for file in run.rglob("*.*") if file.is_file() and file.parent != run)
+    assert all(
+        f"UTC  {backend}" in row and keras.__version__ in row and "val_loss" in row for row in rows
+    )
+    size = sum(
+        file.stat().st_size for file in run.rglob("*.*") if file.is_file() and file.parent != run
+    )
     assert last.startswith(f"2 checkpoints, {size:,} bytes on disk")
 
 
@@ -101,28 +117,40 @@ def test_diff_of_a_checkpoint_and_itself(run, capsys):
 def test_diff_names_what_differs_and_by_how_much(run, capsys):
     assert main(["diff", f"{run}:4", f"{run}:8"]) == 1
     out = capsys.readouterr().out
-    kernel = next(line for line in out.splitlines() if line.startswith("variables/layers/0/kernel "))
-    first, second = (
-        kp.CheckpointStore(run).read(entry).tensors["variables/layers/0/kernel"] for entry in kp.CheckpointStore(run).entries()
+    kernel = next(
+        line for line in out.splitlines() if line.startswith("variables/layers/0/kernel ")
     )
-    assert kernel.endswith(f"12 of 12 numbers, by {np.abs(first.astype(float) - second).max():.3g} at most")
+    first, second = (
+        kp.CheckpointStore(run).read(entry).tensors["variables/layers/0/kernel"]
+        for entry in kp.CheckpointStore(run).entries()
+    )
+    assert kernel.endswith(
+        f"12 of 12 numbers, by {np.abs(first.astype(float) - second).max():.3g} at most"
+    )
     assert "callbacks/History/epoch" in out
     assert out.splitlines()[-1].endswith("values differ.")
 
 
 def test_diff_names_what_is_missing(tmp_path, capsys):
     for name, tensors in (("a", {"x": np.ones(2)}), ("b", {"y": np.ones(2)})):
-        kp.CheckpointStore(tmp_path / name).write(Position(1, 5), {}, [Tensor(*pair) for pair in tensors.items()])
+        kp.CheckpointStore(tmp_path / name).write(
+            Position(1, 5), {}, [Tensor(*pair) for pair in tensors.items()]
+        )
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert [line.split(None, 1) for line in out[2:4]] == [["x", "only in the first"], ["y", "only in the second"]]
+    assert [line.split(None, 1) for line in out[2:4]] == [
+        ["x", "only in the first"],
+        ["y", "only in the second"],
+    ]
 
 
 def test_export_writes_the_weights_under_their_places(run, tmp_path, capsys):
     model = train(tmp_path / "again")
     path = tmp_path / "weights.safetensors"
     assert main(["export", str(run), str(path)]) == 0
-    assert capsys.readouterr().out == f"The weights of {run / 'run-1-step-000000008'} are in {path}.\n"
+    assert (
+        capsys.readouterr().out == f"The weights of {run / 'run-1-step-000000008'} are in {path}.\n"
+    )
     weights = load_file(path)
     assert {key for key in weights if "seed" not in key} == {
         "layers/0/bias",
@@ -130,14 +158,18 @@ def test_export_writes_the_weights_under_their_places(run, tmp_path, capsys):
         "layers/2/bias",
         "layers/2/kernel",
     }
-    np.testing.assert_array_equal(weights["layers/2/kernel"], keras.ops.convert_to_numpy(model.layers[2].kernel))
+    np.testing.assert_array_equal(
+        weights["layers/2/kernel"], keras.ops.convert_to_numpy(model.layers[2].kernel)
+    )
 
 
 def test_export_of_a_step(run, tmp_path):
     path = tmp_path / "weights.safetensors"
     assert main(["export", str(run), str(path), "--step", "4"]) == 0
     tensors = kp.CheckpointStore(run).read(kp.CheckpointStore(run).entries()[0]).tensors
-    np.testing.assert_array_equal(load_file(path)["layers/0/kernel"], tensors["variables/layers/0/kernel"])
+    np.testing.assert_array_equal(
+        load_file(path)["layers/0/kernel"], tensors["variables/layers/0/kernel"]
+    )
 
 
 def test_export_never_overwrites(run, tmp_path, capsys):
@@ -157,19 +189,27 @@ def test_export_into_no_folder_leaves_nothing(run, tmp_path, capsys):
 def test_export_keeps_bfloat16(tmp_path):
     store = kp.CheckpointStore(tmp_path / "run")
     kernel = np.arange(4).astype(ml_dtypes.bfloat16)
-    store.write(Position(1, 1), {"variables": {"kernel": "weight"}}, [Tensor("variables/kernel", kernel)])
+    store.write(
+        Position(1, 1), {"variables": {"kernel": "weight"}}, [Tensor("variables/kernel", kernel)]
+    )
     path = tmp_path / "weights.safetensors"
     store.export(path)
     assert b'"dtype":"BF16"' in path.read_bytes()
     assert path.read_bytes().endswith(kernel.tobytes())
 
 
-@pytest.mark.parametrize("command", [["list", "none"], ["verify", "none"], ["diff", "none", "none"], ["export", "none", "weights"]])
+@pytest.mark.parametrize(
+    "command",
+    [["list", "none"], ["verify", "none"], ["diff", "none", "none"], ["export", "none", "weights"]],
+)
 def test_a_folder_that_is_not_there(command, capsys):
     assert main(command) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == "keras-patterns: error: none: there is no such folder. Name the folder that kp.Checkpoint was given.\n"
+    assert captured.err == (
+        "keras-patterns: error: none: there is no such folder. Name the folder that kp.Checkpoint "
+        "was given.\n"
+    )
 
 
 def test_a_folder_without_checkpoints(tmp_path, capsys):

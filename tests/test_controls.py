@@ -1,4 +1,6 @@
-"""Negative controls: with any one part of the state left out or changed, the test of exactness fails."""
+"""Negative controls: with any one part of the state left out or changed, the test of exactness
+fails.
+"""
 
 import sys
 
@@ -13,7 +15,8 @@ from keras_patterns.testing import assert_resumes_exactly
 
 
 def check_that_it_fails(monkeypatch, name, kill_at, change):
-    """Runs the case with records that are changed when they are read; the comparison must see it."""
+    """Runs the case with records that are changed when they are read; the comparison must see
+    it."""
     unpack = Record.unpack
     changed = []
 
@@ -29,7 +32,9 @@ def check_that_it_fails(monkeypatch, name, kill_at, change):
 
 
 def check_that_comparison_fails(name, kill_at):
-    with pytest.raises(AssertionError, match="resumed ends in another state than one that was not") as caught:
+    with pytest.raises(
+        AssertionError, match="resumed ends in another state than one that was not"
+    ) as caught:
         assert_resumes_exactly(CASES[name].make_model, **CASES[name].arguments, kill_at=kill_at)
     # It is the change that made the difference.
     assert not hasattr(caught.value, "__notes__")
@@ -39,13 +44,20 @@ def nudged(value):
     """The next float in one place, or the next integer."""
     value = value.copy()
     flat = value.reshape(-1)
-    flat[0] = np.nextafter(flat[0], np.inf, dtype=value.dtype) if value.dtype.kind == "f" else flat[0] + 1
+    flat[0] = (
+        np.nextafter(flat[0], np.inf, dtype=value.dtype) if value.dtype.kind == "f" else flat[0] + 1
+    )
     return value
 
 
 VARIABLES = {
     "a weight": ("dense", 2, "layers/0/kernel", nudged),
-    "a weight of the second backbone": ("two backbones", 3, "layers/2/layers/1/kernel", np.ones_like),
+    "a weight of the second backbone": (
+        "two backbones",
+        3,
+        "layers/2/layers/1/kernel",
+        np.ones_like,
+    ),
     "BatchNorm's mean": ("dense", 2, "layers/1/moving_mean", np.zeros_like),
     "BatchNorm's variance": ("convolutional", 3, "moving_variance", np.ones_like),
     "a layer's seed": ("dense", 2, "seed_generator/state", nudged),
@@ -54,7 +66,12 @@ VARIABLES = {
     "a second moment": ("dense", 2, "optimizer/velocities[layers/0/kernel]", np.ones_like),
     "iterations": ("dense", 2, "optimizer/iterations", nudged),
     "the learning rate": ("user's callback", 4, "optimizer/learning_rate", nudged),
-    "the inner optimizer's moments": ("multi optimizer", 3, "inner_optimizers/0/momentums", np.zeros_like),
+    "the inner optimizer's moments": (
+        "multi optimizer",
+        3,
+        "inner_optimizers/0/momentums",
+        np.zeros_like,
+    ),
     "the running metrics": ("dense", 2, "compile_metrics", np.zeros_like),
     "the running loss": ("dense", 2, "loss_tracker/total", np.zeros_like),
     "the loss scale": ("mixed precision", 2, "dynamic_scale", nudged),
@@ -67,11 +84,18 @@ VARIABLES = {
 }
 
 
-# Keras 3.15 on JAX leaves recurrent states out of a model's variables, so training never moves them from zero.
-GAPS = {("jax", "the recurrent state"): [pytest.mark.xfail(reason="Keras on JAX never moves a recurrent state", strict=True)]}
+# Keras 3.15 on JAX leaves recurrent states out of a model's variables, so training never moves them
+# from zero.
+GAPS = {
+    ("jax", "the recurrent state"): [
+        pytest.mark.xfail(reason="Keras on JAX never moves a recurrent state", strict=True)
+    ]
+}
 
 
-@pytest.mark.parametrize("part", [pytest.param(part, marks=GAPS.get((current().name, part), [])) for part in VARIABLES])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=GAPS.get((current().name, part), [])) for part in VARIABLES]
+)
 def test_variables(part, monkeypatch):
     name, kill_at, where, change = VARIABLES[part]
 
@@ -84,7 +108,8 @@ def test_variables(part, monkeypatch):
     check_that_it_fails(monkeypatch, name, kill_at, tamper)
 
 
-# The callback, a step after it has moved, and a part of its state with the value that it had before or never.
+# The callback, a step after it has moved, and a part of its state with the value that it had before
+# or never.
 CALLBACKS = [
     ("stops early", 5, "EarlyStopping", "wait", 0),
     ("stops early", 5, "EarlyStopping", "best", np.inf),
@@ -137,7 +162,9 @@ def test_global_random_states(which, monkeypatch):
     check_that_it_fails(monkeypatch, "user's callback", 5, tamper)
 
 
-@pytest.mark.skipif(not current().random_state(), reason="this framework has no global random state")
+@pytest.mark.skipif(
+    not current().random_state(), reason="this framework has no global random state"
+)
 def test_the_framework_s_random_state(monkeypatch):
     here = current().random_state()
 
@@ -149,12 +176,16 @@ def test_the_framework_s_random_state(monkeypatch):
 
 def test_the_position_in_the_data(monkeypatch):
     batches = ArraySource.batches
-    monkeypatch.setattr(ArraySource, "batches", lambda self, start: batches(self, start + 1 if start else 0))
+    monkeypatch.setattr(
+        ArraySource, "batches", lambda self, start: batches(self, start + 1 if start else 0)
+    )
     check_that_comparison_fails("dense", 2)
 
 
 def test_the_seed_of_the_data(monkeypatch):
-    module = sys.modules["keras_patterns.fit"]  # the package's attribute of this name is the function
+    module = sys.modules[
+        "keras_patterns.fit"
+    ]  # the package's attribute of this name is the function
     make_source = module.make_source
     runs = iter(["uninterrupted", "killed", "resumed", "uninterrupted"])
 

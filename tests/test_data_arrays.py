@@ -331,7 +331,9 @@ def test_split_is_that_of_keras(examples, split):
         with pytest.raises(ValueError, match=f"of {examples} examples leaves"):
             split_validation(*data, split)
         return
-    assert [leaves(part) for part in split_validation(*data, split)] == [leaves(part) for part in expected]
+    assert [leaves(part) for part in split_validation(*data, split)] == [
+        leaves(part) for part in expected
+    ]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def test_pairs_of_neighbours_are_equally_likely():
 
 
 def test_seeds_and_passes_differ():
-    orders = {whole(1000, seed, stream).tobytes() for seed in (0, 1, 2**32, 2**64) for stream in range(8)}
+    orders = {
+        whole(1000, seed, stream).tobytes() for seed in (0, 1, 2**32, 2**64) for stream in range(8)
+    }
     assert len(orders) == 32
     assert abs(np.corrcoef(whole(10_000, 0, 0), whole(10_000, 0, 1))[0, 1]) < 0.05
     assert abs(np.corrcoef(whole(10_000, 0, 0), whole(10_000, 1, 0))[0, 1]) < 0.05

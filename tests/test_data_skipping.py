@@ -20,7 +20,11 @@ def skipped_of(numbers, examples=(), source=SOURCE):
         skipped.leave_out(number)
     if examples:
         # Found in a batch that holds them, as they are.
-        first = next(number for number in itertools.count() if set(examples) & set(source.indices(number).tolist()))
+        first = next(
+            number
+            for number in itertools.count()
+            if set(examples) & set(source.indices(number).tolist())
+        )
         skipped.leave_out(first, examples)
     return skipped
 

@@ -21,7 +21,8 @@ def runs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(runs):
-    """A run that was left alone, and one that was killed around its NaN and after it, and resumed."""
+    """A run that was left alone, and one that was killed around its NaN and after it, and
+    resumed."""
     name = current().name
     reference = Outcome.read(runs / "reference", [live(runs / "reference", RATE, 2, name)])
     lives = [live(runs / "killed", RATE, 2, name, step) for step in (NAN_AT, 70, np.inf)]
@@ -36,7 +37,10 @@ def test_the_killed_run_was_killed_and_is_equal(outcomes):
     assert 45 < first.last < 70  # before the NaN was found, while the run went back, or after it
     assert 1 < second.first <= NAN_AT  # it went on, and not from the start
     assert 70 <= second.last < 90
-    assert third.first in (45 + 1, 60 + 1)  # the checkpoint of step 60 is written beside the training, and may not be there yet
+    assert third.first in (
+        45 + 1,
+        60 + 1,
+    )  # the checkpoint of step 60 is written beside the training, and may not be there yet
     assert third.last == reference.lives[0].last == 90
     table, differences = compare(*outcomes)
     assert differences == []
@@ -64,7 +68,10 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         document = outcome.checkpoint.document
         callbacks = {name for name, state in document["callbacks"].items() if state}
         assert values == document.keys() - {"callbacks", "resumes"} | callbacks
-        assert {f"callback {name}" for name in ("History", "EarlyStopping", "NonFiniteGuard", "StepCounter")} <= set(found)
+        assert {
+            f"callback {name}"
+            for name in ("History", "EarlyStopping", "NonFiniteGuard", "StepCounter")
+        } <= set(found)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,9 @@ def test_a_changed_byte_is_not_equal(outcomes, key, row):
     key = next(name for name in killed.checkpoint.tensors if names.get(key, key) in name)
     changed = killed.checkpoint.tensors[key].copy()
     changed.reshape(-1).view(np.uint8)[0] ^= 1
-    checkpoint = dataclasses.replace(killed.checkpoint, tensors={**killed.checkpoint.tensors, key: changed})
+    checkpoint = dataclasses.replace(
+        killed.checkpoint, tensors={**killed.checkpoint.tensors, key: changed}
+    )
     assert_not_equal(reference, dataclasses.replace(killed, checkpoint=checkpoint), key, row)
 
 
@@ -101,14 +110,20 @@ def test_a_changed_callback_is_not_equal(outcomes, part, change, place):
     reference, killed = outcomes
     document = killed.checkpoint.document
     callbacks = {**document["callbacks"], part: {**document["callbacks"][part], **change}}
-    checkpoint = dataclasses.replace(killed.checkpoint, document={**document, "callbacks": callbacks})
-    assert_not_equal(reference, dataclasses.replace(killed, checkpoint=checkpoint), place, f"callback {part}")
+    checkpoint = dataclasses.replace(
+        killed.checkpoint, document={**document, "callbacks": callbacks}
+    )
+    assert_not_equal(
+        reference, dataclasses.replace(killed, checkpoint=checkpoint), place, f"callback {part}"
+    )
 
 
 def test_a_changed_prediction_is_not_equal(outcomes):
     reference, killed = outcomes
     changed = np.nextafter(killed.predictions, np.float32(2))
-    assert_not_equal(reference, dataclasses.replace(killed, predictions=changed), "predictions", "predictions")
+    assert_not_equal(
+        reference, dataclasses.replace(killed, predictions=changed), "predictions", "predictions"
+    )
 
 
 def assert_not_equal(reference, killed, place, row):
@@ -139,7 +154,8 @@ def test_the_summary_says_why_it_stopped(outcomes):
     document = killed.checkpoint.document
     state = {**document["callbacks"]["EarlyStopping"], "reason": "no improvement for 10 epochs"}
     checkpoint = dataclasses.replace(
-        killed.checkpoint, document={**document, "callbacks": {**document["callbacks"], "EarlyStopping": state}}
+        killed.checkpoint,
+        document={**document, "callbacks": {**document["callbacks"], "EarlyStopping": state}},
     )
     text = summary(reference, dataclasses.replace(killed, checkpoint=checkpoint))
     assert text.endswith("\n\nStopped early: no improvement for 10 epochs.")

@@ -1,4 +1,6 @@
-"""The demo's part on transfer learning: a run that is killed between its stages, and the table of the ways."""
+"""The demo's part on transfer learning: a run that is killed between its stages, and the table of
+the ways.
+"""
 
 import dataclasses
 
@@ -26,7 +28,9 @@ def backbone(tmp_path_factory):
 def outcomes(tmp_path_factory, backbone):
     """A run that was left alone, and one that was killed after the first stage, and went on."""
     runs, name = tmp_path_factory.mktemp("runs"), current().name
-    reference = Outcome.read(runs / "reference", [few_examples.live(runs / "reference", backbone, name)])
+    reference = Outcome.read(
+        runs / "reference", [few_examples.live(runs / "reference", backbone, name)]
+    )
     lives = [few_examples.live(runs / "killed", backbone, name, step) for step in (31, np.inf)]
     return reference, Outcome.read(runs / "killed", lives)
 
@@ -37,15 +41,28 @@ def test_the_run_was_killed_after_the_first_stage_and_is_equal(outcomes):
     assert first.killed
     assert not second.killed
     assert 31 <= first.last < 60
-    assert second.first in (1, 16, 31, 46)  # a checkpoint is written beside the training, and may not be there yet
+    assert second.first in (
+        1,
+        16,
+        31,
+        46,
+    )  # a checkpoint is written beside the training, and may not be there yet
     assert second.last == transfer.STEPS
-    assert [(event["kind"], event["step"]) for event in killed.history["events"]] == [("thawed", 30), ("thawed", 60)]
+    assert [(event["kind"], event["step"]) for event in killed.history["events"]] == [
+        ("thawed", 30),
+        ("thawed", 60),
+    ]
     table, differences = compare(reference, killed)
     assert differences == []
     assert "NOT" not in table
     assert "callback GradualUnfreeze" in table
     rows = journey(reference, killed, few_examples._of_stages).splitlines()
-    assert next(row for row in rows if row.startswith("thawed after step")).split()[3:] == ["30,", "60", "30,", "60"]
+    assert next(row for row in rows if row.startswith("thawed after step")).split()[3:] == [
+        "30,",
+        "60",
+        "30,",
+        "60",
+    ]
     assert len(killed.predictions) == 396
 
 
@@ -103,7 +120,9 @@ def test_a_net_is_pretrained_and_given_a_head(tmp_path, capfd):
     model = transfer.with_new_head(tmp_path / "backbone.keras")
     saved = keras.models.load_model(tmp_path / "backbone.keras")
     for layer in model.layers[:-1]:
-        for one, other in zip(layer.get_weights(), saved.get_layer(layer.name).get_weights(), strict=True):
+        for one, other in zip(
+            layer.get_weights(), saved.get_layer(layer.name).get_weights(), strict=True
+        ):
             np.testing.assert_array_equal(one, other)
     rows = kp.trainable_table(model).rows
     assert [row.trained for row in rows] == [0] * 6 + [325]

@@ -34,7 +34,9 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence_only():
 
 @pytest.mark.parametrize("folder", ["patterns", "backends"])
 def test_the_folder_itself_refuses_to_be_imported(folder):
-    result = subprocess.run([sys.executable, "-c", f"import {folder}"], cwd=CHECKOUT, capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", f"import {folder}"], cwd=CHECKOUT, capture_output=True, text=True
+    )
     assert result.returncode != 0
     assert f"it was imported as '{folder}'" in result.stderr
     assert "pip install ." in result.stderr

@@ -14,13 +14,19 @@ def test_variables_of_equal_paths_have_keys_of_their_own():
 
 
 def test_automatic_names_make_no_difference():
-    """The first model's last layer is called as the layers in the backbones, the second one's is not."""
+    """The first model's last layer is called as the layers in the backbones, the second one's is
+    not.
+    """
 
     def trained():
         keras.utils.set_random_seed(0)
         model = two_backbones()
-        return model, run_state(model, kp.fit(model, **CASES["two backbones"].arguments, seed=0, verbose=0))
+        return model, run_state(
+            model, kp.fit(model, **CASES["two backbones"].arguments, seed=0, verbose=0)
+        )
 
     (first, expected), (second, found) = trained(), trained()
-    assert [v.path for v in first.trainable_variables] != [v.path for v in second.trainable_variables]
+    assert [v.path for v in first.trainable_variables] != [
+        v.path for v in second.trainable_variables
+    ]
     assert_same_state(expected, found)

@@ -1,4 +1,6 @@
-"""Features of a frozen part: what is trained on them, what is refused, and what is on the disk after whatever happens."""
+"""Features of a frozen part: what is trained on them, what is refused, and what is on the disk
+after whatever happens.
+"""
 
 import contextlib
 import json
@@ -39,8 +41,15 @@ def backbone():
 
 
 def head_layers():
-    hidden = (layers.Dense(5, activation="relu", name="dense"), layers.Dropout(0.3, seed=1, name="drop"))
-    return [layers.GlobalAveragePooling2D(name="pool"), *hidden, layers.Dense(3, activation="softmax", name="out")]
+    hidden = (
+        layers.Dense(5, activation="relu", name="dense"),
+        layers.Dropout(0.3, seed=1, name="drop"),
+    )
+    return [
+        layers.GlobalAveragePooling2D(name="pool"),
+        *hidden,
+        layers.Dense(3, activation="softmax", name="out"),
+    ]
 
 
 def nested(early=None, **call):
@@ -58,7 +67,11 @@ def nested(early=None, **call):
 
 def sequential():
     keras.utils.set_random_seed(1)
-    part = [layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization(name="norm"), layers.ReLU(name="relu")]
+    part = [
+        layers.Conv2D(4, 3, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(name="relu"),
+    ]
     return compiled(keras.Sequential([keras.Input((6, 6, 2)), *map(frozen, part), *head_layers()]))
 
 
@@ -88,7 +101,12 @@ TRAIN = {"batch_size": 8, "epochs": 3, "seed": 0, "verbose": 0}
 
 @pytest.mark.parametrize(
     ("make", "at"),
-    [(nested, "backbone"), (nested, "backbone/add"), (sequential, "relu"), (lambda: nested(training=False), "pool")],
+    [
+        (nested, "backbone"),
+        (nested, "backbone/add"),
+        (sequential, "relu"),
+        (lambda: nested(training=False), "pool"),
+    ],
     ids=["nested", "inside a nested one", "sequential", "called for inference"],
 )
 def test_a_head_on_features_ends_as_the_whole_model_does(make, at):
@@ -102,7 +120,9 @@ def test_a_head_on_features_ends_as_the_whole_model_does(make, at):
         np.testing.assert_allclose(found[key], expected[key], atol=1e-5, err_msg=key)
     assert any(not np.array_equal(begun[key], found[key]) for key in begun)
     np.testing.assert_allclose(model.predict(X, verbose=0), whole.predict(X, verbose=0), atol=1e-5)
-    np.testing.assert_allclose(made.head.predict(made.features, verbose=0), model.predict(X, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(
+        made.head.predict(made.features, verbose=0), model.predict(X, verbose=0), atol=1e-6
+    )
 
 
 def test_what_is_refused_would_have_ended_with_other_weights():
@@ -113,13 +133,21 @@ def test_what_is_refused_would_have_ended_with_other_weights():
     made = cached(model, "backbone")
     kp.fit(whole, X, Y, **TRAIN)
     kp.fit(compiled(made.head), made.features, Y, **TRAIN)
-    assert np.abs(whole.get_layer("out").kernel.numpy() - model.get_layer("out").kernel.numpy()).max() > 1e-3
+    assert (
+        np.abs(whole.get_layer("out").kernel.numpy() - model.get_layer("out").kernel.numpy()).max()
+        > 1e-3
+    )
 
 
 def test_a_killed_training_of_a_head_goes_on():
     made = cached(nested(), "backbone")
     assert_resumes_exactly(
-        lambda: compiled(cached(nested(), "backbone").head), made.features, Y, batch_size=8, epochs=3, kill_at=[2, 5]
+        lambda: compiled(cached(nested(), "backbone").head),
+        made.features,
+        Y,
+        batch_size=8,
+        epochs=3,
+        kill_at=[2, 5],
     )
 
 
@@ -137,7 +165,11 @@ def test_features_are_what_the_layer_gives_for_each_example():
 def test_the_model_is_left_as_it_was():
     model = nested()
     kp.fit(model, X, Y, **TRAIN)
-    before, config, random = copy_values(find_variables(model).variables), model.to_json(), get_random_state()
+    before, config, random = (
+        copy_values(find_variables(model).variables),
+        model.to_json(),
+        get_random_state(),
+    )
     cached(model, "backbone/relu")
     after = copy_values(find_variables(model).variables)
     assert before.keys() == after.keys()
@@ -151,7 +183,10 @@ def test_structures_of_inputs_and_outputs():
     inputs = {"left": keras.Input((4,), name="left"), "right": keras.Input((4,), name="right")}
     joined = layers.Concatenate(name="join")([inputs["left"], inputs["right"]])
     hidden = frozen(layers.Dense(3, name="hidden"))(joined)
-    model = keras.Model(inputs, {"one": layers.Dense(1, name="one")(hidden), "two": layers.Dense(2, name="two")(hidden)})
+    model = keras.Model(
+        inputs,
+        {"one": layers.Dense(1, name="one")(hidden), "two": layers.Dense(2, name="two")(hidden)},
+    )
     np.save("left.npy", ROWS)
     x = {"left": np.load("left.npy", mmap_mode="r"), "right": ROWS[::-1]}
     made = cached(model, "hidden", x)
@@ -160,7 +195,14 @@ def test_structures_of_inputs_and_outputs():
     for name in found:
         np.testing.assert_allclose(found[name], expected[name], atol=1e-6)
     made.head.compile("sgd", {"one": "mse", "two": "mse"})
-    kp.fit(made.head, made.features, {"one": ROWS[:, :1], "two": ROWS[:, :2]}, epochs=1, seed=0, verbose=0)
+    kp.fit(
+        made.head,
+        made.features,
+        {"one": ROWS[:, :1], "two": ROWS[:, :2]},
+        epochs=1,
+        seed=0,
+        verbose=0,
+    )
     with pytest.raises(ValueError, match="same number of examples"):
         cached(model, "hidden", {"left": ROWS, "right": ROWS[:3]})
 
@@ -184,7 +226,9 @@ def test_features_may_be_an_output_too():
     hidden = frozen(layers.Dense(3, name="hidden"))(inputs)
     model = keras.Model(inputs, [hidden, layers.Dense(1)(hidden)])
     made = cached(model, "hidden", ROWS)
-    for found, expected in zip(made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0), strict=True):
+    for found, expected in zip(
+        made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0), strict=True
+    ):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -194,12 +238,16 @@ def test_a_frozen_layer_may_be_on_both_sides():
     middle = frozen(layers.Dense(4, name="middle"))(shared(inputs))
     model = keras.Model(inputs, layers.Dense(1)(shared(middle)))
     made = cached(model, "middle", ROWS)
-    np.testing.assert_allclose(made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(
+        made.head.predict(made.features, verbose=0), model.predict(ROWS, verbose=0), atol=1e-6
+    )
 
 
 def test_what_draws_nothing_is_not_refused():
     recurrent = frozen(layers.LSTM(3, name="lstm"))
-    model = dense(recurrent, layers.Dropout(0.0), layers.GaussianNoise(0.0, name="noise"), inputs=(5, 4))
+    model = dense(
+        recurrent, layers.Dropout(0.0), layers.GaussianNoise(0.0, name="noise"), inputs=(5, 4)
+    )
     assert cached(model, "noise", _rng.normal(size=(9, 5, 4))).features.shape == (9, 3)
     off = layers.Dropout(0.5, name="off")
     model = dense(off)
@@ -288,7 +336,9 @@ def called_twice():
 
 def two_outputs():
     inputs = keras.Input((5, 4))
-    return keras.Model(inputs, layers.Dense(1)(frozen(layers.LSTM(3, return_state=True, name="lstm"))(inputs)[0]))
+    return keras.Model(
+        inputs, layers.Dense(1)(frozen(layers.LSTM(3, return_state=True, name="lstm"))(inputs)[0])
+    )
 
 
 def words():
@@ -308,14 +358,19 @@ MODELS = {
     "trainable": (
         sequential,
         "dense",
-        "'dense' must be frozen, or the features would not be constant: 'dense/kernel', 'dense/bias'. ",
+        "'dense' must be frozen, or the features would not be constant: 'dense/kernel', "
+        "'dense/bias'. ",
     ),
     "dropout": (
         lambda: dense(layers.Dropout(0.1, name="gone"), frozen(layers.Dense(2, name="at"))),
         "at",
         f"'gone' (Dropout) comes .* {DRAWS}",
     ),
-    "noise": (lambda: dense(layers.GaussianNoise(0.1, name="at")), "at", f"'at' (GaussianNoise) comes .* {DRAWS}"),
+    "noise": (
+        lambda: dense(layers.GaussianNoise(0.1, name="at")),
+        "at",
+        f"'at' (GaussianNoise) comes .* {DRAWS}",
+    ),
     "augmentation": (
         lambda: dense(layers.RandomFlip(name="flip"), layers.Flatten(name="at"), **IMAGE),
         "at",
@@ -330,10 +385,13 @@ MODELS = {
     "statistics": (
         lambda: dense(layers.BatchNormalization(center=False, scale=False, name="norm")),
         "norm",
-        "'norm' (BatchNormalization) .* is trainable, so its statistics move, even with frozen weights. Set its",
+        "'norm' (BatchNormalization) .* is trainable, so its statistics move, even with frozen "
+        "weights. Set its",
     ),
     "state": (
-        lambda: dense(frozen(layers.SimpleRNN(2, stateful=True, name="rnn")), inputs=(5, 4), batch_size=4),
+        lambda: dense(
+            frozen(layers.SimpleRNN(2, stateful=True, name="rnn")), inputs=(5, 4), batch_size=4
+        ),
         "rnn",
         "'rnn' (SimpleRNN) .* keeps a state from batch to batch",
     ),
@@ -342,49 +400,82 @@ MODELS = {
         "own",
         "the output of 'own' is another one in training mode than in inference.",
     ),
-    "counts": (lambda: dense(Counts(name="own")), "own", "would not be constant: each call changes 'own/count'. Cut further up."),
-    "another mode": (lambda: dense(Doubles(name="own")), "own", "is another one in training mode than in inference."),
+    "counts": (
+        lambda: dense(Counts(name="own")),
+        "own",
+        "would not be constant: each call changes 'own/count'. Cut further up.",
+    ),
+    "another mode": (
+        lambda: dense(Doubles(name="own")),
+        "own",
+        "is another one in training mode than in inference.",
+    ),
     "mask": (
         lambda: dense(words(), layers.LSTM(2), inputs=(5,)),
         "words",
-        "the output of 'words' carries a mask, which features would lose. Cut behind the layers that use it",
+        "the output of 'words' carries a mask, which features would lose. Cut behind the layers "
+        "that use it",
     ),
     "mask in the graph": (
         lambda: dense(*words().layers, layers.LSTM(2, name="lstm"), inputs=(5,)),
         "embedding",
-        "which is not all that the head needs: the output of 'not_equal .* goes past it. The graph can be cut behind 'lstm'.",
+        "which is not all that the head needs: the output of 'not_equal .* goes past it. The graph "
+        "can be cut behind 'lstm'.",
     ),
     "skip": (
         nested,
         "backbone/side",
-        "cannot be cut at 'backbone/side', which is not all that the head needs: the output of 'backbone/relu' goes past it. "
-        "The graph can be cut behind 'backbone/conv', 'backbone/norm', 'backbone/relu', 'backbone/add'.",
+        "cannot be cut at 'backbone/side', which is not all that the head needs: the output of "
+        "'backbone/relu' goes past it. "
+        "The graph can be cut behind 'backbone/conv', 'backbone/norm', 'backbone/relu', "
+        "'backbone/add'.",
     ),
-    "late input": (late_input, "hidden", "the output of 'late' goes past it. The graph can be cut behind 'join'."),
-    "last": (sequential, "out", "cannot be cut at 'out', which is the last layer of 'sequential': there is no head behind it."),
+    "late input": (
+        late_input,
+        "hidden",
+        "the output of 'late' goes past it. The graph can be cut behind 'join'.",
+    ),
+    "last": (
+        sequential,
+        "out",
+        "cannot be cut at 'out', which is the last layer of 'sequential': there is no head behind "
+        "it.",
+    ),
     "called twice": (
         called_twice,
         "shared",
         "which is called 2 times in 'functional' by 'shared'. Cut behind a layer called once.",
     ),
-    "two outputs": (two_outputs, "lstm", "which gives 3 outputs. Cut behind a layer that gives one."),
+    "two outputs": (
+        two_outputs,
+        "lstm",
+        "which gives 3 outputs. Cut behind a layer that gives one.",
+    ),
     "inside a block": (
         lambda: dense(Block(name="block")),
         "block/inner",
-        "cannot be cut at 'block/inner', which is inside 'block', whose graph Keras does not know. Cut behind 'block', or",
+        "cannot be cut at 'block/inner', which is inside 'block', whose graph Keras does not know. "
+        "Cut behind 'block', or",
     ),
     "subclassed": (
         lambda: subclassed(Net()),
         "hidden",
-        "'net' (Net) cannot be cut, since Keras does not know its graph. Write it as keras.Model(inputs, outputs), or write "
+        "'net' (Net) cannot be cut, since Keras does not know its graph. Write it as "
+        "keras.Model(inputs, outputs), or write "
         "its head as a model of its own",
     ),
     "own call": (
-        lambda: subclassed(Twice([keras.Input((4,)), layers.Dense(4, name="first"), layers.Dense(4)])),
+        lambda: subclassed(
+            Twice([keras.Input((4,)), layers.Dense(4, name="first"), layers.Dense(4)])
+        ),
         "first",
         "(Twice) cannot be cut, since Keras does not know its graph.",
     ),
-    "two layers": (sequential, ["conv", "relu"], "`at` must select one layer, .* selects 'conv', 'relu'."),
+    "two layers": (
+        sequential,
+        ["conv", "relu"],
+        "`at` must select one layer, .* selects 'conv', 'relu'.",
+    ),
     "layer and variable": (sequential, ["conv", "dense/kernel"], "`at` must select one layer"),
     "none": (sequential, "convv", "'convv' selects nothing in 'sequential'. Near names are 'conv'"),
 }
@@ -394,9 +485,13 @@ MODELS = {
 def test_a_model_is_refused_with_the_reason(make, at, text):
     model = make()
     before, random = copy_values(find_variables(model).variables), get_random_state()
-    shape = [tuple(size or 4 for size in tensor.shape[1:]) for tensor in getattr(model, "inputs", [ROWS])]
+    shape = [
+        tuple(size or 4 for size in tensor.shape[1:]) for tensor in getattr(model, "inputs", [ROWS])
+    ]
     x = [np.ones((8, *sizes), "float32") for sizes in shape]
-    with pytest.raises(ValueError, match="^cache_features: .*" + ".*".join(map(re.escape, text.split(" .* ")))):
+    with pytest.raises(
+        ValueError, match="^cache_features: .*" + ".*".join(map(re.escape, text.split(" .* ")))
+    ):
         cached(model, at, x[0] if len(x) == 1 else x, batch_size=4)
     after = copy_values(find_variables(model).variables)
     for key, value in before.items():
@@ -426,14 +521,19 @@ class Dataset(keras.utils.PyDataset):
         (
             {"x": Dataset()},
             TypeError,
-            "`x` must be arrays, since features go with their targets by their order.* Received: Dataset",
+            "`x` must be arrays, since features go with their targets by their order.* Received: "
+            "Dataset",
         ),
         ({"x": iter([X])}, TypeError, "`x` must be arrays"),
         ({"x": None}, ValueError, "the data holds no array"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1. Received: 0."),
         ({"verbose": 3}, ValueError, "`verbose` must be 'auto', 0, 1 or 2. Received: 3."),
         ({"path": 3}, TypeError, "`path` must be the name of a .npy file. Received: 3."),
-        ({"path": "features.npz"}, ValueError, "`path` must end in .npy, as what is stored there is. Received: 'features.npz'."),
+        (
+            {"path": "features.npz"},
+            ValueError,
+            "`path` must end in .npy, as what is stored there is. Received: 'features.npz'.",
+        ),
     ],
 )
 def test_arguments_are_checked(arguments, error, text):
@@ -450,7 +550,11 @@ def test_a_file_holds_what_memory_would_and_is_used_again(tmp_path, capsys, monk
     assert isinstance(made.features, np.memmap)
     np.testing.assert_array_equal(made.features, cached(sequential(), "relu").features)
     np.testing.assert_array_equal(np.load(path), made.features)
-    assert sorted(item.name for item in path.parent.iterdir()) == [".features.npy.lock", "features.npy", "features.npy.json"]
+    assert sorted(item.name for item in path.parent.iterdir()) == [
+        ".features.npy.lock",
+        "features.npy",
+        "features.npy.json",
+    ]
     kp.fit(compiled(made.head), made.features, Y, **TRAIN)
     monkeypatch.setattr(keras.Model, "predict_on_batch", None)
     # Layers of other names, on another batch size: the same features.
@@ -458,7 +562,10 @@ def test_a_file_holds_what_memory_would_and_is_used_again(tmp_path, capsys, monk
     model.get_layer("relu").name = "activation"
     again = cached(model, "activation", path=path, batch_size=5, verbose=1)
     np.testing.assert_array_equal(again.features, made.features)
-    assert capsys.readouterr().out == f"keras-patterns: cache_features uses the features that are in {path}.\n"
+    assert (
+        capsys.readouterr().out
+        == f"keras-patterns: cache_features uses the features that are in {path}.\n"
+    )
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -467,7 +574,11 @@ def test_features_have_the_dtype_of_the_computation(policy):
     memory = cached(model, "at", ROWS).features
     for _ in range(2):
         found = cached(model, "at", ROWS, path="features.npy").features
-        assert found.dtype == memory.dtype == dtype_named(json.loads(Path("features.npy.json").read_text())["dtype"])
+        assert (
+            found.dtype
+            == memory.dtype
+            == dtype_named(json.loads(Path("features.npy.json").read_text())["dtype"])
+        )
         assert found.tobytes() == memory.tobytes()
     made = cached(model, "at", ROWS)
     made.head.compile("sgd", "mse")
@@ -502,7 +613,10 @@ def misdescribed(path):
 
 SOMETHING_ELSE = "holds features of something else:\n  "
 FILES = {
-    "weights": ({"change": other_weights}, SOMETHING_ELSE + "weights have changed: 'norm/gamma'\n. "),
+    "weights": (
+        {"change": other_weights},
+        SOMETHING_ELSE + "weights have changed: 'norm/gamma'\n. ",
+    ),
     "activation": (
         {"change": other_activation},
         SOMETHING_ELSE + "the model, as it is now, gives other features for the first examples",
@@ -510,9 +624,18 @@ FILES = {
     "data": ({"x": X + 1}, SOMETHING_ELSE + "x is float32 of shape (20, 6, 6, 2), digest"),
     "fewer examples": ({"x": X[:9]}, SOMETHING_ELSE + "x is float32 of shape (9, 6, 6, 2), digest"),
     "cut": ({"at": "norm"}, "for the first examples\nat is 'norm', it was 'relu'\n"),
-    "flipped": ({"damage": flipped}, "cannot be read as features (its bytes are not those that were written)"),
-    "truncated": ({"damage": truncated}, "cannot be read as features (it has 5,244 bytes instead of 5,248)"),
-    "undescribed": ({"damage": undescribed}, "there is no features.npy.json beside it that says what they were computed from"),
+    "flipped": (
+        {"damage": flipped},
+        "cannot be read as features (its bytes are not those that were written)",
+    ),
+    "truncated": (
+        {"damage": truncated},
+        "cannot be read as features (it has 5,244 bytes instead of 5,248)",
+    ),
+    "undescribed": (
+        {"damage": undescribed},
+        "there is no features.npy.json beside it that says what they were computed from",
+    ),
     "misdescribed": ({"damage": misdescribed}, "cannot be read as features ("),
 }
 
@@ -529,7 +652,9 @@ def test_a_file_of_something_else_is_refused_and_stays(tmp_path, how, text):
         cached(model, how.get("at", "relu"), how.get("x", X), path=path)
     assert str(error.value).startswith(f"{path}: ")
     assert text in str(error.value)
-    assert str(error.value).endswith("Give another `path`, or delete the file, and the features are computed anew.")
+    assert str(error.value).endswith(
+        "Give another `path`, or delete the file, and the features are computed anew."
+    )
     assert path.read_bytes() == before
 
 
@@ -537,7 +662,9 @@ def test_a_description_of_somebody_else_s_is_not_written_over(tmp_path):
     path = tmp_path / "features.npy"
     foreign = tmp_path / "features.npy.json"
     foreign.write_text('{"mine": 1}')
-    with pytest.raises(kp.StoreError, match="there is a file already that does not describe features"):
+    with pytest.raises(
+        kp.StoreError, match="there is a file already that does not describe features"
+    ):
         cached(sequential(), "relu", path=path)
     assert foreign.read_text() == '{"mine": 1}'
     assert not path.exists()
@@ -575,8 +702,8 @@ def test_an_interrupted_computation_leaves_nothing(tmp_path, monkeypatch):
     assert [item.name for item in tmp_path.iterdir()] == [".features.npy.lock"]
 
 
-# For each line on the standard input, a child is forked that writes, and kills itself when it is about to do something for the
-# n-th time. Forked, since importing takes longer than what is tested.
+# For each line on the standard input, a child is forked that writes, and kills itself when it is
+# about to do something for the n-th time. Forked, since importing takes longer than what is tested.
 WRITER = """
 import os, signal, sys
 from pathlib import Path
@@ -601,7 +728,8 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         killing(os if name != "asarray" else np, name, int(count))
-        stored.write(Path(path), {"at": "", "weights": {}, "x": {}}, (400, 1000), np.dtype("float32"), batches)
+        described = {"at": "", "weights": {}, "x": {}}
+        stored.write(Path(path), described, (400, 1000), np.dtype("float32"), batches)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -610,7 +738,8 @@ for line in sys.stdin:
 def test_a_killed_writer_leaves_no_half_file(tmp_path):
     path, writer = tmp_path / "features.npy", python(WRITER)
     partial = tmp_path / ".features.npy.partial"
-    # Within the batches; before the bytes of the first file and of the second are on disk; before each of the names.
+    # Within the batches; before the bytes of the first file and of the second are on disk; before
+    # each of the names.
     for name, count in [("asarray", 5), ("fsync", 1), ("fsync", 2), ("replace", 1), ("replace", 2)]:
         writer.stdin.write(f"{path} {name} {count}\n")
         writer.stdin.flush()
@@ -619,5 +748,11 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
         assert not path.exists()
     output, _ = writer.communicate(f"{path} replace 3\n", timeout=60)
     assert int(output) == 0
-    np.testing.assert_array_equal(np.load(path)[:, 0], np.repeat(np.arange(4, dtype="float32"), 100))
-    assert sorted(item.name for item in tmp_path.iterdir()) == [".features.npy.lock", "features.npy", "features.npy.json"]
+    np.testing.assert_array_equal(
+        np.load(path)[:, 0], np.repeat(np.arange(4, dtype="float32"), 100)
+    )
+    assert sorted(item.name for item in tmp_path.iterdir()) == [
+        ".features.npy.lock",
+        "features.npy",
+        "features.npy.json",
+    ]

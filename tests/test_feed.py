@@ -1,4 +1,6 @@
-"""What `model.fit` is fed with: exactly the batches of the source, in order, and no more of them than it may read."""
+"""What `model.fit` is fed with: exactly the batches of the source, in order, and no more of them
+than it may read.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,5 @@
-"""The learning-rate finder: what it measures, that it leaves no trace, and what it says of a curve."""
+"""The learning-rate finder: what it measures, that it leaves no trace, and what it says of a
+curve."""
 
 import dataclasses
 import json
@@ -9,7 +10,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from models import CASES, FEATURES, LABELS, NUMBERS, classifier, compiled, dense, runnable, small, two_halves
+from models import (
+    CASES,
+    FEATURES,
+    LABELS,
+    NUMBERS,
+    classifier,
+    compiled,
+    dense,
+    runnable,
+    small,
+    two_halves,
+)
 from steps import gradients_of
 
 import keras_patterns as kp
@@ -34,7 +46,9 @@ def arguments(case):
 
 def sweep_of(curve, smoothing=0.98):
     rates, losses = np.array(curve["rates"]), np.array(curve["losses"])
-    return LearningRateSweep(rates, losses, curve.get("steps", len(rates)), "all steps were made", smoothing)
+    return LearningRateSweep(
+        rates, losses, curve.get("steps", len(rates)), "all steps were made", smoothing
+    )
 
 
 def made(losses, low=1e-6, high=1.0):
@@ -61,14 +75,19 @@ def test_everything_is_as_before(case):
     how = {name: value() if callable(value) else value for name, value in case.arguments.items()}
     history = kp.fit(model, **how, seed=0, verbose=0)
     function, before = model.train_function, run_state(model, history)
-    sweep = kp.find_learning_rate(model, **arguments(case), start_rate=1e-4, stop_rate=0.1, steps=10, verbose=0)
+    sweep = kp.find_learning_rate(
+        model, **arguments(case), start_rate=1e-4, stop_rate=0.1, steps=10, verbose=0
+    )
     assert len(sweep.losses) > 5
     assert_same_state(before, run_state(model, history))
     assert model.train_function is function
     assert model.history is history
 
 
-@pytest.mark.parametrize("case", runnable(["dense", "convolutional", "moving average", "multi optimizer", "custom train_step"]))
+@pytest.mark.parametrize(
+    "case",
+    runnable(["dense", "convolutional", "moving average", "multi optimizer", "custom train_step"]),
+)
 def test_what_is_trained_afterwards_is_the_same(case):
     """A model that has not been trained, or even built."""
 
@@ -86,7 +105,11 @@ def test_what_is_trained_afterwards_is_the_same(case):
 def test_the_first_sweep_of_an_unbuilt_model():
     def end(find):
         keras.utils.set_random_seed(5)
-        model = compiled(keras.Sequential([keras.layers.Dense(8), keras.layers.Dropout(0.3), keras.layers.Dense(3, "softmax")]))
+        model = compiled(
+            keras.Sequential(
+                [keras.layers.Dense(8), keras.layers.Dropout(0.3), keras.layers.Dense(3, "softmax")]
+            )
+        )
         if find:
             kp.find_learning_rate(model, FEATURES, LABELS, steps=10, verbose=0)
         return run_state(model, kp.fit(model, FEATURES, LABELS, epochs=1, seed=0, verbose=0))
@@ -101,13 +124,17 @@ def swept_until(error, model, **how):
         kp.find_learning_rate(model, **how)
     assert_same_state(before, run_state(model, history))
     # And it still trains.
-    assert np.isfinite(kp.fit(model, FEATURES, LABELS, epochs=1, seed=0, verbose=0).history["loss"]).all()
+    assert np.isfinite(
+        kp.fit(model, FEATURES, LABELS, epochs=1, seed=0, verbose=0).history["loss"]
+    ).all()
     return caught
 
 
 @pytest.fixture
 def interruptible():
-    """Ctrl-C raises, also where whoever started the tests has it ignored, as a shell does in the background."""
+    """Ctrl-C raises, also where whoever started the tests has it ignored, as a shell does in the
+    background.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -149,7 +176,14 @@ def test_averaged_weights_that_share_their_arrays():
     model = CASES["moving average"].make_model()
     history = model.fit(FEATURES, LABELS, verbose=0)
     before = run_state(model, history)
-    assert len(kp.find_learning_rate(model, FEATURES, LABELS, stop_rate=0.1, steps=10, verbose=0).losses) == 10
+    assert (
+        len(
+            kp.find_learning_rate(
+                model, FEATURES, LABELS, stop_rate=0.1, steps=10, verbose=0
+            ).losses
+        )
+        == 10
+    )
     assert_same_state(before, run_state(model, history))
 
 
@@ -161,7 +195,9 @@ def test_modes_and_gradients_are_as_before():
         before = [getattr(layer, "training", None) for layer in [model, *model.layers]]
         kp.find_learning_rate(model, FEATURES, LABELS, stop_rate=stop_rate, verbose=0)
         assert [getattr(layer, "training", None) for layer in [model, *model.layers]] == before
-        assert all(getattr(variable.value, "grad", None) is None for variable in model.trainable_variables)
+        assert all(
+            getattr(variable.value, "grad", None) is None for variable in model.trainable_variables
+        )
 
 
 @pytest.mark.skipif(current().name != "torch", reason="a layer of torch's")
@@ -191,13 +227,26 @@ def test_a_train_step_that_was_set_on_the_model_stays():
 def test_the_losses_are_those_of_single_steps_with_fresh_metrics(spacing):
     def make(rate):
         keras.utils.set_random_seed(3)
-        hidden = (keras.layers.Dense(8, "relu"), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3, seed=5))
+        hidden = (
+            keras.layers.Dense(8, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3, seed=5),
+        )
         return compiled(classifier(*hidden), keras.optimizers.Adam(rate))
 
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 3, 0.1)
-    how = {"start_rate": 1e-5, "stop_rate": 0.3, "steps": 40, "spacing": spacing, "batch_size": 7, "seed": 4}
+    how = {
+        "start_rate": 1e-5,
+        "stop_rate": 0.3,
+        "steps": 40,
+        "spacing": spacing,
+        "batch_size": 7,
+        "seed": 4,
+    }
     weighted = {"sample_weight": np.linspace(0.5, 2, len(LABELS))}
-    sweep = kp.find_learning_rate(make(schedule), FEATURES, LABELS, **how, **weighted, divergence=100.0, verbose=0)
+    sweep = kp.find_learning_rate(
+        make(schedule), FEATURES, LABELS, **how, **weighted, divergence=100.0, verbose=0
+    )
     model, source = make(1.0), make_source(FEATURES, LABELS, **weighted, batch_size=7, seed=4)
     expected = []
     for step, rate in enumerate(sweep.rates):
@@ -212,27 +261,41 @@ def test_the_losses_are_those_of_single_steps_with_fresh_metrics(spacing):
 
 def test_it_begins_at_its_first_rate_wherever_training_is():
     """The update of each step, read off a model whose gradient is one."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
     model.compile(keras.optimizers.SGD(1.0), loss=lambda _, prediction: -prediction)
     x = np.ones((12, 1), "float32")
     model.fit(x, x, batch_size=4, verbose=0)
     assert model.get_weights()[0] == 3.0
-    sweep = kp.find_learning_rate(model, x, x, start_rate=1.0, stop_rate=10.0, steps=10, spacing="linear", verbose=0)
-    np.testing.assert_allclose(sweep.losses, -(3.0 + np.concatenate([[0], np.cumsum(sweep.rates[:-1])])), rtol=1e-6)
+    sweep = kp.find_learning_rate(
+        model, x, x, start_rate=1.0, stop_rate=10.0, steps=10, spacing="linear", verbose=0
+    )
+    np.testing.assert_allclose(
+        sweep.losses, -(3.0 + np.concatenate([[0], np.cumsum(sweep.rates[:-1])])), rtol=1e-6
+    )
 
 
 def test_several_optimizers_keep_their_ratio():
     model = two_halves(keras.optimizers.SGD(0.2), keras.optimizers.Adam(0.05))
-    sweep = kp.find_learning_rate(model, FEATURES, LABELS, start_rate=1e-4, stop_rate=2.0, steps=60, verbose=0)
+    sweep = kp.find_learning_rate(
+        model, FEATURES, LABELS, start_rate=1e-4, stop_rate=2.0, steps=60, verbose=0
+    )
     rate = sweep_of({"rates": sweep.rates, "losses": descent(0, len(sweep.rates))}).apply(model)
-    rates = sorted(float(keras.ops.convert_to_numpy(one.learning_rate)) for one in model.optimizer.optimizers)
+    rates = sorted(
+        float(keras.ops.convert_to_numpy(one.learning_rate)) for one in model.optimizer.optimizers
+    )
     np.testing.assert_allclose(rates, [rate / 4, rate], rtol=1e-6)
 
 
-@pytest.mark.skipif(not current().carries_attribute_optimizers, reason="this backend does not carry them")
+@pytest.mark.skipif(
+    not current().carries_attribute_optimizers, reason="this backend does not carry them"
+)
 @pytest.mark.parametrize("times", [1, 3])
 def test_only_optimizers_that_step_count(times):
-    """Compiled without an optimizer, a model has one of Keras's all the same; and a step may be made of several."""
+    """Compiled without an optimizer, a model has one of Keras's all the same; and a step may be
+    made of several.
+    """
     rate = keras.optimizers.SGD(1e-4, name="own")
 
     class Own(keras.Model):
@@ -247,7 +310,9 @@ def test_only_optimizers_that_step_count(times):
             x, y = data
             variables = self.trainable_variables
             for _ in range(times):
-                loss, gradients = gradients_of(lambda: keras.ops.mean((self(x) - y) ** 2), variables)
+                loss, gradients = gradients_of(
+                    lambda: keras.ops.mean((self(x) - y) ** 2), variables
+                )
                 self.zz_optimizer.apply(gradients, variables)
             return {"loss": loss}
 
@@ -268,10 +333,17 @@ def sweep_like(sweep):
 
 
 def test_steps_that_overflow_are_made_again_at_their_rate():
-    """A loss scale that is too high at first: nothing is learnt, and the rate stays, until it has come down."""
+    """A loss scale that is too high at first: nothing is learnt, and the rate stays, until it has
+    come down.
+    """
     inner = keras.optimizers.SGD(0.1)
-    model = compiled(classifier(keras.layers.Dense(8, dtype="mixed_float16")), keras.optimizers.LossScaleOptimizer(inner, 2.0**22))
-    sweep = kp.find_learning_rate(model, FEATURES, LABELS, start_rate=1e-3, stop_rate=1.0, steps=30, verbose=0)
+    model = compiled(
+        classifier(keras.layers.Dense(8, dtype="mixed_float16")),
+        keras.optimizers.LossScaleOptimizer(inner, 2.0**22),
+    )
+    sweep = kp.find_learning_rate(
+        model, FEATURES, LABELS, start_rate=1e-3, stop_rate=1.0, steps=30, verbose=0
+    )
     assert 15 < len(sweep.rates) < 30
     np.testing.assert_allclose(sweep.rates, np.geomspace(1e-3, 1.0, 30)[: len(sweep.rates)])
 
@@ -289,13 +361,17 @@ def test_it_stops_where_the_loss_is_not_finite():
     assert len(sweep.losses) == 5
     assert sweep.ended == "the loss was not finite"
     assert np.isfinite(sweep.losses).all()
-    with pytest.raises(ValueError, match=r"Only 5 of 200 steps were made \(the loss was not finite\)"):
+    with pytest.raises(
+        ValueError, match=r"Only 5 of 200 steps were made \(the loss was not finite\)"
+    ):
         sweep.suggest()
 
 
 def test_it_stops_where_the_loss_diverges():
     """At the first step at which it does, however late its loss is read."""
-    sweep = kp.find_learning_rate(linear(), FEATURES, FEATURES.sum(1), stop_rate=1e3, steps=120, verbose=0)
+    sweep = kp.find_learning_rate(
+        linear(), FEATURES, FEATURES.sum(1), stop_rate=1e3, steps=120, verbose=0
+    )
     assert sweep.ended == "the loss diverged"
     smoothed = smooth(sweep.losses, 0.9)[120 // 10 - 1 :]
     lowest = np.minimum.accumulate(smoothed)
@@ -309,7 +385,9 @@ def test_a_lucky_first_batch_is_no_divergence_later():
     model, targets = linear(), FEATURES.sum(1)
     model.set_weights([np.ones((6, 1)), np.zeros(1)])
     targets[4:] += np.where(np.arange(40) % 2, 1.0, -1.0)
-    sweep = kp.find_learning_rate(model, FEATURES, targets, batch_size=4, shuffle=False, steps=20, stop_rate=1e-6, verbose=0)
+    sweep = kp.find_learning_rate(
+        model, FEATURES, targets, batch_size=4, shuffle=False, steps=20, stop_rate=1e-6, verbose=0
+    )
     assert sweep.losses[0] < 1e-6 < 0.9 < sweep.losses[1]
     assert sweep.ended == "all steps were made"
 
@@ -325,7 +403,9 @@ def test_a_progress_bar(capsys):
 @pytest.mark.parametrize("row", RULE_ROWS, ids=lambda row: row["curve"])
 @pytest.mark.parametrize("rule", ["valley", "steep", "minimum", "slide"])
 def test_equal_to_fastai(row, rule):
-    assert RULES[rule](np.array(row["rates"]), np.array(row["losses"])) == pytest.approx(row["fastai"][rule], rel=1e-6)
+    assert RULES[rule](np.array(row["rates"]), np.array(row["losses"])) == pytest.approx(
+        row["fastai"][rule], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", CURVES)
@@ -376,13 +456,17 @@ def test_a_descent_looks_like_a_fall():
 
 def test_a_curve_that_falls_before_it_counts():
     sweep = made(np.concatenate([np.linspace(3, 1, 8), np.linspace(1, 2, 192)]))
-    with pytest.raises(ValueError, match=r"never falls after the first tenth .* sweep from a lower start_rate"):
+    with pytest.raises(
+        ValueError, match=r"never falls after the first tenth .* sweep from a lower start_rate"
+    ):
         sweep.range()
 
 
 def test_a_model_that_cannot_learn():
     model = compiled(classifier(keras.layers.Dense(8)))
-    sweep = kp.find_learning_rate(model, FEATURES, LABELS, start_rate=1e-12, stop_rate=1e-9, verbose=0)
+    sweep = kp.find_learning_rate(
+        model, FEATURES, LABELS, start_rate=1e-12, stop_rate=1e-9, verbose=0
+    )
     with pytest.raises(ValueError, match="The loss never falls"):
         sweep.suggest()
     assert "No suggestion. The loss never falls" in repr(sweep)
@@ -392,7 +476,9 @@ def test_a_model_that_cannot_learn():
 
 def test_repr_reads_well():
     text = repr(made(descent()))
-    assert text.startswith("LearningRateSweep: 100 of 100 steps, from 1.0e-06 to 1.0e+00; all steps were made.\nrule ")
+    assert text.startswith(
+        "LearningRateSweep: 100 of 100 steps, from 1.0e-06 to 1.0e+00; all steps were made.\nrule "
+    )
     assert [line.split()[0] for line in text.splitlines()[3:8]] == list(RULES)
     assert re.search(r"The highest is \d+\.\d times the lowest; they agree", text)
     assert re.search(r"For a cycle: from \d\.\d\de-\d\d to \d\.\d\de-\d\d\.$", text)
@@ -402,7 +488,11 @@ def test_the_picture_marks_every_suggestion():
     sweep = made(descent())
     axes = sweep.plot().axes[0]
     assert axes.get_xscale() == "log"
-    marked = {line.get_label().split()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"}
+    marked = {
+        line.get_label().split()[0]: line.get_xdata()[0]
+        for line in axes.lines
+        if line.get_marker() == "o"
+    }
     assert marked == dict(sweep.suggestions())
 
 
@@ -427,8 +517,12 @@ def test_apply_sets_the_rate_also_over_a_schedule(rate, begun, tmp_path):
 
 
 def test_what_was_applied_is_what_is_trained_with():
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
-    model.compile(keras.optimizers.SGD(kp.schedules.OneCycle(1.0, 50)), loss=lambda _, prediction: -prediction)
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
+    model.compile(
+        keras.optimizers.SGD(kp.schedules.OneCycle(1.0, 50)), loss=lambda _, prediction: -prediction
+    )
     x = np.ones((4, 1), "float32")
     model.fit(x, x, verbose=0)
     before, rate = model.get_weights()[0], made(descent()).apply(model)
@@ -453,7 +547,11 @@ def test_what_was_applied_is_what_is_trained_with():
             "`start_rate` must be finite, greater than 1.17549e-38",
         ),
         ({"stop_rate": float("nan")}, ValueError, "`stop_rate` must be finite"),
-        ({"start_rate": 1.0, "stop_rate": 0.1}, ValueError, "`start_rate` must be below `stop_rate`. Received: 1.0 and 0.1"),
+        (
+            {"start_rate": 1.0, "stop_rate": 0.1},
+            ValueError,
+            "`start_rate` must be below `stop_rate`. Received: 1.0 and 0.1",
+        ),
         ({"steps": 9}, ValueError, "`steps` must be at least 10. Received: 9"),
         ({"steps": 20.0}, TypeError, "`steps` must be a whole number"),
         ({"spacing": "log"}, ValueError, "`spacing` must be one of 'exponential', 'linear'"),
@@ -465,7 +563,9 @@ def test_what_was_applied_is_what_is_trained_with():
 )
 def test_arguments_are_checked(how, error, message):
     model = how.pop("model", None) or dense()
-    with pytest.raises(error, match=f"^find_learning_rate: .*{re.escape(message) if '.' in message else message}"):
+    with pytest.raises(
+        error, match=f"^find_learning_rate: .*{re.escape(message) if '.' in message else message}"
+    ):
         kp.find_learning_rate(model, FEATURES, LABELS, verbose=0, **how)
 
 
@@ -481,40 +581,62 @@ def test_a_train_step_without_a_loss():
         return (logs, *rest) if rest else logs
 
     model.__class__ = type("Renamed", (type(model),), {"train_step": train_step})
-    with pytest.raises(ValueError, match=r"""must return a dictionary with "loss" among its keys; this one returned \['cost'\]"""):
+    with pytest.raises(
+        ValueError,
+        match=r"""must return a dictionary with "loss" among its keys; .* returned \['cost'\]""",
+    ):
         kp.find_learning_rate(model, FEATURES, LABELS, verbose=0)
 
 
 def test_a_loss_that_is_not_finite_before_any_update():
-    with pytest.raises(ValueError, match="the loss of the first batch is not finite, before any update"):
+    with pytest.raises(
+        ValueError, match="the loss of the first batch is not finite, before any update"
+    ):
         kp.find_learning_rate(linear(), FEATURES, np.full(44, np.nan, "float32"), verbose=0)
 
 
 def test_a_rate_that_single_precision_does_not_have():
-    with pytest.raises(ValueError, match=r"`stop_rate` must be finite, greater than .* and less than 3\.4"):
+    with pytest.raises(
+        ValueError, match=r"`stop_rate` must be finite, greater than .* and less than 3\.4"
+    ):
         kp.find_learning_rate(linear(), FEATURES, LABELS, stop_rate=1e39, verbose=0)
 
 
 def test_apply_to_what_has_no_rate():
-    for model, error in ((keras.Sequential([keras.layers.Dense(1)]), ValueError), (None, TypeError)):
+    for model, error in (
+        (keras.Sequential([keras.layers.Dense(1)]), ValueError),
+        (None, TypeError),
+    ):
         with pytest.raises(error, match=r"^apply: "):
             made(descent()).apply(model)
 
 
 def test_a_rate_of_zero_beside_another_keeps_no_ratio():
-    model = two_halves(keras.optimizers.SGD(kp.schedules.Warmup(5, 0.1)), keras.optimizers.Adam(0.05))
-    with pytest.raises(ValueError, match=r"The rate at 'optimizer/inner_optimizers/\d' is 0 at this step, and others are not"):
+    model = two_halves(
+        keras.optimizers.SGD(kp.schedules.Warmup(5, 0.1)), keras.optimizers.Adam(0.05)
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"The rate at 'optimizer/inner_optimizers/\d' is 0 at this step, and others are not",
+    ):
         kp.find_learning_rate(model, FEATURES, LABELS, verbose=0)
 
 
 def test_an_unknown_rule():
-    with pytest.raises(ValueError, match="there is no rule 'steepest'; there are valley, steep, minimum, slide, gradient"):
+    with pytest.raises(
+        ValueError,
+        match="there is no rule 'steepest'; there are valley, steep, minimum, slide, gradient",
+    ):
         made(descent()).suggest("steepest")
 
 
-@pytest.mark.skipif(not current().carries_attribute_optimizers, reason="this backend does not carry them")
+@pytest.mark.skipif(
+    not current().carries_attribute_optimizers, reason="this backend does not carry them"
+)
 def test_an_optimizer_that_would_build_itself_in_the_sweep():
     model = CASES["two optimizers"].make_model()
     model.second_optimizer = keras.optimizers.SGD()
-    with pytest.raises(ValueError, match=r"the optimizer at 'second_optimizer' .* is not built yet"):
+    with pytest.raises(
+        ValueError, match=r"the optimizer at 'second_optimizer' .* is not built yet"
+    ):
         kp.find_learning_rate(model, FEATURES, LABELS, verbose=0)

@@ -1,4 +1,6 @@
-"""What callbacks, train_step and the person who started a run see of it, though `model.fit` is called several times."""
+"""What callbacks, train_step and the person who started a run see of it, though `model.fit` is
+called several times.
+"""
 
 import keras
 import numpy as np
@@ -18,7 +20,15 @@ def make_model(**compiled):
 
 
 def fit(model, *callbacks, **arguments):
-    return kp.fit(model, X, X[:, 0], batch_size=8, seed=0, **{"verbose": 0, **arguments}, callbacks=list(callbacks))
+    return kp.fit(
+        model,
+        X,
+        X[:, 0],
+        batch_size=8,
+        seed=0,
+        **{"verbose": 0, **arguments},
+        callbacks=list(callbacks),
+    )
 
 
 class Hears(keras.callbacks.Callback):
@@ -85,10 +95,20 @@ def test_a_run_that_goes_on_inside_an_epoch_opens_no_epoch_twice():
 
 @pytest.mark.parametrize("verbose", [0, 2])
 def test_between_boundaries_nothing_is_read(monkeypatch, verbose):
-    """Keras's own list hands the logs of each step to its callbacks, for which someone waits for the device."""
+    """Keras's own list hands the logs of each step to its callbacks, for which someone waits for
+    the device.
+    """
     handed = []
-    monkeypatch.setattr(keras.callbacks.CallbackList, "on_train_batch_end", lambda *arguments: handed.append(arguments))
-    quiet = [keras.callbacks.EarlyStopping("loss"), keras.callbacks.ReduceLROnPlateau("loss"), kp.Checkpoint("runs")]
+    monkeypatch.setattr(
+        keras.callbacks.CallbackList,
+        "on_train_batch_end",
+        lambda *arguments: handed.append(arguments),
+    )
+    quiet = [
+        keras.callbacks.EarlyStopping("loss"),
+        keras.callbacks.ReduceLROnPlateau("loss"),
+        kp.Checkpoint("runs"),
+    ]
     fit(make_model(), *quiet, epochs=2, verbose=verbose)
     assert handed == []
 
@@ -143,7 +163,10 @@ def test_train_step_gets_the_inputs_alone_where_there_is_nothing_else():
             seen.append(arguments[-1])
             return super().train_step(*arguments)
 
-    for train in (lambda model: model.fit(X, verbose=0), lambda model: kp.fit(model, X, seed=0, verbose=0)):
+    for train in (
+        lambda model: model.fit(X, verbose=0),
+        lambda model: kp.fit(model, X, seed=0, verbose=0),
+    ):
         model = Model()
         model.compile("sgd")
         train(model)
@@ -164,7 +187,17 @@ def test_a_schedule_that_cannot_be_saved():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         model.compile(keras.optimizers.SGD(Bare()), "mse")
         x = np.ones((40, 4), "float32")
-        kp.fit(model, x, x[:, 0], batch_size=8, total_steps=6, epochs=2, seed=0, verbose=0, callbacks=list(callbacks))
+        kp.fit(
+            model,
+            x,
+            x[:, 0],
+            batch_size=8,
+            total_steps=6,
+            epochs=2,
+            seed=0,
+            verbose=0,
+            callbacks=list(callbacks),
+        )
         return model.get_weights()
 
     for one, other in zip(weights(kp.Checkpoint("runs")), weights(), strict=True):

@@ -28,7 +28,9 @@ def net():
 
 
 def nested():
-    backbone = keras.Sequential([keras.Input((4,)), layers.Dense(5, name="first"), layers.BatchNormalization(name="norm")])
+    backbone = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(5, name="first"), layers.BatchNormalization(name="norm")]
+    )
     backbone.name = "backbone"
     return keras.Sequential([keras.Input((4,)), backbone, layers.Dense(2, name="head")])
 
@@ -44,11 +46,24 @@ def values(model, *roles):
 @pytest.mark.parametrize(
     ("where", "left"),
     [
-        ("first", ["norm/gamma", "norm/beta", "second/kernel", "second/bias", "head/kernel", "head/bias"]),
+        (
+            "first",
+            ["norm/gamma", "norm/beta", "second/kernel", "second/bias", "head/kernel", "head/bias"],
+        ),
         ("*/bias", ["first/kernel", "norm/gamma", "norm/beta", "second/kernel", "head/kernel"]),
         (slice(-1), ["head/kernel", "head/bias"]),
         (0, ["second/kernel", "second/bias", "head/kernel", "head/bias"]),
-        (-1, ["first/kernel", "first/bias", "norm/gamma", "norm/beta", "second/kernel", "second/bias"]),
+        (
+            -1,
+            [
+                "first/kernel",
+                "first/bias",
+                "norm/gamma",
+                "norm/beta",
+                "second/kernel",
+                "second/bias",
+            ],
+        ),
         (lambda layer: isinstance(layer, layers.Dense), ["norm/gamma", "norm/beta"]),
         (["first", "[ns]*"], ["head/kernel", "head/bias"]),
     ],
@@ -65,7 +80,13 @@ def test_where(where, left):
 def test_a_layer_and_a_variable():
     model = net()
     kp.freeze(model, [model.get_layer("first"), model.get_layer("head").bias])
-    assert trained_of(model) == ["norm/gamma", "norm/beta", "second/kernel", "second/bias", "head/kernel"]
+    assert trained_of(model) == [
+        "norm/gamma",
+        "norm/beta",
+        "second/kernel",
+        "second/bias",
+        "head/kernel",
+    ]
 
 
 def test_a_part_of_what_keras_froze_as_a_whole():
@@ -91,7 +112,10 @@ def test_a_model_of_which_nothing_is_trained_is_refused():
     model = net()
     kp.freeze(model)
     model.compile("adam", "mse")
-    with pytest.raises(ValueError, match=r"kp.fit: all of '\w+' is frozen, so there is nothing to train. kp.unfreeze a part"):
+    with pytest.raises(
+        ValueError,
+        match=r"kp.fit: all of '\w+' is frozen, so there is nothing to train. kp.unfreeze a part",
+    ):
         kp.fit(model, X, Y, epochs=1, **HOW)
 
 
@@ -108,7 +132,9 @@ def test_a_subclassed_model_by_its_attributes():
     model = Pair()
     model(X)
     kp.freeze(model, "encoder")
-    assert [id(v) for v in model.trainable_variables] == [id(v) for v in model.decoder.trainable_variables]
+    assert [id(v) for v in model.trainable_variables] == [
+        id(v) for v in model.decoder.trainable_variables
+    ]
 
 
 @pytest.mark.parametrize(("batch_norm", "moves"), [("frozen", False), ("adapt", True)])
@@ -118,12 +144,20 @@ def test_batch_norm_of_a_frozen_part(batch_norm, moves):
     model.compile("sgd", "mse")
     before = values(model, "weight")
     kp.fit(model, X, Y, epochs=1, **HOW)
-    moved = {key for key, value in values(model, "weight").items() if not np.array_equal(value, before[key])}
+    moved = {
+        key
+        for key, value in values(model, "weight").items()
+        if not np.array_equal(value, before[key])
+    }
     statistics = {"layers/1/moving_mean", "layers/1/moving_variance"}
-    assert moved == {f"layers/{n}/{name}" for n in (2, 3) for name in ("kernel", "bias")} | (statistics if moves else set())
+    assert moved == {f"layers/{n}/{name}" for n in (2, 3) for name in ("kernel", "bias")} | (
+        statistics if moves else set()
+    )
 
 
-@pytest.mark.parametrize(("batch_norm", "mode"), [("train", "trains"), ("frozen", "frozen"), ("adapt", "adapts")])
+@pytest.mark.parametrize(
+    ("batch_norm", "mode"), [("train", "trains"), ("frozen", "frozen"), ("adapt", "adapts")]
+)
 def test_batch_norm_of_a_thawed_part(batch_norm, mode):
     model = net()
     kp.freeze(model, slice(-1))
@@ -149,9 +183,13 @@ OPTIMIZERS = {
     "accumulated": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
     "averaged": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.5),
     "scheduled": lambda: kp.one_cycle("adam", 0.01, total_steps=20),
-    "scaled": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), initial_scale=8.0),
+    "scaled": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=8.0
+    ),
     "several": lambda: keras.optimizers.MultiOptimizer(
-        keras.optimizers.OptimizerMap(keras.optimizers.Adam(0.01), {".*first.*": keras.optimizers.SGD(0.1, momentum=0.9)})
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.Adam(0.01), {".*first.*": keras.optimizers.SGD(0.1, momentum=0.9)}
+        )
     ),
 }
 
@@ -165,7 +203,9 @@ def test_the_slots_of_what_stays_are_carried_over(name):
     kp.freeze(model, "second")
     assert model.optimizer is optimizer
     frozen = values(model, "optimizer")
-    assert_same_state({key: value for key, value in before.items() if "layers/2" not in key}, frozen)
+    assert_same_state(
+        {key: value for key, value in before.items() if "layers/2" not in key}, frozen
+    )
     assert len(optimizer.variables) == len({id(v) for v in optimizer.variables}) == len(frozen)
     kp.fit(model, X, Y, epochs=1, **HOW)
     moved = values(model, "optimizer")
@@ -176,14 +216,22 @@ def test_the_slots_of_what_stays_are_carried_over(name):
     weights = values(model, "weight")
     for key in thawed.keys() - moved.keys():
         # An average begins at the weight.
-        begun = weights[key.split("[")[1][:-1]] if "average" in key and "gradients" not in key else thawed[key].flat[0]
+        begun = (
+            weights[key.split("[")[1][:-1]]
+            if "average" in key and "gradients" not in key
+            else thawed[key].flat[0]
+        )
         assert np.array_equal(thawed[key], np.broadcast_to(begun, thawed[key].shape)), key
     kp.fit(model, X, Y, epochs=1, **HOW)
-    assert np.isfinite(np.concatenate([value.ravel() for value in values(model, "weight").values()])).all()
+    assert np.isfinite(
+        np.concatenate([value.ravel() for value in values(model, "weight").values()])
+    ).all()
 
 
 def test_frozen_weights_stay_and_the_rest_trains_on_in_plain_fit():
-    """Keras alone raises on JAX here, trains on as if nothing had been frozen on TensorFlow, and cannot thaw on torch."""
+    """Keras alone raises on JAX here, trains on as if nothing had been frozen on TensorFlow, and
+    cannot thaw on torch.
+    """
     model = net()
     model.compile("adam", "mse")
     for change, still in ((kp.freeze, True), (kp.unfreeze, False)):
@@ -197,22 +245,38 @@ def test_frozen_weights_stay_and_the_rest_trains_on_in_plain_fit():
 
 
 def adam(weights, gradients, state, rate=0.002, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
-    """A step of Adam, of D. Kingma and J. Ba, in Keras's form, on the variables that have a gradient."""
+    """A step of Adam, of D. Kingma and J. Ba, in Keras's form, on the variables that have a
+    gradient.
+    """
     for key, gradient in gradients.items():
         m, v, t = state.get(key, (0.0, 0.0, 0))
-        state[key] = m, v, t = beta_1 * m + (1 - beta_1) * gradient, beta_2 * v + (1 - beta_2) * gradient**2, t + 1
-        weights[key] = weights[key] - rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (np.sqrt(v) + epsilon)
+        state[key] = m, v, t = (
+            beta_1 * m + (1 - beta_1) * gradient,
+            beta_2 * v + (1 - beta_2) * gradient**2,
+            t + 1,
+        )
+        weights[key] = weights[key] - rate * np.sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (
+            np.sqrt(v) + epsilon
+        )
 
 
 def test_a_frozen_and_thawed_part_against_adam_by_hand():
     """A linear net of two layers, so that the gradients are two lines of NumPy."""
     model = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(3, use_bias=False, name="a"), layers.Dense(2, use_bias=False, name="b")]
+        [
+            keras.Input((4,)),
+            layers.Dense(3, use_bias=False, name="a"),
+            layers.Dense(2, use_bias=False, name="b"),
+        ]
     )
     model.compile(keras.optimizers.Adam(0.002), "mse")
     weights = {key: value.astype("float64") for key, value in values(model, "weight").items()}
     first, second, state = "layers/0/kernel", "layers/1/kernel", {}
-    for change, trained in ((None, {first, second}), (kp.freeze, {second}), (kp.unfreeze, {first, second})):
+    for change, trained in (
+        (None, {first, second}),
+        (kp.freeze, {second}),
+        (kp.unfreeze, {first, second}),
+    ):
         if change:
             change(model, "a")
             if change is kp.freeze:
@@ -222,7 +286,10 @@ def test_a_frozen_and_thawed_part_against_adam_by_hand():
         for start in [*range(0, 24, 8)] * 2:
             x, y = X[start : start + 8].astype("float64"), Y[start : start + 8]
             error = 2 * (x @ weights[first] @ weights[second] - y) / y.size
-            gradients = {first: x.T @ error @ weights[second].T, second: (x @ weights[first]).T @ error}
+            gradients = {
+                first: x.T @ error @ weights[second].T,
+                second: (x @ weights[first]).T @ error,
+            }
             adam(weights, {key: gradients[key] for key in sorted(trained)}, state)
         found = values(model, "weight")
         for key, value in weights.items():
@@ -235,7 +302,11 @@ def test_frozen_parts_have_no_slots():
     model.compile("adam", "mse")
     kp.fit(model, X, Y, epochs=1, **HOW)
     slots = [variable for variable in model.optimizer.variables if len(variable.shape)]
-    assert sum(np.prod(variable.shape) for variable in slots) == 2 * kp.trainable_table(model).trained == 2 * 8
+    assert (
+        sum(np.prod(variable.shape) for variable in slots)
+        == 2 * kp.trainable_table(model).trained
+        == 2 * 8
+    )
 
 
 def test_a_resume_with_the_same_frozen_part(tmp_path):
@@ -281,7 +352,10 @@ def test_the_table_has_the_rate_of_each_layer():
 def test_layerwise_rates_go_on_when_a_part_is_frozen_and_thawed():
     """Each layer moves by its own rate, as gradient descent says, before and after."""
     model = net()
-    model.compile(kp.layerwise_rates(keras.optimizers.SGD(0.5), model, factors={"first": 0.25, "head": 0.5}), "mse")
+    model.compile(
+        kp.layerwise_rates(keras.optimizers.SGD(0.5), model, factors={"first": 0.25, "head": 0.5}),
+        "mse",
+    )
     for change in (None, kp.freeze, kp.unfreeze):
         if change:
             change(model, "second")
@@ -303,25 +377,62 @@ def test_layerwise_rates_go_on_when_a_part_is_frozen_and_thawed():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda m: kp.freeze(m, "*"), ValueError, r"kp.freeze: '\*' is all of '\w+' that is trained, and a compiled model with"),
+        (
+            lambda m: kp.freeze(m, "*"),
+            ValueError,
+            r"kp.freeze: '\*' is all of '\w+' that is trained, and a compiled model with",
+        ),
         (
             lambda m: kp.unfreeze(m, "secnod"),
             ValueError,
             "kp.unfreeze: 'secnod' selects nothing in '\\w+'. Near names are 'second'",
         ),
         (lambda m: kp.freeze(m, 7), ValueError, "kp.freeze: 7 selects nothing in"),
-        (lambda m: kp.freeze(m, 1.5), TypeError, r"`where` must be a glob on a path, .* Received: 1.5 \(float\)"),
-        (lambda m: kp.freeze(m, "first", batch_norm="train"), ValueError, "`batch_norm` must be one of 'frozen', 'adapt'"),
-        (lambda m: kp.freeze("model"), TypeError, "kp.freeze: `model` must be a Keras model. Received: str"),
-        (lambda m: kp.freeze(keras.Sequential([layers.Dense(1)])), ValueError, "is not built, so it has no weights yet"),
-        (lambda m: kp.unfreeze(m, "drop"), ValueError, "kp.unfreeze: 'drop' selects nothing in '\\w+' that could be trained"),
-        (lambda m: kp.trainable_table("model"), TypeError, "kp.trainable_table: `model` must be a Keras model. Received: str"),
-        (lambda m: kp.trainable_table(keras.Sequential([layers.Dense(1)])), ValueError, "trainable_table: .* is not built"),
+        (
+            lambda m: kp.freeze(m, 1.5),
+            TypeError,
+            r"`where` must be a glob on a path, .* Received: 1.5 \(float\)",
+        ),
+        (
+            lambda m: kp.freeze(m, "first", batch_norm="train"),
+            ValueError,
+            "`batch_norm` must be one of 'frozen', 'adapt'",
+        ),
+        (
+            lambda m: kp.freeze("model"),
+            TypeError,
+            "kp.freeze: `model` must be a Keras model. Received: str",
+        ),
+        (
+            lambda m: kp.freeze(keras.Sequential([layers.Dense(1)])),
+            ValueError,
+            "is not built, so it has no weights yet",
+        ),
+        (
+            lambda m: kp.unfreeze(m, "drop"),
+            ValueError,
+            "kp.unfreeze: 'drop' selects nothing in '\\w+' that could be trained",
+        ),
+        (
+            lambda m: kp.trainable_table("model"),
+            TypeError,
+            "kp.trainable_table: `model` must be a Keras model. Received: str",
+        ),
+        (
+            lambda m: kp.trainable_table(keras.Sequential([layers.Dense(1)])),
+            ValueError,
+            "trainable_table: .* is not built",
+        ),
     ],
 )
 def test_bad_input_changes_nothing(call, error, message):
     model = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(3, name="first"), layers.Dropout(0.1, name="drop"), layers.Dense(2, name="second")]
+        [
+            keras.Input((4,)),
+            layers.Dense(3, name="first"),
+            layers.Dropout(0.1, name="drop"),
+            layers.Dense(2, name="second"),
+        ]
     )
     model.compile("adam", "mse")
     kp.fit(model, X, Y, epochs=1, **HOW)
@@ -342,7 +453,10 @@ def test_a_saved_model_with_rates_by_depth_that_cannot_be_thawed_stays_as_it_is(
     loaded = keras.models.load_model("frozen.keras")
     loaded.fit(X, Y, verbose=0)
     before, trained = values(loaded, "optimizer"), trained_of(loaded)
-    with pytest.raises(ValueError, match=r"'.*first/kernel' has no factor: .* or frozen when the model was saved to the file"):
+    with pytest.raises(
+        ValueError,
+        match=r"'.*first/kernel' has no factor: .* or frozen when the model was saved to the file",
+    ):
         kp.unfreeze(loaded)
     assert trained_of(loaded) == trained
     assert_same_state(before, values(loaded, "optimizer"))

@@ -10,7 +10,10 @@ from keras_patterns.backends import current
 
 IN_THE_GRAPH = pytest.mark.xfail(
     current().name == "tensorflow",
-    reason="TensorFlow's tape walks through what is frozen when the step is traced; its graph drops what nothing needs.",
+    reason=(
+        "TensorFlow's tape walks through what is frozen when the step is traced; its graph drops "
+        "what nothing needs."
+    ),
     strict=True,
 )
 
@@ -23,7 +26,9 @@ def fit(model, *callbacks, **arguments):
 
 
 def noted(received):
-    """An optimizer that notes the shapes of the gradients that it is given, where the step is traced or run."""
+    """An optimizer that notes the shapes of the gradients that it is given, where the step is
+    traced or run.
+    """
 
     class Noting(keras.optimizers.Adam):
         def apply(self, grads, trainable_variables=None):
@@ -36,7 +41,12 @@ def noted(received):
 
 
 def test_the_optimizer_is_given_gradients_of_what_is_trained_alone():
-    model, received = keras.Sequential([keras.Input((6,)), *(layers.Dense(n, name=f"of_{n}") for n in (5, 4, 3))]), []
+    model, received = (
+        keras.Sequential(
+            [keras.Input((6,)), *(layers.Dense(n, name=f"of_{n}") for n in (5, 4, 3))]
+        ),
+        [],
+    )
     kp.freeze(model, slice(-1))
     model.compile(noted(received), "sparse_categorical_crossentropy")
     fit(model, kp.GradualUnfreeze({3: "of_4", 6: "of_5"}, verbose=0))
@@ -45,7 +55,9 @@ def test_the_optimizer_is_given_gradients_of_what_is_trained_alone():
 
 
 def watched(asked):
-    """A layer that notes each time that the gradient of its inputs is computed, where the step is traced or run."""
+    """A layer that notes each time that the gradient of its inputs is computed, where the step is
+    traced or run.
+    """
 
     @ops.custom_gradient
     def identity(x):
@@ -61,7 +73,9 @@ def watched(asked):
 @pytest.mark.parametrize("frozen", [pytest.param(True, marks=IN_THE_GRAPH), False])
 def test_nothing_is_propagated_back_into_what_is_frozen(frozen):
     asked = []
-    model = keras.Sequential([keras.Input((6,)), layers.Dense(5), watched(asked), layers.Dense(4), layers.Dense(3)])
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5), watched(asked), layers.Dense(4), layers.Dense(3)]
+    )
     if frozen:
         kp.freeze(model, slice(-1))
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -84,8 +98,14 @@ def new_bytes(folder):
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_frozen_part_is_not_written_again(tmp_path, frozen):
-    """Checkpoints take turns, so that no damaged file takes all: each of the two lines writes it once."""
-    body = [layers.Dense(512, name="wide"), layers.BatchNormalization(), layers.Dense(1024, name="wider")]
+    """Checkpoints take turns, so that no damaged file takes all: each of the two lines writes it
+    once.
+    """
+    body = [
+        layers.Dense(512, name="wide"),
+        layers.BatchNormalization(),
+        layers.Dense(1024, name="wider"),
+    ]
     model = keras.Sequential([keras.Input((6,)), *body, layers.Dense(3, name="head")])
     if frozen:
         kp.freeze(model, slice(-1))

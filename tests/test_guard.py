@@ -1,4 +1,6 @@
-"""The guard against what is not finite: what it finds, what it says, where it goes back to, and how the run ends."""
+"""The guard against what is not finite: what it finds, what it says, where it goes back to, and how
+the run ends.
+"""
 
 import itertools
 from pathlib import Path
@@ -40,8 +42,20 @@ def linear(optimizer):
 
 
 def fit(model, x, *callbacks, guard, every_steps=5, **arguments):
-    arguments = {"total_steps": 20, "epochs": 2, "batch_size": 6, "seed": 0, "verbose": 0, "y": Y, **arguments}
-    checkpoint = [kp.Checkpoint(arguments.pop("folder", "run"), every_steps=every_steps)] if guard.rollback else []
+    arguments = {
+        "total_steps": 20,
+        "epochs": 2,
+        "batch_size": 6,
+        "seed": 0,
+        "verbose": 0,
+        "y": Y,
+        **arguments,
+    }
+    checkpoint = (
+        [kp.Checkpoint(arguments.pop("folder", "run"), every_steps=every_steps)]
+        if guard.rollback
+        else []
+    )
     return kp.fit(model, x, callbacks=[guard, *callbacks, *checkpoint], **arguments)
 
 
@@ -65,7 +79,9 @@ EXAMPLES = [int(SOURCE.indices(number)[0]) for number in (0, 1, 4, 5, 6, 9)]
 
 @pytest.mark.parametrize("example", EXAMPLES[:5])
 def test_a_planted_nan_is_found_and_left_out(example):
-    """Against the same training by hand: without the batch, and with the lower rate from the last checkpoint on."""
+    """Against the same training by hand: without the batch, and with the lower rate from the last
+    checkpoint on.
+    """
     keras.utils.set_random_seed(1)
     number, guard = batch_with(example), kp.NonFiniteGuard(every_steps=3)
     model = linear(keras.optimizers.SGD(0.01, momentum=0.9))
@@ -109,7 +125,9 @@ def test_a_schedule_is_scaled_in_the_compiled_step():
 
 def test_several_optimizers_are_slowed_down_together():
     first, second = keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.02)
-    optimizer = keras.optimizers.MultiOptimizer(keras.optimizers.OptimizerMap(second, {".*body.*": first}))
+    optimizer = keras.optimizers.MultiOptimizer(
+        keras.optimizers.OptimizerMap(second, {".*body.*": first})
+    )
     model = keras.Sequential([keras.Input((5,)), layers.Dense(4, name="body"), layers.Dense(1)])
     model.compile(optimizer, "mse")
     fit(model, spoiled(EXAMPLES[1]), guard=kp.NonFiniteGuard(), total_steps=6, epochs=1)
@@ -118,9 +136,13 @@ def test_several_optimizers_are_slowed_down_together():
 
 
 def test_an_exploding_rate():
-    """The layer in which it overflows is named, and the run is brought to its end with a rate that is small enough."""
+    """The layer in which it overflows is named, and the run is brought to its end with a rate that
+    is small enough.
+    """
     guard = kp.NonFiniteGuard(rate_factor=1e-12, skip_batch=False, max_rollbacks=5)
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(8, activation="tanh"), layers.Dense(8), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(8, activation="tanh"), layers.Dense(8), layers.Dense(1)]
+    )
     model.compile(keras.optimizers.SGD(1e30), "mae")
     history = fit(model, X, guard=guard)
     assert guard.findings
@@ -167,7 +189,10 @@ def test_the_layer_that_overflows_is_named():
     model.compile("sgd", "mse")
     guard = kp.NonFiniteGuard()
     fit(model, spoiled(EXAMPLES[2], 100.0), guard=guard, total_steps=8, epochs=1)
-    assert guard.findings[0].cause == "the output of a layer Overflows, in float32, is not finite; its input is, at most 100"
+    assert (
+        guard.findings[0].cause
+        == "the output of a layer Overflows, in float32, is not finite; its input is, at most 100"
+    )
 
 
 def root(y, predicted):
@@ -180,13 +205,18 @@ def test_a_gradient_that_is_not_finite_while_the_loss_is():
     example = EXAMPLES[5]
     x, y = X.copy(), Y.copy()
     x[example], y[example] = 0.0, 0.0
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, use_bias=False), layers.Dense(1, use_bias=False)])
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, use_bias=False), layers.Dense(1, use_bias=False)]
+    )
     model.compile(keras.optimizers.SGD(0.001), root)
     guard = kp.NonFiniteGuard()
     fit(model, x, guard=guard, total_steps=15, epochs=1, y=y)
     number = batch_with(example)
     assert (guard.findings[0].step, guard.findings[0].batch) == (number + 1, number)
-    assert guard.findings[0].cause == "the loss is finite, and what the step made of the weights is not"
+    assert (
+        guard.findings[0].cause
+        == "the loss is finite, and what the step made of the weights is not"
+    )
     assert guard.findings[0].variable == "layers/0/kernel"
 
 
@@ -203,12 +233,25 @@ def test_a_loss_that_is_not_finite_of_outputs_that_are():
     model = keras.Sequential([keras.Input((5,)), layers.Dense(1)])
     model.compile("sgd", logarithm)
     y = np.where(np.isinf(y), 1000.0, y)
-    fit(model, X, guard=(guard := kp.NonFiniteGuard()), total_steps=8, epochs=1, y=y, folder="another")
-    assert guard.findings[0].cause == "the outputs of the model are finite, and the loss that is computed of them is not"
+    fit(
+        model,
+        X,
+        guard=(guard := kp.NonFiniteGuard()),
+        total_steps=8,
+        epochs=1,
+        y=y,
+        folder="another",
+    )
+    assert (
+        guard.findings[0].cause
+        == "the outputs of the model are finite, and the loss that is computed of them is not"
+    )
 
 
 def test_everything_else_goes_back_too():
-    """Each epoch is reported once, rows of the log file are cut, and other callbacks are as they were."""
+    """Each epoch is reported once, rows of the log file are cut, and other callbacks are as they
+    were.
+    """
     told = []
 
     class Counts(keras.callbacks.Callback):
@@ -232,8 +275,20 @@ def test_everything_else_goes_back_too():
             self.epochs = list(state["epochs"])
 
     counts, guard = Counts(), kp.NonFiniteGuard()
-    others = [keras.callbacks.CSVLogger("log.csv"), keras.callbacks.EarlyStopping("loss", patience=50), counts]
-    history = fit(linear("adam"), spoiled(EXAMPLES[3]), *others, guard=guard, total_steps=9, epochs=3, every_steps=100)
+    others = [
+        keras.callbacks.CSVLogger("log.csv"),
+        keras.callbacks.EarlyStopping("loss", patience=50),
+        counts,
+    ]
+    history = fit(
+        linear("adam"),
+        spoiled(EXAMPLES[3]),
+        *others,
+        guard=guard,
+        total_steps=9,
+        epochs=3,
+        every_steps=100,
+    )
     # No checkpoint by steps comes before it: back to the start.
     assert guard.findings[0].step == 6
     assert told == ["begin", "end"]
@@ -249,7 +304,14 @@ def test_an_example_that_is_broken_for_good_is_left_out_of_every_pass(kill_at):
     model = linear("adam")
     if kill_at:
         with pytest.raises(_Killed):
-            fit(linear("adam"), spoiled(example), KillsAtCall(kill_at), guard=kp.NonFiniteGuard(), total_steps=45, epochs=5)
+            fit(
+                linear("adam"),
+                spoiled(example),
+                KillsAtCall(kill_at),
+                guard=kp.NonFiniteGuard(),
+                total_steps=45,
+                epochs=5,
+            )
     fit(model, spoiled(example), guard=guard, total_steps=45, epochs=5)
     assert len(guard.findings) == 1
     state = kp.CheckpointStore("run").latest().manifest.document["skipped"]
@@ -267,7 +329,9 @@ def test_it_gives_up_with_a_report():
         fit(linear("sgd"), x, guard=guard)
     report = str(caught.value)
     assert "Training is not finite, after 2 rollbacks:\n  1. step 2 (batch 1 of the data" in report
-    assert [finding["batch"] for finding in caught.value.findings] == [batch_with(EXAMPLES[place]) for place in (1, 2, 3)]
+    assert [finding["batch"] for finding in caught.value.findings] == [
+        batch_with(EXAMPLES[place]) for place in (1, 2, 3)
+    ]
     assert "The last sound checkpoint is that of step 0." in report
     assert_all_sound([0])
     # The same again, from what is on disk.
@@ -286,7 +350,9 @@ def test_what_is_not_finite_from_the_start_is_no_fault():
     class Masked(layers.Layer):
         def build(self, shape):
             self.mask = self.add_weight(
-                shape=(5,), initializer=lambda shape, dtype: keras.ops.full(shape, -np.inf), trainable=False
+                shape=(5,),
+                initializer=lambda shape, dtype: keras.ops.full(shape, -np.inf),
+                trainable=False,
             )
 
         def call(self, inputs):
@@ -323,7 +389,9 @@ def test_steps_that_run_together():
 
 
 def test_a_fault_that_does_not_come_again(capsys):
-    """A weight that is spoiled from outside, once: the steps are trained again, and nothing is lost."""
+    """A weight that is spoiled from outside, once: the steps are trained again, and nothing is
+    lost.
+    """
 
     class Cosmic(keras.callbacks.Callback):
         def __init__(self):
@@ -372,14 +440,28 @@ def rate_of(model):
 
 
 def test_it_goes_back_to_a_checkpoint_that_was_made():
-    """The clock alone saves, so the ends of epochs are its points; the last step of one spoils the weights, not the loss."""
+    """The clock alone saves, so the ends of epochs are its points; the last step of one spoils the
+    weights, not the loss.
+    """
     number = 4
     x, y = X.copy(), Y.copy()
     x[SOURCE.indices(number)[0]], y[SOURCE.indices(number)[0]] = 0.0, 0.0
-    model = keras.Sequential([keras.Input((5,)), layers.Dense(4, use_bias=False), layers.Dense(1, use_bias=False)])
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(4, use_bias=False), layers.Dense(1, use_bias=False)]
+    )
     model.compile(keras.optimizers.SGD(0.001), root)
     guard, clock = kp.NonFiniteGuard(), kp.Checkpoint("run", every_seconds=1000)
-    kp.fit(model, x, y, batch_size=6, total_steps=9, steps_per_epoch=5, seed=0, verbose=0, callbacks=[guard, clock])
+    kp.fit(
+        model,
+        x,
+        y,
+        batch_size=6,
+        total_steps=9,
+        steps_per_epoch=5,
+        seed=0,
+        verbose=0,
+        callbacks=[guard, clock],
+    )
     assert [finding.batch for finding in guard.findings] == [number]
     assert 5 in kp.CheckpointStore("run").steps()
 
@@ -389,7 +471,9 @@ def test_a_damaged_point_is_passed_over(capsys):
 
     class Damages(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            found = [entry for entry in kp.CheckpointStore("run").entries() if entry.position.step == 5]
+            found = [
+                entry for entry in kp.CheckpointStore("run").entries() if entry.position.step == 5
+            ]
             if batch == number and found:
                 (file, *_) = found[0].folder.glob("tensors*.safetensors")
                 data = file.read_bytes()
@@ -416,7 +500,14 @@ def test_a_schedule_is_not_lowered_again_by_a_second_call(same_process):
         schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1000, 1.0)
         return linear(keras.optimizers.SGD(schedule)), kp.NonFiniteGuard()
 
-    data = {"x": spoiled(EXAMPLES[2]), "y": Y, "batch_size": 6, "steps_per_epoch": 5, "seed": 0, "verbose": 0}
+    data = {
+        "x": spoiled(EXAMPLES[2]),
+        "y": Y,
+        "batch_size": 6,
+        "steps_per_epoch": 5,
+        "seed": 0,
+        "verbose": 0,
+    }
     model, guard = made()
     kp.fit(model, **data, total_steps=10, callbacks=[guard, kp.Checkpoint("whole")])
     expected = model.get_weights()
@@ -435,7 +526,13 @@ def test_a_rate_that_the_script_has_changed_is_lowered_once_for_each_finding():
     x = spoiled(int(SOURCE.indices(6)[0]))
     x[SOURCE.indices(8)[0], 2] = np.nan
     data = {"y": Y, "batch_size": 6, "steps_per_epoch": 5, "seed": 0, "verbose": 0}
-    kp.fit(linear(keras.optimizers.SGD(0.01)), x, **data, total_steps=5, callbacks=[kp.NonFiniteGuard(), kp.Checkpoint("run")])
+    kp.fit(
+        linear(keras.optimizers.SGD(0.01)),
+        x,
+        **data,
+        total_steps=5,
+        callbacks=[kp.NonFiniteGuard(), kp.Checkpoint("run")],
+    )
     model, guard = linear(keras.optimizers.SGD(0.02)), kp.NonFiniteGuard()
     kp.fit(model, x, **data, total_steps=8, callbacks=[guard, kp.Checkpoint("run")])
     assert len(guard.findings) == 2
@@ -444,7 +541,12 @@ def test_a_rate_that_the_script_has_changed_is_lowered_once_for_each_finding():
 
 def test_only_one_in_a_run():
     with pytest.raises(ValueError, match=r"a run has one kp\.NonFiniteGuard; received 2"):
-        kp.fit(linear("sgd"), X, Y, callbacks=[kp.NonFiniteGuard(), kp.NonFiniteGuard(), kp.Checkpoint("run")])
+        kp.fit(
+            linear("sgd"),
+            X,
+            Y,
+            callbacks=[kp.NonFiniteGuard(), kp.NonFiniteGuard(), kp.Checkpoint("run")],
+        )
 
 
 def test_steps_run_together_again_after_a_search_that_found_nothing():
@@ -471,7 +573,15 @@ def test_steps_run_together_again_after_a_search_that_found_nothing():
     guard = kp.NonFiniteGuard()
     seen.clear()
     kp.fit(
-        model, X, Y, batch_size=6, total_steps=18, epochs=3, seed=0, verbose=0, callbacks=[guard, Strikes(), kp.Checkpoint("run")]
+        model,
+        X,
+        Y,
+        batch_size=6,
+        total_steps=18,
+        epochs=3,
+        seed=0,
+        verbose=0,
+        callbacks=[guard, Strikes(), kp.Checkpoint("run")],
     )
     assert not guard.findings
     assert 1 in seen
@@ -485,12 +595,18 @@ def test_steps_run_together_again_after_a_search_that_found_nothing():
             {"x": lambda: ((X[:6], Y[:6]) for _ in range(99)), "y": None, "batch_size": None},
             "cannot be taken up at an earlier step",
         ),
-        ({"validation_data": lambda: ((X[:6], Y[:6]) for _ in range(99)), "validation_steps": 1}, "validation_data is a generator"),
+        (
+            {"validation_data": lambda: ((X[:6], Y[:6]) for _ in range(99)), "validation_steps": 1},
+            "validation_data is a generator",
+        ),
     ],
 )
 def test_data_that_cannot_be_taken_up_again_is_refused_at_the_start(arguments, reason):
     arguments = {name: value() if callable(value) else value for name, value in arguments.items()}
-    with pytest.raises(ValueError, match=rf"NonFiniteGuard\(rollback=True\): the run could not go back, since .*{reason}"):
+    with pytest.raises(
+        ValueError,
+        match=rf"NonFiniteGuard\(rollback=True\): the run could not go back, since .*{reason}",
+    ):
         fit(linear("sgd"), arguments.pop("x", X), guard=kp.NonFiniteGuard(), **arguments)
 
 
@@ -552,7 +668,9 @@ def test_in_plain_fit_a_schedule_is_scaled():
     model = linear(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(1e20, 1, 1.0)))
     with pytest.raises(kp.NonFiniteError):
         model.fit(X, Y, epochs=5, batch_size=6, verbose=0, callbacks=[guard])
-    np.testing.assert_allclose(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)), 0.25e20, rtol=1e-5)
+    np.testing.assert_allclose(
+        float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)), 0.25e20, rtol=1e-5
+    )
 
 
 # Kills.
@@ -563,7 +681,9 @@ class _Killed(BaseException):
 
 
 class KillsAtCall(keras.callbacks.Callback):
-    """Kills at the so-many-th step that begins in this process, those that are trained again included."""
+    """Kills at the so-many-th step that begins in this process, those that are trained again
+    included.
+    """
 
     def __init__(self, call):
         super().__init__()
@@ -582,7 +702,8 @@ class KillsAtCall(keras.callbacks.Callback):
 
 
 class Copies(keras.callbacks.Callback):
-    """Keeps what a kill would leave in the working directory, wherever a step begins, those that are trained again included.
+    """Keeps what a kill would leave in the working directory, wherever a step begins, those that
+    are trained again included.
 
     Attributes:
         calls: How many steps have begun.
@@ -668,7 +789,16 @@ def test_what_it_says_begins_a_line_below_the_progress_bar(capsys, tmp_path):
     x[17, 2] = np.nan
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
-    kp.fit(model, x, y, batch_size=8, epochs=1, seed=0, verbose=1, callbacks=[kp.NonFiniteGuard(), kp.Checkpoint(tmp_path)])
+    kp.fit(
+        model,
+        x,
+        y,
+        batch_size=8,
+        epochs=1,
+        seed=0,
+        verbose=1,
+        callbacks=[kp.NonFiniteGuard(), kp.Checkpoint(tmp_path)],
+    )
     said = [line for line in capsys.readouterr().out.splitlines() if "keras-patterns: step" in line]
     assert len(said) == 2
     assert all(line.startswith("keras-patterns: ") for line in said)

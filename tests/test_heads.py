@@ -1,4 +1,6 @@
-"""A new head: where it begins in every kind of model, what the new model shares with the old, and every refusal."""
+"""A new head: where it begins in every kind of model, what the new model shares with the old, and
+every refusal.
+"""
 
 import keras
 import numpy as np
@@ -54,7 +56,8 @@ def small(name="small", pooled=True):
 
 def stack(*more):
     return keras.Sequential(
-        [keras.Input((6,)), layers.Dense(8, name="body"), layers.Dropout(0.2, name="drop"), *more], name="stack"
+        [keras.Input((6,)), layers.Dense(8, name="body"), layers.Dropout(0.2, name="drop"), *more],
+        name="stack",
     )
 
 
@@ -90,7 +93,9 @@ def test_every_family_of_applications_takes_a_new_head_and_freezes_by_one_call(n
     assert {id(v) for v in new.weights} >= {id(v) for v in model.weights[:-2]}
     assert len(new.weights) == len(model.weights)
     kp.freeze(new, slice(-1))
-    assert [id(v) for v in new.trainable_variables] == [id(v) for v in new.get_layer("classes").weights]
+    assert [id(v) for v in new.trainable_variables] == [
+        id(v) for v in new.get_layer("classes").weights
+    ]
     normalizations = [layer for layer in new.layers if isinstance(layer, layers.BatchNormalization)]
     # Keras runs one that is not trainable in inference mode.
     assert not any(layer.trainable for layer in normalizations)
@@ -118,10 +123,22 @@ def test_vgg_19_cut_to_five_classes_is_one_line():
     [
         (small, ["images", "conv1", "conv2", "pool", "features"]),
         (lambda: stack(layers.Dense(10, name="old")), ["body", "drop"]),
-        (lambda: stack(layers.Dense(10, name="old"), layers.Dropout(0.1), layers.Softmax()), ["body", "drop"]),
-        (lambda: stack(layers.BatchNormalization(name="norm"), layers.ReLU(name="relu")), ["body", "drop", "norm", "relu"]),
-        (lambda: keras.Sequential([keras.Input((8, 8, 3)), small("inner"), layers.Dense(3)]), ["inner"]),
-        (lambda: keras.Sequential([keras.Input((6,)), layers.Rescaling(0.5, name="scale")]), ["scale"]),
+        (
+            lambda: stack(layers.Dense(10, name="old"), layers.Dropout(0.1), layers.Softmax()),
+            ["body", "drop"],
+        ),
+        (
+            lambda: stack(layers.BatchNormalization(name="norm"), layers.ReLU(name="relu")),
+            ["body", "drop", "norm", "relu"],
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((8, 8, 3)), small("inner"), layers.Dense(3)]),
+            ["inner"],
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((6,)), layers.Rescaling(0.5, name="scale")]),
+            ["scale"],
+        ),
     ],
     ids=["functional", "Sequential", "with what follows", "no head", "nested", "no weights"],
 )
@@ -137,7 +154,9 @@ def test_the_last_dense_and_what_follows_is_the_head(make, kept):
 def test_a_dense_on_one_of_two_ways_is_no_head():
     """Such as one that weighs channels: what is multiplied by it would be lost."""
     inputs = keras.Input((6,))
-    outputs = layers.Multiply(name="weighed")([inputs, layers.Dense(6, activation="sigmoid", name="weights")(inputs)])
+    outputs = layers.Multiply(name="weighed")(
+        [inputs, layers.Dense(6, activation="sigmoid", name="weights")(inputs)]
+    )
     assert "weighed" in names(kp.replace_head(keras.Model(inputs, outputs), classes()))
 
 
@@ -146,18 +165,35 @@ def test_at_names_the_features(at):
     model = small()
     if at == "small*pool":
         at = model.get_layer("pool")
-    pooled = [layers.GlobalAveragePooling2D(name="mean"), layers.Dropout(0.2, name="drop"), classes()]
+    pooled = [
+        layers.GlobalAveragePooling2D(name="mean"),
+        layers.Dropout(0.2, name="drop"),
+        classes(),
+    ]
     new = kp.replace_head(model, pooled, at=at)
-    assert names(new) == ["images", "conv1", "conv2", *(["pool"] if at != 1 else []), "mean", "drop", "classes"]
+    assert names(new) == [
+        "images",
+        "conv1",
+        "conv2",
+        *(["pool"] if at != 1 else []),
+        "mean",
+        "drop",
+        "classes",
+    ]
 
 
 def test_at_cuts_a_sequential():
-    assert names(kp.replace_head(stack(layers.Dense(3)), classes(), at="body")) == ["body", "classes"]
+    assert names(kp.replace_head(stack(layers.Dense(3)), classes(), at="body")) == [
+        "body",
+        "classes",
+    ]
 
 
 def test_at_may_be_a_nested_model_and_leaves_it_whole():
     inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(small("inner", pooled=False)(inputs))))
+    model = keras.Model(
+        inputs, layers.Dense(3)(layers.Flatten()(small("inner", pooled=False)(inputs)))
+    )
     new = kp.replace_head(model, [layers.Flatten(), classes()], at="inner")
     assert names(new)[1] == "inner"
     assert new.output_shape == (None, 5)
@@ -190,8 +226,12 @@ def test_the_new_model_trains_and_is_not_compiled():
 
 def test_all_inputs_stay_in_their_structure():
     inputs = {"left": keras.Input((4,), name="left"), "right": keras.Input((4,), name="right")}
-    hidden = layers.Concatenate(name="both")([layers.Dense(3, name="hidden")(inputs["left"]), inputs["right"]])
-    model = keras.Model(inputs, {"a": layers.Dense(1, name="a")(hidden), "b": layers.Dense(1, name="b")(hidden)})
+    hidden = layers.Concatenate(name="both")(
+        [layers.Dense(3, name="hidden")(inputs["left"]), inputs["right"]]
+    )
+    model = keras.Model(
+        inputs, {"a": layers.Dense(1, name="a")(hidden), "b": layers.Dense(1, name="b")(hidden)}
+    )
     new = kp.replace_head(model, classes(), at="both")
     assert new.input.keys() == {"left", "right"}
     # Also where the features do not need one of them.
@@ -240,7 +280,9 @@ def test_a_subclassed_model_gets_several_layers_as_one():
 
 def two_outputs():
     inputs = keras.Input((4,))
-    return keras.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(2, name="b")(inputs)], name="two")
+    return keras.Model(
+        inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(2, name="b")(inputs)], name="two"
+    )
 
 
 def twice():
@@ -249,7 +291,9 @@ def twice():
 
 
 def headed():
-    return keras.Sequential([keras.Input((6,)), layers.Dense(6), stack(layers.Dense(3))], name="outer")
+    return keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6), stack(layers.Dense(3))], name="outer"
+    )
 
 
 def built_on(size):
@@ -260,12 +304,19 @@ def built_on(size):
 
 NEAR = "Near names are 'pool'"
 MAP = (
-    "replace_head: 'classes' is a Dense on a feature map, of shape (None, 2, 2, 6), and would be applied to each of its points. "
+    "replace_head: 'classes' is a Dense on a feature map, of shape (None, 2, 2, 6), and would be "
+    "applied to each of its points. "
     "Put a pooling or a Flatten before it: layer=[GlobalAveragePooling2D(), Dense(...)]. "
     "For an output at each point, give a convolution with a kernel of size 1."
 )
 REFUSALS = {
-    "no model": (lambda: layers.Dense(1), classes, None, TypeError, "`model` must be a Keras model. Received: Dense."),
+    "no model": (
+        lambda: layers.Dense(1),
+        classes,
+        None,
+        TypeError,
+        "`model` must be a Keras model. Received: Dense.",
+    ),
     "not built": (
         lambda: keras.Sequential([layers.Dense(1)], name="new"),
         classes,
@@ -273,12 +324,36 @@ REFUSALS = {
         ValueError,
         "'new' is not built, so it has no features yet. Call it on a batch first.",
     ),
-    "no layer": (small, lambda: 5, None, TypeError, "`layer` must be a Keras layer, or a list of them. Received: 5 (int)."),
-    "no layer in a list": (small, lambda: [classes(), "relu"], None, TypeError, "Received: 'relu' (str)."),
+    "no layer": (
+        small,
+        lambda: 5,
+        None,
+        TypeError,
+        "`layer` must be a Keras layer, or a list of them. Received: 5 (int).",
+    ),
+    "no layer in a list": (
+        small,
+        lambda: [classes(), "relu"],
+        None,
+        TypeError,
+        "Received: 'relu' (str).",
+    ),
     "empty": (small, list, None, ValueError, "`layer` must hold at least one layer. Received: []."),
     "Dense on a map": (lambda: small(pooled=False), classes, None, ValueError, MAP),
-    "Dense on a map, later": (small, lambda: [layers.Dropout(0.1), classes()], "pool", ValueError, MAP.partition(": ")[2]),
-    "unknown at": (small, classes, "pol", ValueError, "replace_head: 'pol' selects nothing in 'small'. " + NEAR),
+    "Dense on a map, later": (
+        small,
+        lambda: [layers.Dropout(0.1), classes()],
+        "pool",
+        ValueError,
+        MAP.partition(": ")[2],
+    ),
+    "unknown at": (
+        small,
+        classes,
+        "pol",
+        ValueError,
+        "replace_head: 'pol' selects nothing in 'small'. " + NEAR,
+    ),
     "several at": (
         small,
         classes,
@@ -292,7 +367,8 @@ REFUSALS = {
         classes,
         "stack/body",
         ValueError,
-        "'stack/body' lies inside 'stack', and a model can be cut between its own layers only. Cut that one: "
+        "'stack/body' lies inside 'stack', and a model can be cut between its own layers only. Cut "
+        "that one: "
         "replace_head(model.get_layer('stack'), layer, at='body').",
     ),
     "several outputs": (
@@ -300,7 +376,8 @@ REFUSALS = {
         classes,
         None,
         ValueError,
-        "'two' has 2 outputs ('a', 'b'), so which head is to be replaced is not known. Give `at`, the layer whose output is the "
+        "'two' has 2 outputs ('a', 'b'), so which head is to be replaced is not known. Give `at`, "
+        "the layer whose output is the "
         "features.",
     ),
     "used twice": (
@@ -308,14 +385,16 @@ REFUSALS = {
         classes,
         "shared",
         ValueError,
-        "'shared' gives 2 tensors in 'twice', so which are the features is not known. Give another layer as `at`.",
+        "'shared' gives 2 tensors in 'twice', so which are the features is not known. Give another "
+        "layer as `at`.",
     ),
     "ends in a model with a head": (
         headed,
         classes,
         None,
         ValueError,
-        "'stack', the last with weights in 'outer', is a model with a head of its own. Give `at`, the layer whose output is the "
+        "'stack', the last with weights in 'outer', is a model with a head of its own. Give `at`, "
+        "the layer whose output is the "
         "features, or replace the head of 'stack' first.",
     ),
     "name taken": (
@@ -323,9 +402,16 @@ REFUSALS = {
         lambda: layers.Dense(5, name="conv1"),
         None,
         ValueError,
-        "'conv1' is the name of another layer of the new model, too. Give it a name of its own: Dense(..., name=\"classes\").",
+        "'conv1' is the name of another layer of the new model, too. Give it a name of its own: "
+        'Dense(..., name="classes").',
     ),
-    "name twice": (small, lambda: [layers.Dropout(0.1, name="classes"), classes()], None, ValueError, "'classes' is the name of"),
+    "name twice": (
+        small,
+        lambda: [layers.Dropout(0.1, name="classes"), classes()],
+        None,
+        ValueError,
+        "'classes' is the name of",
+    ),
     "layer twice": (
         small,
         lambda: [classes()] * 2,
@@ -359,7 +445,8 @@ REFUSALS = {
         classes,
         None,
         ValueError,
-        "'subclassed' is a Subclassed, whose graph is not known, so `at` must be the name of the attribute that holds its head. "
+        "'subclassed' is a Subclassed, whose graph is not known, so `at` must be the name of the "
+        "attribute that holds its head. "
         "Received: None. Attributes that hold a layer: body, classifier.",
     ),
     "subclassed, unknown at": (

@@ -1,4 +1,6 @@
-"""The picture of a run: what its lines, texts and axes say, of real runs on every backend and of made histories."""
+"""The picture of a run: what its lines, texts and axes say, of real runs on every backend and of
+made histories.
+"""
 
 import sys
 
@@ -11,18 +13,34 @@ from models import FEATURES, LABELS, TRAIN, VALIDATION, compiled, small
 import keras_patterns as kp
 from keras_patterns._history import add_event
 
-RUNNING, INSIDE, RATE = "running mean of the epoch", "validation inside epochs", "learning rate at ends of epochs"
+RUNNING, INSIDE, RATE = (
+    "running mean of the epoch",
+    "validation inside epochs",
+    "learning rate at ends of epochs",
+)
 PLAIN = {"x": FEATURES[:32], "y": LABELS[:32], "batch_size": 8, "verbose": 0}
 
 
 def train(**arguments):
-    return kp.fit(compiled(small()), **{**TRAIN, "total_steps": 12, "epochs": 3, **arguments}, seed=0, verbose=0)
+    return kp.fit(
+        compiled(small()),
+        **{**TRAIN, "total_steps": 12, "epochs": 3, **arguments},
+        seed=0,
+        verbose=0,
+    )
 
 
 def drawn(figure):
     """The curves by their names, over both axes: lists of places and of values."""
-    lines = {line.get_label(): line for axes in figure.axes for line in axes.lines if not line.get_label().startswith("_")}
-    return {label: (list(line.get_xdata()), list(line.get_ydata())) for label, line in lines.items()}
+    lines = {
+        line.get_label(): line
+        for axes in figure.axes
+        for line in axes.lines
+        if not line.get_label().startswith("_")
+    }
+    return {
+        label: (list(line.get_xdata()), list(line.get_ydata())) for label, line in lines.items()
+    }
 
 
 def named(figure):
@@ -32,12 +50,20 @@ def named(figure):
 
 def told(figure):
     """What the legend of the events has, in one line each."""
-    return [" ".join(text.get_text().split()) for legend in figure.legends for text in legend.get_texts()]
+    return [
+        " ".join(text.get_text().split())
+        for legend in figure.legends
+        for text in legend.get_texts()
+    ]
 
 
 def verticals(figure):
     """Places and colours of the vertical lines."""
-    lines = [line for line in figure.axes[0].lines if list(line.get_ydata()) == [0, 1] and len(set(line.get_xdata())) == 1]
+    lines = [
+        line
+        for line in figure.axes[0].lines
+        if list(line.get_ydata()) == [0, 1] and len(set(line.get_xdata())) == 1
+    ]
     return [(float(line.get_xdata()[0]), to_hex(line.get_color())) for line in lines]
 
 
@@ -60,7 +86,10 @@ def test_a_run_of_kp_fit_against_steps():
     curves, lists = drawn(figure), history.history
     assert curves["training"] == ([4, 8, 12], lists["loss"])
     assert curves["validation"] == ([4, 8, 12], lists["val_loss"])
-    assert curves[INSIDE] == ([3, 6, 9], [row["val_loss"] for row in history.validations if row["step"] % 4])
+    assert curves[INSIDE] == (
+        [3, 6, 9],
+        [row["val_loss"] for row in history.validations if row["step"] % 4],
+    )
     at_ends = dict(zip([4, 8, 12], lists["loss"], strict=True))
     running = {row["step"]: row["loss"] for row in history.steps} | at_ends
     assert curves[RUNNING] == (sorted(running), [running[step] for step in sorted(running)])
@@ -71,7 +100,13 @@ def test_a_run_of_kp_fit_against_steps():
     gap = lists["val_loss"][-1] - lists["loss"][-1]
     shaded = f"generalization gap, {gap:.3g} at the end"
     assert named(figure) == [RUNNING, "training", "validation", INSIDE, shaded, RATE]
-    values = dict(zip([*curves["validation"][0], *curves[INSIDE][0]], [*curves["validation"][1], *curves[INSIDE][1]], strict=True))
+    values = dict(
+        zip(
+            [*curves["validation"][0], *curves[INSIDE][0]],
+            [*curves["validation"][1], *curves[INSIDE][1]],
+            strict=True,
+        )
+    )
     best = min(values, key=values.get)
     assert texts(figure) == [f"best val_loss {values[best]:.4g} at step {best:.0f}"]
     assert verticals(figure) == [(best, "#7f2704")]
@@ -89,7 +124,9 @@ def test_a_maximised_metric():
     figure = kp.plot_history(history, "val_accuracy")
     values = history.history["val_accuracy"]
     assert figure.axes[0].get_ylabel() == "accuracy"
-    assert texts(figure) == [f"best val_accuracy {max(values):.4g} at step {4 * (1 + values.index(max(values)))}"]
+    assert texts(figure) == [
+        f"best val_accuracy {max(values):.4g} at step {4 * (1 + values.index(max(values)))}"
+    ]
     gap = history.history["accuracy"][-1] - values[-1]
     assert f"generalization gap, {gap:.3g} at the end" in named(figure)
 
@@ -116,7 +153,12 @@ def test_a_run_that_went_on_looks_like_one(tmp_path):
     def until(epochs):
         keras.utils.set_random_seed(1)
         checkpoint = kp.Checkpoint(tmp_path / "run", every_steps=2)
-        return kp.fit(compiled(small()), **TRAIN | {"total_steps": 4 * epochs, "epochs": epochs}, callbacks=[checkpoint], seed=0)
+        return kp.fit(
+            compiled(small()),
+            **TRAIN | {"total_steps": 4 * epochs, "epochs": epochs},
+            callbacks=[checkpoint],
+            seed=0,
+        )
 
     until(1)
     assert drawn(kp.plot_history(until(3)))["training"][0] == [4, 8, 12]
@@ -124,7 +166,9 @@ def test_a_run_that_went_on_looks_like_one(tmp_path):
 
 def test_stop_rollbacks_and_resumes():
     history = train()
-    add_event(history, "stopped", 12, "no better " + "for ever and ever " * 20 + "and it costs $1 to $2")
+    add_event(
+        history, "stopped", 12, "no better " + "for ever and ever " * 20 + "and it costs $1 to $2"
+    )
     add_event(history, "rolled back", 5, "not finite")
     add_event(history, "thawed", 8, "all")
     history.resumes = [2, 7]
@@ -137,15 +181,26 @@ def test_stop_rollbacks_and_resumes():
     assert words[2].startswith("3 stopped at step 12: no better for ever")
     assert words[2].endswith("and it costs $1 to $2")
     assert words[3] == "went on from steps 2, 7"
-    assert all(len(line) <= 115 for text in figure.legends[0].get_texts() for line in text.get_text().splitlines())
+    assert all(
+        len(line) <= 115
+        for text in figure.legends[0].get_texts()
+        for line in text.get_text().splitlines()
+    )
     assert [at for at, _ in verticals(figure)][:-1] == [2, 7, 5, 8, 12]
     assert len({color for _, color in verticals(figure)}) == 5
-    assert {line.get_linestyle() for line in figure.axes[0].lines if list(line.get_xdata()) in ([2, 2], [7, 7])} == {"--"}
+    assert {
+        line.get_linestyle()
+        for line in figure.axes[0].lines
+        if list(line.get_xdata()) in ([2, 2], [7, 7])
+    } == {"--"}
 
 
 def test_a_run_of_model_fit_against_epochs():
     history = compiled(small()).fit(
-        **PLAIN, epochs=3, validation_data=(FEATURES[32:], LABELS[32:]), callbacks=[keras.callbacks.LearningRateScheduler(decade)]
+        **PLAIN,
+        epochs=3,
+        validation_data=(FEATURES[32:], LABELS[32:]),
+        callbacks=[keras.callbacks.LearningRateScheduler(decade)],
     )
     add_event(history, "stopped", 8, "enough")
     figure = rendered(kp.plot_history(history))
@@ -164,9 +219,14 @@ def decade(epoch, rate):
 
 
 def test_rates_over_more_than_two_decades_are_logarithmic():
-    history = compiled(small()).fit(**PLAIN, epochs=4, callbacks=[keras.callbacks.LearningRateScheduler(decade)])
+    history = compiled(small()).fit(
+        **PLAIN, epochs=4, callbacks=[keras.callbacks.LearningRateScheduler(decade)]
+    )
     assert kp.plot_history(history).axes[1].get_yscale() == "log"
-    assert kp.plot_history({"loss": [1, 1], "learning_rate": [0.1, 0.0]}).axes[1].get_yscale() == "linear"
+    assert (
+        kp.plot_history({"loss": [1, 1], "learning_rate": [0.1, 0.0]}).axes[1].get_yscale()
+        == "linear"
+    )
 
 
 def test_a_model_without_one_rate_has_no_second_axis():
@@ -195,7 +255,9 @@ def test_an_event_without_a_place_is_told_all_the_same():
     assert [at for at, _ in verticals(figure)] == [2]
 
 
-@pytest.mark.parametrize("fit", [lambda: train(total_steps=3, epochs=1), lambda: compiled(small()).fit(**PLAIN)])
+@pytest.mark.parametrize(
+    "fit", [lambda: train(total_steps=3, epochs=1), lambda: compiled(small()).fit(**PLAIN)]
+)
 def test_a_single_epoch(fit):
     figure = rendered(kp.plot_history(fit()))
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "training"]
@@ -243,7 +305,9 @@ def test_epochs_of_the_validation(count, frequency, epochs, label):
 
 
 def test_the_epochs_of_a_validation_by_frequency_are_found():
-    history = compiled(small()).fit(**PLAIN, epochs=5, validation_freq=2, validation_data=(FEATURES[32:], LABELS[32:]))
+    history = compiled(small()).fit(
+        **PLAIN, epochs=5, validation_freq=2, validation_data=(FEATURES[32:], LABELS[32:])
+    )
     assert drawn(kp.plot_history(history))["validation (taken to be every 2 epochs)"][0] == [2, 4]
 
 
@@ -271,7 +335,11 @@ def test_nothing_lies_over_anything():
     history.resumes = [3]
     figure = rendered(kp.plot_history(history))
     axes, (events,) = figure.axes[0], figure.legends
-    boxes = [axes.get_window_extent(), axes.xaxis.label.get_window_extent(), axes.get_legend().get_window_extent()]
+    boxes = [
+        axes.get_window_extent(),
+        axes.xaxis.label.get_window_extent(),
+        axes.get_legend().get_window_extent(),
+    ]
     boxes += [events.get_window_extent(), *(text.get_window_extent() for text in axes.texts)]
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:index])
@@ -287,7 +355,12 @@ VECTOR = {"loss": [1.0, 2.0], "per_class": [[1.0, 2.0], [1.0, 3.0]], "learning_r
 @pytest.mark.parametrize(
     ("history", "how", "error", "message"),
     [
-        (VECTOR, {"metric": "accuracy"}, ValueError, "the history has no metric 'accuracy'. It has 'loss'."),
+        (
+            VECTOR,
+            {"metric": "accuracy"},
+            ValueError,
+            "the history has no metric 'accuracy'. It has 'loss'.",
+        ),
         (
             VECTOR,
             {"metric": "per_class"},
@@ -295,16 +368,52 @@ VECTOR = {"loss": [1.0, 2.0], "per_class": [[1.0, 2.0], [1.0, 3.0]], "learning_r
             "'per_class' is no number, but of shape \\(2,\\) at each epoch. It has 'loss'.",
         ),
         (VECTOR, {"metric": 3}, TypeError, "`metric` must be the name of one metric. Received: 3."),
-        (VECTOR, {"mode": "best"}, ValueError, "`mode` must be one of 'auto', 'min', 'max'. Received: 'best'."),
-        ({}, {}, ValueError, "the history has no metric 'loss'. It has no metric of one number; was anything trained"),
+        (
+            VECTOR,
+            {"mode": "best"},
+            ValueError,
+            "`mode` must be one of 'auto', 'min', 'max'. Received: 'best'.",
+        ),
+        (
+            {},
+            {},
+            ValueError,
+            "the history has no metric 'loss'. It has no metric of one number; was anything "
+            "trained",
+        ),
         (keras.callbacks.History(), {}, ValueError, "was anything trained"),
-        ([1.0, 2.0], {}, TypeError, "`history` must be a History, or its dict of lists. Received: \\[1.0, 2.0\\]"),
+        (
+            [1.0, 2.0],
+            {},
+            TypeError,
+            "`history` must be a History, or its dict of lists. Received: \\[1.0, 2.0\\]",
+        ),
         ({"loss": 1.0}, {}, TypeError, "or its dict of lists. Received: {'loss': 1.0}"),
-        ({"loss": [1.0], "a": [1.0, 2.0]}, {}, ValueError, "'loss' has 1 values in 2 epochs; at which ones does not show"),
-        ({"loss": [0.0] * 5, "val_loss": [0.0]}, {}, ValueError, "'val_loss' has 1 values in 5 epochs. Say in which ones"),
-        ({"loss": [0.0] * 5, "val_loss": [0.0] * 4}, {}, ValueError, "counted from 1. Received: None"),
+        (
+            {"loss": [1.0], "a": [1.0, 2.0]},
+            {},
+            ValueError,
+            "'loss' has 1 values in 2 epochs; at which ones does not show",
+        ),
+        (
+            {"loss": [0.0] * 5, "val_loss": [0.0]},
+            {},
+            ValueError,
+            "'val_loss' has 1 values in 5 epochs. Say in which ones",
+        ),
+        (
+            {"loss": [0.0] * 5, "val_loss": [0.0] * 4},
+            {},
+            ValueError,
+            "counted from 1. Received: None",
+        ),
         ({"loss": [0.0] * 5, "val_loss": [0.0]}, {"validation_freq": 2}, ValueError, "Received: 2"),
-        ({"loss": [0.0] * 5, "val_loss": [0.0]}, {"validation_freq": 0}, ValueError, "`validation_freq` must be at least 1"),
+        (
+            {"loss": [0.0] * 5, "val_loss": [0.0]},
+            {"validation_freq": 0},
+            ValueError,
+            "`validation_freq` must be at least 1",
+        ),
     ],
 )
 def test_arguments_are_checked(history, how, error, message):
@@ -314,5 +423,7 @@ def test_arguments_are_checked(history, how, error, message):
 
 def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="draws with matplotlib, which is missing: pip install matplotlib"):
+    with pytest.raises(
+        ImportError, match="draws with matplotlib, which is missing: pip install matplotlib"
+    ):
         kp.plot_history({"loss": [1.0]})

@@ -31,13 +31,17 @@ def plans(draw):
 def test_segments_cover_what_is_left_once(plan, data, fused):
     start = data.draw(st.integers(0, plan.total_steps))
     parts = list(segments(plan, start, fused))
-    assert [part.start for part in parts] + [plan.total_steps] == [start] + [part.stop for part in parts]
+    assert [part.start for part in parts] + [plan.total_steps] == [start] + [
+        part.stop for part in parts
+    ]
     for part in parts:
         assert part.steps % part.steps_per_execution == 0
         assert part.steps_per_execution in (1, fused)
         assert (part.first_epoch, part.offset) == plan.locate(part.start)
         if part.epochs > 1:
-            assert {plan.steps_in(part.first_epoch + behind) for behind in range(part.epochs)} == {part.steps}
+            assert {plan.steps_in(part.first_epoch + behind) for behind in range(part.epochs)} == {
+                part.steps
+            }
         else:
             assert part.offset + part.steps <= plan.steps_in(part.first_epoch)
 
@@ -51,12 +55,16 @@ def test_each_epoch_that_is_left_is_closed_once(plan, data, fused):
         if part.closes
         for behind in range(part.epochs)
     ]
-    assert closed == [(epoch, plan.end_of(epoch)) for epoch in range(plan.locate(start)[0], plan.epochs)]
+    assert closed == [
+        (epoch, plan.end_of(epoch)) for epoch in range(plan.locate(start)[0], plan.epochs)
+    ]
 
 
 @given(plan=plans(), fused=st.integers(1, 7), data=st.data())
 def test_a_resume_cuts_fused_steps_where_the_uninterrupted_run_does(plan, fused, data):
-    """Where a run can be saved: between two executions. From there on the executions are the same ones."""
+    """Where a run can be saved: between two executions. From there on the executions are the same
+    ones.
+    """
 
     def executions(start):
         return [
@@ -72,7 +80,9 @@ def test_a_resume_cuts_fused_steps_where_the_uninterrupted_run_does(plan, fused,
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 DTYPES = st.sampled_from(["float32", "float64", "float16", "int8", "int64", "uint32", "bool"])
-NUMBERS = SCALARS | arrays.arrays(DTYPES, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+NUMBERS = SCALARS | arrays.arrays(
+    DTYPES, arrays.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3)
+)
 KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.text())
 STATES = st.recursive(
     NUMBERS | arrays.arrays(DTYPES, ()).map(lambda array: array[()]),
@@ -101,13 +111,18 @@ def same(one, other):
     if isinstance(one, np.ndarray | np.generic):
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
     if isinstance(one, float):
-        return (math.isnan(one) and math.isnan(other)) or struct.pack("d", one) == struct.pack("d", other)
+        return (math.isnan(one) and math.isnan(other)) or struct.pack("d", one) == struct.pack(
+            "d", other
+        )
     return one == other
 
 
 @pytest.mark.parametrize("part", [object(), {1, 2}, 1j, np.array([object()]), range(3)])
 def test_what_a_checkpoint_cannot_hold_is_named(part):
-    with pytest.raises(TypeError, match=r"The state at 'callbacks/Mine/inner/1' is a .*which a checkpoint cannot hold"):
+    with pytest.raises(
+        TypeError,
+        match=r"The state at 'callbacks/Mine/inner/1' is a .*which a checkpoint cannot hold",
+    ):
         encode({"inner": [0, part]}, "callbacks/Mine", {})
 
 

@@ -1,4 +1,6 @@
-"""The private parts of Keras that are used. True for Keras 3.15; where one of these fails, see the module that it names."""
+"""The private parts of Keras that are used. True for Keras 3.15; where one of these fails, see the
+module that it names.
+"""
 
 import keras
 import numpy as np
@@ -22,17 +24,23 @@ def test_an_optimizer_keeps_what_it_trains_in_order():
     model = small_model()
     assert _keras.trained_variables(model.optimizer) == []
     model.optimizer.build(model.trainable_variables)
-    assert [id(v) for v in _keras.trained_variables(model.optimizer)] == [id(v) for v in model.trainable_variables]
+    assert [id(v) for v in _keras.trained_variables(model.optimizer)] == [
+        id(v) for v in model.trainable_variables
+    ]
 
 
 def test_an_optimizer_is_built_anew_on_other_variables():
     optimizer = keras.optimizers.Adam(0.25)
-    first, second = (keras.Variable(np.full(2, 1.0, "float32"), name=name) for name in ("first", "second"))
+    first, second = (
+        keras.Variable(np.full(2, 1.0, "float32"), name=name) for name in ("first", "second")
+    )
     optimizer.build([first])
     optimizer.apply([keras.ops.ones(2)], [first])
     own = optimizer.variables[:2]
     _keras.build_anew(optimizer, [second])
-    assert [id(variable) for variable in optimizer.variables[:2]] == [id(variable) for variable in own]
+    assert [id(variable) for variable in optimizer.variables[:2]] == [
+        id(variable) for variable in own
+    ]
     assert len(optimizer.variables) == 4
     assert _keras.trained_variables(optimizer) == [second]
     optimizer.apply([keras.ops.ones(2)], [second])
@@ -47,7 +55,9 @@ def test_a_variable_of_an_optimizer_s_constructor_stays():
             self.count = keras.Variable(0.0, name="count", trainable=False)
 
     optimizer = Counting()
-    first, second = (keras.Variable(np.ones(2, "float32"), name=name) for name in ("first", "second"))
+    first, second = (
+        keras.Variable(np.ones(2, "float32"), name=name) for name in ("first", "second")
+    )
     optimizer.build([first])
     before = {id(variable) for variable in optimizer.variables}
     _keras.build_anew(optimizer, [second])
@@ -58,7 +68,12 @@ def test_a_variable_of_an_optimizer_s_constructor_stays():
 def test_a_layer_s_own_variables_and_the_layers_in_it():
     norm = keras.layers.BatchNormalization()
     model = keras.Sequential([keras.Input((2,)), norm])
-    assert [variable.name for variable in _keras.own_variables(norm)] == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [variable.name for variable in _keras.own_variables(norm)] == [
+        "gamma",
+        "beta",
+        "moving_mean",
+        "moving_variance",
+    ]
     assert [variable.name for variable in _keras.weights_made_trainable(norm)] == ["gamma", "beta"]
     norm.trainable = False
     assert [variable.name for variable in _keras.weights_made_trainable(norm)] == ["gamma", "beta"]
@@ -81,7 +96,11 @@ def test_the_calls_of_a_graph_come_in_order():
 
 
 def test_the_weights_to_train_are_those_of_a_model_that_is_not_frozen():
-    layers = [keras.layers.Dense(2), keras.layers.BatchNormalization(), keras.Sequential([keras.layers.Dense(1)])]
+    layers = [
+        keras.layers.Dense(2),
+        keras.layers.BatchNormalization(),
+        keras.Sequential([keras.layers.Dense(1)]),
+    ]
     model = keras.Sequential([keras.Input((2,)), *layers])
     expected = [id(variable) for variable in model.trainable_variables]
     layers[0].trainable = layers[2].trainable = False
@@ -101,7 +120,9 @@ def test_the_seed_behind_unseeded_draws_goes_back():
     seed = _keras.get_global_seed()
     first = keras.random.normal((3,))
     _keras.set_global_seed(seed)
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.random.normal((3,))), keras.ops.convert_to_numpy(first))
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(keras.random.normal((3,))), keras.ops.convert_to_numpy(first)
+    )
     keras.utils.clear_session()
     assert _keras.get_global_seed() is None
     _keras.set_global_seed(seed)
@@ -120,7 +141,10 @@ def test_an_optimizer_is_put_in_place_of_another(tmp_path):
     model.fit(x, y, verbose=0)
     assert int(optimizer.iterations.numpy()) == 1
     model.save(tmp_path / "model.keras")
-    assert keras.saving.load_model(tmp_path / "model.keras").optimizer.get_config() == optimizer.get_config()
+    assert (
+        keras.saving.load_model(tmp_path / "model.keras").optimizer.get_config()
+        == optimizer.get_config()
+    )
 
 
 def test_fit_begins_at_the_epoch_that_is_set_and_forgets_it():
@@ -133,7 +157,9 @@ def test_fit_begins_at_the_epoch_that_is_set_and_forgets_it():
 
 
 def test_threads_of_a_callback_list_are_ended():
-    callbacks = keras.callbacks.CallbackList([], model=small_model(), add_history=True, epochs=1, steps=1, verbose=0)
+    callbacks = keras.callbacks.CallbackList(
+        [], model=small_model(), add_history=True, epochs=1, steps=1, verbose=0
+    )
     callbacks.on_train_begin()
     _keras.finish_batch_ends(callbacks)
     _keras.shut_down(callbacks)
@@ -170,7 +196,9 @@ def test_inside_fit_the_variables_are_given_their_newest_values():
     for rows, callbacks in ((32, [Reads()]), (16, [])):
         keras.utils.set_random_seed(0)
         models.append(small_model())
-        models[-1].fit(x[:rows], x[:rows, 0], batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
+        models[-1].fit(
+            x[:rows], x[:rows, 0], batch_size=8, shuffle=False, verbose=0, callbacks=callbacks
+        )
     expected = copy_values(find_variables(models[1]).variables)
     assert taken.keys() == expected.keys()
     for key, value in expected.items():
@@ -194,17 +222,23 @@ def test_a_schedule_stands_in_for_a_rate_and_goes_again():
     assert float(keras.ops.convert_to_numpy(optimizer.learning_rate)) == np.float32(0.1)
     _keras.put_rate(optimizer, rate)
     assert optimizer.learning_rate is rate
-    assert [id(variable) for variable in optimizer.variables] == [id(variable) for variable in variables]
+    assert [id(variable) for variable in optimizer.variables] == [
+        id(variable) for variable in variables
+    ]
 
 
 def test_a_rate_over_a_schedule_is_as_one_from_the_start():
-    scheduled = keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5), name="same")
+    scheduled = keras.optimizers.Adam(
+        keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5), name="same"
+    )
     scheduled.build([keras.Variable(np.zeros(2), name="weight")])
     _keras.set_constant_rate(scheduled, 0.25)
     plain = keras.optimizers.Adam(0.25, name="same")
     plain.build([keras.Variable(np.zeros(2), name="weight")])
     assert scheduled.get_config() == plain.get_config()
-    assert [(v.name, v.shape, v.dtype) for v in scheduled.variables] == [(v.name, v.shape, v.dtype) for v in plain.variables]
+    assert [(v.name, v.shape, v.dtype) for v in scheduled.variables] == [
+        (v.name, v.shape, v.dtype) for v in plain.variables
+    ]
     _keras.set_constant_rate(scheduled, 0.5)
     scheduled.learning_rate = 0.75
     assert float(scheduled.learning_rate.numpy()) == 0.75
@@ -234,7 +268,11 @@ def test_the_graph_of_a_model_is_had_unless_its_call_is_its_own():
     sequential = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     assert isinstance(_keras.graph_of(sequential), keras.Model)
     assert _keras.graph_of(sequential).output is sequential.outputs[0]
-    for other in (Twice([keras.Input((2,)), keras.layers.Dense(2)]), keras.Model(), keras.layers.Dense(2)):
+    for other in (
+        Twice([keras.Input((2,)), keras.layers.Dense(2)]),
+        keras.Model(),
+        keras.layers.Dense(2),
+    ):
         assert _keras.graph_of(other) is None
 
 
@@ -246,7 +284,12 @@ def test_the_nodes_of_a_graph_stand_after_those_that_they_need():
     for node in _keras.graph_nodes(model):
         assert {id(tensor) for tensor in node.input_tensors} <= made
         made |= {id(tensor) for tensor in node.outputs}
-    assert [node.operation is layer for node in _keras.graph_nodes(model)] == [False, True, True, False]
+    assert [node.operation is layer for node in _keras.graph_nodes(model)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_mask_is_had_from_a_tensor():
@@ -282,7 +325,9 @@ def test_the_calls_of_a_graph_are_in_order():
             assert {id(tensor) for tensor in call.inputs} <= made
             made |= {id(tensor) for tensor in call.outputs}
         assert {id(tensor) for tensor in graph.outputs} <= made
-        assert [call.operation for call in _keras.graph_calls(graph)][-len(graph.layers) :] == graph.layers
+        assert [call.operation for call in _keras.graph_calls(graph)][
+            -len(graph.layers) :
+        ] == graph.layers
 
 
 def test_a_layer_inside_a_built_one_is_replaced():
@@ -311,7 +356,10 @@ def test_automatic_names_are_made_of_the_class():
 
 def test_an_optimizer_computes_updates_in_methods_that_are_found_on_the_instance():
     """And corrects moments by the counter that it holds: own_steps."""
-    optimizer, weight = keras.optimizers.Adam(0.5), keras.Variable(np.ones(2, "float32"), name="weight")
+    optimizer, weight = (
+        keras.optimizers.Adam(0.5),
+        keras.Variable(np.ones(2, "float32"), name="weight"),
+    )
     optimizer.build([weight])
     counter = optimizer._iterations
     assert _keras.put_first_steps(optimizer, {id(weight): 7})
@@ -327,11 +375,20 @@ def test_an_optimizer_computes_updates_in_methods_that_are_found_on_the_instance
     assert not {"update_step", "_parallel_update_step", "_own_steps"} & set(vars(optimizer))
 
 
-@pytest.mark.skipif(not hasattr(keras.optimizers.Nadam(), "_parallel_update_step"), reason="no fused updates on this backend")
+@pytest.mark.skipif(
+    not hasattr(keras.optimizers.Nadam(), "_parallel_update_step"),
+    reason="no fused updates on this backend",
+)
 def test_nadam_moves_its_product_without_a_fused_update_too():
     moved = []
-    for step in (keras.optimizers.Nadam._backend_update_step, type(keras.optimizers.Nadam())._backend_update_step):
-        optimizer, weight = keras.optimizers.Nadam(0.5), keras.Variable(np.ones(2, "float32"), name="weight")
+    for step in (
+        keras.optimizers.Nadam._backend_update_step,
+        type(keras.optimizers.Nadam())._backend_update_step,
+    ):
+        optimizer, weight = (
+            keras.optimizers.Nadam(0.5),
+            keras.Variable(np.ones(2, "float32"), name="weight"),
+        )
         optimizer.build([weight])
         step(optimizer, [keras.ops.ones(2)], [weight], 0.5)
         moved.append((float(optimizer._u_product.numpy()), weight.numpy()))

@@ -9,20 +9,25 @@ from models import CASES, runnable
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
 
-# The others are killed once each: tests/test_exact_resume.py kills all of them at every step, in one process.
+# The others are killed once each: tests/test_exact_resume.py kills all of them at every step, in
+# one process.
 THREE_TIMES = {"dense", "moving average", "thawing"}
 GROUPS = 6
 
 
 def kills():
-    """For each case that the backend can run, the steps after which it is killed, in the first epoch, in the first step of a later
-    one, or before the last step.
+    """For each case that the backend can run, the steps after which it is killed, in the first
+    epoch, in the first step of a later one, or before the last step.
     """
     chosen = {}
     for number, name in enumerate(param.id for param in runnable()):
         stride = 4 if CASES[name].needs == "fuses_steps" else 1
         data = CASES[name].arguments
-        places = [stride, -(-data["total_steps"] // data["epochs"]), CASES[name].steps - 1 if stride == 1 else 10]
+        places = [
+            stride,
+            -(-data["total_steps"] // data["epochs"]),
+            CASES[name].steps - 1 if stride == 1 else 10,
+        ]
         chosen[name] = places if name in THREE_TIMES else [places[number % 3]]
     return chosen
 
@@ -31,7 +36,11 @@ def groups():
     """Cases that share their processes. One that is expected to fail has its own."""
     sound = [param.id for param in runnable() if not param.marks]
     shared = [pytest.param(sound[first::GROUPS], id=f"group {first}") for first in range(GROUPS)]
-    return shared + [pytest.param([param.id], id=param.id, marks=param.marks) for param in runnable() if param.marks]
+    return shared + [
+        pytest.param([param.id], id=param.id, marks=param.marks)
+        for param in runnable()
+        if param.marks
+    ]
 
 
 @pytest.mark.parametrize("names", groups())
@@ -44,7 +53,9 @@ def test_killed(names, tmp_path, subtests):
 
 
 @pytest.mark.every_step
-@pytest.mark.parametrize("name", [pytest.param(param.id, marks=param.marks) for param in runnable()])
+@pytest.mark.parametrize(
+    "name", [pytest.param(param.id, marks=param.marks) for param in runnable()]
+)
 def test_killed_at_every_step(name, tmp_path):
     folder = Folder(tmp_path, name)
     # Killed before its first step, a run has left nothing to go on from.
@@ -74,8 +85,13 @@ def test_killed_during_both_validations(tmp_path, expected):
     assert_same_state(expected["generator"], folder.finish())
 
 
-# What EarlyStopping works out from its arguments at the end of the first epoch that it sees: no state.
-WORKED_OUT = {"callbacks/EarlyStopping", "callbacks/EarlyStopping/min_delta", "callbacks/EarlyStopping/monitor_op"}
+# What EarlyStopping works out from its arguments at the end of the first epoch that it sees: no
+# state.
+WORKED_OUT = {
+    "callbacks/EarlyStopping",
+    "callbacks/EarlyStopping/min_delta",
+    "callbacks/EarlyStopping/monitor_op",
+}
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, subtests):
@@ -85,9 +101,19 @@ def test_a_finished_run_is_not_trained_again(tmp_path, subtests):
         process = run(tmp_path, *names)
         check_end(process, 0)
         states.append({name: state(tmp_path, name) for name in names})
-        manifests.append({name: CheckpointStore(tmp_path / name / "checkpoints").latest().manifest for name in names})
+        manifests.append(
+            {
+                name: CheckpointStore(tmp_path / name / "checkpoints").latest().manifest
+                for name in names
+            }
+        )
     assert process.stdout.count("there is nothing to train") == len(names)
     assert manifests[0] == manifests[1]
     for name in names:
         with subtests.test(name):
-            assert_same_state(*({key: value for key, value in ends[name].items() if key not in WORKED_OUT} for ends in states))
+            assert_same_state(
+                *(
+                    {key: value for key, value in ends[name].items() if key not in WORKED_OUT}
+                    for ends in states
+                )
+            )

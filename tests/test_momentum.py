@@ -32,7 +32,8 @@ def trained(optimizer):
     return np.array(weights)
 
 
-# By hand, in double precision. Of beta_2 = 0.999, Keras computes 1 - beta_2 in single precision, which leaves four digits.
+# By hand, in double precision. Of beta_2 = 0.999, Keras computes 1 - beta_2 in single precision,
+# which leaves four digits.
 
 
 def sgd(nesterov=False):
@@ -58,7 +59,9 @@ def rmsprop(centered=False, rho=0.9, epsilon=1e-7):
 
 def adam(decay=0.0, beta_2=0.9, epsilon=1e-7):
     weight, first, second, found = START.copy(), 0.0, 0.0, []
-    for step, (rate, beta_1, gradient) in enumerate(zip(RATES, MOMENTA, GRADIENTS, strict=True), start=1):
+    for step, (rate, beta_1, gradient) in enumerate(
+        zip(RATES, MOMENTA, GRADIENTS, strict=True), start=1
+    ):
         weight = weight * (1 - decay * rate)
         first = beta_1 * first + (1 - beta_1) * gradient
         second = beta_2 * second + (1 - beta_2) * gradient**2
@@ -79,7 +82,9 @@ def lion(beta_2=0.99):
 
 def nadam(beta_2=0.9, epsilon=1e-7):
     weight, first, second, product, found = START.copy(), 0.0, 0.0, 1.0, []
-    for step, (rate, beta_1, gradient) in enumerate(zip(RATES, MOMENTA, GRADIENTS, strict=True), start=1):
+    for step, (rate, beta_1, gradient) in enumerate(
+        zip(RATES, MOMENTA, GRADIENTS, strict=True), start=1
+    ):
         now, after = (beta_1 * (1 - 0.5 * 0.96**s) for s in (step, step + 1))
         product = product * now
         first = beta_1 * first + (1 - beta_1) * gradient
@@ -96,7 +101,10 @@ BY_HAND = {
     "SGD given a momentum": (lambda **how: OPTIMIZERS.SGD(momentum=0.5, **how), sgd()),
     "Nesterov": (lambda **how: OPTIMIZERS.SGD(nesterov=True, **how), sgd(nesterov=True)),
     "RMSprop": (lambda **how: OPTIMIZERS.RMSprop(**how), rmsprop()),
-    "centered RMSprop": (lambda **how: OPTIMIZERS.RMSprop(centered=True, **how), rmsprop(centered=True)),
+    "centered RMSprop": (
+        lambda **how: OPTIMIZERS.RMSprop(centered=True, **how),
+        rmsprop(centered=True),
+    ),
     "Adam": (lambda **how: OPTIMIZERS.Adam(beta_2=0.9, **how), adam()),
     "AdamW": (lambda **how: OPTIMIZERS.AdamW(beta_2=0.9, weight_decay=0.1, **how), adam(decay=0.1)),
     "Lion": (lambda **how: OPTIMIZERS.Lion(**how), lion()),
@@ -111,26 +119,38 @@ def test_each_step_uses_the_momentum_of_its_own(name):
     np.testing.assert_allclose(trained(optimizer), expected, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"]
+)
 def test_a_constant_schedule_changes_nothing(name):
-    kind, beta = getattr(OPTIMIZERS, name), {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8}
+    kind, beta = (
+        getattr(OPTIMIZERS, name),
+        {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8},
+    )
     scheduled = trained(kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8])))
     np.testing.assert_allclose(scheduled, trained(kind(0.1, **beta)), rtol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"]
+)
 def test_a_moving_schedule_changes_the_weights(name):
     """The control: where a backend bakes the momentum of the first step in, the two are equal."""
     # Lion goes by signs alone, which only a high momentum turns.
     high = 0.999 if name == "Lion" else 0.8
-    kind, beta = getattr(OPTIMIZERS, name), {"momentum": high} if name in ("SGD", "RMSprop") else {"beta_1": high}
+    kind, beta = (
+        getattr(OPTIMIZERS, name),
+        {"momentum": high} if name in ("SGD", "RMSprop") else {"beta_1": high},
+    )
     moving = trained(kp.with_momentum_schedule(kind(0.1), listed([high, high, 0.1, 0.1])))
     fixed = trained(kind(0.1, **beta))
     np.testing.assert_allclose(moving[:2], fixed[:2], rtol=2e-6)
     assert np.abs(moving[3] - fixed[3]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"]
+)
 def test_it_is_of_the_class_that_keras_makes(name):
     """Which on some backends updates all weights at once, as a plain subclass does not."""
     given = getattr(OPTIMIZERS, name)()
@@ -139,7 +159,9 @@ def test_it_is_of_the_class_that_keras_makes(name):
 
 def test_accumulated_gradients_count_as_they_do_for_the_rate():
     schedules = {"learning_rate": listed([9.0, 0.1, 9.0, 0.2]), "gradient_accumulation_steps": 2}
-    optimizer = kp.with_momentum_schedule(OPTIMIZERS.SGD(**schedules), listed([9.0, 0.5, 9.0, 0.25]))
+    optimizer = kp.with_momentum_schedule(
+        OPTIMIZERS.SGD(**schedules), listed([9.0, 0.5, 9.0, 0.25])
+    )
     means = GRADIENTS.reshape(2, 2, 2).mean(axis=1)
     slot = -0.1 * means[0]
     first = START + slot
@@ -162,9 +184,19 @@ def test_sparse_gradients(name):
 
     def weights(schedule):
         keras.utils.set_random_seed(0)
-        kind, beta = getattr(OPTIMIZERS, name), {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8}
-        model = keras.Sequential([keras.layers.Embedding(9, 4), keras.layers.Flatten(), keras.layers.Dense(1)])
-        model.compile(kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8])) if schedule else kind(0.1, **beta), "mse")
+        kind, beta = (
+            getattr(OPTIMIZERS, name),
+            {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8},
+        )
+        model = keras.Sequential(
+            [keras.layers.Embedding(9, 4), keras.layers.Flatten(), keras.layers.Dense(1)]
+        )
+        model.compile(
+            kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8]))
+            if schedule
+            else kind(0.1, **beta),
+            "mse",
+        )
         x = np.arange(12, dtype="int32").reshape(4, 3) % 9
         model.fit(x, np.ones((4, 1)), epochs=3, verbose=0)
         return model.get_weights()
@@ -177,7 +209,9 @@ def test_sparse_gradients(name):
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
 def test_in_other_precisions(name, policy):
     small = {} if name in ("SGD", "Lion") else {"epsilon": 1e-3}
-    optimizer = kp.with_momentum_schedule(getattr(OPTIMIZERS, name)(0.01, **small), listed([0.8, 0.5, 0.9]))
+    optimizer = kp.with_momentum_schedule(
+        getattr(OPTIMIZERS, name)(0.01, **small), listed([0.8, 0.5, 0.9])
+    )
     layers = [keras.layers.Dense(4, dtype=policy), keras.layers.Dense(1, dtype=policy)]
     model = keras.Sequential([keras.Input((3,), dtype="float16"), *layers])
     model.compile(optimizer, "mse")
@@ -205,9 +239,13 @@ def test_optimizers_by_name(name):
 
 
 def test_one_cycle_sets_both():
-    optimizer = kp.one_cycle(OPTIMIZERS.SGD(nesterov=True), 0.5, 20, momentum=(0.8, 0.9), three_phase=True, div_factor=10)
+    optimizer = kp.one_cycle(
+        OPTIMIZERS.SGD(nesterov=True), 0.5, 20, momentum=(0.8, 0.9), three_phase=True, div_factor=10
+    )
     config = optimizer.get_config()
-    assert keras.saving.deserialize_keras_object(config["learning_rate"]) == OneCycle(0.5, 20, div_factor=10, three_phase=True)
+    assert keras.saving.deserialize_keras_object(config["learning_rate"]) == OneCycle(
+        0.5, 20, div_factor=10, three_phase=True
+    )
     assert optimizer.momentum_schedule == OneCycleMomentum(20, 0.8, 0.9, three_phase=True)
     assert optimizer.nesterov
 
@@ -231,7 +269,10 @@ def test_what_was_configured_stays():
 def test_a_saved_model_goes_on_with_its_schedule(tmp_path):
     whole = trained(kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
-    model.compile(kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)), "mean_absolute_error")
+    model.compile(
+        kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)),
+        "mean_absolute_error",
+    )
     model.set_weights([START[:, np.newaxis]])
     # The absolute error from far above has the prediction's own gradient.
     far = np.full((1, 1), -100.0, "float32")
@@ -244,10 +285,14 @@ def test_a_saved_model_goes_on_with_its_schedule(tmp_path):
     np.testing.assert_allclose(model.get_weights()[0][:, 0], whole[-1], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"]
+)
 def test_an_optimizer_comes_back_from_its_configuration(name):
     optimizer = kp.one_cycle(getattr(OPTIMIZERS, name)(), 0.1, 50)
-    back = keras.optimizers.deserialize(json.loads(json.dumps(keras.optimizers.serialize(optimizer))))
+    back = keras.optimizers.deserialize(
+        json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+    )
     assert type(back) is type(optimizer)
     assert back.momentum_schedule == optimizer.momentum_schedule
     assert back.get_config() == optimizer.get_config()
@@ -255,11 +300,19 @@ def test_an_optimizer_comes_back_from_its_configuration(name):
 
 def test_a_schedule_is_replaced():
     first = kp.with_momentum_schedule("adam", CyclicalMomentum(0.8, 0.9, 5))
-    assert kp.with_momentum_schedule(first, OneCycleMomentum(50)).momentum_schedule == OneCycleMomentum(50)
+    assert kp.with_momentum_schedule(
+        first, OneCycleMomentum(50)
+    ).momentum_schedule == OneCycleMomentum(50)
 
 
 def test_the_bounds_of_the_momentum_are_two():
-    with pytest.raises(TypeError, match=r"`momentum` must be the lowest and the highest, such as \(0.85, 0.95\). Received: 0.9"):
+    with pytest.raises(
+        TypeError,
+        match=(
+            r"`momentum` must be the lowest and the highest, such as \(0.85, 0.95\). Received: "
+            r"0.9"
+        ),
+    ):
         kp.one_cycle("adam", 0.1, 50, momentum=0.9)
 
 
@@ -276,11 +329,31 @@ def built():
 @pytest.mark.parametrize(
     ("optimizer", "schedule", "error", "message"),
     [
-        (lambda: "adagrad", OneCycleMomentum(50), TypeError, "Adagrad has no momentum that it knows. It takes Keras's own SGD, "),
+        (
+            lambda: "adagrad",
+            OneCycleMomentum(50),
+            TypeError,
+            "Adagrad has no momentum that it knows. It takes Keras's own SGD, ",
+        ),
         (lambda: Own(), OneCycleMomentum(50), TypeError, "Own has no momentum that it knows"),
-        (lambda: keras.optimizers.LossScaleOptimizer(Own()), OneCycleMomentum(50), TypeError, "before it is wrapped"),
-        (lambda: "adam", 0.9, TypeError, "`schedule` must be a LearningRateSchedule. Received: 0.9"),
-        (built, OneCycleMomentum(50), ValueError, "has been built, and what it has gathered would be lost"),
+        (
+            lambda: keras.optimizers.LossScaleOptimizer(Own()),
+            OneCycleMomentum(50),
+            TypeError,
+            "before it is wrapped",
+        ),
+        (
+            lambda: "adam",
+            0.9,
+            TypeError,
+            "`schedule` must be a LearningRateSchedule. Received: 0.9",
+        ),
+        (
+            built,
+            OneCycleMomentum(50),
+            ValueError,
+            "has been built, and what it has gathered would be lost",
+        ),
     ],
 )
 def test_arguments_are_checked(optimizer, schedule, error, message):
@@ -291,4 +364,6 @@ def test_arguments_are_checked(optimizer, schedule, error, message):
 def test_keras_gives_its_own_schedules_the_same_counter():
     rate = keras_schedules.PiecewiseConstantDecay([0, 1, 2], RATES)
     momentum = keras_schedules.PiecewiseConstantDecay([0, 1, 2], MOMENTA)
-    np.testing.assert_allclose(trained(kp.with_momentum_schedule(OPTIMIZERS.SGD(rate), momentum)), sgd(), rtol=1e-5)
+    np.testing.assert_allclose(
+        trained(kp.with_momentum_schedule(OPTIMIZERS.SGD(rate), momentum)), sgd(), rtol=1e-5
+    )

@@ -28,23 +28,35 @@ OPTIMIZERS = {
     "momentum": lambda: optimizers.SGD(0.01, momentum=0.9),
     "accumulated": lambda: adam(0.01, gradient_accumulation_steps=2),
     "several": lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(adam(0.01), {})),
-    "momentum schedule": lambda: kp.with_momentum_schedule(adam(0.01), kp.schedules.CyclicalMomentum(0.8, 0.9, step_size=3)),
+    "momentum schedule": lambda: kp.with_momentum_schedule(
+        adam(0.01), kp.schedules.CyclicalMomentum(0.8, 0.9, step_size=3)
+    ),
 }
 
 
 def net(optimizer):
     model = keras.Sequential(
-        [keras.Input((3,)), layers.Dense(3, use_bias=False, name="a"), layers.Dense(3, use_bias=False, name="b")]
+        [
+            keras.Input((3,)),
+            layers.Dense(3, use_bias=False, name="a"),
+            layers.Dense(3, use_bias=False, name="b"),
+        ]
     )
     model.compile(optimizer, "mse")
     return model
 
 
 def apply(model, steps):
-    """Trains with the gradients of some steps: of both layers, or of the only one that is trained."""
-    wanted = [GRADIENTS["ab".index(variable.path.split("/")[-2])] for variable in model.trainable_variables]
+    """Trains with the gradients of some steps: of both layers, or of the only one that is
+    trained."""
+    wanted = [
+        GRADIENTS["ab".index(variable.path.split("/")[-2])]
+        for variable in model.trainable_variables
+    ]
     for step in steps:
-        model.optimizer.apply([keras.ops.convert_to_tensor(each[step]) for each in wanted], model.trainable_variables)
+        model.optimizer.apply(
+            [keras.ops.convert_to_tensor(each[step]) for each in wanted], model.trainable_variables
+        )
 
 
 def thawed_at(optimizer, step, steps=12):
@@ -74,8 +86,12 @@ def test_thawed_late_it_is_trained_as_by_an_optimizer_of_its_own(name):
     first = net("sgd").layers[0].kernel.numpy()
     keras.utils.set_random_seed(0)
     model, begun = thawed_at(OPTIMIZERS[name](), step=6)
-    np.testing.assert_allclose(model.layers[1].kernel, alone(OPTIMIZERS[name](), "b", begun, range(6, 12)), atol=1e-6)
-    np.testing.assert_allclose(model.layers[0].kernel, alone(OPTIMIZERS[name](), "a", first, range(12)), atol=1e-6)
+    np.testing.assert_allclose(
+        model.layers[1].kernel, alone(OPTIMIZERS[name](), "b", begun, range(6, 12)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        model.layers[0].kernel, alone(OPTIMIZERS[name](), "a", first, range(12)), atol=1e-6
+    )
 
 
 def test_without_it_the_steps_of_adam_would_be_too_long(monkeypatch):
@@ -87,8 +103,13 @@ def test_without_it_the_steps_of_adam_would_be_too_long(monkeypatch):
     kp.unfreeze(model, "b")
     begun = model.layers[1].kernel.numpy()
     apply(model, [6])
-    moved, wanted = (np.abs(weight - begun) for weight in (model.layers[1].kernel.numpy(), alone(adam(0.01), "b", begun, [6])))
-    np.testing.assert_allclose(moved / wanted, np.sqrt(1 - 0.999**3_001) * 0.1 / np.sqrt(0.001), rtol=1e-3)
+    moved, wanted = (
+        np.abs(weight - begun)
+        for weight in (model.layers[1].kernel.numpy(), alone(adam(0.01), "b", begun, [6]))
+    )
+    np.testing.assert_allclose(
+        moved / wanted, np.sqrt(1 - 0.999**3_001) * 0.1 / np.sqrt(0.001), rtol=1e-3
+    )
 
 
 def test_with_a_scaled_loss():
@@ -97,11 +118,20 @@ def test_with_a_scaled_loss():
         keras.utils.set_random_seed(0)
         model = net(optimizer)
         kp.fit(
-            model, *GRADIENTS[:, 0], total_steps=8, epochs=1, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze({5: "a"}, verbose=0)]
+            model,
+            *GRADIENTS[:, 0],
+            total_steps=8,
+            epochs=1,
+            seed=0,
+            verbose=0,
+            callbacks=[kp.GradualUnfreeze({5: "a"}, verbose=0)],
         )
         ended.append((model.layers[0].kernel.numpy(), first_steps(model)))
     np.testing.assert_allclose(*(weight for weight, _ in ended), atol=1e-6)
-    assert [counted for _, counted in ended] == [{"optimizer": {A: 5}}, {"optimizer/inner_optimizer": {A: 5}}]
+    assert [counted for _, counted in ended] == [
+        {"optimizer": {A: 5}},
+        {"optimizer/inner_optimizer": {A: 5}},
+    ]
 
 
 def test_rates_by_depth_and_three_first_steps():
@@ -112,13 +142,17 @@ def test_rates_by_depth_and_three_first_steps():
     kp.unfreeze(model, "a")
     begun = model.layers[0].kernel.numpy()
     apply(model, range(3, 6))
-    np.testing.assert_allclose(model.layers[0].kernel, alone(adam(0.005), "a", begun, range(3, 6)), atol=1e-6)
+    np.testing.assert_allclose(
+        model.layers[0].kernel, alone(adam(0.005), "a", begun, range(3, 6)), atol=1e-6
+    )
     kp.freeze(model, "b")
     kp.unfreeze(model, "b")
     assert first_steps(model) == {"optimizer": {A: 3, B: 6}}
     begun = model.layers[1].kernel.numpy()
     apply(model, range(6, 8))
-    np.testing.assert_allclose(model.layers[1].kernel, alone(adam(0.01), "b", begun, range(6, 8)), atol=1e-6)
+    np.testing.assert_allclose(
+        model.layers[1].kernel, alone(adam(0.01), "b", begun, range(6, 8)), atol=1e-6
+    )
 
 
 def nadam(weight, gradients, first, rate=0.01, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
@@ -131,7 +165,9 @@ def nadam(weight, gradients, first, rate=0.01, beta_1=0.9, beta_2=0.999, epsilon
     for step, gradient in enumerate(gradients, start=first):
         own, product = step + 1 - first, np.prod([momentum(t) for t in range(1, step + 2)])
         m, v = m + (gradient - m) * (1 - beta_1), v + (gradient**2 - v) * (1 - beta_2)
-        mean = momentum(own + 1) * m / (1 - product * momentum(own + 1)) + (1 - momentum(own)) * gradient / (1 - product)
+        mean = momentum(own + 1) * m / (1 - product * momentum(own + 1)) + (
+            1 - momentum(own)
+        ) * gradient / (1 - product)
         weight -= rate * mean / (np.sqrt(v / (1 - beta_2**own)) + epsilon)
     return weight
 
@@ -173,10 +209,15 @@ def test_the_optimizer_of_a_backbone_keeps_its_slots_and_its_counts():
     model = keras.Sequential([keras.Input((3,)), backbone, layers.Dense(1, name="head")])
     model.compile(adam(0.01), "mse")
     kp.freeze(model, backbone)
-    kp.fit(model, GRADIENTS[0, 0], GRADIENTS[0, 0, :, :1], total_steps=2, epochs=1, seed=0, verbose=0)
+    kp.fit(
+        model, GRADIENTS[0, 0], GRADIENTS[0, 0, :, :1], total_steps=2, epochs=1, seed=0, verbose=0
+    )
     kp.unfreeze(model, backbone)
     inside = "layers/0/layers/{}/kernel".format
-    assert first_steps(model) == {"optimizer": {inside(0): 2, inside(1): 2}, "layers/0/optimizer": {inside(1): 6}}
+    assert first_steps(model) == {
+        "optimizer": {inside(0): 2, inside(1): 2},
+        "layers/0/optimizer": {inside(1): 6},
+    }
 
 
 def test_a_counter_that_was_set_back_is_no_negative_count():
@@ -214,22 +255,31 @@ def test_what_is_new_in_a_checkpoint_counts_from_there(tmp_path):
     body = frozen_body()
     kp.freeze(body, "first")
     assert trained(body) == {}
-    assert trained(frozen_body(), steps=8) == {"optimizer": {"layers/0/kernel": 4, "layers/0/bias": 4}}
+    assert trained(frozen_body(), steps=8) == {
+        "optimizer": {"layers/0/kernel": 4, "layers/0/bias": 4}
+    }
     for optimizer, steps in ((keras.optimizers.Adagrad, 12), (keras.optimizers.RMSprop, 16)):
         other = frozen_body()
         other.compile(optimizer(0.01, use_ema=True), "sparse_categorical_crossentropy")
         assert set(trained(other, steps)["optimizer"].values()) == {steps - 4}
 
 
-@pytest.mark.parametrize("nonsense", [["a"], None, {"optimizer": [1]}, {"optimizer": {A: -7}}, {"optimizer": {A: True}}])
-def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(nonsense, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "nonsense", [["a"], None, {"optimizer": [1]}, {"optimizer": {A: -7}}, {"optimizer": {A: True}}]
+)
+def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(
+    nonsense, tmp_path, monkeypatch
+):
     how = {**TRAIN, "total_steps": 4, "epochs": 1, "seed": 0, "verbose": 0}
     with monkeypatch.context() as patch:
         patch.setattr("keras_patterns.state.tree.Places.first_steps", lambda places: nonsense)
         kp.fit(frozen_body(), **how, callbacks=[kp.Checkpoint(tmp_path)])
     model = frozen_body()
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"`first_steps` must be whole numbers by optimizer and variable\. Received: "):
+    with pytest.raises(
+        ValueError,
+        match=r"`first_steps` must be whole numbers by optimizer and variable\. Received: ",
+    ):
         kp.CheckpointStore(tmp_path).restore(model)
     assert all(map(np.array_equal, before, model.get_weights()))
     assert kp.CheckpointStore(tmp_path).steps() == [4]

@@ -28,7 +28,12 @@ class KillInEpoch(keras.callbacks.Callback):
 def make_model():
     keras.utils.set_random_seed(3)
     model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(1),
+        ]
     )
     model.compile("adam", "mse")
     return model
@@ -38,7 +43,15 @@ def fit(folder, *callbacks, epochs=4, fit_once_more=False, **arguments):
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
     model = make_model()
     checkpoint = [kp.Checkpoint(folder, **arguments)] if folder else []
-    history = model.fit(x, x.sum(1), batch_size=8, epochs=epochs, verbose=0, callbacks=[*callbacks, *checkpoint], shuffle=False)
+    history = model.fit(
+        x,
+        x.sum(1),
+        batch_size=8,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[*callbacks, *checkpoint],
+        shuffle=False,
+    )
     return model, history
 
 
@@ -48,7 +61,9 @@ def assert_same(first, second):
     for one, other in zip(first[0].get_weights(), second[0].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(first[0].optimizer.variables, second[0].optimizer.variables, strict=True):
-        np.testing.assert_array_equal(keras.ops.convert_to_numpy(one.value), keras.ops.convert_to_numpy(other.value))
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(one.value), keras.ops.convert_to_numpy(other.value)
+        )
 
 
 def test_a_killed_run_goes_on_at_the_start_of_its_epoch(capsys):
@@ -56,7 +71,9 @@ def test_a_killed_run_goes_on_at_the_start_of_its_epoch(capsys):
     with pytest.raises(Killed):
         fit("runs", KillInEpoch(2))
     resumed = fit("runs")
-    assert "going on from epoch 3, after step 10: the newest checkpoint in" in capsys.readouterr().out
+    assert (
+        "going on from epoch 3, after step 10: the newest checkpoint in" in capsys.readouterr().out
+    )
     assert_same(whole, resumed)
 
 
@@ -101,14 +118,23 @@ def test_a_run_is_saved_at_its_end(first):
     x = np.ones((40, 4), "float32")
     callbacks = [StopAfter(1), kp.Checkpoint("runs", every_steps=100)]
     model = make_model()
-    model.fit(x, x[:, 0], batch_size=8, epochs=4, verbose=0, callbacks=callbacks if first == "the stop" else callbacks[::-1])
+    model.fit(
+        x,
+        x[:, 0],
+        batch_size=8,
+        epochs=4,
+        verbose=0,
+        callbacks=callbacks if first == "the stop" else callbacks[::-1],
+    )
     assert kp.CheckpointStore("runs").steps() == [10]
 
 
 def test_a_run_of_kp_fit_is_refused():
     x = np.ones((8, 4), "float32")
     kp.fit(make_model(), x, x[:, 0], seed=0, verbose=0, callbacks=[kp.Checkpoint("runs")])
-    with pytest.raises(kp.ResumeRefused, match=r"saved by kp\.fit, and only kp\.fit can go on with it"):
+    with pytest.raises(
+        kp.ResumeRefused, match=r"saved by kp\.fit, and only kp\.fit can go on with it"
+    ):
         fit("runs")
 
 
@@ -116,4 +142,13 @@ def test_kp_fit_refuses_a_run_of_model_fit():
     fit("runs")
     x = np.ones((8, 4), "float32")
     with pytest.raises(kp.ResumeRefused, match=r"data\.kind is 'arrays', it was 'model\.fit"):
-        kp.fit(make_model(), x, x[:, 0], seed=0, total_steps=100, steps_per_epoch=10, verbose=0, callbacks=[kp.Checkpoint("runs")])
+        kp.fit(
+            make_model(),
+            x,
+            x[:, 0],
+            seed=0,
+            total_steps=100,
+            steps_per_epoch=10,
+            verbose=0,
+            callbacks=[kp.Checkpoint("runs")],
+        )

@@ -1,4 +1,6 @@
-"""Loading weights: from every kind of source into the same, a changed and a nested model; what is never guessed; every refusal."""
+"""Loading weights: from every kind of source into the same, a changed and a nested model; what is
+never guessed; every refusal.
+"""
 
 import os
 import zipfile
@@ -37,7 +39,9 @@ def named(classes=10, head="predictions", name="net"):
 def unnamed(classes=10, **head):
     """A net without any given name but its head's."""
     inner = keras.Sequential([keras.Input((6,)), layers.Dense(5), layers.LayerNormalization()])
-    return keras.Sequential([keras.Input((6,)), layers.Dense(6), layers.Dense(6), inner, layers.Dense(classes, **head)])
+    return keras.Sequential(
+        [keras.Input((6,)), layers.Dense(6), layers.Dense(6), inner, layers.Dense(classes, **head)]
+    )
 
 
 class Subclassed(keras.Model):
@@ -72,7 +76,9 @@ def counted_weights(monkeypatch):
 
     def draw(self, shape, dtype=None, **_):
         size = int(np.prod(shape))
-        return np.reshape([next(counter) / 1024 for _ in range(size)], shape).astype(keras.backend.standardize_dtype(dtype))
+        return np.reshape([next(counter) / 1024 for _ in range(size)], shape).astype(
+            keras.backend.standardize_dtype(dtype)
+        )
 
     for name in ("VarianceScaling", "Zeros", "Ones"):
         monkeypatch.setattr(getattr(keras.initializers, name), "__call__", draw)
@@ -96,8 +102,12 @@ def checkpoint(model, folder="runs", step=3, change=lambda key, value: value):
     places = find_variables(model)
     values = {key: change(key, value) for key, value in copy_values(places.of("weight")).items()}
     paths = {key: variable.path for key, variable in places.variables.items()}
-    record = Record(Identity(9, 3, 0, {}), "auto", values, {key: places.roles[key] for key in values}, paths)
-    return FileStore(folder).write(Position(1, step, 1), *record.pack(), made_with={"backend": "another"})
+    record = Record(
+        Identity(9, 3, 0, {}), "auto", values, {key: places.roles[key] for key in values}, paths
+    )
+    return FileStore(folder).write(
+        Position(1, step, 1), *record.pack(), made_with={"backend": "another"}
+    )
 
 
 def source_of(model, kind):
@@ -121,14 +131,25 @@ def source_of(model, kind):
 
 def rename():
     """Has the automatic names of what is made from here on be others."""
-    layers.Dense(1), layers.BatchNormalization(), layers.LayerNormalization(), layers.Dropout(0.1), keras.Sequential()
+    (
+        layers.Dense(1),
+        layers.BatchNormalization(),
+        layers.LayerNormalization(),
+        layers.Dropout(0.1),
+        keras.Sequential(),
+    )
 
 
 # The same model.
 
 
 # A file of paths alone cannot tell layers without given names apart.
-ALL = [(make, kind) for make in (named, unnamed, subclassed) for kind in KINDS if make is named or kind != "safetensors"]
+ALL = [
+    (make, kind)
+    for make in (named, unnamed, subclassed)
+    for kind in KINDS
+    if make is named or kind != "safetensors"
+]
 
 
 @pytest.mark.parametrize(("make", "kind"), ALL)
@@ -162,7 +183,11 @@ def test_a_compiled_source_gives_its_weights_alone_and_a_compiled_model_keeps_it
 
 def test_seeds_are_left_alone():
     model = named()
-    seed = {key: variable for key, variable in find_variables(model).of("weight").items() if "seed_generator" in key}
+    seed = {
+        key: variable
+        for key, variable in find_variables(model).of("weight").items()
+        if "seed_generator" in key
+    }
     before = copy_values(seed)
     assert before
     source = named()
@@ -192,15 +217,23 @@ def test_a_new_head_stays_and_the_rest_is_loaded(kind, way):
     given = source_of(source, kind)
     model = kp.replace_head(named(), layers.Dense(3, name="classes"))
     before = values_of(model)
-    arguments = {"partial": True} if way == "partial" else {"where": lambda layer: layer.name != "classes"}
+    arguments = (
+        {"partial": True} if way == "partial" else {"where": lambda layer: layer.name != "classes"}
+    )
     report = kp.load_pretrained(model, given, **arguments)
-    body = {key: value for key, value in values_of(source).items() if not key.startswith("layers/6")}
+    body = {
+        key: value for key, value in values_of(source).items() if not key.startswith("layers/6")
+    }
     assert_values(body, model)
-    assert_values({key: value for key, value in before.items() if key.startswith("layers/6")}, model)
+    assert_values(
+        {key: value for key, value in before.items() if key.startswith("layers/6")}, model
+    )
     assert len(report.matched) == len(body)
     # Places without names cannot tell a new head from the old one; the shape does.
     rows = report.mismatched if kind == "export" else report.missing
-    assert [row.variable for row in rows] == (["classes/kernel", "classes/bias"] if way == "partial" else [])
+    assert [row.variable for row in rows] == (
+        ["classes/kernel", "classes/bias"] if way == "partial" else []
+    )
     assert len(report.unused) == (0 if kind == "export" and way == "partial" else 2)
 
 
@@ -213,8 +246,13 @@ def test_a_head_with_a_name_is_not_one_without(kind):
     report = kp.load_pretrained(model, given, partial=True)
     assert [row.variable for row in report.missing] == ["classes/kernel", "classes/bias"]
     assert {row.why for row in report.missing} == {"no variable of that name"}
-    assert_values({key: value for key, value in before.items() if key.startswith("layers/3")}, model)
-    assert_values({key: value for key, value in values_of(source).items() if not key.startswith("layers/3")}, model)
+    assert_values(
+        {key: value for key, value in before.items() if key.startswith("layers/3")}, model
+    )
+    assert_values(
+        {key: value for key, value in values_of(source).items() if not key.startswith("layers/3")},
+        model,
+    )
 
 
 def test_a_layer_between_moves_no_name():
@@ -222,20 +260,26 @@ def test_a_layer_between_moves_no_name():
 
     def make(*more):
         names = ["first", *more, "second"]
-        return keras.Sequential([keras.Input((6,)), *(layers.Dense(6, name=name) for name in names)])
+        return keras.Sequential(
+            [keras.Input((6,)), *(layers.Dense(6, name=name) for name in names)]
+        )
 
     source, model = make(), make("between")
     checkpoint(source)
     kp.load_pretrained(model, "runs", partial=True)
     for name in ("first", "second"):
-        np.testing.assert_array_equal(model.get_layer(name).kernel.numpy(), source.get_layer(name).kernel.numpy())
+        np.testing.assert_array_equal(
+            model.get_layer(name).kernel.numpy(), source.get_layer(name).kernel.numpy()
+        )
 
 
 # Nested models.
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "export"])
-@pytest.mark.parametrize("outwards", [False, True], ids=["into a nested model", "out of a nested model"])
+@pytest.mark.parametrize(
+    "outwards", [False, True], ids=["into a nested model", "out of a nested model"]
+)
 def test_a_model_is_found_in_another_by_its_names(kind, outwards):
     inner = named()
     outer = keras.Sequential([keras.Input((4, 6)), inner, layers.Dense(2, name="classes")])
@@ -278,11 +322,15 @@ def test_two_models_with_the_same_names_are_told_apart(kind):
 
 
 def test_a_name_that_stands_twice_is_not_guessed():
-    model = keras.Sequential([keras.Input((6,)), *(keras.Sequential([layers.Dense(6, name="same")]) for _ in range(2))])
+    model = keras.Sequential(
+        [keras.Input((6,)), *(keras.Sequential([layers.Dense(6, name="same")]) for _ in range(2))]
+    )
     source = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="same")])
     with pytest.raises(kp.StateMismatch) as raised:
         kp.load_pretrained(model, source, partial=True)
-    assert "same/kernel: variables of that name: 1 in the source, 2 in the model" in str(raised.value)
+    assert "same/kernel: variables of that name: 1 in the source, 2 in the model" in str(
+        raised.value
+    )
 
 
 # Dtypes.
@@ -299,7 +347,10 @@ def test_every_precision_is_read_and_floats_are_converted_when_asked(kind, dtype
         arrays = {"only/kernel": np.arange(6).reshape(3, 2), "only/bias": np.arange(2)}
         for variable, value in zip(source.weights, arrays.values(), strict=True):
             variable.assign(value)
-        save_file({key: value.astype(ml_dtypes.bfloat16) for key, value in arrays.items()}, "net.safetensors")
+        save_file(
+            {key: value.astype(ml_dtypes.bfloat16) for key, value in arrays.items()},
+            "net.safetensors",
+        )
         given = "net.safetensors"
     else:
         given = source_of(source, kind)
@@ -308,8 +359,9 @@ def test_every_precision_is_read_and_floats_are_converted_when_asked(kind, dtype
     before = values_of(other)
     with pytest.raises(kp.StateMismatch) as raised:
         kp.load_pretrained(other, given, partial=True)
-    assert f"only/kernel: dtype {dtype} in the source, float32 in the model; floats are converted with cast=True only" in str(
-        raised.value
+    assert (
+        f"only/kernel: dtype {dtype} in the source, float32 in the model; floats are converted "
+        "with cast=True only" in str(raised.value)
     )
     assert_values(before, other)
     kp.load_pretrained(other, given, cast=True)
@@ -318,7 +370,9 @@ def test_every_precision_is_read_and_floats_are_converted_when_asked(kind, dtype
 
 class Counting(keras.layers.Layer):
     def build(self, shape):
-        self.count = self.add_weight(shape=(), dtype="int32", trainable=False, initializer="zeros", name="count")
+        self.count = self.add_weight(
+            shape=(), dtype="int32", trainable=False, initializer="zeros", name="count"
+        )
 
     def call(self, x):
         return x
@@ -332,7 +386,11 @@ def test_integers_are_converted_and_one_that_does_not_fit_changes_nothing():
 
     source, model = make(), make()
     for step, count in ((1, 7), (2, 2**40)):
-        checkpoint(source, step=step, change=lambda key, value, count=count: np.int64(count) if "count" in key else value)
+        checkpoint(
+            source,
+            step=step,
+            change=lambda key, value, count=count: np.int64(count) if "count" in key else value,
+        )
     kp.load_pretrained(model, "runs", step=1)
     assert int(model.layers[1].count.numpy()) == 7
     for variable in model.weights:
@@ -352,7 +410,11 @@ def test_the_groups_of_a_weights_file_are_those_that_keras_writes():
         groups = _keras.saved_groups(model)
         found = {}
         with h5py.File("net.weights.h5") as file:
-            file.visititems(lambda name, item, found=found: found.update({name: item[()]} if hasattr(item, "dtype") else {}))
+            file.visititems(
+                lambda name, item, found=found: found.update(
+                    {name: item[()]} if hasattr(item, "dtype") else {}
+                )
+            )
         parts = [model, *_keras.all_layers(model)]
         expected = {
             f"{groups[id(part)]}/vars/{number}".lstrip("/"): variable.numpy()
@@ -369,7 +431,9 @@ def test_files_without_names_go_by_place():
     source.save_weights("net.weights.h5")
     with h5py.File("net.weights.h5", "a") as file:
         named_groups = []
-        file.visititems(lambda place, item: named_groups.append(place) if "name" in item.attrs else None)
+        file.visititems(
+            lambda place, item: named_groups.append(place) if "name" in item.attrs else None
+        )
         for place in named_groups:
             del file[place].attrs["name"]
         file.move("layers", "_layer_checkpoint_dependencies")
@@ -393,11 +457,15 @@ def test_a_link_to_another_file_is_refused_or_not_followed():
     source.save_weights("secret.weights.h5")
     with h5py.File("linked.weights.h5", "w") as file:
         file["layers"] = h5py.ExternalLink("secret.weights.h5", "layers")
-    with pytest.raises(ValueError, match=r"'linked.weights.h5' holds no weights as Keras 3 writes them."):
+    with pytest.raises(
+        ValueError, match=r"'linked.weights.h5' holds no weights as Keras 3 writes them."
+    ):
         kp.load_pretrained(model, "linked.weights.h5")
     np.zeros(36, "float32").tofile("raw")
     with h5py.File("external.weights.h5", "w") as file:
-        file.create_dataset("layers/dense/vars/0", (6, 6), "float32", external=[("raw", 0, h5py.h5f.UNLIMITED)])
+        file.create_dataset(
+            "layers/dense/vars/0", (6, 6), "float32", external=[("raw", 0, h5py.h5f.UNLIMITED)]
+        )
     with pytest.raises(ValueError, match="'layers/dense/vars/0' lies in another file"):
         kp.load_pretrained(model, "external.weights.h5")
 
@@ -440,13 +508,19 @@ def flip(path):
 
 def test_folders_without_a_checkpoint_of_a_model_are_refused():
     os.mkdir("empty")
-    with pytest.raises(kp.StoreError, match=r"empty: there is no checkpoint. Name the folder that kp.Checkpoint was given."):
+    with pytest.raises(
+        kp.StoreError,
+        match=r"empty: there is no checkpoint. Name the folder that kp.Checkpoint was given.",
+    ):
         kp.load_pretrained(named(), "empty")
     checkpoint(named())
     with pytest.raises(kp.StoreError, match="there is no checkpoint of step 7"):
         kp.load_pretrained(named(), "runs", step=7)
     FileStore("others").write(Position(1, 1, 1), {}, [])
-    with pytest.raises(kp.StoreError, match=r"it does not say which tensors are weights. Give a checkpoint of kp.Checkpoint."):
+    with pytest.raises(
+        kp.StoreError,
+        match=r"it does not say which tensors are weights. Give a checkpoint of kp.Checkpoint.",
+    ):
         kp.load_pretrained(named(), "others")
 
 
@@ -455,7 +529,10 @@ def test_folders_without_a_checkpoint_of_a_model_are_refused():
 
 def test_the_report_is_a_table_with_what_was_not_loaded_first():
     def make(**heads):
-        return keras.Sequential([keras.Input((4,)), *(layers.Dense(size, name=name) for name, size in heads.items())], name="net")
+        return keras.Sequential(
+            [keras.Input((4,)), *(layers.Dense(size, name=name) for name, size in heads.items())],
+            name="net",
+        )
 
     model = make(body=3, width=5, fresh=1)
     report = kp.load_pretrained(model, make(body=3, width=6, old=1), partial=True)
@@ -488,10 +565,12 @@ def test_nothing_is_changed_unless_all_of_the_part_fits():
     with pytest.raises(kp.StateMismatch) as raised:
         kp.load_pretrained(model, source)
     assert str(raised.value) == (
-        "load_pretrained: 2 of 16 variables of 'net' cannot be loaded from the model 'net'; nothing was changed.\n"
+        "load_pretrained: 2 of 16 variables of 'net' cannot be loaded from the model 'net'; "
+        "nothing was changed.\n"
         "  predictions/kernel: shape (6, 3) in the source, (6, 10) in the model\n"
         "  predictions/bias: shape (3,) in the source, (10,) in the model\n"
-        "Select the part that is to be loaded with `where`, or say partial=True to leave these as they are."
+        "Select the part that is to be loaded with `where`, or say partial=True to leave these as "
+        "they are."
     )
     assert_values(before, model)
     # What the same call does change when a part is enough.
@@ -501,21 +580,28 @@ def test_nothing_is_changed_unless_all_of_the_part_fits():
 
 
 def test_automatic_names_alone_are_told_so():
-    model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.Dense(5), layers.Dense(6)], name="net")
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Dense(4), layers.Dense(5), layers.Dense(6)], name="net"
+    )
     source = keras.Sequential([keras.Input((3,)), layers.Dense(4)], name="source")
     with pytest.raises(kp.StateMismatch) as raised:
         kp.load_pretrained(model, source)
-    assert "its name is automatic, and nothing fits at its place, layers/1/kernel" in str(raised.value)
+    assert "its name is automatic, and nothing fits at its place, layers/1/kernel" in str(
+        raised.value
+    )
     with pytest.raises(kp.StateMismatch) as raised:
         kp.load_pretrained(model, named(), partial=True)
     assert str(raised.value).endswith(
-        "\nNothing fits. Give the same names to the layers of both, or the part of the model that the source is of as the model."
+        "\nNothing fits. Give the same names to the layers of both, or the part of the model that "
+        "the source is of as the model."
     )
 
 
 def test_only_the_first_are_shown_of_many():
     with pytest.raises(kp.StateMismatch, match=r"\n  \.\.\. and 8 more\nNothing fits"):
-        kp.load_pretrained(named(), keras.Sequential([keras.Input((3,)), layers.Dense(4, name="other")]))
+        kp.load_pretrained(
+            named(), keras.Sequential([keras.Input((3,)), layers.Dense(4, name="other")])
+        )
 
 
 @pytest.mark.parametrize("kind", ["keras", "weights.h5", "safetensors"])
@@ -523,10 +609,16 @@ def test_only_the_first_are_shown_of_many():
 def test_a_file_that_is_not_what_it_says_is_named(kind, damage):
     path = Path(source_of(named(), kind))
     content = path.read_bytes()
-    path.write_bytes({"cut off": content[: len(content) // 2], "another kind": b"text " * 100, "empty": b""}[damage])
+    path.write_bytes(
+        {"cut off": content[: len(content) // 2], "another kind": b"text " * 100, "empty": b""}[
+            damage
+        ]
+    )
     model = named()
     before = values_of(model)
-    with pytest.raises(ValueError, match=f"load_pretrained: 'net.{kind}' cannot be read: .* nothing was loaded."):
+    with pytest.raises(
+        ValueError, match=f"load_pretrained: 'net.{kind}' cannot be read: .* nothing was loaded."
+    ):
         kp.load_pretrained(model, path)
     assert_values(before, model)
 
@@ -541,9 +633,27 @@ def test_a_flipped_byte_in_a_keras_file_is_found():
 
 
 REFUSALS = {
-    "no model": (layers.Dense(1), named, {}, TypeError, "`model` must be a Keras model. Received: Dense."),
-    "not built": (keras.Sequential(name="new"), named, {}, ValueError, "'new' is not built, so it has no weights yet."),
-    "where": (None, named, {"where": "embd"}, ValueError, "'embd' selects nothing in 'net'. Near names are 'embed'"),
+    "no model": (
+        layers.Dense(1),
+        named,
+        {},
+        TypeError,
+        "`model` must be a Keras model. Received: Dense.",
+    ),
+    "not built": (
+        keras.Sequential(name="new"),
+        named,
+        {},
+        ValueError,
+        "'new' is not built, so it has no weights yet.",
+    ),
+    "where": (
+        None,
+        named,
+        {"where": "embd"},
+        ValueError,
+        "'embd' selects nothing in 'net'. Near names are 'embed'",
+    ),
     "source": (None, lambda: 5, {}, TypeError, "Received: 5 (int)."),
     "unbuilt source": (
         None,
@@ -552,13 +662,20 @@ REFUSALS = {
         ValueError,
         "the source 'new' is not built, so it has no weights yet. Call it on a batch first.",
     ),
-    "no file": (None, lambda: "gone.keras", {}, FileNotFoundError, "there is no file or folder 'gone.keras'."),
+    "no file": (
+        None,
+        lambda: "gone.keras",
+        {},
+        FileNotFoundError,
+        "there is no file or folder 'gone.keras'.",
+    ),
     "imagenet": (
         None,
         lambda: "imagenet",
         {},
         FileNotFoundError,
-        "there is no file or folder 'imagenet'. For the weights of keras.applications, give the model: "
+        "there is no file or folder 'imagenet'. For the weights of keras.applications, give the "
+        "model: "
         'VGG19(weights="imagenet").',
     ),
     "ending": (
@@ -566,7 +683,8 @@ REFUSALS = {
         lambda: written("net.pt"),
         {},
         ValueError,
-        "'net.pt' is none of the files that can be read: .keras, .weights.h5 or .safetensors. If Keras can load it "
+        "'net.pt' is none of the files that can be read: .keras, .weights.h5 or .safetensors. If "
+        "Keras can load it "
         "(model.load_weights), load it into a model, and give that as the source.",
     ),
     "step of a file": (
@@ -576,7 +694,13 @@ REFUSALS = {
         ValueError,
         "`step` names a checkpoint in a folder, and 'net.keras' is none. Received: step=3.",
     ),
-    "step of a model": (None, named, {"step": 3}, ValueError, "`step` names a checkpoint in a folder, and 'net' is none."),
+    "step of a model": (
+        None,
+        named,
+        {"step": 3},
+        ValueError,
+        "`step` names a checkpoint in a folder, and 'net' is none.",
+    ),
 }
 
 
@@ -585,7 +709,9 @@ def written(path):
     return path
 
 
-@pytest.mark.parametrize(("model", "source", "arguments", "kind", "text"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(
+    ("model", "source", "arguments", "kind", "text"), REFUSALS.values(), ids=REFUSALS
+)
 def test_what_cannot_be_asked_is_refused(model, source, arguments, kind, text):
     with pytest.raises(kind) as raised:
         kp.load_pretrained(named() if model is None else model, source(), **arguments)

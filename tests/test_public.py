@@ -18,7 +18,9 @@ def test_version_is_the_distribution_s():
 
 @pytest.mark.parametrize("name", [name for name in kp.__all__ if not name.startswith("__")])
 def test_every_public_name_is_documented(name):
-    undocumented = [where for where, item in public_parts(name, getattr(kp, name)) if not item_doc(item)]
+    undocumented = [
+        where for where, item in public_parts(name, getattr(kp, name)) if not item_doc(item)
+    ]
     assert undocumented == []
 
 
@@ -32,5 +34,7 @@ def public_parts(name, item):
     yield name, item
     if inspect.isclass(item):
         for attribute, value in vars(item).items():
-            if not attribute.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            if not attribute.startswith("_") and (
+                inspect.isfunction(value) or isinstance(value, property)
+            ):
                 yield f"{name}.{attribute}", value

@@ -44,23 +44,43 @@ def test_the_example_runs_and_goes_on(capsys):
 @pytest.mark.usefixtures("numpy_weights")
 def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
     names = {}
-    exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"), str(README), "exec"), names)
-    rows = {row.layer.split("/")[-1]: row for row in names["kp"].trainable_table(names["model"]).rows}
-    assert [rows[name].trained for name in ("conv", "expanded_conv_10_expand", "conv_1", "head")] == [0, 55_296, 55_296, 2_885]
+    exec(
+        compile(
+            "import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"),
+            str(README),
+            "exec",
+        ),
+        names,
+    )
+    rows = {
+        row.layer.split("/")[-1]: row for row in names["kp"].trainable_table(names["model"]).rows
+    }
+    assert [
+        rows[name].trained for name in ("conv", "expanded_conv_10_expand", "conv_1", "head")
+    ] == [0, 55_296, 55_296, 2_885]
     assert [rows[name].batch_norm for name in ("conv_bn", "conv_1_bn")] == ["frozen", "trains"]
     assert str(names["kp"].trainable_table(names["model"])) in capsys.readouterr().out
     before = names["model"].get_layer("head").get_weights()[0].copy()
     exec(compile(example_of("cache_features"), str(README), "exec"), names)
     assert not np.array_equal(names["model"].get_layer("head").get_weights()[0], before)
     np.testing.assert_allclose(
-        names["model"].predict(names["x"], verbose=0), names["cached"].head.predict(names["cached"].features, verbose=0), atol=1e-5
+        names["model"].predict(names["x"], verbose=0),
+        names["cached"].head.predict(names["cached"].features, verbose=0),
+        atol=1e-5,
     )
 
 
 def test_the_two_phases(capsys):
     """The search goes past the step from which on it overfits, and the second run ends there."""
     names = {}
-    exec(compile("import keras\nimport keras_patterns as kp\n" + example_of("select_checkpoint"), str(README), "exec"), names)
+    exec(
+        compile(
+            "import keras\nimport keras_patterns as kp\n" + example_of("select_checkpoint"),
+            str(README),
+            "exec",
+        ),
+        names,
+    )
     selection = names["selection"]
     assert 20 <= selection.best_step < 300
     assert [row.step for row in selection.rows] == list(range(20, 620, 20))

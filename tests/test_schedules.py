@@ -23,12 +23,16 @@ from keras_patterns.schedules import (
     WarmupStableDecay,
 )
 
-ORACLES = json.loads(Path(__file__).with_name("oracles").joinpath("schedules.json").read_text(encoding="utf-8"))["rows"]
+ORACLES = json.loads(
+    Path(__file__).with_name("oracles").joinpath("schedules.json").read_text(encoding="utf-8")
+)["rows"]
 ANNEAL = {"cos": "cosine", "linear": "linear"}
 
 
 def values(schedule, steps):
-    """At each of several steps, in one call, of one of few shapes: each new one is compiled on some backends."""
+    """At each of several steps, in one call, of one of few shapes: each new one is compiled on some
+    backends.
+    """
     steps = np.asarray(steps, "int32")
     padded = np.pad(steps, (0, -len(steps) % 2048))
     return keras.ops.convert_to_numpy(schedule(padded)).astype("float64")[: len(steps)]
@@ -43,7 +47,9 @@ def each(schedule, steps):
 
 def from_torch_cyclic(a):
     how = {"step_size": a["step_size_up"], "mode": a["mode"], "gamma": a.get("gamma", 1.0)}
-    return CyclicalLearningRate(a["base_lr"], a["max_lr"], **how), CyclicalMomentum(a["base_momentum"], a["max_momentum"], **how)
+    return CyclicalLearningRate(a["base_lr"], a["max_lr"], **how), CyclicalMomentum(
+        a["base_momentum"], a["max_momentum"], **how
+    )
 
 
 def from_torch_one_cycle(a):
@@ -66,32 +72,51 @@ def from_fastai(a):
 def from_optax_warmup(a):
     decay = a["decay_steps"] - a["warmup_steps"]
     return (
-        WarmupStableDecay(a["peak_value"], a["warmup_steps"], 0, decay, a["init_value"], a.get("end_value", 0.0), decay="cosine"),
+        WarmupStableDecay(
+            a["peak_value"],
+            a["warmup_steps"],
+            0,
+            decay,
+            a["init_value"],
+            a.get("end_value", 0.0),
+            decay="cosine",
+        ),
         None,
     )
 
 
 def from_optax_join(_):
-    parts = [keras_schedules.ExponentialDecay(0.1, 10, 0.9), 0.05, keras_schedules.ExponentialDecay(0.2, 3, 0.5)]
+    parts = [
+        keras_schedules.ExponentialDecay(0.1, 10, 0.9),
+        0.05,
+        keras_schedules.ExponentialDecay(0.2, 3, 0.5),
+    ]
     return Join(parts, [20, 30]), None
 
 
 OURS = {
     "CyclicLR": from_torch_cyclic,
     "OneCycleLR": from_torch_one_cycle,
-    "cosine_onecycle_schedule": lambda a: (OneCycle(a["peak_value"], a["transition_steps"], convention="optax"), None),
+    "cosine_onecycle_schedule": lambda a: (
+        OneCycle(a["peak_value"], a["transition_steps"], convention="optax"),
+        None,
+    ),
     "warmup_cosine_decay_schedule": from_optax_warmup,
     "join_schedules": from_optax_join,
     "fit_one_cycle": from_fastai,
 }
 
 
-@pytest.mark.parametrize("row", ORACLES, ids=lambda row: f"{row['peer']}-{row['schedule']}-{len(row['rates'])}")
+@pytest.mark.parametrize(
+    "row", ORACLES, ids=lambda row: f"{row['peer']}-{row['schedule']}-{len(row['rates'])}"
+)
 def test_equal_to_the_peer_at_every_step(row):
     rate, momentum = OURS[row["schedule"]](row["arguments"])
     np.testing.assert_allclose(each(rate, range(len(row["rates"]))), row["rates"], rtol=1e-6)
     if momentum:
-        np.testing.assert_allclose(values(momentum, range(len(row["momenta"]))), row["momenta"], rtol=1e-6)
+        np.testing.assert_allclose(
+            values(momentum, range(len(row["momenta"]))), row["momenta"], rtol=1e-6
+        )
 
 
 def test_every_peer_has_its_rows():
@@ -138,7 +163,9 @@ def one_cycles(draw):
 def decays(draw):
     low, high = draw(BOUNDS)
     counts = [draw(st.integers(0, 50)), draw(st.integers(0, 50)), draw(st.integers(1, 50))]
-    return WarmupStableDecay(high, *counts, low / 2, low, draw(st.sampled_from(["linear", "cosine", "sqrt"])))
+    return WarmupStableDecay(
+        high, *counts, low / 2, low, draw(st.sampled_from(["linear", "cosine", "sqrt"]))
+    )
 
 
 PLAIN = cyclical() | one_cycles() | decays()
@@ -159,7 +186,9 @@ def bounds(schedule):
         case OneCycle():
             return schedule.final_learning_rate, schedule.maximal_learning_rate
         case WarmupStableDecay():
-            return min(schedule.initial_learning_rate, schedule.final_learning_rate), schedule.maximal_learning_rate
+            return min(
+                schedule.initial_learning_rate, schedule.final_learning_rate
+            ), schedule.maximal_learning_rate
         case Warmup():
             return schedule.initial_learning_rate, bounds(schedule.then)[1]
         case Scaled():
@@ -180,7 +209,9 @@ def test_bounds(schedule, steps):
     assert (found <= high * (1 + 1e-6)).all()
 
 
-@given(schedule=cyclical(modes=["triangular"]), step=st.integers(0, 10**6), cycles=st.integers(1, 100))
+@given(
+    schedule=cyclical(modes=["triangular"]), step=st.integers(0, 10**6), cycles=st.integers(1, 100)
+)
 def test_a_cycle_repeats_to_the_bit(schedule, step, cycles):
     first, later = values(schedule, [step, step + 2 * schedule.step_size * cycles])
     assert first == later
@@ -210,8 +241,13 @@ def test_one_cycle_reaches_its_peak_at_exactly_one_step(schedule):
 
 @given(schedule=one_cycles())
 def test_momentum_goes_against_the_rate(schedule):
-    shape = {name: getattr(schedule, name) for name in ("total_steps", "pct_start", "anneal", "three_phase")}
-    momentum = values(OneCycleMomentum(**shape, lowest=0.8, highest=0.9), range(schedule.total_steps))
+    shape = {
+        name: getattr(schedule, name)
+        for name in ("total_steps", "pct_start", "anneal", "three_phase")
+    }
+    momentum = values(
+        OneCycleMomentum(**shape, lowest=0.8, highest=0.9), range(schedule.total_steps)
+    )
     assert momentum.argmin() == round(schedule.pct_start * schedule.total_steps) - 1
     assert momentum.min() == np.float32(0.8)
     assert momentum[0] == momentum[-1] == np.float32(0.9)
@@ -219,10 +255,16 @@ def test_momentum_goes_against_the_rate(schedule):
 
 @given(schedule=decays(), step=st.integers(0, 200))
 def test_no_jump_between_phases(schedule, step):
-    """One step moves the rate by at most what its phase allows: the steepest are the cosine's middle and the root's start."""
+    """One step moves the rate by at most what its phase allows: the steepest are the cosine's
+    middle and the root's start.
+    """
     first, second = values(schedule, [step, step + 1])
     span = schedule.maximal_learning_rate
-    steepest = max(1 / max(1, schedule.warmup_steps), math.pi / 2 / schedule.decay_steps, schedule.decay_steps**-0.5)
+    steepest = max(
+        1 / max(1, schedule.warmup_steps),
+        math.pi / 2 / schedule.decay_steps,
+        schedule.decay_steps**-0.5,
+    )
     assert abs(second - first) <= span * steepest * (1 + 1e-5)
 
 
@@ -234,7 +276,11 @@ def test_a_warm_up_meets_what_follows(then, steps):
     assert np.allclose(np.diff(line), goal / steps, rtol=1e-4, atol=goal * 1e-6)
 
 
-@given(parts=st.lists(PLAIN, min_size=2, max_size=3), boundary=st.integers(1, 50), step=st.integers(0, 200))
+@given(
+    parts=st.lists(PLAIN, min_size=2, max_size=3),
+    boundary=st.integers(1, 50),
+    step=st.integers(0, 200),
+)
 def test_a_joined_schedule_begins_at_its_own_start(parts, boundary, step):
     boundaries = [boundary * (index + 1) for index in range(len(parts) - 1)]
     which = sum(step >= boundary for boundary in boundaries)
@@ -277,8 +323,12 @@ SOME = [
 
 @pytest.mark.parametrize("schedule", SOME, ids=lambda schedule: type(schedule).__name__)
 def test_the_same_inside_a_compiled_step(schedule):
-    """The rate that the compiled train step uses, read off the updates of plain gradient descent on a line."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")])
+    """The rate that the compiled train step uses, read off the updates of plain gradient descent on
+    a line.
+    """
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")]
+    )
     model.compile(keras.optimizers.SGD(schedule), loss=lambda y, prediction: -prediction)
     found, before = [], 0.0
     for _ in range(45):
@@ -305,37 +355,125 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: CyclicalLearningRate(0.5, 0.1, 4), ValueError, r"`initial_learning_rate` must be below .*Received: 0.5 and 0.1"),
-        (lambda: CyclicalLearningRate(-0.1, 0.1, 4), ValueError, r"`initial_learning_rate` must be finite, at least 0"),
-        (lambda: CyclicalLearningRate(0.1, math.inf, 4), ValueError, r"`maximal_learning_rate` must be finite"),
+        (
+            lambda: CyclicalLearningRate(0.5, 0.1, 4),
+            ValueError,
+            r"`initial_learning_rate` must be below .*Received: 0.5 and 0.1",
+        ),
+        (
+            lambda: CyclicalLearningRate(-0.1, 0.1, 4),
+            ValueError,
+            r"`initial_learning_rate` must be finite, at least 0",
+        ),
+        (
+            lambda: CyclicalLearningRate(0.1, math.inf, 4),
+            ValueError,
+            r"`maximal_learning_rate` must be finite",
+        ),
         (lambda: CyclicalLearningRate(0.1, 0.2, 0), ValueError, r"`step_size` must be at least 1"),
-        (lambda: CyclicalLearningRate(0.1, 0.2, 2.5), TypeError, r"`step_size` must be a whole number"),
-        (lambda: CyclicalLearningRate(0.1, 0.2, 4, "triangle"), ValueError, r"`mode` must be one of 'triangular', .*'triangle'"),
-        (lambda: CyclicalLearningRate(0.1, 0.2, 4, "exp_range", 1.5), ValueError, "`gamma` must be greater than 0 and at most 1"),
-        (lambda: CyclicalLearningRate(0.1, 0.2, 4, gamma=0.9), ValueError, '`gamma` goes with mode="exp_range" only'),
-        (lambda: CyclicalMomentum(0.9, 1.0, 4), ValueError, r"`highest` must be finite, at least 0 and less than 1"),
-        (lambda: OneCycle(0.0, 100), ValueError, "`maximal_learning_rate` must be finite, greater than 0. Received: 0.0"),
-        (lambda: OneCycle("0.1", 100), TypeError, r"`maximal_learning_rate` must be a number. Received: '0.1' \(str\)"),
-        (lambda: OneCycle(0.1, 3), ValueError, r"each phase needs a step, but with total_steps=3 and pct_start=0.3"),
-        (lambda: OneCycle(0.1, 100, pct_start=0.6, three_phase=True), ValueError, "each phase needs a step"),
-        (lambda: OneCycle(0.1, 100, pct_start=1.0), ValueError, "`pct_start` must be finite, at least 0 and less than 1"),
-        (lambda: OneCycle(0.1, 100, div_factor=0.5), ValueError, "`div_factor` must be finite, at least 1"),
-        (lambda: OneCycle(0.1, 100, anneal="cos"), ValueError, "`anneal` must be one of 'cosine', 'linear'"),
-        (lambda: OneCycle(0.1, 100, three_phase=True, convention="fastai"), ValueError, "goes with the conventions"),
+        (
+            lambda: CyclicalLearningRate(0.1, 0.2, 2.5),
+            TypeError,
+            r"`step_size` must be a whole number",
+        ),
+        (
+            lambda: CyclicalLearningRate(0.1, 0.2, 4, "triangle"),
+            ValueError,
+            r"`mode` must be one of 'triangular', .*'triangle'",
+        ),
+        (
+            lambda: CyclicalLearningRate(0.1, 0.2, 4, "exp_range", 1.5),
+            ValueError,
+            "`gamma` must be greater than 0 and at most 1",
+        ),
+        (
+            lambda: CyclicalLearningRate(0.1, 0.2, 4, gamma=0.9),
+            ValueError,
+            '`gamma` goes with mode="exp_range" only',
+        ),
+        (
+            lambda: CyclicalMomentum(0.9, 1.0, 4),
+            ValueError,
+            r"`highest` must be finite, at least 0 and less than 1",
+        ),
+        (
+            lambda: OneCycle(0.0, 100),
+            ValueError,
+            "`maximal_learning_rate` must be finite, greater than 0. Received: 0.0",
+        ),
+        (
+            lambda: OneCycle("0.1", 100),
+            TypeError,
+            r"`maximal_learning_rate` must be a number. Received: '0.1' \(str\)",
+        ),
+        (
+            lambda: OneCycle(0.1, 3),
+            ValueError,
+            r"each phase needs a step, but with total_steps=3 and pct_start=0.3",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, pct_start=0.6, three_phase=True),
+            ValueError,
+            "each phase needs a step",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, pct_start=1.0),
+            ValueError,
+            "`pct_start` must be finite, at least 0 and less than 1",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, div_factor=0.5),
+            ValueError,
+            "`div_factor` must be finite, at least 1",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, anneal="cos"),
+            ValueError,
+            "`anneal` must be one of 'cosine', 'linear'",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, three_phase=True, convention="fastai"),
+            ValueError,
+            "goes with the conventions",
+        ),
         (lambda: OneCycleMomentum(100, 0.9, 0.8), ValueError, "`lowest` must be below `highest`"),
-        (lambda: OneCycle(0.1, 2**31), ValueError, "`total_steps` must be at most 1,073,741,823, as optimizers count in 32 bits"),
+        (
+            lambda: OneCycle(0.1, 2**31),
+            ValueError,
+            "`total_steps` must be at most 1,073,741,823, as optimizers count in 32 bits",
+        ),
         (lambda: Warmup(0, 0.1), ValueError, "`steps` must be at least 1"),
-        (lambda: Warmup(5, lambda step: 0.1), TypeError, "`then` must be a LearningRateSchedule or a number"),
-        (lambda: Join([0.1, 0.2], [5, 9]), ValueError, r"2 schedules have 1 boundaries between them. Received: 2, \[5, 9\]"),
-        (lambda: Join([0.1, 0.2, 0.3], [9, 5]), ValueError, r"`boundaries` must rise. Received: \[9, 5\]"),
+        (
+            lambda: Warmup(5, lambda step: 0.1),
+            TypeError,
+            "`then` must be a LearningRateSchedule or a number",
+        ),
+        (
+            lambda: Join([0.1, 0.2], [5, 9]),
+            ValueError,
+            r"2 schedules have 1 boundaries between them. Received: 2, \[5, 9\]",
+        ),
+        (
+            lambda: Join([0.1, 0.2, 0.3], [9, 5]),
+            ValueError,
+            r"`boundaries` must rise. Received: \[9, 5\]",
+        ),
         (lambda: Join([0.1, 0.2], [0]), ValueError, r"`boundaries\[0\]` must be at least 1"),
         (lambda: Join([0.1, "adam"], [5]), TypeError, r"`schedules\[1\]` must be a number"),
         (lambda: Join(0.1, [5]), TypeError, "`schedules` must be a list"),
         (lambda: Scaled(0.1, -1.0), ValueError, "`factor` must be finite, at least 0"),
         (lambda: Scaled("x", 1.0), TypeError, "`schedule` must be a number"),
         (lambda: WarmupStableDecay(0.1, 3, 3, 0), ValueError, "`decay_steps` must be at least 1"),
-        (lambda: WarmupStableDecay(0.1, 3, 3, 3, 0.2), ValueError, "`initial_learning_rate` must not exceed"),
-        (lambda: WarmupStableDecay(0.1, 3, 3, 3, decay="exp"), ValueError, "`decay` must be one of"),
+        (
+            lambda: WarmupStableDecay(0.1, 3, 3, 3, 0.2),
+            ValueError,
+            "`initial_learning_rate` must not exceed",
+        ),
+        (
+            lambda: WarmupStableDecay(0.1, 3, 3, 3, decay="exp"),
+            ValueError,
+            "`decay` must be one of",
+        ),
     ],
 )
 def test_arguments_are_checked_where_they_are_given(make, error, message):
@@ -352,7 +490,9 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64", "float32"])
 def test_a_step_of_any_dtype(dtype):
     rate = CyclicalLearningRate(0.1, 0.5, 90)
-    assert keras.ops.convert_to_numpy(rate(np.array(100, dtype))) == np.float32(each(rate, [100])[0])
+    assert keras.ops.convert_to_numpy(rate(np.array(100, dtype))) == np.float32(
+        each(rate, [100])[0]
+    )
 
 
 # The picture.
@@ -363,8 +503,12 @@ def test_the_picture_shows_rate_and_momentum():
     figure = kp.schedules.plot(optimizer, 100)
     drawn = {axes.get_ylabel(): axes.lines[0].get_ydata() for axes in figure.axes}
     assert list(drawn) == ["learning rate", "momentum"]
-    np.testing.assert_allclose(drawn["learning rate"], values(OneCycle(0.1, 100), range(100)), rtol=1e-6)
-    np.testing.assert_allclose(drawn["momentum"], values(OneCycleMomentum(100), range(100)), rtol=1e-6)
+    np.testing.assert_allclose(
+        drawn["learning rate"], values(OneCycle(0.1, 100), range(100)), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        drawn["momentum"], values(OneCycleMomentum(100), range(100)), rtol=1e-6
+    )
 
 
 def test_the_picture_of_a_long_schedule_has_both_ends():
@@ -384,5 +528,7 @@ def test_the_picture_of_a_wrapped_optimizer():
 
 @pytest.mark.parametrize("value", ["adam", None, object()])
 def test_the_picture_of_what_has_no_rate(value):
-    with pytest.raises(TypeError, match="`schedule` must be a LearningRateSchedule or an optimizer"):
+    with pytest.raises(
+        TypeError, match="`schedule` must be a LearningRateSchedule or an optimizer"
+    ):
         kp.schedules.plot(value, 10)

@@ -1,4 +1,6 @@
-"""Choosing among the checkpoints of a run: what is chosen, that nothing else moves, and that errors leave the model as it was."""
+"""Choosing among the checkpoints of a run: what is chosen, that nothing else moves, and that errors
+leave the model as it was.
+"""
 
 import math
 
@@ -35,7 +37,15 @@ from keras_patterns.store import Position
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
 
-TRAIN = {"x": FEATURES, "y": LABELS, "batch_size": 8, "total_steps": 8, "epochs": 4, "seed": 0, "verbose": 0}
+TRAIN = {
+    "x": FEATURES,
+    "y": LABELS,
+    "batch_size": 8,
+    "total_steps": 8,
+    "epochs": 4,
+    "seed": 0,
+    "verbose": 0,
+}
 DATA = (FEATURES[:20], LABELS[:20])
 
 
@@ -59,7 +69,11 @@ def weights_at(step, make_model=dense, folder="runs"):
 
 def without_weights(model, state):
     """The state of a run without what a selection loads."""
-    loaded = {f"variables/{key}" for key, variable in find_variables(model).of("weight").items() if not is_seed(variable)}
+    loaded = {
+        f"variables/{key}"
+        for key, variable in find_variables(model).of("weight").items()
+        if not is_seed(variable)
+    }
     return {name: value for name, value in state.items() if name not in loaded}
 
 
@@ -92,13 +106,18 @@ ONES = np.ones((4, 1), "float32")
 
 
 def run_of(kernels, folder="runs", make_model=line):
-    """A run whose checkpoints, at steps 1, 2, 3, have these kernels; their loss on ONES is the square of kernel - 1."""
+    """A run whose checkpoints, at steps 1, 2, 3, have these kernels; their loss on ONES is the
+    square of kernel - 1.
+    """
     model = make_model()
 
     def put(epoch, logs):
         model.layers[0].kernel.assign([[kernels[epoch]]])
 
-    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=put), kp.Checkpoint(folder, keep_last=len(kernels))]
+    callbacks = [
+        keras.callbacks.LambdaCallback(on_epoch_end=put),
+        kp.Checkpoint(folder, keep_last=len(kernels)),
+    ]
     arguments = {"total_steps": len(kernels), "epochs": len(kernels), "seed": 0, "verbose": 0}
     kp.fit(model, ONES, ONES, batch_size=4, callbacks=callbacks, **arguments)
     return model
@@ -121,7 +140,10 @@ def test_the_rows_are_what_evaluate_says_and_the_best_is_loaded(trained, metric)
     assert_weights(weights_at(selection.best_step), trained[0], seeds=False)
 
 
-@pytest.mark.parametrize("case", runnable(["dense", "convolutional", "moving average", "multi optimizer", "mixed precision"]))
+@pytest.mark.parametrize(
+    "case",
+    runnable(["dense", "convolutional", "moving average", "multi optimizer", "mixed precision"]),
+)
 def test_nothing_but_weights_moves(case):
     model = case.make_model()
     callbacks = [kp.Checkpoint("runs", every_steps=1, keep_last=8)]
@@ -130,7 +152,9 @@ def test_nothing_but_weights_moves(case):
     data = (case.arguments["x"], case.arguments["y"])
     selection = kp.select_checkpoint("runs", model, data, verbose=0, steps=range(1, 8))
     assert len(selection.rows) == 7
-    assert_same_state(without_weights(model, before), without_weights(model, run_state(model, history)))
+    assert_same_state(
+        without_weights(model, before), without_weights(model, run_state(model, history))
+    )
     assert_weights(weights_at(selection.best_step, case.make_model), model, seeds=False)
     assert model.train_function is function
     assert model.history is history
@@ -146,7 +170,11 @@ def test_a_model_that_was_never_used_trains_on_as_if_it_were_only_restored(train
     step, found = end(lambda model: kp.select_checkpoint("runs", model, DATA, verbose=0).best_step)
 
     def restore(model):
-        seeds = {key: variable for key, variable in find_variables(model).of("weight").items() if is_seed(variable)}
+        seeds = {
+            key: variable
+            for key, variable in find_variables(model).of("weight").items()
+            if is_seed(variable)
+        }
         held = copy_values(seeds)
         kp.CheckpointStore("runs").restore(model, step, weights_only=True)
         for key, value in held.items():
@@ -156,18 +184,26 @@ def test_a_model_that_was_never_used_trains_on_as_if_it_were_only_restored(train
 
 
 @given(
-    st.lists(st.sampled_from([0.0, -0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf, None]), max_size=6),
+    st.lists(
+        st.sampled_from([0.0, -0.0, 1.0, 2.0, -1.0, math.nan, math.inf, -math.inf, None]),
+        max_size=6,
+    ),
     st.sampled_from(["min", "max"]),
 )
 def test_the_best_is_finite_and_the_earliest_of_equals(values, mode):
-    rows = [kp.SelectionRow(step, {} if value is None else {"loss": value}) for step, value in enumerate(values)]
+    rows = [
+        kp.SelectionRow(step, {} if value is None else {"loss": value})
+        for step, value in enumerate(values)
+    ]
     best = best_row(rows, "loss", mode)
     finite = [value for value in values if value is not None and math.isfinite(value)]
     if not finite:
         assert best is None
     else:
         assert best.values["loss"] == (min if mode == "min" else max)(finite)
-        assert best.step == min(step for step, value in enumerate(values) if value == best.values["loss"])
+        assert best.step == min(
+            step for step, value in enumerate(values) if value == best.values["loss"]
+        )
 
 
 def test_what_is_not_finite_is_never_the_best_and_ties_go_to_the_earlier():
@@ -177,7 +213,9 @@ def test_what_is_not_finite_is_never_the_best_and_ties_go_to_the_earlier():
     assert selection.best_step == 3
     assert kp.select_checkpoint("runs", model, (ONES, ONES), "mae", "max", verbose=0).best_step == 2
     before = weights_of(model)
-    with pytest.raises(ValueError, match=r"'loss' is finite at none of the steps \[1, 5\]. The model is as before"):
+    with pytest.raises(
+        ValueError, match=r"'loss' is finite at none of the steps \[1, 5\]. The model is as before"
+    ):
         kp.select_checkpoint("runs", model, (ONES, ONES), steps=[1, 5], verbose=0)
     assert_weights(before, model)
 
@@ -205,7 +243,10 @@ def test_the_only_damaged_ones():
     model = run_of([3.0, 1.5])
     damage(1, 2)
     before = weights_of(model)
-    with pytest.raises(kp.StoreError, match=r"checkpoints is sound:\n.*damaged checkpoint(.|\n)*The model is as before"):
+    with pytest.raises(
+        kp.StoreError,
+        match=r"checkpoints is sound:\n.*damaged checkpoint(.|\n)*The model is as before",
+    ):
         kp.select_checkpoint("runs", model, (ONES, ONES), verbose=0)
     assert_weights(before, model)
 
@@ -215,7 +256,17 @@ def test_only_the_newest_run_counts():
     model = line()
     model.set_weights([np.array([[5.0]])])
     callbacks = [kp.Checkpoint("runs", keep_last=9, resume="never")]
-    kp.fit(model, ONES, ONES, batch_size=4, total_steps=1, epochs=1, seed=0, verbose=0, callbacks=callbacks)
+    kp.fit(
+        model,
+        ONES,
+        ONES,
+        batch_size=4,
+        total_steps=1,
+        epochs=1,
+        seed=0,
+        verbose=0,
+        callbacks=callbacks,
+    )
     selection = kp.select_checkpoint("runs", model, (ONES, ONES), verbose=0)
     assert [(row.step, row.values["loss"]) for row in selection.rows] == [(1, 16.0)]
 
@@ -284,7 +335,13 @@ def test_everything_is_as_before_when_evaluate_cannot_begin(trained):
 
 
 def wide():
-    return compiled(classifier(layers.Dense(9, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3, seed=5)))
+    return compiled(
+        classifier(
+            layers.Dense(9, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dropout(0.3, seed=5),
+        )
+    )
 
 
 def test_everything_is_as_before_with_a_model_of_another_shape(trained):
@@ -296,7 +353,9 @@ def test_everything_is_as_before_with_a_model_of_another_shape(trained):
         lambda: kp.warm_start("runs", model),
         lambda: kp.warm_start("runs", model, optimizer="keep"),
     ):
-        with pytest.raises(kp.StateMismatch, match=r"shape \(6, 8\) in the checkpoint, \(6, 9\) in the model"):
+        with pytest.raises(
+            kp.StateMismatch, match=r"shape \(6, 8\) in the checkpoint, \(6, 9\) in the model"
+        ):
             act()
         assert_weights(before, model)
 
@@ -327,8 +386,12 @@ def test_each_checkpoint_draws_the_same_numbers():
 
 def test_weighted_data_and_datasets(trained):
     weight = np.linspace(0.0, 2.0, 20)
-    weighted = kp.select_checkpoint("runs", trained[0], (*DATA, weight), batch_size=5, steps=[4], verbose=0)
-    expected = trained[0].evaluate(*DATA, sample_weight=weight, batch_size=5, return_dict=True, verbose=0)
+    weighted = kp.select_checkpoint(
+        "runs", trained[0], (*DATA, weight), batch_size=5, steps=[4], verbose=0
+    )
+    expected = trained[0].evaluate(
+        *DATA, sample_weight=weight, batch_size=5, return_dict=True, verbose=0
+    )
     assert weighted.best.values == expected
 
     class Batches(Once):
@@ -336,7 +399,9 @@ def test_weighted_data_and_datasets(trained):
             return FEATURES[index * 8 : index * 8 + 8], LABELS[index * 8 : index * 8 + 8]
 
     found = kp.select_checkpoint("runs", trained[0], Batches(), steps=[4], verbose=0).best.values
-    expected = trained[0].evaluate(FEATURES[:24], LABELS[:24], batch_size=8, return_dict=True, verbose=0)
+    expected = trained[0].evaluate(
+        FEATURES[:24], LABELS[:24], batch_size=8, return_dict=True, verbose=0
+    )
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -344,11 +409,23 @@ def test_arguments_of_a_selection(trained):
     model = trained[0]
     cases = [
         (ValueError, r"evaluate returns no 'val_loss', but '.*loss'", {"metric": "val_loss"}),
-        (ValueError, "whether less or more of 'lift' is better does not show; say mode=\"min\"", {"metric": "lift"}),
+        (
+            ValueError,
+            "whether less or more of 'lift' is better does not show; say mode=\"min\"",
+            {"metric": "lift"},
+        ),
         (ValueError, "`mode` must be one of 'auto', 'min', 'max'", {"mode": "least"}),
         (ValueError, r"`data` must be \(x, y\) or .* received 4 parts", {"data": (*DATA, *DATA)}),
-        (TypeError, "`data` is a list_iterator, which gives its batches once", {"data": iter([DATA])}),
-        (kp.StoreError, r"no checkpoint of step 3\. The newest run has \[2, 4, 6, 8\]", {"steps": [2, 3]}),
+        (
+            TypeError,
+            "`data` is a list_iterator, which gives its batches once",
+            {"data": iter([DATA])},
+        ),
+        (
+            kp.StoreError,
+            r"no checkpoint of step 3\. The newest run has \[2, 4, 6, 8\]",
+            {"steps": [2, 3]},
+        ),
         (TypeError, "`steps` must be a whole number", {"steps": [2.0]}),
         (ValueError, "`steps` must name at least one step", {"steps": []}),
         (kp.StoreError, "there is no checkpoint", {"store": "nothing"}),
@@ -359,7 +436,9 @@ def test_arguments_of_a_selection(trained):
     before = weights_of(model)
     for error, message, changed in cases:
         with pytest.raises(error, match=message):
-            kp.select_checkpoint(**{"store": "runs", "model": model, "data": DATA, "verbose": 0, **changed})
+            kp.select_checkpoint(
+                **{"store": "runs", "model": model, "data": DATA, "verbose": 0, **changed}
+            )
         assert_weights(before, model)
 
 
@@ -369,7 +448,9 @@ def test_arguments_of_a_selection(trained):
 @given(st.integers(1, 12), st.floats(0, 0.999), st.sampled_from(["uniform", "exponential"]))
 def test_the_shares_are_the_weights_of_the_recurrence(count, decay, weighting):
     found = shares(count, decay, weighting)
-    weights = np.array([found[i] * np.prod([1 - share for share in found[i + 1 :]]) for i in range(count)])
+    weights = np.array(
+        [found[i] * np.prod([1 - share for share in found[i + 1 :]]) for i in range(count)]
+    )
     np.testing.assert_allclose(weights.sum(), 1)
     expected = np.full(count, 1 / count)
     if weighting == "exponential":
@@ -389,7 +470,10 @@ def test_the_shares_are_the_weights_of_the_recurrence(count, decay, weighting):
     st.sampled_from(["float32", "float64"]),
 )
 def test_an_average_lies_within_and_equals_what_is_equal(values, decay, weighting, dtype):
-    arrays = [{"kernel": np.array([value, values[0]], dtype), "count": np.array([i])} for i, value in enumerate(values)]
+    arrays = [
+        {"kernel": np.array([value, values[0]], dtype), "count": np.array([i])}
+        for i, value in enumerate(values)
+    ]
     found = average_of(arrays, shares(len(arrays), decay, weighting))
     assert found["kernel"].dtype == dtype
     assert found["kernel"][1] == arrays[0]["kernel"][1]
@@ -419,7 +503,9 @@ def counting():
     return compiled(keras.Sequential([keras.Input((6,)), Counted()]), keras.optimizers.Adam(0.1))
 
 
-@pytest.mark.parametrize(("weighting", "decay"), [("uniform", None), ("exponential", 0.6), ("exponential", 0.0)])
+@pytest.mark.parametrize(
+    ("weighting", "decay"), [("uniform", None), ("exponential", 0.6), ("exponential", 0.0)]
+)
 def test_floats_are_averaged_and_the_rest_is_the_newest(weighting, decay):
     model = counting()
     history = kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
@@ -428,20 +514,28 @@ def test_floats_are_averaged_and_the_rest_is_the_newest(weighting, decay):
     after = run_state(model, history)
     each = [weights_at(step, counting) for step in (2, 4, 6)]
     weights = {None: [1 / 3] * 3, 0.6: np.array([0.36, 0.6, 1]) / 1.96, 0.0: [0, 0, 1]}[decay]
-    kernel = sum(weight * one["layers/0/kernel"].astype("float64") for weight, one in zip(weights, each, strict=True))
+    kernel = sum(
+        weight * one["layers/0/kernel"].astype("float64")
+        for weight, one in zip(weights, each, strict=True)
+    )
     found = weights_of(model)
     np.testing.assert_allclose(found.pop("layers/0/kernel"), kernel, rtol=1e-6)
     assert found.keys() == {"layers/0/count", "layers/0/seed/state"}
     assert found["layers/0/count"] == 6
     np.testing.assert_array_equal(found["layers/0/seed/state"], each[2]["layers/0/seed/state"])
     of_others = [name for name in before if not name.startswith("variables/layers")]
-    assert_same_state({name: before[name] for name in of_others}, {name: after[name] for name in of_others})
+    assert_same_state(
+        {name: before[name] for name in of_others}, {name: after[name] for name in of_others}
+    )
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_halves_are_rounded_once(dtype):
     def half():
-        return compiled(keras.Sequential([keras.Input((6,)), layers.Dense(3, "softmax", dtype=dtype)]), keras.optimizers.SGD(0.5))
+        return compiled(
+            keras.Sequential([keras.Input((6,)), layers.Dense(3, "softmax", dtype=dtype)]),
+            keras.optimizers.SGD(0.5),
+        )
 
     model = half()
     kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
@@ -457,15 +551,26 @@ def two_norms(**how):
     """The first normalisation is called twice in each pass."""
     inputs = keras.Input((6,))
     shared = layers.BatchNormalization(name="shared", momentum=0.7, **how)
-    hidden = layers.Dropout(0.5, name="drop")(layers.Concatenate()([shared(inputs), shared(layers.Dense(6)(inputs))]))
+    hidden = layers.Dropout(0.5, name="drop")(
+        layers.Concatenate()([shared(inputs), shared(layers.Dense(6)(inputs))])
+    )
     hidden = layers.BatchNormalization(name="last", **how)(layers.Dense(4)(hidden))
-    return compiled(keras.Model(inputs, layers.Dense(3, "softmax")(hidden)), keras.optimizers.Adam(0.05))
+    return compiled(
+        keras.Model(inputs, layers.Dense(3, "softmax")(hidden)), keras.optimizers.Adam(0.05)
+    )
 
 
 def statistics_by_hand(model, batch_size, drop=0.0):
-    """As torch.optim.swa_utils.update_bn: of each layer, the mean over its calls of the batch's mean and variance."""
-    values = {layer.name: [np.float64(weight) for weight in layer.get_weights()] for layer in model.layers}
-    (first, last), found = [name for name in values if name.startswith("dense")][:2], {"shared": [], "last": []}
+    """As torch.optim.swa_utils.update_bn: of each layer, the mean over its calls of the batch's
+    mean and variance.
+    """
+    values = {
+        layer.name: [np.float64(weight) for weight in layer.get_weights()] for layer in model.layers
+    }
+    (first, last), found = (
+        [name for name in values if name.startswith("dense")][:2],
+        {"shared": [], "last": []},
+    )
 
     def normalised(name, x):
         found[name].append((x.mean(0), x.var(0)))
@@ -475,7 +580,13 @@ def statistics_by_hand(model, batch_size, drop=0.0):
     source = make_source(FEATURES, LABELS, batch_size=batch_size)
     for step in range(source.steps_per_pass):
         x = np.float64(source.batch(step)[0])
-        hidden = np.concatenate([normalised("shared", x), normalised("shared", x @ values[first][0] + values[first][1])], axis=1)
+        hidden = np.concatenate(
+            [
+                normalised("shared", x),
+                normalised("shared", x @ values[first][0] + values[first][1]),
+            ],
+            axis=1,
+        )
         normalised("last", hidden @ values[last][0] + values[last][1])
     return {name: np.mean(pairs, axis=0) for name, pairs in found.items()}
 
@@ -498,7 +609,12 @@ def test_statistics_are_the_mean_over_the_batches(batch_size):
     each = [weights_at(step, two_norms) for step in (2, 4, 6, 8)]
     for key, value in weights_of(model).items():
         if "moving" not in key and value.dtype.kind == "f":
-            np.testing.assert_allclose(value, np.mean([one[key].astype("float64") for one in each], axis=0), rtol=1e-5, atol=1e-8)
+            np.testing.assert_allclose(
+                value,
+                np.mean([one[key].astype("float64") for one in each], axis=0),
+                rtol=1e-5,
+                atol=1e-8,
+            )
     kept = [name for name in before if not name.startswith("variables/layers")]
     assert_same_state({name: before[name] for name in kept}, {name: after[name] for name in kept})
 
@@ -506,7 +622,9 @@ def test_statistics_are_the_mean_over_the_batches(batch_size):
 def test_random_layers_draw_and_are_put_back(trained):
     """On each checkpoint alone, so that nothing is averaged but the statistics."""
     model, history = trained
-    seed = next(key for key, variable in find_variables(model).of("weight").items() if is_seed(variable))
+    seed = next(
+        key for key, variable in find_variables(model).of("weight").items() if is_seed(variable)
+    )
     before = run_state(model, history)
     kp.average_checkpoints("runs", model, [4], data=FEATURES)
     after = run_state(model, history)
@@ -516,7 +634,11 @@ def test_random_layers_draw_and_are_put_back(trained):
         "layers/1/moving_variance",
     }
     np.testing.assert_array_equal(found[seed], expected[seed])
-    kept = [name for name in before if name.startswith(("random", "variables/optimizer", "variables/metrics"))]
+    kept = [
+        name
+        for name in before
+        if name.startswith(("random", "variables/optimizer", "variables/metrics"))
+    ]
     assert_same_state({name: before[name] for name in kept}, {name: after[name] for name in kept})
 
 
@@ -525,7 +647,11 @@ def test_renormalisation():
     kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
     kp.average_checkpoints("runs", model, data=FEATURES, batch_size=44)
     layer, own = model.get_layer("shared"), model.layers[1]
-    hidden = FEATURES @ own.get_weights()[0] + own.get_weights()[1] if isinstance(own, layers.Dense) else None
+    hidden = (
+        FEATURES @ own.get_weights()[0] + own.get_weights()[1]
+        if isinstance(own, layers.Dense)
+        else None
+    )
     expected = np.mean([FEATURES.mean(0), hidden.mean(0)], axis=0)
     np.testing.assert_allclose(layer.moving_mean, expected, rtol=1e-4, atol=1e-5)
     assert np.isfinite(model.evaluate(*DATA, verbose=0)).all()
@@ -548,13 +674,25 @@ def test_arguments_of_an_average(trained):
     spoilt = FEATURES.copy()
     spoilt[7, 2] = np.nan
     cases = [
-        (ValueError, r"has BatchNormalization, '.*' first, whose moving statistics .* Give data=", {"data": None}),
+        (
+            ValueError,
+            r"has BatchNormalization, '.*' first, whose moving statistics .* Give data=",
+            {"data": None},
+        ),
         (ValueError, r"moving_mean of '.*' is not finite over `data`", {"data": spoilt}),
         (ValueError, "the length of `data` is not known", {"data": (batch for batch in [DATA])}),
         (Exception, "(?i)shape|dimension|incompatible", {"data": FEATURES[:, :4]}),
-        (ValueError, "`weighting` must be one of 'uniform', 'exponential'", {"weighting": "linear"}),
+        (
+            ValueError,
+            "`weighting` must be one of 'uniform', 'exponential'",
+            {"weighting": "linear"},
+        ),
         (ValueError, '`decay` goes with weighting="exponential"', {"decay": 0.5}),
-        (ValueError, "`decay` must be finite, at least 0 and less than 1", {"weighting": "exponential", "decay": 1.0}),
+        (
+            ValueError,
+            "`decay` must be finite, at least 0 and less than 1",
+            {"weighting": "exponential", "decay": 1.0},
+        ),
         (kp.StoreError, "no checkpoint of step 3", {"steps": [3]}),
         (TypeError, "must be a Keras model", {"model": None}),
     ]
@@ -574,7 +712,10 @@ def test_arguments_of_an_average(trained):
 def test_a_checkpoint_that_is_not_finite_is_named():
     model = run_of([1.0, math.nan, 2.0])
     before = weights_of(model)
-    with pytest.raises(ValueError, match=r"'layers/0/kernel' is not finite in the checkpoint of step 2\. Name the other steps"):
+    with pytest.raises(
+        ValueError,
+        match=r"'layers/0/kernel' is not finite in the checkpoint of step 2\. Name the other steps",
+    ):
         kp.average_checkpoints("runs", model)
     assert_weights(before, model)
     kp.average_checkpoints("runs", model, [1, 3])
@@ -594,7 +735,9 @@ OPTIMIZERS = {
     "mixed precision": mixed_precision,
     "one cycle": one_cycle,
     "gradient accumulation": CASES["gradient accumulation"].make_model,
-    "multi optimizer": lambda: two_halves(keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Nadam(0.01)),
+    "multi optimizer": lambda: two_halves(
+        keras.optimizers.SGD(0.1, momentum=0.9), keras.optimizers.Nadam(0.01)
+    ),
     "Adagrad": lambda: compiled(classifier(), keras.optimizers.Adagrad(0.1)),
     "Ftrl": lambda: compiled(classifier(), keras.optimizers.Ftrl(0.1)),
     "function": lambda: compiled(classifier(), keras.optimizers.Adam(hundredth)),
@@ -610,10 +753,16 @@ def test_a_fresh_optimizer_is_as_newly_made(make_model):
     def end(model, start):
         assert start(model) == 4
         keras.utils.set_random_seed(3)
-        history = kp.fit(model, **{**TRAIN, "x": FEATURES[::-1]}, callbacks=[kp.Checkpoint("new", resume="never")])
+        history = kp.fit(
+            model,
+            **{**TRAIN, "x": FEATURES[::-1]},
+            callbacks=[kp.Checkpoint("new", resume="never")],
+        )
         return run_state(model, history)
 
-    expected = end(make_model(), lambda model: kp.CheckpointStore("runs").restore(model, 4, weights_only=True))
+    expected = end(
+        make_model(), lambda model: kp.CheckpointStore("runs").restore(model, 4, weights_only=True)
+    )
     assert_same_state(expected, end(make_model(), lambda model: kp.warm_start("runs", model, 4)))
     assert_same_state(expected, end(model, lambda model: kp.warm_start("runs", model, 4)))
 
@@ -630,7 +779,9 @@ def test_a_fresh_optimizer_counts_the_steps_of_what_was_thawed_from_0():
     assert_same_state(*ended)
 
 
-@pytest.mark.parametrize("make_model", [dense, mixed_precision, one_cycle, OPTIMIZERS["multi optimizer"]])
+@pytest.mark.parametrize(
+    "make_model", [dense, mixed_precision, one_cycle, OPTIMIZERS["multi optimizer"]]
+)
 def test_an_optimizer_that_is_kept(make_model):
     model = make_model()
     kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
@@ -646,14 +797,18 @@ def test_an_optimizer_that_is_kept(make_model):
 
 @pytest.mark.parametrize(("then", "now"), [("norm", "first"), ("first", "norm")])
 def test_a_kept_optimizer_trains_what_is_trained_now(then, now):
-    """It is built by what puts the checkpoint back, and another part is frozen than in the checkpoint's run."""
+    """It is built by what puts the checkpoint back, and another part is frozen than in the
+    checkpoint's run.
+    """
     model = frozen_body()
     kp.freeze(model, then)
     kp.fit(model, **TRAIN, callbacks=[kp.Checkpoint("runs")])
     model = frozen_body()
     kp.freeze(model, now)
     kp.warm_start("runs", model, optimizer="keep")
-    assert [id(one) for one in _keras.trained_variables(model.optimizer)] == [id(one) for one in model.trainable_variables]
+    assert [id(one) for one in _keras.trained_variables(model.optimizer)] == [
+        id(one) for one in model.trainable_variables
+    ]
     new = find_variables(model).first_steps()["optimizer"]
     assert {key.rpartition("/")[0] for key in new} == {f"layers/{['first', 'norm'].index(then)}"}
     kp.fit(model, **TRAIN)
@@ -685,7 +840,11 @@ class Rates(keras.callbacks.Callback):
     [
         ("fresh", EARLIER, [0.1 * 0.5**step for step in (2, 4)]),
         ("keep", EARLIER, [0.1 * 0.5**step for step in (8, 10)]),
-        ("keep", kp.schedules.Join([EARLIER, ANOTHER], [6]), [0.0001 + 0.2999 * (1 - step / 8) for step in (2, 4)]),
+        (
+            "keep",
+            kp.schedules.Join([EARLIER, ANOTHER], [6]),
+            [0.0001 + 0.2999 * (1 - step / 8) for step in (2, 4)],
+        ),
     ],
     ids=["fresh", "kept", "joined"],
 )
@@ -693,7 +852,9 @@ def test_the_plan_begins_anew_and_a_kept_schedule_goes_on(optimizer, schedule, e
     kp.fit(adam(EARLIER), **TRAIN, callbacks=[kp.Checkpoint("runs", keep_last=4)])
     model, seen = adam(schedule), Rates()
     kp.warm_start("runs", model, 6, optimizer)
-    kp.fit(model, **{**TRAIN, "total_steps": 4, "epochs": 2}, callbacks=[seen, kp.Checkpoint("new")])
+    kp.fit(
+        model, **{**TRAIN, "total_steps": 4, "epochs": 2}, callbacks=[seen, kp.Checkpoint("new")]
+    )
     assert kp.CheckpointStore("new").steps() == [2, 4]
     assert seen.rates == pytest.approx(expected, rel=1e-5)
 
@@ -753,7 +914,13 @@ def test_the_new_run_resumes_exactly(kept):
     def new(model, folder, steps):
         kp.warm_start("runs", model, 8, kept)
         keras.utils.set_random_seed(3)
-        arguments = {**TRAIN, "y": LABELS[::-1], "total_steps": steps, "epochs": None, "steps_per_epoch": 2}
+        arguments = {
+            **TRAIN,
+            "y": LABELS[::-1],
+            "total_steps": steps,
+            "epochs": None,
+            "steps_per_epoch": 2,
+        }
         return model, kp.fit(model, **arguments, callbacks=[Halving(), kp.Checkpoint(folder)])
 
     expected = run_state(*new(adam(), "whole", 8))
@@ -772,7 +939,11 @@ def test_arguments_of_a_warm_start(trained):
         (kp.StoreError, "there is no checkpoint", {"store": "nothing"}),
         (ValueError, "is not compiled", {"model": classifier(), "optimizer": "keep"}),
         (ValueError, "is not built", {"model": keras.Sequential([layers.Dense(3)])}),
-        (ValueError, "the Adam at 'optimizer' cannot be made anew from its configuration", {"model": unknown}),
+        (
+            ValueError,
+            "the Adam at 'optimizer' cannot be made anew from its configuration",
+            {"model": unknown},
+        ),
     ]
     before = run_state(model, history)
     for error, message, changed in cases:
@@ -785,7 +956,9 @@ def test_arguments_of_a_warm_start(trained):
     assert_same_state(before, run_state(model, history))
     # The newest sound one; and a model that is not compiled has weights, too.
     assert kp.warm_start("runs", model) == 6
-    plain = classifier(layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3, seed=5))
+    plain = classifier(
+        layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.3, seed=5)
+    )
     assert kp.warm_start("runs", plain) == 6
     assert_weights(weights_at(6), plain)
 

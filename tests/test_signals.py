@@ -30,7 +30,9 @@ def test_the_run_is_saved_and_goes_on_exactly(tmp_path, expected):
         ("step", 4, "int", (5, 1)),  # the first step of an epoch: on_epoch_begin is not told twice
         ("validation", 8, "term", (8, 0)),
     ]:
-        printed = folder.child("--where", where, "--at", at, "--signals", name, expect=128 + HOW[name])
+        printed = folder.child(
+            "--where", where, "--at", at, "--signals", name, expect=128 + HOW[name]
+        )
         assert f"stopped by {HOW[name].name} after step {saved[0]} of 8" in printed
         assert "Run the same script again to go on." in printed
         position = CheckpointStore(folder.path / "checkpoints").latest().position
@@ -44,7 +46,12 @@ def test_a_signal_ends_it_at_once(tmp_path, expected):
     for at, how, name, said in [
         (2, ["int", "int"], "int", "once more ends the run at once"),
         (5, ["term", "term"], "term", "once more ends the run at once"),
-        (6, ["term", "--thread"], "term", "not in the main thread, so a signal to stop is not caught"),
+        (
+            6,
+            ["term", "--thread"],
+            "term",
+            "not in the main thread, so a signal to stop is not caught",
+        ),
     ]:
         assert said in folder.child("--at", at, "--signals", *how, expect=-HOW[name])
         assert CheckpointStore(folder.path / "checkpoints").latest().position.step == at
@@ -71,15 +78,26 @@ class Terminates(keras.callbacks.Callback):
 
 
 def test_a_save_that_was_due_is_made_after_the_validation():
-    """Stopped in the last step of an epoch, which `every_steps` asks for: with its score it is kept, as in a run left alone."""
+    """Stopped in the last step of an epoch, which `every_steps` asks for: with its score it is
+    kept, as in a run left alone.
+    """
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
     for batch in (None, 4):
         for again in (True, False) if batch else (False,):
             model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
             model.compile("sgd", "mse")
             keeps = {"every_steps": 5, "keep_last": 1, "keep_every_steps": 5, "keep_best": 1}
-            data = {"batch_size": 8, "epochs": 3, "seed": 0, "verbose": 0, "validation_data": (x, x[:, 0])}
-            callbacks = [kp.Checkpoint(f"run-{batch}", **keeps), Terminates(batch if again else None)]
+            data = {
+                "batch_size": 8,
+                "epochs": 3,
+                "seed": 0,
+                "verbose": 0,
+                "validation_data": (x, x[:, 0]),
+            }
+            callbacks = [
+                kp.Checkpoint(f"run-{batch}", **keeps),
+                Terminates(batch if again else None),
+            ]
             with pytest.raises(kp.RunInterrupted) if again else nullcontext():
                 kp.fit(model, x, x[:, 0], callbacks=callbacks, **data)
         found = kp.CheckpointStore(f"run-{batch}")

@@ -1,4 +1,6 @@
-"""The states of callbacks: Keras's by the table, a user's by protocol, and what is said of the others."""
+"""The states of callbacks: Keras's by the table, a user's by protocol, and what is said of the
+others.
+"""
 
 import keras
 import numpy as np
@@ -61,9 +63,13 @@ class LessThanItsBase(keras.callbacks.EarlyStopping):
 
 def test_the_table_knows_every_callback_of_keras():
     """A new release may bring a callback whose state would be lost."""
-    exported = {name for name in dir(keras.callbacks) if isinstance(getattr(keras.callbacks, name), type)}
+    exported = {
+        name for name in dir(keras.callbacks) if isinstance(getattr(keras.callbacks, name), type)
+    }
     assert exported == STOCK
-    unknown = {kind.__name__ for kind in states._MOVING} ^ (exported - {"BackupAndRestore", "CallbackList"})
+    unknown = {kind.__name__ for kind in states._MOVING} ^ (
+        exported - {"BackupAndRestore", "CallbackList"}
+    )
     assert not unknown
 
 
@@ -78,7 +84,12 @@ def test_a_users_callback_tells_its_state(kind):
 
 def test_early_stopping_carries_what_it_moves_and_nothing_that_the_script_sets():
     callback = keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)
-    callback.wait, callback.best, callback.best_weights, callback.best_epoch = 2, 0.5, [np.ones(3)], 1
+    callback.wait, callback.best, callback.best_weights, callback.best_epoch = (
+        2,
+        0.5,
+        [np.ones(3)],
+        1,
+    )
     state = states.get_state(callback)
     assert set(state) == {"wait", "stopped_epoch", "best", "best_weights", "best_epoch"}
     restored = keras.callbacks.EarlyStopping(patience=9)
@@ -98,13 +109,17 @@ def test_configuration_is_what_the_script_gave():
 
 @pytest.mark.parametrize("kind", [Counts, MoreThanItsBase])
 def test_a_callback_whose_state_is_lost_is_named_once(kind):
-    with pytest.warns(UserWarning, match=rf"The state of {kind.__name__} is not in the checkpoint.*get_state\(\)") as caught:
+    with pytest.warns(
+        UserWarning, match=rf"The state of {kind.__name__} is not in the checkpoint.*get_state\(\)"
+    ) as caught:
         states.warn_of_untold([kind(), keras.callbacks.History()])
     assert len(caught) == 1
 
 
 def test_a_callback_that_has_nothing_to_tell_is_not_named():
-    states.warn_of_untold([Tells(), LessThanItsBase(), keras.callbacks.LambdaCallback(), keras.callbacks.Callback()])
+    states.warn_of_untold(
+        [Tells(), LessThanItsBase(), keras.callbacks.LambdaCallback(), keras.callbacks.Callback()]
+    )
 
 
 def test_a_state_that_is_no_dict_is_refused():
@@ -125,7 +140,9 @@ def test_rows_of_a_csv_file_after_the_checkpoint_are_cut(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("epoch,loss\n0,1.0\n1,0.5\n")
     logger = keras.callbacks.CSVLogger(str(path))
-    with states.files_go_on({"CSVLogger": logger}, {"CSVLogger": {"bytes": len("epoch,loss\n0,1.0\n")}}):
+    with states.files_go_on(
+        {"CSVLogger": logger}, {"CSVLogger": {"bytes": len("epoch,loss\n0,1.0\n")}}
+    ):
         assert logger.append
         assert path.read_text() == "epoch,loss\n0,1.0\n"
     assert not logger.append
@@ -136,7 +153,9 @@ def test_a_csv_file_that_lost_rows_is_said(tmp_path):
     path.write_text("epoch\n")
     logger = keras.callbacks.CSVLogger(str(path))
     with (
-        pytest.warns(UserWarning, match=r"log\.csv has 6 bytes, but had 50 when the checkpoint was made"),
+        pytest.warns(
+            UserWarning, match=r"log\.csv has 6 bytes, but had 50 when the checkpoint was made"
+        ),
         states.files_go_on({"CSVLogger": logger}, {"CSVLogger": {"bytes": 50}}),
     ):
         pass

@@ -25,7 +25,11 @@ class Subclassed(keras.Model):
 
 def backbone(name):
     inputs = keras.Input((6,))
-    return keras.Model(inputs, layers.BatchNormalization(name="norm")(layers.Dense(4, name="dense")(inputs)), name=name)
+    return keras.Model(
+        inputs,
+        layers.BatchNormalization(name="norm")(layers.Dense(4, name="dense")(inputs)),
+        name=name,
+    )
 
 
 def two_backbones():
@@ -35,7 +39,9 @@ def two_backbones():
 
 
 def recurrent():
-    return keras.Sequential([keras.Input((6, 1)), layers.Bidirectional(layers.GRU(3, dropout=0.1)), layers.Dense(2)])
+    return keras.Sequential(
+        [keras.Input((6, 1)), layers.Bidirectional(layers.GRU(3, dropout=0.1)), layers.Dense(2)]
+    )
 
 
 OPTIMIZERS = {
@@ -45,7 +51,9 @@ OPTIMIZERS = {
     "muon": keras.optimizers.Muon,
     "adafactor": keras.optimizers.Adafactor,
     "multi": lambda: keras.optimizers.MultiOptimizer(
-        keras.optimizers.OptimizerMap(keras.optimizers.Adam(), {".*kernel": keras.optimizers.SGD(momentum=0.9)})
+        keras.optimizers.OptimizerMap(
+            keras.optimizers.Adam(), {".*kernel": keras.optimizers.SGD(momentum=0.9)}
+        )
     ),
 }
 
@@ -59,19 +67,30 @@ def trained(make, optimizer="adam"):
 
 
 @pytest.mark.parametrize(
-    ("make", "optimizer"), [(two_backbones, "adam"), (recurrent, "adam"), *((Subclassed, optimizer) for optimizer in OPTIMIZERS)]
+    ("make", "optimizer"),
+    [
+        (two_backbones, "adam"),
+        (recurrent, "adam"),
+        *((Subclassed, optimizer) for optimizer in OPTIMIZERS),
+    ],
 )
 def test_every_variable_has_exactly_one_key(make, optimizer):
     model = trained(make, optimizer)
     found = find_variables(model)
-    wanted = {id(v) for v in (*model.variables, *model.metrics_variables, *model.optimizer.variables)}
+    wanted = {
+        id(v) for v in (*model.variables, *model.metrics_variables, *model.optimizer.variables)
+    }
     assert {id(v) for v in found.variables.values()} >= wanted
     assert len({id(v) for v in found.variables.values()}) == len(found.variables)
     assert {id(v) for v in found.of("metric").values()} == {id(v) for v in model.metrics_variables}
-    assert {id(v) for v in found.of("optimizer").values()} >= {id(v) for v in model.optimizer.variables}
+    assert {id(v) for v in found.of("optimizer").values()} >= {
+        id(v) for v in model.optimizer.variables
+    }
 
 
-@pytest.mark.parametrize("make", [Subclassed, two_backbones, recurrent], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [Subclassed, two_backbones, recurrent], ids=lambda make: make.__name__
+)
 def test_keys_do_not_depend_on_automatic_names(make):
     first, second = find_variables(trained(make)), find_variables(trained(make))
     assert list(first.variables) == list(second.variables)
@@ -82,8 +101,14 @@ def test_keys_do_not_depend_on_automatic_names(make):
 
 def test_two_backbones_with_equal_layer_names_have_keys_of_their_own():
     model = trained(two_backbones)
-    kernels = {key: v for key, v in find_variables(model).variables.items() if key.endswith("/kernel")}
-    assert set(kernels) == {"layers/1/layers/1/kernel", "layers/2/layers/1/kernel", "layers/5/kernel"}
+    kernels = {
+        key: v for key, v in find_variables(model).variables.items() if key.endswith("/kernel")
+    }
+    assert set(kernels) == {
+        "layers/1/layers/1/kernel",
+        "layers/2/layers/1/kernel",
+        "layers/5/kernel",
+    }
     assert len({v.path for v in kernels.values()}) < len(kernels), "their paths were to be equal"
 
 

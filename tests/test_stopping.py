@@ -1,4 +1,6 @@
-"""The rules of early stopping against the paper and three other libraries, and the callback in real runs."""
+"""The rules of early stopping against the paper and three other libraries, and the callback in real
+runs.
+"""
 
 import json
 import math
@@ -35,11 +37,14 @@ def decisions(rule, values, mode="min", training=None, through_json=False):
 
 def stopping_time(rule, values, mode="min", training=None):
     """At which observation a rule stops, from 1; 0 if it does not."""
-    return next((at for at, d in enumerate(decisions(rule, values, mode, training), start=1) if d.stop), 0)
+    return next(
+        (at for at, d in enumerate(decisions(rule, values, mode, training), start=1) if d.stop), 0
+    )
 
 
-# EarlyStopping.jl (f5b8105), test/criteria.jl and test/disjunction.jl. Its Patience is Prechelt's UP with strips of 1, its
-# NumberSinceBest is our Patience, its InvalidValue our check_finite; its Threshold is strict, ours is not.
+# EarlyStopping.jl (f5b8105), test/criteria.jl and test/disjunction.jl. Its Patience is Prechelt's
+# UP with strips of 1, its NumberSinceBest is our Patience, its InvalidValue our check_finite; its
+# Threshold is strict, ours is not.
 
 JULIA = [10, 8, 9, 10, 11, 12, 12, 13, 14, 15, 16, 17, 16]
 JULIA_2 = [10, 9, 8, 9, 10, 7, 10, 10, 10, 10]
@@ -50,8 +55,14 @@ FINITE = kp.Patience(99, check_finite=True)
 @pytest.mark.parametrize(
     ("rule", "values", "expected"),
     [
-        *((kp.GeneralizationLoss(a), JULIA, t) for a, t in [(12, 3), (20, 4), (40, 6), (90, 11), (110, 12), (1000, 0)]),
-        *((kp.SuccessiveRises(s, 1), JULIA, t) for s, t in [(6, 0), (5, 12), (4, 6), (3, 5), (2, 4), (1, 3)]),
+        *(
+            (kp.GeneralizationLoss(a), JULIA, t)
+            for a, t in [(12, 3), (20, 4), (40, 6), (90, 11), (110, 12), (1000, 0)]
+        ),
+        *(
+            (kp.SuccessiveRises(s, 1), JULIA, t)
+            for s, t in [(6, 0), (5, 12), (4, 6), (3, 5), (2, 4), (1, 3)]
+        ),
         *((kp.Patience(n), JULIA, t) for n, t in [(6, 8), (5, 7), (4, 6), (3, 5), (2, 4), (1, 3)]),
         *((kp.Patience(n), JULIA_2, t) for n, t in [(2, 5), (3, 9)]),
         (kp.Patience(99, threshold=2.5), [12, 32, 3, 2, 5, 7], 4),
@@ -65,8 +76,9 @@ def test_early_stopping_jl(rule, values, expected):
     assert stopping_time(rule, values) == expected
 
 
-# Its PQ takes the last k training losses before each out-of-sample loss, of which there may be more; a strip here is k observations
-# with one of each. So the last two training losses of each row become a strip, both with the row's out-of-sample loss.
+# Its PQ takes the last k training losses before each out-of-sample loss, of which there may be
+# more; a strip here is k observations with one of each. So the last two training losses of each row
+# become a strip, both with the row's out-of-sample loss.
 JULIA_PQ = [
     (9.5, 9.3, 10),
     (9.1, 8.9, 8),
@@ -84,28 +96,48 @@ JULIA_PQ = [
 ]
 
 
-@pytest.mark.parametrize(("alpha", "expected"), [(2.0, 3), (3.8, 5), (11.6, 6), (15.1, 8), (15.3, 0)])
+@pytest.mark.parametrize(
+    ("alpha", "expected"), [(2.0, 3), (3.8, 5), (11.6, 6), (15.1, 8), (15.3, 0)]
+)
 def test_early_stopping_jl_progress_quotient(alpha, expected):
     training = [loss for first, second, _ in JULIA_PQ for loss in (first, second)]
     values = [loss for _, _, loss in JULIA_PQ for _ in range(2)]
-    assert stopping_time(kp.ProgressQuotient(alpha, strip=2), values, training=training) == 2 * expected
+    assert (
+        stopping_time(kp.ProgressQuotient(alpha, strip=2), values, training=training)
+        == 2 * expected
+    )
 
 
-# Lightning (7f0c343), tests_pytorch/callbacks/test_early_stopping.py; its epochs count from 0, and its patience defaults to 3.
-# Its thresholds are both strict.
+# Lightning (7f0c343), tests_pytorch/callbacks/test_early_stopping.py; its epochs count from 0, and
+# its patience defaults to 3. Its thresholds are both strict.
 
 LIGHTNING = [
     (kp.Patience(3), [6, 5, 5, 5, 5, 5], 4, "no improvement on 5 for 3"),
     (kp.Patience(1), [6, 5, 4, 4, 3, 3], 3, "no improvement on 4 for 1"),
     (kp.Patience(3), [6, 5, 6, 5, 5, 5], 4, "no improvement on 5 for 3"),
     (kp.Patience(3), [8, 4, 2, 3, 4, 5, 8, 10], 5, "no improvement on 2 for 3"),
-    (kp.Patience(3, threshold=2.9), [9, 8, 7, 6, 5, 6, 4, 3, 2, 1], 8, "the value 2 reaches the threshold 2.9"),
-    (kp.Patience(3, divergence=15.9), [9, 4, 2, 16, 32, 64], 3, "the value 16 is worse than the divergence threshold 15.9"),
+    (
+        kp.Patience(3, threshold=2.9),
+        [9, 8, 7, 6, 5, 6, 4, 3, 2, 1],
+        8,
+        "the value 2 reaches the threshold 2.9",
+    ),
+    (
+        kp.Patience(3, divergence=15.9),
+        [9, 4, 2, 16, 32, 64],
+        3,
+        "the value 16 is worse than the divergence threshold 15.9",
+    ),
     (kp.Patience(3, check_finite=True), [4, 3, INF, 2, 1], 2, "the value inf is not finite"),
     (kp.Patience(3, check_finite=True), [4, 3, NAN, 2, 1], 2, "the value nan is not finite"),
     (kp.Patience(2), [10.0] * 10, 2, "no improvement on 10 for 2"),
     (kp.Patience(3, threshold=0.6), [5.0, 3.0, 1.0, 0.5, 0.1], 3, "reaches the threshold 0.6"),
-    (kp.Patience(3, divergence=8.0), [1.0, 2.0, 5.0, 10.0], 3, "worse than the divergence threshold 8"),
+    (
+        kp.Patience(3, divergence=8.0),
+        [1.0, 2.0, 5.0, 10.0],
+        3,
+        "worse than the divergence threshold 8",
+    ),
     (kp.Patience(3, check_finite=True), [1.0, 0.5, NAN], 2, "not finite"),
     (kp.Patience(3), [5.0, 4.0, 3.0], -1, ""),
     (kp.Patience(3), [0] * 8, 3, "no improvement on 0 for 3"),
@@ -116,8 +148,16 @@ LIGHTNING = [
 @pytest.mark.parametrize(("rule", "values", "epoch", "reason"), LIGHTNING)
 def test_lightning(rule, values, epoch, reason, mode):
     if mode == "max":
-        limits = {name: -getattr(rule, name) for name in ("threshold", "divergence") if getattr(rule, name) is not None}
-        rule, values, reason = kp.Patience(rule.n, check_finite=rule.check_finite, **limits), [-v for v in values], ""
+        limits = {
+            name: -getattr(rule, name)
+            for name in ("threshold", "divergence")
+            if getattr(rule, name) is not None
+        }
+        rule, values, reason = (
+            kp.Patience(rule.n, check_finite=rule.check_finite, **limits),
+            [-v for v in values],
+            "",
+        )
     found = decisions(rule, values, mode)
     assert [d.stop for d in found[: epoch + 1]] == [False] * epoch + [True] * (epoch >= 0)
     assert epoch < 0 or reason in found[epoch].reason
@@ -134,11 +174,20 @@ def prechelt_gl(values, t):
 def prechelt_pq(values, training, t, k):
     strip = training[t - k : t]
     progress = 1000 * (sum(strip) / (k * min(strip)) - 1)
-    return prechelt_gl(values, t) / progress if progress else math.copysign(INF, prechelt_gl(values, t) or -1)
+    return (
+        prechelt_gl(values, t) / progress
+        if progress
+        else math.copysign(INF, prechelt_gl(values, t) or -1)
+    )
 
 
 def prechelt_up(values, s, k, t):
-    return t >= 2 * k and t % k == 0 and values[t - 1] > values[t - k - 1] and (s == 1 or prechelt_up(values, s - 1, k, t - k))
+    return (
+        t >= 2 * k
+        and t % k == 0
+        and values[t - 1] > values[t - k - 1]
+        and (s == 1 or prechelt_up(values, s - 1, k, t - k))
+    )
 
 
 ERRORS = st.lists(st.integers(1, 40), min_size=1, max_size=40)
@@ -148,8 +197,12 @@ ERRORS = st.lists(st.integers(1, 40), min_size=1, max_size=40)
 def test_prechelt_to_the_letter(values, training, s, k, alpha):
     training = [training[t % len(training)] for t in range(len(values))]
     times = range(1, len(values) + 1)
-    assert stopping_time(kp.GeneralizationLoss(alpha), values) == next((t for t in times if prechelt_gl(values, t) > alpha), 0)
-    assert stopping_time(kp.SuccessiveRises(s, k), values) == next((t for t in times if prechelt_up(values, s, k, t)), 0)
+    assert stopping_time(kp.GeneralizationLoss(alpha), values) == next(
+        (t for t in times if prechelt_gl(values, t) > alpha), 0
+    )
+    assert stopping_time(kp.SuccessiveRises(s, k), values) == next(
+        (t for t in times if prechelt_up(values, s, k, t)), 0
+    )
     k += 1
     ends = [t for t in times if t % k == 0]
     quotients = {t: prechelt_pq(values, training, t, k) for t in ends}
@@ -182,7 +235,12 @@ SINGLE = st.one_of(
 )
 RULES = st.recursive(
     SINGLE,
-    lambda rules: st.builds(lambda combine, a, b: combine(a, b), st.sampled_from([operator.or_, operator.and_]), rules, rules),
+    lambda rules: st.builds(
+        lambda combine, a, b: combine(a, b),
+        st.sampled_from([operator.or_, operator.and_]),
+        rules,
+        rules,
+    ),
     max_leaves=4,
 )
 
@@ -216,7 +274,10 @@ def test_or_stops_with_the_first_and_and_when_all_do(rules, values):
 def test_no_rule_stops_before_its_minimum(values, n, warmup, s, strip):
     ones = [1.0] * len(values)
     for rule, least in [
-        (kp.Patience(n, warmup=warmup), warmup + 1 + max(n, 1) * math.isfinite([*values, 1.0][min(warmup, len(values))])),
+        (
+            kp.Patience(n, warmup=warmup),
+            warmup + 1 + max(n, 1) * math.isfinite([*values, 1.0][min(warmup, len(values))]),
+        ),
         (kp.GeneralizationLoss(0.1), 2),
         (kp.ProgressQuotient(0.1, strip), strip),
         (kp.SuccessiveRises(s, strip), (s + 1) * strip),
@@ -235,7 +296,9 @@ class After(kp.stopping.Rule):
 
     def observe(self, state, observation, mode):
         stop = observation.at >= self.at
-        return state, kp.stopping.Decision(stop, f"{self.at} {observation.unit} are over" if stop else "")
+        return state, kp.stopping.Decision(
+            stop, f"{self.at} {observation.unit} are over" if stop else ""
+        )
 
 
 def test_a_rule_of_one_s_own():
@@ -243,7 +306,10 @@ def test_a_rule_of_one_s_own():
     assert stopping_time(rule, [1.0] * 5) == 3
     assert stopping_time(rule, [1.0, 2.0]) == 2
     assert rule.get_config()["parts"][0] == {"rule": "After", "at": 3}
-    assert driven(kp.EarlyStopping(rule=After(2), verbose=0), [0.5, 0.4, 0.3]).reason == "2 epochs are over"
+    assert (
+        driven(kp.EarlyStopping(rule=After(2), verbose=0), [0.5, 0.4, 0.3]).reason
+        == "2 epochs are over"
+    )
 
 
 def test_combinations_are_flat():
@@ -256,7 +322,10 @@ def test_combinations_are_flat():
 
 
 @given(
-    st.lists(st.integers(-50, 50), min_size=1, max_size=30), st.integers(0, 4), st.sampled_from(["min", "max"]), st.integers(-6, 6)
+    st.lists(st.integers(-50, 50), min_size=1, max_size=30),
+    st.integers(0, 4),
+    st.sampled_from(["min", "max"]),
+    st.integers(-6, 6),
 )
 def test_a_relative_delta_knows_no_scale(values, n, mode, exponent):
     rule = kp.Patience(n, min_delta=0.25, relative=True)
@@ -270,7 +339,12 @@ def test_a_relative_delta_knows_no_scale(values, n, mode, exponent):
 
 @pytest.mark.parametrize(
     ("mode", "best", "enough", "too_little"),
-    [("min", -4.0, -4.5, -4.375), ("max", -4.0, -3.5, -3.625), ("min", 4.0, 3.5, 3.625), ("max", 4.0, 4.5, 4.375)],
+    [
+        ("min", -4.0, -4.5, -4.375),
+        ("max", -4.0, -3.5, -3.625),
+        ("min", 4.0, 3.5, 3.625),
+        ("max", 4.0, 4.5, 4.375),
+    ],
 )
 def test_a_relative_delta_of_negative_metrics(mode, best, enough, too_little):
     rule = kp.Patience(1, min_delta=0.1, relative=True)
@@ -282,9 +356,13 @@ def test_a_relative_delta_of_negative_metrics(mode, best, enough, too_little):
 
 
 def driven(callback, values):
-    """Runs a callback through epochs with these values (None for an epoch without) as plain `model.fit` would."""
+    """Runs a callback through epochs with these values (None for an epoch without) as plain
+    `model.fit` would.
+    """
     history = SimpleNamespace()
-    model = SimpleNamespace(stop_training=False, steps_per_execution=1, history=history, get_weights=list)
+    model = SimpleNamespace(
+        stop_training=False, steps_per_execution=1, history=history, get_weights=list
+    )
     callback.set_model(model)
     with warnings.catch_warnings():
         # Of an epoch without the metric.
@@ -333,7 +411,13 @@ def test_what_is_not_finite_is_never_the_best(values, rule):
 def test_a_first_nan_does_not_stay_the_best():
     values = [NAN, 0.5, 0.4, INF, 0.45, 0.46]
     ours = driven(kp.EarlyStopping(patience=3, verbose=0), values)
-    assert (ours.best, ours.best_epoch, ours.best_step, ours.stopped_epoch, ours.stopped_step) == (0.4, 2, 9, 5, 18)
+    assert (ours.best, ours.best_epoch, ours.best_step, ours.stopped_epoch, ours.stopped_step) == (
+        0.4,
+        2,
+        9,
+        5,
+        18,
+    )
     assert ours.reason == "no improvement on 0.4 for 3 epochs"
     theirs = driven(keras.callbacks.EarlyStopping(patience=3), values)
     assert math.isnan(theirs.best)
@@ -341,7 +425,11 @@ def test_a_first_nan_does_not_stay_the_best():
 
 def test_nothing_finite_at_all():
     stopping = driven(kp.EarlyStopping(patience=2, verbose=0), [NAN, INF, NAN, NAN])
-    assert (stopping.stopped_epoch, stopping.reason, stopping.best) == (1, "no finite value for 2 epochs", None)
+    assert (stopping.stopped_epoch, stopping.reason, stopping.best) == (
+        1,
+        "no finite value for 2 epochs",
+        None,
+    )
 
 
 # Real runs.
@@ -349,13 +437,22 @@ def test_nothing_finite_at_all():
 X, Y = load_breast_cancer(return_X_y=True)
 X = ((X - X.mean(0)) / X.std(0)).astype("float32")
 WRONG = (X[320:400], 1 - Y[320:400])  # on these labels a model gets worse from epoch to epoch
-CANCER = {"x": X[:320], "y": Y[:320], "batch_size": 32, "validation_data": (X[320:400], Y[320:400])}  # ten steps a pass
+CANCER = {
+    "x": X[:320],
+    "y": Y[:320],
+    "batch_size": 32,
+    "validation_data": (X[320:400], Y[320:400]),
+}  # ten steps a pass
 
 
 def cancer_model():
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
-        [keras.Input((30,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1, activation="sigmoid")]
+        [
+            keras.Input((30,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
     )
     model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", metrics=["accuracy"])
     return model
@@ -385,30 +482,51 @@ def test_it_stops_says_why_and_puts_the_best_weights_back(fit, capsys):
     stopping = kp.EarlyStopping(min_delta=10.0, patience=2, restore_best_weights=True)
     history = fit(model, **CANCER, epochs=6, verbose=0, callbacks=[stopping, seen])
     assert len(history.history["loss"]) == len(seen.weights) == 3
-    assert (stopping.best_epoch, stopping.best_step, stopping.stopped_epoch, stopping.stopped_step) == (0, 10, 2, 30)
+    assert (
+        stopping.best_epoch,
+        stopping.best_step,
+        stopping.stopped_epoch,
+        stopping.stopped_step,
+    ) == (0, 10, 2, 30)
     reason = f"no improvement on {history.history['val_loss'][0]:.4g} by more than 10 for 2 epochs"
     assert stopping.reason == reason
     assert history.events == [{"kind": "stopped", "step": 30, "text": f"val_loss: {reason}"}]
     said = capsys.readouterr().out
     assert f"keras-patterns: stopped after step 30 (epoch 3): val_loss: {reason}.\n" in said
-    assert f"keras-patterns: weights of step 10 (epoch 1, val_loss {stopping.best:.4g}) put back.\n" in said
+    assert (
+        f"keras-patterns: weights of step 10 (epoch 1, val_loss {stopping.best:.4g}) put back.\n"
+        in said
+    )
     for best, now in zip(seen.weights[0], model.get_weights(), strict=True):
         np.testing.assert_array_equal(best, now)
-    assert any((best != last).any() for best, last in zip(seen.weights[0], seen.weights[2], strict=True))
+    assert any(
+        (best != last).any() for best, last in zip(seen.weights[0], seen.weights[2], strict=True)
+    )
     # The model is as good as its best epoch, and can be trained on.
-    assert model.evaluate(*CANCER["validation_data"], verbose=0)[0] == pytest.approx(stopping.best, rel=1e-5)
+    assert model.evaluate(*CANCER["validation_data"], verbose=0)[0] == pytest.approx(
+        stopping.best, rel=1e-5
+    )
     fit(model, **CANCER, epochs=1, verbose=0, callbacks=[stopping])
 
 
 def test_the_best_weights_come_back_also_at_the_end_of_the_plan(capsys):
     model, seen = cancer_model(), Weights()
     stopping = kp.EarlyStopping("val_loss", patience=50, restore_best_weights=True)
-    history = with_kp(model, **{**CANCER, "validation_data": WRONG}, epochs=6, verbose=0, callbacks=[stopping, seen])
+    history = with_kp(
+        model,
+        **{**CANCER, "validation_data": WRONG},
+        epochs=6,
+        verbose=0,
+        callbacks=[stopping, seen],
+    )
     assert stopping.best_epoch == int(np.argmin(history.history["val_loss"])) < 5
     assert (stopping.reason, stopping.stopped_step) == ("", 0)
     assert history.events == []
     np.testing.assert_array_equal(model.get_weights()[0], seen.weights[stopping.best_epoch][0])
-    assert f"weights of step {10 * stopping.best_epoch + 10} (epoch {stopping.best_epoch + 1}, val_loss" in capsys.readouterr().out
+    assert (
+        f"weights of step {10 * stopping.best_epoch + 10} (epoch {stopping.best_epoch + 1}, "
+        "val_loss" in capsys.readouterr().out
+    )
 
 
 def test_weights_stay_where_nothing_was_finite(capsys):
@@ -434,39 +552,61 @@ def test_verbose_0_is_silent(capsys):
 
 def test_patience_in_steps():
     model = cancer_model()
-    stopping = kp.EarlyStopping(rule=kp.Patience(10, min_delta=10.0), restore_best_weights=True, unit="steps")
-    history = with_kp(model, **CANCER, epochs=6, verbose=0, callbacks=[stopping], validate_every_steps=4)
-    # It looks after steps 4 (the best), 8, 10 (the end of an epoch), 12 and 16, the first that is ten or more steps later.
-    assert (stopping.best_step, stopping.best_epoch, stopping.stopped_step, stopping.stopped_epoch) == (4, 0, 16, 1)
+    stopping = kp.EarlyStopping(
+        rule=kp.Patience(10, min_delta=10.0), restore_best_weights=True, unit="steps"
+    )
+    history = with_kp(
+        model, **CANCER, epochs=6, verbose=0, callbacks=[stopping], validate_every_steps=4
+    )
+    # It looks after steps 4 (the best), 8, 10 (the end of an epoch), 12 and 16, the first that is
+    # ten or more steps later.
+    assert (
+        stopping.best_step,
+        stopping.best_epoch,
+        stopping.stopped_step,
+        stopping.stopped_epoch,
+    ) == (4, 0, 16, 1)
     assert stopping.wait == 12
     assert stopping.reason.endswith(" for 12 steps")
     assert int(model.optimizer.iterations) == 16
     assert history.ends == [10, 16]
     assert [event["step"] for event in history.events] == [16]
     assert stopping.best == history.validations[0]["val_loss"]
-    assert model.evaluate(*CANCER["validation_data"], verbose=0)[0] == pytest.approx(stopping.best, rel=1e-5)
+    assert model.evaluate(*CANCER["validation_data"], verbose=0)[0] == pytest.approx(
+        stopping.best, rel=1e-5
+    )
 
 
 def test_epochs_do_not_look_inside():
     stopping = kp.EarlyStopping(min_delta=10.0, patience=2, verbose=0)
-    with_kp(cancer_model(), **CANCER, epochs=6, verbose=0, callbacks=[stopping], validate_every_steps=4)
+    with_kp(
+        cancer_model(), **CANCER, epochs=6, verbose=0, callbacks=[stopping], validate_every_steps=4
+    )
     assert stopping.stopped_step == 30
 
 
-@pytest.mark.parametrize(("fit", "every"), [(with_kp, {"validate_every_steps": 4}), (with_keras, {})])
+@pytest.mark.parametrize(
+    ("fit", "every"), [(with_kp, {"validate_every_steps": 4}), (with_keras, {})]
+)
 def test_steps_count_from_the_first_epoch_that_is_looked_at(fit, every):
     """Of a metric of the training, at the ends of epochs."""
-    stopping = kp.EarlyStopping("loss", min_delta=10.0, patience=15, start_from_epoch=2, unit="steps", verbose=0)
+    stopping = kp.EarlyStopping(
+        "loss", min_delta=10.0, patience=15, start_from_epoch=2, unit="steps", verbose=0
+    )
     fit(cancer_model(), **CANCER, epochs=6, verbose=0, callbacks=[stopping], **every)
     assert (stopping.best_step, stopping.stopped_step) == (30, 50)
 
 
 @pytest.mark.parametrize("unit", ["epochs", "steps"])
 def test_prechelt_sees_the_training_loss(unit):
-    """Validated on the wrong labels, a model overfits from the start: it stops at the end of the first strip."""
+    """Validated on the wrong labels, a model overfits from the start: it stops at the end of the
+    first strip.
+    """
     stopping = kp.EarlyStopping(rule=kp.ProgressQuotient(1e-3, strip=2), unit=unit, verbose=0)
     data = {**CANCER, "validation_data": WRONG}
-    history = with_kp(cancer_model(), **data, epochs=4, verbose=0, callbacks=[stopping], validate_every_steps=5)
+    history = with_kp(
+        cancer_model(), **data, epochs=4, verbose=0, callbacks=[stopping], validate_every_steps=5
+    )
     assert stopping.stopped_step == (20 if unit == "epochs" else 10)
     if unit == "epochs":
         logs = history.history
@@ -477,8 +617,16 @@ def test_prechelt_sees_the_training_loss(unit):
 @pytest.mark.parametrize(
     ("monitor", "message"),
     [
-        ("val_loss", "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is looked at. Its name"),
-        ("mae", "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is looked at."),
+        (
+            "val_loss",
+            "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is "
+            "looked at. Its name",
+        ),
+        (
+            "mae",
+            "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is "
+            "looked at.",
+        ),
     ],
 )
 def test_a_monitor_that_is_missing_is_warned_of_once(monitor, message):
@@ -498,21 +646,29 @@ def test_epochs_without_a_validation_are_not_counted():
     assert stopping.stopped_epoch == 6
 
 
-@pytest.mark.parametrize("make", [float, np.float32, keras.ops.convert_to_tensor, lambda value: np.array([[value]])])
+@pytest.mark.parametrize(
+    "make", [float, np.float32, keras.ops.convert_to_tensor, lambda value: np.array([[value]])]
+)
 def test_numbers_of_any_kind(make):
     stopping = driven(kp.EarlyStopping(patience=1, verbose=0), [make(0.5), make(0.25), make(0.75)])
     assert (stopping.best, type(stopping.best), stopping.stopped_epoch) == (0.25, float, 2)
 
 
 def test_a_metric_of_several_numbers_is_refused():
-    with pytest.raises(ValueError, match=r"'val_loss' must be one number. Received an array of shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"'val_loss' must be one number. Received an array of shape \(2,\)"
+    ):
         driven(kp.EarlyStopping(), [np.ones(2)])
 
 
 def test_its_state_goes_on_under_the_script_s_settings():
     before = driven(kp.EarlyStopping(patience=9, verbose=0), [0.5, 0.6, 0.7])
     state = before.get_state()
-    longer, other, metric = kp.EarlyStopping(patience=12), kp.EarlyStopping(rule=kp.SuccessiveRises(2)), kp.EarlyStopping("loss")
+    longer, other, metric = (
+        kp.EarlyStopping(patience=12),
+        kp.EarlyStopping(rule=kp.SuccessiveRises(2)),
+        kp.EarlyStopping("loss"),
+    )
     for stopping in (longer, other, metric):
         stopping.set_state(state)
     assert (longer.wait, longer.best, longer.rule.n) == (2, 0.5, 12)
@@ -528,7 +684,10 @@ def test_weights_that_were_not_kept_are_not_put_back(capsys):
     after.set_state(before.get_state())
     after.on_train_end()
     said = capsys.readouterr().out
-    assert "the weights of step 3 (epoch 1, val_loss 0.5) were not kept; the weights stay as they are." in said
+    assert (
+        "the weights of step 3 (epoch 1, val_loss 0.5) were not kept; the weights stay as they are."
+        in said
+    )
 
 
 def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
@@ -558,27 +717,74 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
     ("make", "error", "message"),
     [
         (lambda: kp.Patience(-1), ValueError, "Patience: `n` must be at least 0. Received: -1"),
-        (lambda: kp.Patience(2.5), TypeError, "Patience: `n` must be a whole number. Received: 2.5"),
-        (lambda: kp.Patience(1, min_delta=-0.1), ValueError, "Patience: `min_delta` must be finite, at least 0. Received: -0.1"),
+        (
+            lambda: kp.Patience(2.5),
+            TypeError,
+            "Patience: `n` must be a whole number. Received: 2.5",
+        ),
+        (
+            lambda: kp.Patience(1, min_delta=-0.1),
+            ValueError,
+            "Patience: `min_delta` must be finite, at least 0. Received: -0.1",
+        ),
         (lambda: kp.Patience(1, threshold=NAN), ValueError, "Patience: `threshold` must be finite"),
-        (lambda: kp.Patience(1, relative="yes"), TypeError, "Patience: `relative` must be True or False. Received: 'yes'"),
-        (lambda: kp.GeneralizationLoss(0), ValueError, "GeneralizationLoss: `alpha` must be finite, greater than 0. Received: 0"),
-        (lambda: kp.ProgressQuotient(1, strip=1), ValueError, "ProgressQuotient: `strip` must be at least 2. Received: 1"),
-        (lambda: kp.SuccessiveRises(0), ValueError, "SuccessiveRises: `s` must be at least 1. Received: 0"),
-        (lambda: kp.EarlyStopping(patience=-1), ValueError, "EarlyStopping: `patience` must be at least 0. Received: -1"),
-        (lambda: kp.EarlyStopping(mode="maximum"), ValueError, "EarlyStopping: `mode` must be one of 'auto', 'min', 'max'"),
-        (lambda: kp.EarlyStopping("val_score"), ValueError, 'does not show; say mode="min" or "max"'),
-        (lambda: kp.EarlyStopping(unit="batches"), ValueError, "`unit` must be one of 'epochs', 'steps'. Received: 'batches'"),
-        (lambda: kp.EarlyStopping(rule=5), TypeError, r"`rule` must be a rule such as kp.Patience\(5\). Received: 5"),
+        (
+            lambda: kp.Patience(1, relative="yes"),
+            TypeError,
+            "Patience: `relative` must be True or False. Received: 'yes'",
+        ),
+        (
+            lambda: kp.GeneralizationLoss(0),
+            ValueError,
+            "GeneralizationLoss: `alpha` must be finite, greater than 0. Received: 0",
+        ),
+        (
+            lambda: kp.ProgressQuotient(1, strip=1),
+            ValueError,
+            "ProgressQuotient: `strip` must be at least 2. Received: 1",
+        ),
+        (
+            lambda: kp.SuccessiveRises(0),
+            ValueError,
+            "SuccessiveRises: `s` must be at least 1. Received: 0",
+        ),
+        (
+            lambda: kp.EarlyStopping(patience=-1),
+            ValueError,
+            "EarlyStopping: `patience` must be at least 0. Received: -1",
+        ),
+        (
+            lambda: kp.EarlyStopping(mode="maximum"),
+            ValueError,
+            "EarlyStopping: `mode` must be one of 'auto', 'min', 'max'",
+        ),
+        (
+            lambda: kp.EarlyStopping("val_score"),
+            ValueError,
+            'does not show; say mode="min" or "max"',
+        ),
+        (
+            lambda: kp.EarlyStopping(unit="batches"),
+            ValueError,
+            "`unit` must be one of 'epochs', 'steps'. Received: 'batches'",
+        ),
+        (
+            lambda: kp.EarlyStopping(rule=5),
+            TypeError,
+            r"`rule` must be a rule such as kp.Patience\(5\). Received: 5",
+        ),
         (
             lambda: kp.EarlyStopping(rule=kp.Patience(5), patience=3, baseline=0.1),
             ValueError,
             "patience=3, baseline=0.1 would have no effect; with a rule they go into it",
         ),
         (
-            lambda: kp.EarlyStopping("val_accuracy", rule=kp.Patience(1) | kp.GeneralizationLoss(5)),
+            lambda: kp.EarlyStopping(
+                "val_accuracy", rule=kp.Patience(1) | kp.GeneralizationLoss(5)
+            ),
             ValueError,
-            'GeneralizationLoss is defined for errors, of which less is better; received mode="max"',
+            "GeneralizationLoss is defined for errors, of which less is better; received "
+            'mode="max"',
         ),
         (
             lambda: kp.EarlyStopping("loss", rule=kp.ProgressQuotient(1)),
@@ -590,10 +796,26 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
             ValueError,
             'with mode="min" the `threshold` must be better than the `divergence`',
         ),
-        (lambda: decisions(kp.GeneralizationLoss(5), [0.5, -0.1]), ValueError, "is defined for positive ones; received -0.1"),
-        (lambda: decisions(kp.ProgressQuotient(5), [0.5], "max"), ValueError, "ProgressQuotient is defined for errors"),
-        (lambda: decisions(kp.ProgressQuotient(5), [0.5]), ValueError, "needs the training value beside the monitored one"),
-        (lambda: driven(kp.EarlyStopping(rule=kp.ProgressQuotient(5)), [0.5]), ValueError, "the rule needs 'loss' as well"),
+        (
+            lambda: decisions(kp.GeneralizationLoss(5), [0.5, -0.1]),
+            ValueError,
+            "is defined for positive ones; received -0.1",
+        ),
+        (
+            lambda: decisions(kp.ProgressQuotient(5), [0.5], "max"),
+            ValueError,
+            "ProgressQuotient is defined for errors",
+        ),
+        (
+            lambda: decisions(kp.ProgressQuotient(5), [0.5]),
+            ValueError,
+            "needs the training value beside the monitored one",
+        ),
+        (
+            lambda: driven(kp.EarlyStopping(rule=kp.ProgressQuotient(5)), [0.5]),
+            ValueError,
+            "the rule needs 'loss' as well",
+        ),
     ],
 )
 def test_bad_arguments(make, error, message):
@@ -606,7 +828,9 @@ def test_a_validation_that_is_still_to_come_is_no_fault():
     model.compile("sgd", "mse")
     x, y = np.ones((16, 4), "float32"), np.ones((16, 1), "float32")
     data = {"batch_size": 8, "seed": 0, "verbose": 0, "validation_data": (x, y)}
-    history = kp.fit(model, x, y, epochs=4, validation_freq=2, callbacks=[kp.EarlyStopping(patience=9)], **data)
+    history = kp.fit(
+        model, x, y, epochs=4, validation_freq=2, callbacks=[kp.EarlyStopping(patience=9)], **data
+    )
     assert len(history.history["val_loss"]) == 2
 
 
@@ -617,7 +841,17 @@ def test_a_run_that_goes_on_after_it_was_stopped_says_so_no_more(capsys):
     for steps, patience in ((10, 2), (12, 99)):
         stopping = kp.EarlyStopping("loss", patience=patience)
         callbacks = [stopping, kp.Checkpoint("run")]
-        history = kp.fit(model, x, y, batch_size=8, total_steps=steps, steps_per_epoch=2, seed=0, verbose=0, callbacks=callbacks)
+        history = kp.fit(
+            model,
+            x,
+            y,
+            batch_size=8,
+            total_steps=steps,
+            steps_per_epoch=2,
+            seed=0,
+            verbose=0,
+            callbacks=callbacks,
+        )
     assert history.ends[-1] == 12
     assert (stopping.reason, stopping.stopped_step) == ("", 0)
     assert capsys.readouterr().out.count("stopped after step 6") == 1

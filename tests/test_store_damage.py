@@ -26,7 +26,10 @@ def spans(path):
     data = path.read_bytes()
     body = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:body])
-    return {key: range(*(body + offset for offset in row["data_offsets"])) for key, row in header.items()}
+    return {
+        key: range(*(body + offset for offset in row["data_offsets"]))
+        for key, row in header.items()
+    }
 
 
 def expect_fall_back(store, path, text=""):

@@ -128,7 +128,9 @@ def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
         ({"score": {"monitor": "a", "mode": "auto", "value": 1}}, ValueError, "'auto'"),
     ],
 )
-def test_what_cannot_be_stored_is_refused_before_anything_is_written(tmp_path, arguments, error, text):
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(
+    tmp_path, arguments, error, text
+):
     good = {"position": at(1), "document": {}, "tensors": [], "score": None, "made_with": None}
     with pytest.raises(error, match=text):
         CheckpointStore(tmp_path / "new").write(**(good | arguments))

@@ -13,7 +13,10 @@ from keras_patterns.store import Candidate, CheckpointStore, Position, Retention
 
 
 def candidates(values, mode="min"):
-    return [Candidate(at(step), None if value is None else Score("loss", mode, value)) for step, value in values.items()]
+    return [
+        Candidate(at(step), None if value is None else Score("loss", mode, value))
+        for step, value in values.items()
+    ]
 
 
 def kept(retention, rows):
@@ -55,7 +58,12 @@ def test_the_newest_always_stays_and_selection_is_stable(steps, last, every):
 
 
 def test_what_a_kept_one_needs_stays_too():
-    rows = [Candidate(at(1)), Candidate(at(2), None, (at(1),)), Candidate(at(3)), Candidate(at(4), None, (at(2), at(9)))]
+    rows = [
+        Candidate(at(1)),
+        Candidate(at(2), None, (at(1),)),
+        Candidate(at(3)),
+        Candidate(at(4), None, (at(2), at(9))),
+    ]
     assert kept(Retention(keep_last=1), rows) == [1, 2, 4]
     # Nobody needs it any more.
     assert kept(Retention(keep_last=1), [*rows, Candidate(at(5))]) == [5]
@@ -88,12 +96,18 @@ def test_what_was_saved_after_a_checkpoint_can_be_discarded(tmp_path):
 @pytest.mark.parametrize("name", ["keep_last", "keep_best", "keep_every_steps"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "3", True])
 def test_a_wrong_argument_is_refused_where_it_is_given(name, value):
-    with pytest.raises((TypeError, ValueError), match=rf"Checkpoint: `{name}` must be .*Received: {re.escape(repr(value))}"):
+    with pytest.raises(
+        (TypeError, ValueError),
+        match=rf"Checkpoint: `{name}` must be .*Received: {re.escape(repr(value))}",
+    ):
         Retention(**{name: value})
 
 
 def test_a_whole_number_of_numpy_is_one():
-    assert kept(Retention(keep_last=np.int64(2)), candidates(dict.fromkeys((1, 2, 3), 0.0))) == [2, 3]
+    assert kept(Retention(keep_last=np.int64(2)), candidates(dict.fromkeys((1, 2, 3), 0.0))) == [
+        2,
+        3,
+    ]
 
 
 def fill(directory, steps, run=1):

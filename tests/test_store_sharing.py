@@ -23,7 +23,9 @@ RETENTIONS = st.builds(
     keep_best=st.none() | st.integers(1, 2),
     keep_every_steps=st.none() | st.integers(2, 5),
 )
-WRITES = st.tuples(st.just("write"), st.sets(st.sampled_from(KEYS), max_size=2), st.sampled_from([1, 1, 0]))
+WRITES = st.tuples(
+    st.just("write"), st.sets(st.sampled_from(KEYS), max_size=2), st.sampled_from([1, 1, 0])
+)
 DELETES = st.tuples(st.just("delete"), st.integers(0, 9), st.none())
 RESTARTS = st.tuples(st.just("restart"), st.none(), st.none())
 PRUNES = st.tuples(st.just("prune"), RETENTIONS, st.none())

@@ -1,4 +1,6 @@
-"""A run killed by the hundred at random instants of saving goes on soundly each time, and ends as if never killed."""
+"""A run killed by the hundred at random instants of saving goes on soundly each time, and ends as
+if never killed.
+"""
 
 import os
 import random
@@ -21,17 +23,25 @@ FAR = 1_000_000
 
 
 def start(folder, *arguments):
-    return subprocess.Popen([sys.executable, str(SCRIPT), *map(str, arguments)], cwd=folder, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def one_life(folder):
-    """Starts the run, kills it at a random instant after a few steps, and returns what it said first."""
+    """Starts the run, kills it at a random instant after a few steps, and returns what it said
+    first.
+    """
     child = start(folder, FAR)
     lines, steps = [], random.randint(1, 5)
     while steps and (line := child.stdout.readline()):
         lines.append(line)
         steps -= line == "step\n"
-    # Not to wait for anything: the instant of the kill is what is drawn. A save takes some 20 ms here.
+    # Not to wait for anything: the instant of the kill is what is drawn. A save takes some 20 ms
+    # here.
     time.sleep(random.uniform(0.0, 0.04))
     child.kill()
     child.communicate()
@@ -51,7 +61,9 @@ def test_a_run_in_a_storm_of_kills(tmp_path):
     step, half_done = 0, 0
     for life in range(KILLS):
         said = one_life(tmp_path)
-        assert f"going on from step {step:,} of" in said if step else said == "step\n", f"life {life}: {said}"
+        assert f"going on from step {step:,} of" in said if step else said == "step\n", (
+            f"life {life}: {said}"
+        )
         assert "fell back" not in said
         newest, damaged = CheckpointStore(tmp_path / "checkpoints").newest_sound()
         assert not damaged
@@ -61,4 +73,6 @@ def test_a_run_in_a_storm_of_kills(tmp_path):
     assert step > KILLS / 2, "it was killed before it came to save"
     print(f"{KILLS} kills, {half_done} of them inside a save; step {step} was reached")
     total = step + 10
-    assert_same_state(state_after(tmp_path, total, "reference.json"), state_after(tmp_path, total, "state.json"))
+    assert_same_state(
+        state_after(tmp_path, total, "reference.json"), state_after(tmp_path, total, "state.json")
+    )

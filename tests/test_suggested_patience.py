@@ -1,4 +1,5 @@
-"""The patience that is read off a curve: known noise and progress, no scale, and what it is worth."""
+"""The patience that is read off a curve: known noise and progress, no scale, and what it is
+worth."""
 
 import types
 
@@ -40,7 +41,9 @@ def test_no_scale_and_no_direction(values, exponent, mode):
     assert (scaled.patience, scaled.min_delta) == (expected.patience, scale * expected.min_delta)
     shifted = kp.suggest_patience([value + 64 for value in values], mode=mode)
     assert (shifted.patience, shifted.min_delta) == (expected.patience, expected.min_delta)
-    turned = kp.suggest_patience([-value for value in values], mode="max" if mode == "min" else "min")
+    turned = kp.suggest_patience(
+        [-value for value in values], mode="max" if mode == "min" else "min"
+    )
     assert (turned.patience, turned.min_delta) == (expected.patience, expected.min_delta)
     assert 1 <= expected.patience <= len(values)
 
@@ -90,14 +93,27 @@ def test_what_it_takes():
     values = line(0.1, 0.05, 20).tolist()
     expected = kp.suggest_patience(values)
     logs = {"val_loss": values, "val_accuracy": [-value for value in values]}
-    assert kp.suggest_patience(logs) == kp.suggest_patience(types.SimpleNamespace(history=logs)) == expected
+    assert (
+        kp.suggest_patience(logs)
+        == kp.suggest_patience(types.SimpleNamespace(history=logs))
+        == expected
+    )
     assert kp.suggest_patience(logs, "val_accuracy").patience == expected.patience
     assert kp.suggest_patience([float("nan"), *values, float("inf")]) == expected
-    assert str(expected).startswith(f"patience={expected.patience}, min_delta={expected.min_delta:.3g}: the noise of val_loss is ")
+    assert str(expected).startswith(
+        f"patience={expected.patience}, min_delta={expected.min_delta:.3g}: the noise of val_loss "
+        "is "
+    )
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match=r"needs at least 8 epochs with a finite 'val_loss'. Received 7; train some more first"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"needs at least 8 epochs with a finite 'val_loss'. Received 7; train some more "
+            r"first"
+        ),
+    ):
         kp.suggest_patience([1.0] * 7 + [float("nan")])
     with pytest.raises(ValueError, match=r"the history has only \['loss'\]. Name one of these"):
         kp.suggest_patience({"loss": [1.0] * 9})

@@ -1,4 +1,5 @@
-"""Thawing in stages during a run; kills around each stage are in the conformance table ("thawing")."""
+"""Thawing in stages during a run; kills around each stage are in the conformance table
+("thawing")."""
 
 import keras
 import numpy as np
@@ -19,7 +20,11 @@ def values(model, *roles):
 
 def net(*names):
     model = keras.Sequential(
-        [keras.Input((6,)), *(layers.Dense(4, name=name) for name in names), layers.Dense(3, "softmax", name="head")]
+        [
+            keras.Input((6,)),
+            *(layers.Dense(4, name=name) for name in names),
+            layers.Dense(3, "softmax", name="head"),
+        ]
     )
     model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     return model
@@ -35,8 +40,12 @@ class Recorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self.steps.append(self.done)
         self.done += 1
-        self.trained.append([variable.path.split("/")[-2] for variable in self.model.trainable_variables[::2]])
-        self.slots.append(sum(len(variable.shape) > 0 for variable in self.model.optimizer.variables))
+        self.trained.append(
+            [variable.path.split("/")[-2] for variable in self.model.trainable_variables[::2]]
+        )
+        self.slots.append(
+            sum(len(variable.shape) > 0 for variable in self.model.optimizer.variables)
+        )
 
     def get_state(self):
         return {"done": self.done}
@@ -47,7 +56,13 @@ class Recorder(keras.callbacks.Callback):
 
 def test_each_stage_at_its_step_with_as_many_slots_as_are_trained():
     model, recorder = net("a", "b"), Recorder()
-    history = kp.fit(model, **TRAIN, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze({2: "b", 4: "a"}), recorder])
+    history = kp.fit(
+        model,
+        **TRAIN,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.GradualUnfreeze({2: "b", 4: "a"}), recorder],
+    )
     assert recorder.trained == [["head"]] * 2 + [["b", "head"]] * 2 + [["a", "b", "head"]] * 4
     # Some backends build the optimizer in the first step.
     assert recorder.slots[1:] == [4] + [8] * 2 + [12] * 4
@@ -59,7 +74,9 @@ def test_each_stage_at_its_step_with_as_many_slots_as_are_trained():
 
 
 def test_the_callbacks_see_one_run():
-    """The epochs, their steps and their metrics are those of a run without a stage, but for what is trained."""
+    """The epochs, their steps and their metrics are those of a run without a stage, but for what is
+    trained.
+    """
     seen = []
     for callbacks in ([], [kp.GradualUnfreeze({3: "a"}, verbose=0)]):
         keras.utils.set_random_seed(0)
@@ -70,12 +87,21 @@ def test_the_callbacks_see_one_run():
         hooks["on_train_batch_begin"] = lambda batch, logs, told=told: told.append(("step", batch))
         callbacks = [*callbacks, keras.callbacks.LambdaCallback(**hooks)]
         history = kp.fit(model, **TRAIN, **VALIDATION, seed=0, verbose=0, callbacks=callbacks)
-        seen.append((told, history.epoch, history.history.keys(), np.round(history.history["loss"], 5).tolist()))
+        seen.append(
+            (
+                told,
+                history.epoch,
+                history.history.keys(),
+                np.round(history.history["loss"], 5).tolist(),
+            )
+        )
     assert seen[0] == seen[1]
 
 
 def test_frozen_until_its_step_and_equal_to_adam_by_stages():
-    """Against the same training by hand: train_on_batch with kp.freeze and kp.unfreeze between the steps."""
+    """Against the same training by hand: train_on_batch with kp.freeze and kp.unfreeze between the
+    steps.
+    """
     keras.utils.set_random_seed(1)
     model, other = net("a", "b"), net("a", "b")
     other.set_weights(model.get_weights())
@@ -89,26 +115,42 @@ def test_frozen_until_its_step_and_equal_to_adam_by_stages():
         batch = slice(step % 4 * 11, step % 4 * 11 + 11)
         other.train_on_batch(FEATURES[batch], LABELS[batch])
     for key, value in values(model, "weight", "optimizer").items():
-        np.testing.assert_allclose(value, values(other, "weight", "optimizer")[key], atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(
+            value, values(other, "weight", "optimizer")[key], atol=1e-6, err_msg=key
+        )
 
 
 def test_again_in_one_process_begins_frozen():
     model, recorder = net("a"), Recorder()
     for _ in range(2):
-        kp.fit(model, **TRAIN, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze({6: "a"}, verbose=0), recorder])
+        kp.fit(
+            model,
+            **TRAIN,
+            seed=0,
+            verbose=0,
+            callbacks=[kp.GradualUnfreeze({6: "a"}, verbose=0), recorder],
+        )
     assert recorder.trained == ([["head"]] * 6 + [["a", "head"]] * 2) * 2
 
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_a_rollback_over_a_stage_freezes_again(stage):
-    """The NaN is in step 3; the checkpoint before it is older than the stage, which comes before it is seen."""
+    """The NaN is in step 3; the checkpoint before it is older than the stage, which comes before it
+    is seen.
+    """
     model = frozen_body()
     guard, thaw, recorder = kp.NonFiniteGuard(), kp.GradualUnfreeze({stage: "first"}), Recorder()
     arguments = {**TRAIN, "x": SPOILED}
     history = kp.fit(
-        model, **arguments, seed=0, verbose=0, callbacks=[guard, thaw, recorder, kp.Checkpoint("runs", every_steps=100)]
+        model,
+        **arguments,
+        seed=0,
+        verbose=0,
+        callbacks=[guard, thaw, recorder, kp.Checkpoint("runs", every_steps=100)],
     )
-    assert [(finding.step, finding.cause) for finding in guard.findings] == [(3, "x is not finite in example 26")]
+    assert [(finding.step, finding.cause) for finding in guard.findings] == [
+        (3, "x is not finite in example 26")
+    ]
     assert [(now, now >= stage) for now in recorder.steps] == [
         (now, "first" in names) for now, names in zip(recorder.steps, recorder.trained, strict=True)
     ]
@@ -128,19 +170,37 @@ def test_the_guard_looks_at_the_slots_of_what_is_thawed(steps):
             looked.append(len(guard._search.variables._floats))
 
     guard = kp.NonFiniteGuard(rollback=False)
-    kp.fit(model, **TRAIN, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze({steps: "a"}, verbose=0), guard, Spoiler()])
+    kp.fit(
+        model,
+        **TRAIN,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.GradualUnfreeze({steps: "a"}, verbose=0), guard, Spoiler()],
+    )
     assert looked[1] == looked[0] + (0 if steps == 2 else 4)
 
 
 def test_a_changed_plan_wins_and_the_rest_goes_on(capsys):
     def run(stages, total_steps, model):
         how = {**TRAIN, "total_steps": total_steps, "epochs": total_steps // 4}
-        kp.fit(model, **how, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze(stages), kp.Checkpoint("runs")])
+        kp.fit(
+            model,
+            **how,
+            seed=0,
+            verbose=0,
+            callbacks=[kp.GradualUnfreeze(stages), kp.Checkpoint("runs")],
+        )
 
     run({6: "a"}, 8, net("a", "b"))
     recorder, model = Recorder(), net("a", "b")
     how = {**TRAIN, "total_steps": 16, "epochs": 4}
-    kp.fit(model, **how, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze({6: "a", 10: "b"}), recorder, kp.Checkpoint("runs")])
+    kp.fit(
+        model,
+        **how,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.GradualUnfreeze({6: "a", 10: "b"}), recorder, kp.Checkpoint("runs")],
+    )
     assert "GradualUnfreeze.stages" in capsys.readouterr().out
     assert recorder.trained == [["a", "head"]] * 2 + [["a", "b", "head"]] * 6
 
@@ -148,16 +208,30 @@ def test_a_changed_plan_wins_and_the_rest_goes_on(capsys):
 def test_ready_plans():
     model = net("a", "b", "c")
     recorder = Recorder()
-    kp.fit(model, **TRAIN, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze(kp.last_layers_first(model, 2), verbose=0), recorder])
+    kp.fit(
+        model,
+        **TRAIN,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.GradualUnfreeze(kp.last_layers_first(model, 2), verbose=0), recorder],
+    )
     assert [len(names) for names in recorder.trained] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert recorder.trained[2] == ["c", "head"]
     recorder = Recorder()
-    kp.fit(model, **TRAIN, seed=0, verbose=0, callbacks=[kp.GradualUnfreeze(kp.head_then_all(5), verbose=0), recorder])
+    kp.fit(
+        model,
+        **TRAIN,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.GradualUnfreeze(kp.head_then_all(5), verbose=0), recorder],
+    )
     assert [len(names) for names in recorder.trained] == [1] * 5 + [4] * 3
 
 
 def test_a_run_of_one_stage_equals_a_run_that_is_frozen_and_one_that_goes_on(tmp_path):
-    """The moments of the head are carried over the stage: bit for bit, up to it, those of a run without one."""
+    """The moments of the head are carried over the stage: bit for bit, up to it, those of a run
+    without one.
+    """
     finals = []
     for callbacks, steps in (([kp.GradualUnfreeze({4: "a"}, verbose=0)], 8), ([], 4)):
         keras.utils.set_random_seed(0)
@@ -187,14 +261,35 @@ def test_segments_end_at_the_cut(cut):
 @pytest.mark.parametrize(
     ("stages", "error", "message"),
     [
-        ({}, ValueError, "GradualUnfreeze: `stages` must be a dict from steps to what is thawed there. Received: {}"),
+        (
+            {},
+            ValueError,
+            "GradualUnfreeze: `stages` must be a dict from steps to what is thawed there. "
+            "Received: {}",
+        ),
         (["a"], ValueError, "`stages` must be a dict"),
         ({0: "a"}, ValueError, "GradualUnfreeze: `stages` must be at least 1. Received: 0"),
         ({"a": 3}, TypeError, "`stages` must be a whole number. Received: 'a'"),
-        ({8: "a"}, ValueError, "the stage at step 8 would come after the last step of the run, which has 8"),
-        ({2: "aa"}, ValueError, "GradualUnfreeze: 'aa' selects nothing in '.*'. Near names are 'a'"),
-        ({2: "*"}, ValueError, "nothing would be trained before step 2. Leave the head out of the stages."),
-        ({2: "a", 3: "a/kernel"}, ValueError, "the stages at steps 2 and 3 share a part, which can be thawed but once"),
+        (
+            {8: "a"},
+            ValueError,
+            "the stage at step 8 would come after the last step of the run, which has 8",
+        ),
+        (
+            {2: "aa"},
+            ValueError,
+            "GradualUnfreeze: 'aa' selects nothing in '.*'. Near names are 'a'",
+        ),
+        (
+            {2: "*"},
+            ValueError,
+            "nothing would be trained before step 2. Leave the head out of the stages.",
+        ),
+        (
+            {2: "a", 3: "a/kernel"},
+            ValueError,
+            "the stages at steps 2 and 3 share a part, which can be thawed but once",
+        ),
     ],
 )
 def test_bad_stages(stages, error, message):
@@ -203,7 +298,9 @@ def test_bad_stages(stages, error, message):
 
 
 def test_plain_fit_is_refused():
-    with pytest.raises(ValueError, match=r"what is trained cannot change inside model\.fit\. Train with kp\.fit"):
+    with pytest.raises(
+        ValueError, match=r"what is trained cannot change inside model\.fit\. Train with kp\.fit"
+    ):
         net("a").fit(FEATURES, LABELS, verbose=0, callbacks=[kp.GradualUnfreeze({2: "a"})])
 
 

@@ -1,4 +1,5 @@
-"""Objects that are used for more than one run in one process, as when a notebook cell is run again."""
+"""Objects that are used for more than one run in one process, as when a notebook cell is run
+again."""
 
 import keras
 import numpy as np
@@ -37,7 +38,9 @@ class KillAt(keras.callbacks.Callback):
 
 def make_model():
     keras.utils.set_random_seed(1)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
+    )
     model.compile(keras.optimizers.Adam(0.01), "mse")
     return model
 
@@ -92,7 +95,9 @@ def test_a_generator_that_was_used_is_refused():
     generator = batches()
     with pytest.raises(Killed):
         fit(make_model(), kp.Checkpoint("runs", every_steps=5), KillAt(9), x=generator, y=None)
-    with pytest.raises(ValueError, match=r"this generator has given batches already\. Make it anew"):
+    with pytest.raises(
+        ValueError, match=r"this generator has given batches already\. Make it anew"
+    ):
         fit(make_model(), kp.Checkpoint("runs", every_steps=5), x=generator, y=None)
 
 
@@ -110,16 +115,27 @@ def test_an_iterable_goes_on_with_its_random_numbers():
     with pytest.raises(Killed):
         fit(make_model(), kp.Checkpoint("runs", every_steps=5), KillAt(9), x=Iterable(), y=None)
     np.random.seed(4)
-    assert fit(make_model(), kp.Checkpoint("runs", every_steps=5), x=Iterable(), y=None).history == expected
+    assert (
+        fit(make_model(), kp.Checkpoint("runs", every_steps=5), x=Iterable(), y=None).history
+        == expected
+    )
 
 
 def test_the_best_is_kept_where_not_every_epoch_is_validated():
-    fit(make_model(), kp.Checkpoint("runs", keep_last=1, keep_best=1), validation_data=(X, Y), validation_freq=2)
+    fit(
+        make_model(),
+        kp.Checkpoint("runs", keep_last=1, keep_best=1),
+        validation_data=(X, Y),
+        validation_freq=2,
+    )
     assert kp.CheckpointStore("runs").best().position.step == 16
 
 
 def test_the_best_by_a_validation_that_is_not_there_is_refused_at_once():
-    with pytest.raises(ValueError, match=r"Checkpoint\(monitor='val_loss', keep_best=1\) needs validation data; there is none"):
+    with pytest.raises(
+        ValueError,
+        match=r"Checkpoint\(monitor='val_loss', keep_best=1\) needs validation data; there is none",
+    ):
         fit(make_model(), kp.Checkpoint("runs", keep_best=1))
 
 
@@ -137,5 +153,7 @@ def test_targets_that_are_left_out_of_one_output():
     model = keras.Model(inputs, outputs)
     model.compile("sgd", {"a": "mse", "b": "mse"})
     weights = {"a": np.ones(64, "float32"), "b": None}
-    history = kp.fit(model, X, {"a": Y, "b": Y}, sample_weight=weights, batch_size=8, seed=0, verbose=0)
+    history = kp.fit(
+        model, X, {"a": Y, "b": Y}, sample_weight=weights, batch_size=8, seed=0, verbose=0
+    )
     assert np.isfinite(history.history["loss"]).all()

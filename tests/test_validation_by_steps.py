@@ -1,4 +1,6 @@
-"""Validation inside epochs: when, what it leaves untouched, who is told, and what a stop there does."""
+"""Validation inside epochs: when, what it leaves untouched, who is told, and what a stop there
+does.
+"""
 
 import keras
 import numpy as np
@@ -34,9 +36,18 @@ def train(make_model, **arguments):
 def test_it_runs_at_the_multiples_and_at_the_ends_of_epochs():
     told = Told()
     data = {**TRAIN, **VALIDATION, "total_steps": 10, "epochs": 2}
-    _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=2, callbacks=[told])
+    _, history, _ = train(
+        CASES["dense"].make_model, **data, validate_every_steps=2, callbacks=[told]
+    )
     names = ["val_accuracy", "val_loss"]
-    assert told.told == [(2, names), (4, names), (5, "epoch"), (6, names), (8, names), (10, "epoch")]
+    assert told.told == [
+        (2, names),
+        (4, names),
+        (5, "epoch"),
+        (6, names),
+        (8, names),
+        (10, "epoch"),
+    ]
     assert [row["step"] for row in history.validations] == [2, 4, 5, 6, 8, 10]
     assert len(history.history["val_loss"]) == 2
     assert history.ends == [5, 10]
@@ -44,11 +55,15 @@ def test_it_runs_at_the_multiples_and_at_the_ends_of_epochs():
 
 def test_ends_of_epochs_can_be_left_out():
     data = {**TRAIN, **VALIDATION, "total_steps": 8, "epochs": 2}
-    _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=2, validation_freq=())
+    _, history, _ = train(
+        CASES["dense"].make_model, **data, validate_every_steps=2, validation_freq=()
+    )
     assert [row["step"] for row in history.validations] == [2, 4, 6, 8]
     # The ends of these epochs are multiples.
     assert len(history.history["val_loss"]) == 2
-    _, history, _ = train(CASES["dense"].make_model, **data, validate_every_steps=3, validation_freq=())
+    _, history, _ = train(
+        CASES["dense"].make_model, **data, validate_every_steps=3, validation_freq=()
+    )
     assert [row["step"] for row in history.validations] == [3, 6]
     assert "val_loss" not in history.history
 
@@ -61,7 +76,10 @@ SERIES = {**CASES["stateful recurrent"].arguments}
     [
         (CASES["dense"].make_model, {**TRAIN, **VALIDATION}),
         (unseeded_dropout, {**TRAIN, **VALIDATION}),
-        (lambda: recurrent(keras.layers.SimpleRNN), {**SERIES, "validation_data": (SERIES["x"][:8], SERIES["y"][:8])}),
+        (
+            lambda: recurrent(keras.layers.SimpleRNN),
+            {**SERIES, "validation_data": (SERIES["x"][:8], SERIES["y"][:8])},
+        ),
     ],
     ids=["dense", "unseeded dropout", "stateful recurrent"],
 )
@@ -88,7 +106,9 @@ def test_it_measures_what_evaluate_measures():
 
 def test_a_stop_inside_an_epoch_trains_no_further_step():
     told = Told(stop_at=3)
-    model, history, _ = train(CASES["dense"].make_model, **TRAIN, **VALIDATION, validate_every_steps=3, callbacks=[told])
+    model, history, _ = train(
+        CASES["dense"].make_model, **TRAIN, **VALIDATION, validate_every_steps=3, callbacks=[told]
+    )
     assert [step for step, _ in told.told] == [3, 3]
     assert int(model.optimizer.iterations) == 3
     assert history.ends == [3]
@@ -102,12 +122,18 @@ def test_a_stop_inside_an_epoch_trains_no_further_step():
 
 def test_a_run_stopped_inside_an_epoch_is_finished():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Told, "get_state", lambda self: {"told": [step for step, _ in self.told]}, raising=False)
+        patch.setattr(
+            Told, "get_state", lambda self: {"told": [step for step, _ in self.told]}, raising=False
+        )
         patch.setattr(Told, "set_state", lambda self, state: None, raising=False)
         for _ in range(2):
             told = Told(stop_at=3)
             model, history, _ = train(
-                CASES["dense"].make_model, **TRAIN, **VALIDATION, validate_every_steps=3, callbacks=[told, kp.Checkpoint("run")]
+                CASES["dense"].make_model,
+                **TRAIN,
+                **VALIDATION,
+                validate_every_steps=3,
+                callbacks=[told, kp.Checkpoint("run")],
             )
             assert int(model.optimizer.iterations) == 3
             assert history.ends == [3]
@@ -116,7 +142,14 @@ def test_a_run_stopped_inside_an_epoch_is_finished():
 
 @pytest.mark.parametrize("case", runnable(["dense", "fused steps"]))
 def test_steps_that_run_together(case):
-    data = {**case.arguments, **VALIDATION, "total_steps": 12, "epochs": 2, "validate_every_steps": 3, "log_every_steps": None}
+    data = {
+        **case.arguments,
+        **VALIDATION,
+        "total_steps": 12,
+        "epochs": 2,
+        "validate_every_steps": 3,
+        "log_every_steps": None,
+    }
     _, history, _ = train(case.make_model, **data)
     # At the first boundary from each multiple on; at the ends of epochs as always.
     expected = {1: [3, 6, 9, 12], 4: [4, 6, 10, 12]}[case.make_model().steps_per_execution]
@@ -125,7 +158,9 @@ def test_steps_that_run_together(case):
 
 
 def test_killed_and_stopped_during_it(tmp_path):
-    """A signal in the middle of it saves the state before it, and the run goes on with the validation."""
+    """A signal in the middle of it saves the state before it, and the run goes on with the
+    validation.
+    """
     name = "validation by steps"
     folder = Folder(tmp_path / "killed", name)
     folder.child("--at", 3, "--where", "validation", expect=-9)
@@ -135,7 +170,9 @@ def test_killed_and_stopped_during_it(tmp_path):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(ValueError, match="validate_every_steps=5 needs validation_data= or validation_split="):
+    with pytest.raises(
+        ValueError, match="validate_every_steps=5 needs validation_data= or validation_split="
+    ):
         train(CASES["dense"].make_model, **TRAIN, validate_every_steps=5)
     with pytest.raises(ValueError, match="`validate_every_steps` must be at least 1"):
         train(CASES["dense"].make_model, **TRAIN, **VALIDATION, validate_every_steps=0)

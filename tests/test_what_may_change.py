@@ -1,4 +1,6 @@
-"""The table of what a script may change between a run and its resume: a test a row, with what the person is told."""
+"""The table of what a script may change between a run and its resume: a test a row, with what the
+person is told.
+"""
 
 import keras
 import numpy as np
@@ -14,7 +16,9 @@ Y = RNG.normal(size=(40, 1)).astype("float32")
 
 
 def make_model(units=5, optimizer=None):
-    model = keras.Sequential([keras.Input((4,)), layers.Dense(units, activation="relu"), layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(units, activation="relu"), layers.Dense(1)]
+    )
     model.compile(optimizer or keras.optimizers.Adam(0.01), "mse")
     return model
 
@@ -57,7 +61,11 @@ def told(capfd):
     """What was printed since, without the colours and the bars."""
 
     def read():
-        return [line.removeprefix("keras-patterns: ") for line in capfd.readouterr().out.splitlines() if line]
+        return [
+            line.removeprefix("keras-patterns: ")
+            for line in capfd.readouterr().out.splitlines()
+            if line
+        ]
 
     return read
 
@@ -76,7 +84,10 @@ def test_more_epochs(told):
     train()
     told()
     model, history = train(epochs=3)
-    assert told() == ["going on from step 10 of 15: the newest checkpoint in run.", "total_steps is 15, it was 10."]
+    assert told() == [
+        "going on from step 10 of 15: the newest checkpoint in run.",
+        "total_steps is 15, it was 10.",
+    ]
     assert history.epoch == [0, 1, 2]
     assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 15
 
@@ -102,7 +113,10 @@ def test_more_steps_keep_the_length_of_an_epoch(told):
 
 def test_fewer_steps_than_are_done():
     train()
-    with pytest.raises(kp.ResumeRefused, match=r"has done 10 steps, and the script asks for 5 in all.*another folder"):
+    with pytest.raises(
+        kp.ResumeRefused,
+        match=r"has done 10 steps, and the script asks for 5 in all.*another folder",
+    ):
         train(epochs=1)
 
 
@@ -123,7 +137,12 @@ def test_another_setting_of_the_optimizer_keeps_the_moments(told):
     class Look(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
             if not seen:
-                seen.update({v.path: keras.ops.convert_to_numpy(v.value).copy() for v in self.model.optimizer.variables})
+                seen.update(
+                    {
+                        v.path: keras.ops.convert_to_numpy(v.value).copy()
+                        for v in self.model.optimizer.variables
+                    }
+                )
 
     train(make_model(optimizer=keras.optimizers.Adam(0.01, beta_1=0.8)), callbacks=[Look()])
     assert "optimizer.beta_1 is 0.8, it was 0.9." in told()
@@ -133,7 +152,9 @@ def test_another_setting_of_the_optimizer_keeps_the_moments(told):
 
 
 def test_another_optimizer(told):
-    """It does not take the average of Adam's gradients for its steps: with a rate of 0, nothing moves."""
+    """It does not take the average of Adam's gradients for its steps: with a rate of 0, nothing
+    moves.
+    """
     crash()
     told()
     saved = make_model()
@@ -141,12 +162,17 @@ def test_another_optimizer(told):
     model, _ = train(make_model(optimizer=keras.optimizers.SGD(0.0, momentum=0.9)))
     lines = told()
     assert "optimizer.class is 'SGD', it was 'Adam'." in lines
-    assert "4 variables of the optimizer are new and start fresh, optimizer/momentums[layers/0/bias] first." in lines
+    assert (
+        "4 variables of the optimizer are new and start fresh, optimizer/momentums[layers/0/bias] "
+        "first." in lines
+    )
     assert any("variables of the optimizer are gone" in line for line in lines)
     assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
 
 
-@pytest.mark.parametrize(("optimizer", "kept"), [("AdamW", True), ("Layerwise", True), ("Nadam", True), ("Lion", False)])
+@pytest.mark.parametrize(
+    ("optimizer", "kept"), [("AdamW", True), ("Layerwise", True), ("Nadam", True), ("Lion", False)]
+)
 def test_optimizers_whose_slots_hold_the_same(optimizer, kept, told):
     crash()
     told()
@@ -171,7 +197,12 @@ def test_an_average_that_is_new_begins_as_the_weight():
 
 def test_a_callback_added_removed_and_reconfigured(told):
     stopping = keras.callbacks.EarlyStopping
-    crash(callbacks=[stopping("loss", patience=3), keras.callbacks.ReduceLROnPlateau("loss", patience=2)])
+    crash(
+        callbacks=[
+            stopping("loss", patience=3),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=2),
+        ]
+    )
     told()
     added = keras.callbacks.TerminateOnNaN()
     again = stopping("loss", patience=7)
@@ -200,7 +231,9 @@ def test_other_batches(changed, named):
     with pytest.raises(kp.ResumeRefused) as caught:
         train(**changed)
     message = str(caught.value)
-    assert message.startswith("The run in run cannot go on with this script: its batches would be others.\n  ")
+    assert message.startswith(
+        "The run in run cannot go on with this script: its batches would be others.\n  "
+    )
     assert named in message
     assert 'resume="weights"' in message
     assert "another folder" in message
@@ -212,7 +245,8 @@ def test_the_way_out_begins_anew_from_the_weights(told):
     told()
     train(seed=2, resume="weights")
     assert told() == [
-        "starting from step 0 with the weights at step 6 of the checkpoint run-1-step-000000006 in run, because of "
+        "starting from step 0 with the weights at step 6 of the checkpoint run-1-step-000000006 in "
+        "run, because of "
         'resume="weights".'
     ]
     store = kp.CheckpointStore("run")
@@ -227,9 +261,14 @@ def test_another_model():
     with pytest.raises(kp.StateMismatch) as caught:
         train(model)
     message = str(caught.value)
-    assert message.startswith("The checkpoint is of another model. The first differences:\n  layers/0/")
+    assert message.startswith(
+        "The checkpoint is of another model. The first differences:\n  layers/0/"
+    )
     assert "shape (4, 5) in the checkpoint, (4, 6) in the model" in message
-    assert all(np.array_equal(a, keras.ops.convert_to_numpy(b.value)) for a, b in zip(before, model.variables, strict=False))
+    assert all(
+        np.array_equal(a, keras.ops.convert_to_numpy(b.value))
+        for a, b in zip(before, model.variables, strict=False)
+    )
     assert kp.CheckpointStore("run").steps() == steps
 
 

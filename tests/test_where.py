@@ -16,15 +16,29 @@ def by_name(model):
 
 def residual():
     inputs = keras.Input((8, 8, 3))
-    stem = layers.BatchNormalization(name="stem_norm")(layers.Conv2D(4, 3, padding="same", name="stem")(inputs))
-    long = layers.Conv2D(4, 3, padding="same", name="long_2")(layers.Conv2D(4, 3, padding="same", name="long_1")(stem))
+    stem = layers.BatchNormalization(name="stem_norm")(
+        layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    )
+    long = layers.Conv2D(4, 3, padding="same", name="long_2")(
+        layers.Conv2D(4, 3, padding="same", name="long_1")(stem)
+    )
     short = layers.Conv2D(4, 1, name="short")(stem)
-    hidden = layers.GlobalAveragePooling2D()(layers.BatchNormalization(name="norm")(layers.Add()([long, short])))
+    hidden = layers.GlobalAveragePooling2D()(
+        layers.BatchNormalization(name="norm")(layers.Add()([long, short]))
+    )
     return keras.Model(inputs, layers.Dense(2, name="head")(hidden))
 
 
 def test_the_depth_is_that_of_the_longest_way_and_a_normalization_belongs_to_what_is_before_it():
-    assert by_name(residual()) == {"stem": 0, "stem_norm": 0, "long_1": 1, "short": 1, "long_2": 2, "norm": 2, "head": 3}
+    assert by_name(residual()) == {
+        "stem": 0,
+        "stem_norm": 0,
+        "long_1": 1,
+        "short": 1,
+        "long_2": 2,
+        "norm": 2,
+        "head": 3,
+    }
 
 
 def test_nested_and_shared_layers():
@@ -33,7 +47,10 @@ def test_nested_and_shared_layers():
     shared = layers.Dense(2, name="shared")
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, shared(shared(backbone(inputs))))
-    assert by_name(model) == {**{f"backbone/{name}": depth for name, depth in by_name(backbone).items()}, "shared": 4}
+    assert by_name(model) == {
+        **{f"backbone/{name}": depth for name, depth in by_name(backbone).items()},
+        "shared": 4,
+    }
 
 
 def test_a_subclassed_model_goes_by_the_order_of_its_layers():
@@ -82,7 +99,9 @@ def test_paths_name_each_variable_once_even_where_those_of_keras_do_not():
 def test_what_is_selected(where, found):
     model = residual()
     paths = variable_paths(model)
-    assert sorted(paths[id(variable)] for variable in select("", model, where).variables) == sorted(found)
+    assert sorted(paths[id(variable)] for variable in select("", model, where).variables) == sorted(
+        found
+    )
 
 
 def test_a_model_selects_all_of_itself():
@@ -96,7 +115,8 @@ def test_a_model_selects_all_of_itself():
         ("stm", r"asked: 'stm' selects nothing in 'functional'\. Near names are 'stem'"),
         (
             ["stem", "block5_*"],
-            r"'block5_\*' selects nothing in 'functional'\. Its layers are 'input_layer', 'stem', 'stem/kernel'",
+            r"'block5_\*' selects nothing in 'functional'\. Its layers are 'input_layer', 'stem', "
+            r"'stem/kernel'",
         ),
         (99, r"99 selects nothing in 'functional'\. Its layers are 'input_layer'"),
         (lambda layer: False, r"selects nothing in 'functional'"),

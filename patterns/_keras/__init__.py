@@ -1,4 +1,6 @@
-"""The only place that touches private parts of Keras, each with its reason. True for Keras 3.15 (tests/test_keras_private.py)."""
+"""The only place that touches private parts of Keras, each with its reason. True for Keras 3.15
+(tests/test_keras_private.py).
+"""
 
 from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is_graph, mask_of
 from .layers import (

@@ -11,24 +11,36 @@ from keras.src.models.functional import Functional
 
 
 def is_graph(model: keras.Model) -> bool:
-    """Whether `model.layers` is the model: a functional model or a Sequential. Keras does not export the class `Functional`."""
+    """Whether `model.layers` is the model: a functional model or a Sequential. Keras does not
+    export the class `Functional`.
+    """
     return isinstance(model, Functional | keras.Sequential)
 
 
 def graph_of(layer: Any) -> Any:
-    """The functional model that a layer is, or that a Sequential keeps inside; None where there is none, or `call` is its own."""
+    """The functional model that a layer is, or that a Sequential keeps inside; None where there is
+    none, or `call` is its own.
+    """
     if isinstance(layer, keras.Sequential):
         return layer._functional if type(layer).call is keras.Sequential.call else None
     return layer if isinstance(layer, Functional) and type(layer).call is Functional.call else None
 
 
 def graph_nodes(graph: Any) -> list[Any]:
-    """The calls in a functional model, each after those that it needs: Keras's nodes, which no public name of a model gives."""
-    return [node for depth in sorted(graph._nodes_by_depth, reverse=True) for node in graph._nodes_by_depth[depth]]
+    """The calls in a functional model, each after those that it needs: Keras's nodes, which no
+    public name of a model gives.
+    """
+    return [
+        node
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+    ]
 
 
 class Call(NamedTuple):
-    """One call in the graph of a model: what is called, and the symbolic tensors that go in and come out."""
+    """One call in the graph of a model: what is called, and the symbolic tensors that go in and
+    come out.
+    """
 
     operation: Any
     inputs: list[Any]
@@ -36,9 +48,13 @@ class Call(NamedTuple):
 
 
 def graph_calls(model: keras.Model) -> list[Call]:
-    """The calls that a built functional model or Sequential makes, each after those that it needs."""
+    """The calls that a built functional model or Sequential makes, each after those that it
+    needs."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
-    return [Call(node.operation, list(node.input_tensors), list(node.outputs)) for node in graph_nodes(graph)]
+    return [
+        Call(node.operation, list(node.input_tensors), list(node.outputs))
+        for node in graph_nodes(graph)
+    ]
 
 
 def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[int]]]:
@@ -52,9 +68,15 @@ def calls_in_order(model: keras.Model) -> Iterator[tuple[Any, list[int], list[in
             yield layer, [number - 1] if number else [], [number]
         return
     for call in graph_calls(model):
-        yield call.operation, [id(tensor) for tensor in call.inputs], [id(tensor) for tensor in call.outputs]
+        yield (
+            call.operation,
+            [id(tensor) for tensor in call.inputs],
+            [id(tensor) for tensor in call.outputs],
+        )
 
 
 def mask_of(tensor: Any) -> Any:
-    """The mask that a tensor carries from layer to layer; None if it has none. No public name says it for every backend."""
+    """The mask that a tensor carries from layer to layer; None if it has none. No public name says
+    it for every backend.
+    """
     return get_keras_mask(tensor)

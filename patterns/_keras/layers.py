@@ -11,7 +11,9 @@ def all_layers(model: keras.Model) -> list[keras.Layer]:
 
 
 def leaf_layers(model: keras.Model) -> list[keras.Layer]:
-    """The layers of a model, at any depth, that hold no others. No public name goes down into layers that are no models."""
+    """The layers of a model, at any depth, that hold no others. No public name goes down into
+    layers that are no models.
+    """
     layers = model._flatten_layers(include_self=False)
     return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
 
@@ -22,30 +24,43 @@ def sublayers(layer: keras.Layer) -> list[keras.Layer]:
 
 
 def own_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables that a layer holds itself. The public names add those of the layers inside it, seeds and metrics."""
+    """The variables that a layer holds itself. The public names add those of the layers inside it,
+    seeds and metrics.
+    """
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def weights_made_trainable(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables of a layer, those of layers inside it left out, that it trains unless they are frozen."""
+    """The variables of a layer, those of layers inside it left out, that it trains unless they are
+    frozen.
+    """
     return list(layer._trainable_variables)
 
 
 def weights_to_train(model: keras.Model) -> list[keras.Variable]:
-    """The weights that are trained when nothing in a model is frozen. The public names leave out what is frozen now."""
-    own = {id(variable) for layer in [model, *all_layers(model)] for variable in weights_made_trainable(layer)}
+    """The weights that are trained when nothing in a model is frozen. The public names leave out
+    what is frozen now.
+    """
+    own = {
+        id(variable)
+        for layer in [model, *all_layers(model)]
+        for variable in weights_made_trainable(layer)
+    }
     return [variable for variable in model.weights if id(variable) in own]
 
 
 def draws(layer: keras.Layer) -> bool:
-    """Whether a layer holds a `SeedGenerator` itself. The public names give the states of those of the layers inside it, too."""
+    """Whether a layer holds a `SeedGenerator` itself. The public names give the states of those of
+    the layers inside it, too.
+    """
     return bool(layer._seed_generators)
 
 
 def replace_sublayer(parent: keras.Layer, name: str, layer: keras.Layer) -> None:
     """Puts another layer in the place of one that an attribute holds.
 
-    Setting the attribute would leave the old one among the layers inside, and a built layer refuses new ones.
+    Setting the attribute would leave the old one among the layers inside, and a built layer refuses
+    new ones.
     """
     tracker = parent._tracker
     message = tracker._lock_violation_msg

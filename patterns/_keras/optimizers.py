@@ -8,14 +8,18 @@ import keras
 
 
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
-    """The variables on which an optimizer was built, in its order. No public name says it, and slots are aligned with it."""
+    """The variables on which an optimizer was built, in its order. No public name says it, and
+    slots are aligned with it.
+    """
     return list(optimizer._trainable_variables)
 
 
 def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable]) -> None:
-    """Builds an optimizer that is built already on other variables: its slots are new, its counter and its rate are not.
+    """Builds an optimizer that is built already on other variables: its slots are new, its counter
+    and its rate are not.
 
-    Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the person would know nothing of.
+    Keras builds an optimizer once, and says to make another one, which schedules, callbacks and the
+    person would know nothing of.
     """
     made = {one: list(one._variables) for one in [optimizer, *inner_optimizers(optimizer)]}
     for one, variables_of_one in made.items():
@@ -28,7 +32,9 @@ def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Vari
     for one, variables_of_one in made.items():
         one.built = True
         # What its constructor has made, `build` makes no other of.
-        held = {id(value) for value in vars(one).values()} - {id(variable) for variable in one._variables}
+        held = {id(value) for value in vars(one).values()} - {
+            id(variable) for variable in one._variables
+        }
         for variable in variables_of_one:
             if id(variable) in held:
                 one._track_variable(variable)
@@ -36,17 +42,24 @@ def build_anew(optimizer: keras.optimizers.Optimizer, variables: list[keras.Vari
 
 def inner_optimizers(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
     """The optimizers inside one that wraps others, which compute the updates."""
-    inner = getattr(optimizer, "_inner_optimizers", None) or [getattr(optimizer, "inner_optimizer", None)]
+    inner = getattr(optimizer, "_inner_optimizers", None) or [
+        getattr(optimizer, "inner_optimizer", None)
+    ]
     return [one for one in inner if one is not None]
 
 
 def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """The counter that Keras gives to a schedule of the rate. The public `iterations` counts accumulated steps once."""
+    """The counter that Keras gives to a schedule of the rate. The public `iterations` counts
+    accumulated steps once.
+    """
     return optimizer._iterations
 
 
-def copy_weight_decay_exclusions(source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer) -> None:
-    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it out."""
+def copy_weight_decay_exclusions(
+    source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer
+) -> None:
+    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it
+    out."""
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
@@ -57,13 +70,17 @@ def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]
     rate = optimizer._learning_rate
     optimizer._learning_rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
     try:
-        return {name: value for name, value in optimizer.get_config().items() if name != "learning_rate"}
+        return {
+            name: value for name, value in optimizer.get_config().items() if name != "learning_rate"
+        }
     finally:
         optimizer._learning_rate = rate
 
 
 def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """A new optimizer of the same settings. In place of a schedule or a function for the rate it has another schedule."""
+    """A new optimizer of the same settings. In place of a schedule or a function for the rate it
+    has another schedule.
+    """
     if isinstance(optimizer._learning_rate, keras.Variable):
         return type(optimizer).from_config(optimizer.get_config())
     rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
@@ -71,12 +88,15 @@ def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
 
 
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
-    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name gives its value."""
+    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name
+    gives its value.
+    """
     return optimizer._learning_rate
 
 
 def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
-    """Puts a schedule in place of what `get_rate` gives, or that back, and leaves the optimizer's variables as they are.
+    """Puts a schedule in place of what `get_rate` gives, or that back, and leaves the optimizer's
+    variables as they are.
 
     The public setter forgets the variable of the rate, and refuses to set a number over a schedule.
     """
@@ -84,12 +104,17 @@ def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
 
 
 def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
-    """Sets a rate, also over a schedule: the optimizer is then as if it had been made with a number."""
+    """Sets a rate, also over a schedule: the optimizer is then as if it had been made with a
+    number.
+    """
     if isinstance(optimizer._learning_rate, keras.Variable):
         optimizer._learning_rate.assign(rate)
         return
-    variable = keras.Variable(rate, name="learning_rate", trainable=False, aggregation="only_first_replica")
+    variable = keras.Variable(
+        rate, name="learning_rate", trainable=False, aggregation="only_first_replica"
+    )
     optimizer._track_variable(variable)
-    # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go by this order.
+    # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go
+    # by this order.
     optimizer._variables.insert(1, optimizer._variables.pop())
     optimizer._learning_rate = variable

@@ -1,8 +1,10 @@
-"""Steps that are counted for each variable, where an optimizer begins with some of its variables later than with others.
+"""Steps that are counted for each variable, where an optimizer begins with some of its variables
+later than with others.
 
-Adam and its kin correct a moment by the number of gradients in it. Keras takes the number of all steps for that, which is too high
-for a variable whose slots are fresh; PyTorch counts for each parameter. The optimizer stays one of its class, which any process can
-load, so the counting stands before its methods on the instance.
+Adam and its kin correct a moment by the number of gradients in it. Keras takes the number of all
+steps for that, which is too high for a variable whose slots are fresh; PyTorch counts for each
+parameter. The optimizer stays one of its class, which any process can load, so the counting stands
+before its methods on the instance.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ _METHODS = ("update_step", "_parallel_update_step")
 
 
 def first_steps(optimizer: keras.optimizers.Optimizer) -> dict[int, int]:
-    """How many steps an optimizer had made when it began with a variable, by its id; those of 0 are left out."""
+    """How many steps an optimizer had made when it began with a variable, by its id; those of 0 are
+    left out.
+    """
     return dict(own.first) if (own := vars(optimizer).get(_NAME)) else {}
 
 
@@ -48,14 +52,20 @@ def put_first_steps(optimizer: keras.optimizers.Optimizer, steps: Mapping[int, i
 
 
 class _OwnSteps:
-    """Stands before the methods that compute updates: they see the counter from a variable's first step on."""
+    """Stands before the methods that compute updates: they see the counter from a variable's first
+    step on.
+    """
 
     def __init__(self, optimizer: Any, first: dict[int, int]) -> None:
         self._optimizer, self.first = optimizer, first
 
     def methods(self) -> list[tuple[str, Any]]:
         """What stands before each method that the optimizer has."""
-        return [(name, getattr(self, name.lstrip("_"))) for name in _METHODS if hasattr(self._optimizer, name)]
+        return [
+            (name, getattr(self, name.lstrip("_")))
+            for name in _METHODS
+            if hasattr(self._optimizer, name)
+        ]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
@@ -66,7 +76,8 @@ class _OwnSteps:
         """Updates many variables at once, those with the same first step together."""
         optimizer: Any = self._optimizer
         if isinstance(optimizer, keras.optimizers.Nadam):
-            # Its fused update moves a product of the momenta of all steps; by one variable after the other it does so once, before.
+            # Its fused update moves a product of the momenta of all steps; by one variable after
+            # the other it does so once, before.
             keras.optimizers.Nadam._backend_update_step(optimizer, grads, variables, learning_rate)
             return
         of_each = [self._first_of(variable) for variable in variables]
@@ -78,7 +89,9 @@ class _OwnSteps:
 
     def _first_of(self, variable: Any) -> int:
         # On TensorFlow it is the framework's variable, not Keras's.
-        trained = self._optimizer._trainable_variables[self._optimizer._get_variable_index(variable)]
+        trained = self._optimizer._trainable_variables[
+            self._optimizer._get_variable_index(variable)
+        ]
         return self.first.get(id(trained), 0)
 
     @contextmanager

@@ -11,7 +11,8 @@ from keras.src.utils.naming import to_snake_case
 
 
 def saved_groups(model: keras.Model) -> dict[int, str]:
-    """The group of each part of a model in Keras's weights files, by its `id`: the walk by which they are written.
+    """The group of each part of a model in Keras's weights files, by its `id`: the walk by which
+    they are written.
 
     No public name tells what such a file holds without writing or loading one.
     """
@@ -30,9 +31,17 @@ def saved_groups(model: keras.Model) -> dict[int, str]:
             used: dict[str, int] = {}
             for item in list(child.values() if isinstance(child, dict) else child):
                 if isinstance(item, KerasSaveable | list | tuple | dict):
-                    kind = to_snake_case(type(item).__name__) if isinstance(item, KerasSaveable) else "container"
+                    kind = (
+                        to_snake_case(type(item).__name__)
+                        if isinstance(item, KerasSaveable)
+                        else "container"
+                    )
                     used[kind] = used.get(kind, -1) + 1
-                    enter(item, f"{group}/{kind}_{used[kind]}" if used[kind] else f"{group}/{kind}", above | {id(child)})
+                    enter(
+                        item,
+                        f"{group}/{kind}_{used[kind]}" if used[kind] else f"{group}/{kind}",
+                        above | {id(child)},
+                    )
 
     visit(model, "")
     return groups

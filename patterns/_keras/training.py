@@ -9,13 +9,17 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 
 def get_global_seed() -> np.ndarray | None:
-    """The state of the generator behind unseeded `keras.random` calls; None if none was made. It has no public name."""
+    """The state of the generator behind unseeded `keras.random` calls; None if none was made. It
+    has no public name.
+    """
     generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     return None if generator is None else np.asarray(keras.ops.convert_to_numpy(generator.state))
 
 
 def set_global_seed(state: np.ndarray | None) -> None:
-    """Puts back what `get_global_seed` gave; None forgets the generator, so that the next use makes a new one."""
+    """Puts back what `get_global_seed` gave; None forgets the generator, so that the next use makes
+    a new one.
+    """
     if state is None:
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
         return
@@ -32,7 +36,9 @@ def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:
 
 
 def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
-    """Ends the threads that a list of callbacks keeps until `on_train_end`, for a run that does not get there."""
+    """Ends the threads that a list of callbacks keeps until `on_train_end`, for a run that does not
+    get there.
+    """
     executor = getattr(callbacks, "_executor", None)
     if executor is not None:
         executor.shutdown()
@@ -40,7 +46,9 @@ def shut_down(callbacks: keras.callbacks.CallbackList) -> None:
 
 
 def begin_at_epoch(model: keras.Model, epoch: int) -> None:
-    """Makes the `fit` that is beginning start at an epoch, as `BackupAndRestore` does; `fit` reads it after `on_train_begin`."""
+    """Makes the `fit` that is beginning start at an epoch, as `BackupAndRestore` does; `fit` reads
+    it after `on_train_begin`.
+    """
     model._initial_epoch = epoch
 
 
@@ -50,7 +58,8 @@ def forget_initial_epoch(model: keras.Model) -> None:
 
 
 def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Has a compiled model train with another optimizer, and be saved with it; its loss and its metrics stay as they are.
+    """Has a compiled model train with another optimizer, and be saved with it; its loss and its
+    metrics stay as they are.
 
     `compile` would need them all again, those of a person's own `compile` too.
     """

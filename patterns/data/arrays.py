@@ -83,7 +83,9 @@ class ArraySource:
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes."""
         indices = self.indices(step)
-        batch = keras.tree.map_structure(lambda array: None if array is None else take(array, indices), self._data)
+        batch = keras.tree.map_structure(
+            lambda array: None if array is None else take(array, indices), self._data
+        )
         if self._class_weight is not None:
             batch += (class_sample_weights(batch[1], self._class_weight),)
         return batch
@@ -97,7 +99,9 @@ class ArraySource:
         return map(self.batch, itertools.count(start))
 
     def for_train_step(self, batch: tuple) -> Any:
-        """Return the batch as Keras gives it to `train_step`: `x` itself where there is nothing else."""
+        """Return the batch as Keras gives it to `train_step`: `x` itself where there is nothing
+        else.
+        """
         return batch if len(batch) > 1 or isinstance(batch[0], tuple) else batch[0]
 
     def fingerprint(self) -> dict:
@@ -143,7 +147,8 @@ def _for_each_output(y: Any, sample_weight: Any) -> Any:
             keras.tree.assert_same_structure(y, sample_weight)
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"`sample_weight` must be one array, or have the structure of `y`, one array for each output. {error}"
+                "`sample_weight` must be one array, or have the structure of `y`, one array for "
+                f"each output. {error}"
             ) from error
         return sample_weight
     if sample_weight.ndim > 1 and sample_weight.shape != (len(sample_weight), 1):

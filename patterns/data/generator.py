@@ -78,7 +78,10 @@ class GeneratorSource:
         """
         start = whole_number("batches", "start", start, least=0)
         if start < self._position:
-            raise ValueError(f"the generator is at step {self._position} and cannot go back to step {start}. Make a new one.")
+            raise ValueError(
+                f"the generator is at step {self._position} and cannot go back to step {start}. "
+                "Make a new one."
+            )
         if start > self._position:
             self._skip(start - self._position)
         return self._rest()

@@ -12,7 +12,8 @@ from .._arguments import whole_number
 # An order is computed and kept for so many positions at a time: a batch then costs microseconds.
 _BLOCK = 4096
 _ROUNDS = 12
-# So few elements are sorted by their hashes, which is quicker than rounds, and mixes two elements as well as a thousand.
+# So few elements are sorted by their hashes, which is quicker than rounds, and mixes two elements
+# as well as a thousand.
 _SMALL = 4096
 
 
@@ -81,7 +82,10 @@ class Permutation:
         """
         positions = np.asarray(positions)
         if positions.size and not 0 <= positions.min() <= positions.max() < self.size:
-            raise IndexError(f"positions must be in range({self.size}). Received: {positions.min()} to {positions.max()}.")
+            raise IndexError(
+                f"positions must be in range({self.size}). Received: {positions.min()} to "
+                f"{positions.max()}."
+            )
         if self._sorted is not None:
             return self._sorted[positions]
         values = self._encipher(positions.astype(np.uint64))

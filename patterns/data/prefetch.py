@@ -46,7 +46,9 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Gener
     return (fetch(dataset, job) for job in jobs)
 
 
-def _ordered(pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int) -> Generator[Any]:
+def _ordered(
+    pool: Executor, make: Callable[[Job], Any], jobs: Iterable[Job], ahead: int
+) -> Generator[Any]:
     pending: deque[Future] = deque()
     try:
         for job in jobs:

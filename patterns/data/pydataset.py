@@ -102,7 +102,9 @@ class PyDatasetSource:
         return self._from(start)
 
     def for_train_step(self, batch: tuple) -> Any:
-        """Return the batch as Keras gives it to `train_step`: a dict that stands alone is not wrapped."""
+        """Return the batch as Keras gives it to `train_step`: a dict that stands alone is not
+        wrapped.
+        """
         return batch[0] if len(batch) == 1 and isinstance(batch[0], dict) else batch
 
     def fingerprint(self) -> dict:

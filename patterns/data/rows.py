@@ -48,7 +48,10 @@ def as_rows(data: Any, name: str) -> Any:
 
 def named_leaves(data: Any, name: str) -> list[tuple[str, Any]]:
     """Return the leaves of a structure with their places, such as `("x/image", array)`."""
-    return [("/".join(map(str, (name, *path))), leaf) for path, leaf in keras.tree.flatten_with_path(data)]
+    return [
+        ("/".join(map(str, (name, *path))), leaf)
+        for path, leaf in keras.tree.flatten_with_path(data)
+    ]
 
 
 def count_examples(**arguments: Any) -> int:
@@ -58,7 +61,10 @@ def count_examples(**arguments: Any) -> int:
         ValueError: there is no array, no example, or they differ; names each length.
     """
     sizes = {
-        place: leaf.shape[0] for name, data in arguments.items() for place, leaf in named_leaves(data, name) if leaf is not None
+        place: leaf.shape[0]
+        for name, data in arguments.items()
+        for place, leaf in named_leaves(data, name)
+        if leaf is not None
     }
     if not sizes:
         raise ValueError("the data holds no array. Received: x=None.")
@@ -88,7 +94,9 @@ def describe(data: Any, name: str) -> dict[str, dict | None]:
         `{place: {"shape": ..., "dtype": ..., "digest": ...}}`; `None` for a leaf `None`.
     """
     return {
-        place: None if leaf is None else {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "digest": digest(leaf)}
+        place: None
+        if leaf is None
+        else {"shape": list(leaf.shape), "dtype": str(leaf.dtype), "digest": digest(leaf)}
         for place, leaf in named_leaves(data, name)
     }
 
@@ -155,7 +163,9 @@ def _as_array(leaf: Any, place: str) -> np.ndarray | None:
         )
     array = _dense_array(leaf)
     if array.ndim == 0:
-        raise ValueError(f"`{place}` must have an axis of examples. Received: an array of shape ().")
+        raise ValueError(
+            f"`{place}` must have an axis of examples. Received: an array of shape ()."
+        )
     return array
 
 

@@ -10,7 +10,8 @@ from .sources import BatchSource
 
 
 class Skipped:
-    """Which batches of a source are left out, so that those after them move up: some by their number, and all that hold an example.
+    """Which batches of a source are left out, so that those after them move up: some by their
+    number, and all that hold an example.
 
     Which batches hold an example is found as far as anybody asks, each once.
 
@@ -31,7 +32,10 @@ class Skipped:
     def __init__(self, source: BatchSource, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self._source = source
-        self._numbers, self._examples = set(state.get("numbers", ())), set(state.get("examples", ()))
+        self._numbers, self._examples = (
+            set(state.get("numbers", ())),
+            set(state.get("examples", ())),
+        )
         # All batches before this one are known to hold one of the examples or not.
         self._known = int(state.get("known", 0))
         # A framework may read the batches in a thread of its own.
@@ -41,14 +45,19 @@ class Skipped:
     def state(self) -> dict[str, Any]:
         """As JSON."""
         with self._lock:
-            return {"numbers": sorted(self._numbers), "examples": sorted(self._examples), "known": self._known}
+            return {
+                "numbers": sorted(self._numbers),
+                "examples": sorted(self._examples),
+                "known": self._known,
+            }
 
     def leave_out(self, number: int, examples: Collection[int] = ()) -> None:
         """Leaves out a batch, and those after it that hold any of some examples.
 
         Args:
             number: Of the batch, from 0.
-            examples: By their place in the data; the source must tell which ones its batches hold (`indices`).
+            examples: By their place in the data; the source must tell which ones its batches hold
+                (`indices`).
         """
         with self._lock:
             self._numbers.add(number)

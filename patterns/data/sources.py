@@ -37,7 +37,9 @@ class BatchSource(Protocol):
 
     @property
     def thread_safe(self) -> bool:
-        """Whether batches may be made in a thread beside the training: a person's code might draw at random there."""
+        """Whether batches may be made in a thread beside the training: a person's code might draw
+        at random there.
+        """
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`."""

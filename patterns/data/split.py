@@ -36,7 +36,10 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
     ([0, 1, 2], [3, 4])
     """
     if isinstance(validation_split, bool) or not 0 < validation_split < 1:
-        raise ValueError(f"`validation_split` must be a fraction between 0 and 1, both excluded. Received: {validation_split!r}.")
+        raise ValueError(
+            "`validation_split` must be a fraction between 0 and 1, both excluded. Received: "
+            f"{validation_split!r}."
+        )
     if not is_rows((x, y, sample_weight)):
         raise ValueError(
             "`validation_split` works with arrays and tensors only. Received: x of type "
@@ -56,7 +59,8 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
 
 
 def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
-    """Return the data arguments of `model.evaluate` for data given as to `validation_data` of `model.fit`.
+    """Return the data arguments of `model.evaluate` for data given as to `validation_data` of
+    `model.fit`.
 
     Args:
         name: the argument's name, for the message.
@@ -76,9 +80,15 @@ def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
     if not isinstance(data, tuple | list):
         return {"x": data}
     if not 1 <= len(data) <= 3:
-        raise ValueError(f"{name} must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} parts.")
+        raise ValueError(
+            f"{name} must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} "
+            "parts."
+        )
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
 
 
 def _cut(data: list, part: slice) -> tuple:
-    return tuple(keras.tree.map_structure(lambda array: None if array is None else array[part], one) for one in data)
+    return tuple(
+        keras.tree.map_structure(lambda array: None if array is None else array[part], one)
+        for one in data
+    )

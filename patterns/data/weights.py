@@ -34,7 +34,10 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) ->
     while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:
         batch = batch[:-1]
     if not isinstance(batch, tuple) or not 1 <= len(batch) <= 3:
-        raise ValueError(f"{where} must give `(x,)`, `(x, y)` or `(x, y, sample_weight)`. Received: {_describe(item)}.")
+        raise ValueError(
+            f"{where} must give `(x,)`, `(x, y)` or `(x, y, sample_weight)`. Received: "
+            f"{_describe(item)}."
+        )
     if class_weight is None:
         return batch
     if len(batch) != 2:
@@ -65,7 +68,8 @@ def class_sample_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarra
     """
     if keras.tree.is_nested(y):
         raise ValueError(
-            f"`class_weight` is for models with a single output. Received: y={_describe(y)}. Give each output its `sample_weight`."
+            f"`class_weight` is for models with a single output. Received: y={_describe(y)}. Give "
+            "each output its `sample_weight`."
         )
     labels = y if isinstance(y, np.ndarray) else keras.ops.convert_to_numpy(y)
     if labels.ndim > 1:
@@ -95,13 +99,19 @@ def check_class_weight(class_weight: Any) -> dict[int, float] | None:
     if class_weight is None:
         return None
     if not isinstance(class_weight, Mapping):
-        raise TypeError(f"`class_weight` must be a dict of class number to weight. Received: {_describe(class_weight)}.")
+        raise TypeError(
+            "`class_weight` must be a dict of class number to weight. Received: "
+            f"{_describe(class_weight)}."
+        )
     checked = {}
     for key, weight in class_weight.items():
         label = whole_number("class_weight", "class", key, least=0)
         checked[label] = float(weight)
         if not 0 <= checked[label] < float("inf"):
-            raise ValueError(f"`class_weight`: a weight must be a finite number, at least 0. Received: {weight} for class {label}.")
+            raise ValueError(
+                f"`class_weight`: a weight must be a finite number, at least 0. Received: {weight} "
+                f"for class {label}."
+            )
     return checked
 
 

@@ -1,4 +1,5 @@
-"""The demo: a rate is found; a run in one cycle, with a NaN in its data, is killed twice, and compared with one left alone.
+"""The demo: a rate is found; a run in one cycle, with a NaN in its data, is killed twice, and
+compared with one left alone.
 
 Then one of transfer learning, killed between its stages, and what the pretraining saves.
 """
@@ -23,7 +24,11 @@ __all__ = ["TrainingFailed", "run"]
 
 
 def run(
-    out: str | Path = "keras-patterns-demo", keep: bool = False, epochs: int = training.EPOCHS, kills: int = 2, seeds: int = 3
+    out: str | Path = "keras-patterns-demo",
+    keep: bool = False,
+    epochs: int = training.EPOCHS,
+    kills: int = 2,
+    seeds: int = 3,
 ) -> int:
     """Runs the demo and prints what it finds.
 
@@ -52,7 +57,9 @@ def run(
         if not keep:
             shutil.rmtree(runs, ignore_errors=True)
     if keep:
-        print(f"The checkpoints: {runs}; look at them with `keras-patterns list {runs / 'killed'}`.")
+        print(
+            f"The checkpoints: {runs}; look at them with `keras-patterns list {runs / 'killed'}`."
+        )
     return 0 if equal else 1
 
 
@@ -65,32 +72,60 @@ def kill_steps(epochs: int, kills: int) -> list[int]:
 
 def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     backend = current().name
-    sweep, curve, few = pictures = [out / f"{name}-{backend}.png" for name in ("learning-rates", "learning-curve", "few-examples")]
-    print(f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, on {backend}, on the CPU.")
+    sweep, curve, few = pictures = [
+        out / f"{name}-{backend}.png"
+        for name in ("learning-rates", "learning-curve", "few-examples")
+    ]
+    print(
+        f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, "
+        f"on {backend}, on the CPU."
+    )
     _headline("Which learning rate?")
     rate = find_rate(sweep, backend)
-    _headline(f"A run on {backend} in one cycle, towards a rate of {rate:.2e}, that is left alone; one image has a broken pixel")
+    _headline(
+        f"A run on {backend} in one cycle, towards a rate of {rate:.2e}, that is left alone; one "
+        "image has a broken pixel"
+    )
     reference = Outcome.read(runs / "reference", [live(runs / "reference", rate, epochs, backend)])
-    killed = Outcome.read(runs / "killed", _live_and_die(runs / "killed", rate, epochs, backend, kill_steps(epochs, kills)))
+    killed = Outcome.read(
+        runs / "killed",
+        _live_and_die(runs / "killed", rate, epochs, backend, kill_steps(epochs, kills)),
+    )
     table, differences = compare(reference, killed)
     longer = epochs + max(1, epochs // 4)
     continued = _continue(runs / "killed", rate, longer)
-    draw(curve, reference, killed, make_optimizer(rate, epochs), continued, make_optimizer(rate, longer))
+    draw(
+        curve,
+        reference,
+        killed,
+        make_optimizer(rate, epochs),
+        continued,
+        make_optimizer(rate, longer),
+    )
     _headline("Is the killed run equal to the one that was left alone?")
     print(f"\n{summary(reference, killed)}\n\n{table}\n\n{verdict(differences)}")
     _headline("Looking back: which checkpoint is the best?")
     select(runs / "reference", backend)
-    _headline("What does a pretrained backbone save? Pretrained on the digits 0 to 4, trained on a few of 5 to 9, thawed in stages")
+    _headline(
+        "What does a pretrained backbone save? Pretrained on the digits 0 to 4, trained on a few "
+        "of 5 to 9, thawed in stages"
+    )
     equal = few_examples.show(runs, few, backend, seeds)
     listed = "\n              ".join(map(str, pictures))
     print(f"\nThe pictures: {listed}")
     return equal and not differences
 
 
-def _live_and_die(folder: Path, rate: float, epochs: int, backend: str, kill_at: list[int]) -> list[Life]:
+def _live_and_die(
+    folder: Path, rate: float, epochs: int, backend: str, kill_at: list[int]
+) -> list[Life]:
     lives: list[Life] = []
     for step in kill_at:
-        _headline(f"The same on {backend}, killed in the middle of an epoch" if not lives else "Started again, and killed again")
+        _headline(
+            f"The same on {backend}, killed in the middle of an epoch"
+            if not lives
+            else "Started again, and killed again"
+        )
         lives.append(live(folder, rate, epochs, backend, step))
         print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***")
     _headline("Started again, to the end")
@@ -100,9 +135,15 @@ def _live_and_die(folder: Path, rate: float, epochs: int, backend: str, kill_at:
 def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
     others = [name for name in installed() if name != current().name]
     if not others:
-        _headline("No other backend is installed here. To see the run go on on one: nox -s demo -- jax torch")
+        _headline(
+            "No other backend is installed here. To see the run go on on one: nox -s demo -- jax "
+            "torch"
+        )
         return None
-    _headline(f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from here on")
+    _headline(
+        f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from "
+        "here on"
+    )
     outcome = Outcome.read(folder, [live(folder, rate, epochs, others[0])])
     print(f"The validation accuracy of these weights: {accuracy(outcome):.4f}")
     return outcome
@@ -115,4 +156,6 @@ def _headline(text: str) -> None:
 def _check_packages() -> None:
     missing = [name for name in ("sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise TrainingFailed(f"The demo needs {' and '.join(missing)}: pip install scikit-learn matplotlib.")
+        raise TrainingFailed(
+            f"The demo needs {' and '.join(missing)}: pip install scikit-learn matplotlib."
+        )

@@ -73,8 +73,13 @@ class Outcome:
 
     @property
     def kills(self) -> list[tuple[int, int]]:
-        """For each kill, the step that had begun, and the step after which the next process went on."""
-        return [(life.last, following.first - 1) for life, following in zip(self.lives, self.lives[1:], strict=False)]
+        """For each kill, the step that had begun, and the step after which the next process went
+        on.
+        """
+        return [
+            (life.last, following.first - 1)
+            for life, following in zip(self.lives, self.lives[1:], strict=False)
+        ]
 
 
 @dataclass
@@ -86,12 +91,16 @@ class Part:
 
     def differences(self, other: Part) -> list[Difference]:
         """Where the two are not equal to the bit."""
-        return differing_tensors(self.tensors, other.tensors) + differing_values(self.values, other.values)
+        return differing_tensors(self.tensors, other.tensors) + differing_values(
+            self.values, other.values
+        )
 
     @property
     def bytes(self) -> int:
         """Of the arrays, and of the plain values as text."""
-        return sum(array.nbytes for array in self.tensors.values()) + (len(json.dumps(self.values)) if self.values else 0)
+        return sum(array.nbytes for array in self.tensors.values()) + (
+            len(json.dumps(self.values)) if self.values else 0
+        )
 
 
 def parts(outcome: Outcome) -> dict[str, Part]:
@@ -132,7 +141,14 @@ def compare(reference: Outcome, killed: Outcome) -> tuple[str, list[Difference]]
         found = one.differences(other)
         rows.append((name, len(one.tensors), one.bytes, _verdict(found)))
         differences += found
-    rows.append(("together", sum(row[1] for row in rows), sum(row[2] for row in rows), _verdict(differences)))
+    rows.append(
+        (
+            "together",
+            sum(row[1] for row in rows),
+            sum(row[2] for row in rows),
+            _verdict(differences),
+        )
+    )
     return format_table(["compared bit for bit", "arrays", "bytes", "equal"], rows), differences
 
 
@@ -143,26 +159,41 @@ def _verdict(differences: list[Difference]) -> str:
 def summary(reference: Outcome, killed: Outcome) -> str:
     """A table of what the two runs went through, and what became of early stopping."""
     reason = killed.callback("EarlyStopping")["reason"]
-    said = "Stopped early: " + reason if reason else "Early stopping saw no reason to stop before the end"
+    said = (
+        "Stopped early: " + reason
+        if reason
+        else "Early stopping saw no reason to stop before the end"
+    )
     return f"{journey(reference, killed, _of_guard_and_stopping)}\n\n{said}."
 
 
-def journey(reference: Outcome, killed: Outcome, more: Callable[[Outcome], list[Figure]] = lambda outcome: []) -> str:
+def journey(
+    reference: Outcome,
+    killed: Outcome,
+    more: Callable[[Outcome], list[Figure]] = lambda outcome: [],
+) -> str:
     """A table of what the processes of two runs did, and more figures of each."""
     rows = zip(_figures(reference, more(reference)), _figures(killed, more(killed)), strict=True)
-    return format_table(["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows])
+    return format_table(
+        ["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows]
+    )
 
 
 def verdict(differences: list[Difference]) -> str:
     """The comparison in a line."""
     if differences:
-        return f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: {differences[0].what}."
+        return (
+            f"NOT EQUAL in {len(differences)} places. The first: {differences[0].place}: "
+            f"{differences[0].what}."
+        )
     return "EQUAL, bit for bit."
 
 
 def accuracy(outcome: Outcome) -> float:
     """Of the weights that were put back, on the validation images; between 0 and 1."""
-    return outcome.history["history"]["val_accuracy"][outcome.callback("EarlyStopping")["best_epoch"]]
+    return outcome.history["history"]["val_accuracy"][
+        outcome.callback("EarlyStopping")["best_epoch"]
+    ]
 
 
 def _figures(outcome: Outcome, more: list[Figure]) -> list[Figure]:

@@ -1,4 +1,6 @@
-"""The part of the demo on transfer learning: a run thawed in stages is killed and compared; what does the pretraining save?"""
+"""The part of the demo on transfer learning: a run thawed in stages is killed and compared; what
+does the pretraining save?
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,10 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
     _, _, (images, _) = transfer.new_digits()
     draw_accuracies(picture, accuracies, WAYS, len(images), backend)
     of_seeds = f"median of {seeds} seeds" if seeds > 1 else "one seed"
-    print(f"\nAccuracy on {len(images)} other images of the digits 5 to 9, {of_seeds}:\n\n{table(accuracies)}")
+    print(
+        f"\nAccuracy on {len(images)} other images of the digits 5 to 9, "
+        f"{of_seeds}:\n\n{table(accuracies)}"
+    )
     return equal
 
 
@@ -61,7 +66,8 @@ def pretrain(backbone: Path, backend: str) -> None:
 
 
 def live(folder: Path, backbone: Path, backend: str, kill_at: float = np.inf) -> Life:
-    """Trains in stages in a new process, which is killed (SIGKILL) as soon as it says that it has begun a step.
+    """Trains in stages in a new process, which is killed (SIGKILL) as soon as it says that it has
+    begun a step.
 
     Args:
         folder: Of the checkpoints.
@@ -72,10 +78,14 @@ def live(folder: Path, backbone: Path, backend: str, kill_at: float = np.inf) ->
     Raises:
         TrainingFailed: If the process ended with an error.
     """
-    return watched(f"trained in stages in {folder}", _transfer, backend, kill_at, str(folder), str(backbone))
+    return watched(
+        f"trained in stages in {folder}", _transfer, backend, kill_at, str(folder), str(backbone)
+    )
 
 
-def measure(backbone: Path, backend: str, examples: Sequence[int], seeds: int, cache: Path) -> Accuracies:
+def measure(
+    backbone: Path, backend: str, examples: Sequence[int], seeds: int, cache: Path
+) -> Accuracies:
     """The accuracies on the test images, of all ways, in a new process.
 
     Args:
@@ -89,8 +99,12 @@ def measure(backbone: Path, backend: str, examples: Sequence[int], seeds: int, c
         TrainingFailed: If the process ended with an error.
     """
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
-    with environment(JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"):
-        for key, accuracy in finished("trained on few examples", _measure, backend, str(backbone), examples, seeds):
+    with environment(
+        JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
+    ):
+        for key, accuracy in finished(
+            "trained on few examples", _measure, backend, str(backbone), examples, seeds
+        ):
             found[key].append(accuracy)
     return found
 
@@ -101,13 +115,17 @@ def kill_step() -> int:
 
 
 def kill_and_compare(runs: Path, backbone: Path, backend: str) -> bool:
-    """Trains in stages, once left alone and once killed, prints where the two runs differ, and tells whether they are equal."""
+    """Trains in stages, once left alone and once killed, prints where the two runs differ, and
+    tells whether they are equal.
+    """
     print("\nLeft alone:", flush=True)
     reference = Outcome.read(runs / "stages", [live(runs / "stages", backbone, backend)])
     print("\nOnce more, killed after the first stage:", flush=True)
     lives = [live(runs / "stages-killed", backbone, backend, kill_step())]
     print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***", flush=True)
-    killed = Outcome.read(runs / "stages-killed", [*lives, live(runs / "stages-killed", backbone, backend)])
+    killed = Outcome.read(
+        runs / "stages-killed", [*lives, live(runs / "stages-killed", backbone, backend)]
+    )
     table, differences = compare(reference, killed)
     print(f"\n{journey(reference, killed, _of_stages)}\n\n{table}\n\n{verdict(differences)}")
     return not differences
@@ -123,12 +141,16 @@ def table(accuracies: Accuracies) -> str:
 
 
 def _of_stages(outcome: Outcome) -> list[tuple[str, int | str]]:
-    return [("thawed after step", ", ".join(str(event["step"]) for event in outcome.history["events"]))]
+    return [
+        ("thawed after step", ", ".join(str(event["step"]) for event in outcome.history["events"]))
+    ]
 
 
 def _pretrain(backbone: str, sender: Connection) -> None:
     transfer.pretrain(backbone)
-    print(f"\nWith a new head, the rest frozen:\n{trainable_table(transfer.with_new_head(backbone))}")
+    print(
+        f"\nWith a new head, the rest frozen:\n{trainable_table(transfer.with_new_head(backbone))}"
+    )
     sender.close()
 
 

@@ -1,4 +1,6 @@
-"""The pictures of the demo: the learning curve, with the NaN, the kills, the best step and the cycle; accuracies."""
+"""The pictures of the demo: the learning curve, with the NaN, the kills, the best step and the
+cycle; accuracies.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,22 @@ _CONTINUED = {"color": "#238b45", "linewidth": 1.6}
 _KILL = "#cb181d"
 _NAN = "#a63603"
 _WAYS = ("0.35", "#3182bd", "#e6550d")
-_BEST = {"color": "#ffd92f", "marker": "*", "markersize": 14, "markeredgecolor": "#7f2704", "linestyle": ""}
+_BEST = {
+    "color": "#ffd92f",
+    "marker": "*",
+    "markersize": 14,
+    "markeredgecolor": "#7f2704",
+    "linestyle": "",
+}
 
 
 def draw(
-    path: Path, reference: Outcome, killed: Outcome, optimizer: Any, continued: Outcome | None = None, longer: Any = None
+    path: Path,
+    reference: Outcome,
+    killed: Outcome,
+    optimizer: Any,
+    continued: Outcome | None = None,
+    longer: Any = None,
 ) -> None:
     """Writes a PNG: losses, learning rate and momentum against the step.
 
@@ -48,10 +61,20 @@ def draw(
     _schedules(rates, momenta, optimizer, range(end), killed, _KILLED)
     if continued:
         _losses(losses, continued, f"going on on {continued.backend}", _CONTINUED, since=end)
-        _schedules(rates, momenta, longer, range(end, continued.checkpoint.position.step), continued, _CONTINUED)
+        _schedules(
+            rates,
+            momenta,
+            longer,
+            range(end, continued.checkpoint.position.step),
+            continued,
+            _CONTINUED,
+        )
     _mark_kills(axes, killed)
     _mark_rollbacks(axes, continued or killed)
-    losses.set_title(f"Handwritten digits on {reference.backend}: a run that was killed, over the same run left alone")
+    losses.set_title(
+        f"Handwritten digits on {reference.backend}: a run that was killed, over the same run left "
+        "alone"
+    )
     losses.set(yscale="log", ylabel="loss (cross-entropy, nats)")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter("{x:g}")
@@ -61,7 +84,13 @@ def draw(
     losses.plot([], [], "o", color="0.4", markersize=4, label="at validation")
     _mark_best(losses, killed)
     # Below the axes, where it covers nothing.
-    losses.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=5 if continued is None else 3, frameon=False, fontsize=9)
+    losses.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.02),
+        ncols=5 if continued is None else 3,
+        frameon=False,
+        fontsize=9,
+    )
     for one in axes:
         one.grid(alpha=0.25, which="both", linewidth=0.5)
     for one in (*axes, momenta):
@@ -70,7 +99,11 @@ def draw(
 
 
 def draw_accuracies(
-    path: Path, accuracies: Mapping[tuple[int, str], Sequence[float]], ways: Sequence[str], images: int, backend: str
+    path: Path,
+    accuracies: Mapping[tuple[int, str], Sequence[float]],
+    ways: Sequence[str],
+    images: int,
+    backend: str,
 ) -> None:
     """Writes a PNG: the accuracy on the test images against the examples per class.
 
@@ -90,11 +123,21 @@ def draw_accuracies(
     for way, color in zip(ways, _WAYS, strict=True):
         seeds = [accuracies[per_class, way] for per_class in examples]
         axes.plot(examples, [np.median(one) for one in seeds], "o-", color=color, label=way)
-        axes.fill_between(examples, [min(one) for one in seeds], [max(one) for one in seeds], color=color, alpha=0.15, linewidth=0)
+        axes.fill_between(
+            examples,
+            [min(one) for one in seeds],
+            [max(one) for one in seeds],
+            color=color,
+            alpha=0.15,
+            linewidth=0,
+        )
     axes.axhline(0.2, color="0.5", linewidth=1, linestyle=":", label="by chance")
     axes.set_title(f"Digits 5 to 9, a net pretrained on 0 to 4 or not ({backend})", fontsize=11)
     axes.set(xscale="log", xticks=examples, ylim=(0, 1))
-    axes.set(xlabel="examples per class", ylabel=f"accuracy on {images} other images\nmedian and range of the seeds")
+    axes.set(
+        xlabel="examples per class",
+        ylabel=f"accuracy on {images} other images\nmedian and range of the seeds",
+    )
     axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -108,18 +151,30 @@ def _losses(axes: Any, run: Outcome, name: str, style: dict[str, Any], since: in
     """Draws a run from a step on, and what leads to it."""
     history = run.history["history"]
     epochs = [(epoch + 1) * STEPS_PER_EPOCH for epoch in run.history["epoch"]]
-    running = {row["step"]: row["loss"] for row in run.history["steps"]} | dict(zip(epochs, history["loss"], strict=True))
-    axes.plot(*zip(*sorted(point for point in running.items() if point[0] >= since), strict=True), alpha=0.55, **style)
+    running = {row["step"]: row["loss"] for row in run.history["steps"]} | dict(
+        zip(epochs, history["loss"], strict=True)
+    )
+    axes.plot(
+        *zip(*sorted(point for point in running.items() if point[0] >= since), strict=True),
+        alpha=0.55,
+        **style,
+    )
     first = sum(step < since for step in epochs)
-    axes.plot(epochs[first:], history["val_loss"][first:], marker="o", markersize=4, label=name, **style)
+    axes.plot(
+        epochs[first:], history["val_loss"][first:], marker="o", markersize=4, label=name, **style
+    )
 
 
-def _schedules(rates: Any, momenta: Any, optimizer: Any, steps: range, run: Outcome, style: dict[str, Any]) -> None:
+def _schedules(
+    rates: Any, momenta: Any, optimizer: Any, steps: range, run: Outcome, style: dict[str, Any]
+) -> None:
     """Draws what the optimizer computes in its steps; the guard has made the rate smaller."""
     at = np.array(steps, "int32")
     factor = NonFiniteGuard().rate_factor ** np.searchsorted(run.not_finite, at, side="right")
     rates.plot(at, factor * keras.ops.convert_to_numpy(_keras.get_rate(optimizer)(at)), **style)
-    momenta.plot(at, keras.ops.convert_to_numpy(optimizer.momentum_schedule(at)), linestyle="--", **style)
+    momenta.plot(
+        at, keras.ops.convert_to_numpy(optimizer.momentum_schedule(at)), linestyle="--", **style
+    )
 
 
 def _mark_kills(axes: Any, run: Outcome) -> None:
@@ -128,7 +183,9 @@ def _mark_kills(axes: Any, run: Outcome) -> None:
         for one in axes:
             one.axvspan(resumed, killed, color=_KILL, alpha=0.12, linewidth=0)
             one.axvline(killed, color=_KILL, linewidth=1.2, linestyle="--")
-        _note(losses, killed, f"SIGKILL in step {killed}\nwent on from {resumed}", _KILL, 0.98, "top")
+        _note(
+            losses, killed, f"SIGKILL in step {killed}\nwent on from {resumed}", _KILL, 0.98, "top"
+        )
 
 
 def _mark_rollbacks(axes: Any, run: Outcome) -> None:
@@ -136,7 +193,14 @@ def _mark_rollbacks(axes: Any, run: Outcome) -> None:
         for one in axes:
             one.axvline(step, color=_NAN, linewidth=1.2, linestyle="-.")
         # Below, where a first kill in one of the next epochs has no words.
-        _note(axes[0], step, f"NaN in step {step}:\nrolled back, then\nat half the rate", _NAN, 0.02, "bottom")
+        _note(
+            axes[0],
+            step,
+            f"NaN in step {step}:\nrolled back, then\nat half the rate",
+            _NAN,
+            0.02,
+            "bottom",
+        )
 
 
 def _note(axes: Any, step: int, text: str, color: str, height: float, side: str) -> None:
@@ -147,4 +211,10 @@ def _note(axes: Any, step: int, text: str, color: str, height: float, side: str)
 def _mark_best(axes: Any, run: Outcome) -> None:
     stopping = run.callback("EarlyStopping")
     stopped = f"; stopped early in step {stopping['stopped_step']}" if stopping["reason"] else ""
-    axes.plot(stopping["best_step"], stopping["best"], label=f"best, in step {stopping['best_step']}{stopped}", zorder=4, **_BEST)
+    axes.plot(
+        stopping["best_step"],
+        stopping["best"],
+        label=f"best, in step {stopping['best_step']}{stopped}",
+        zorder=4,
+        **_BEST,
+    )

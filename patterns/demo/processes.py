@@ -80,7 +80,8 @@ def select(folder: Path, backend: str) -> None:
 
 
 def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
-    """Trains in a new process, which is killed (SIGKILL) as soon as it says that it has begun a step.
+    """Trains in a new process, which is killed (SIGKILL) as soon as it says that it has begun a
+    step.
 
     Args:
         folder: Of the checkpoints.
@@ -95,12 +96,16 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
     return watched(f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs)
 
 
-def watched(what: str, work: Callable[..., None], backend: str, kill_at: float, *arguments: Any) -> Life:
-    """Works in a new process, which is killed (SIGKILL) as soon as it tells that it has begun a step.
+def watched(
+    what: str, work: Callable[..., None], backend: str, kill_at: float, *arguments: Any
+) -> Life:
+    """Works in a new process, which is killed (SIGKILL) as soon as it tells that it has begun a
+    step.
 
     Args:
         what: It does, for an error.
-        work: A function of a module. It is called with the arguments and with what takes the number of each step, `send`.
+        work: A function of a module. It is called with the arguments and with what takes the number
+            of each step, `send`.
         backend: On which it works.
         kill_at: The step; infinity for none.
         arguments: Of `work`.
@@ -131,7 +136,8 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
 
     Args:
         what: It does, for an error.
-        work: A function of a module. It is called with the arguments and with what it tells by, `send`.
+        work: A function of a module. It is called with the arguments and with what it tells by,
+            `send`.
         backend: On which it works.
         arguments: Of `work`.
 
@@ -147,10 +153,14 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
 
 def _check_ended_well(process: BaseProcess, what: str, backend: str) -> None:
     if process.exitcode:
-        raise TrainingFailed(f"The process that {what} on {backend} ended with exit code {process.exitcode}.")
+        raise TrainingFailed(
+            f"The process that {what} on {backend} ended with exit code {process.exitcode}."
+        )
 
 
-def _start(work: Callable[..., None], backend: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
+def _start(
+    work: Callable[..., None], backend: str, *arguments: Any
+) -> tuple[BaseProcess, Connection]:
     """Starts a process on a backend, and returns it with what it tells."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -196,7 +206,9 @@ def _received(receiver: Connection) -> Iterator[Any]:
 
 @contextmanager
 def environment(**more: str) -> Iterator[None]:
-    """Sets the environment variables of the demo, and more, for a process that starts or a framework that is imported meanwhile."""
+    """Sets the environment variables of the demo, and more, for a process that starts or a
+    framework that is imported meanwhile.
+    """
     before = dict(os.environ)
     os.environ.update(_ENVIRONMENT, **more)
     try:

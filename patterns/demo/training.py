@@ -37,18 +37,25 @@ Data = tuple[np.ndarray, np.ndarray]
 
 
 def load_digits() -> tuple[Data, Data, Data]:
-    """Handwritten digits, images of shape `(images, 8, 8, 1)` and their labels: to train on, to validate on, and to test on."""
+    """Handwritten digits, images of shape `(images, 8, 8, 1)` and their labels: to train on, to
+    validate on, and to test on.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images, labels = digits.images[..., np.newaxis].astype("float32") / 16, digits.target.astype("int32")
+    images, labels = (
+        digits.images[..., np.newaxis].astype("float32") / 16,
+        digits.target.astype("int32"),
+    )
     ends = [TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES]
     training, validation, test = zip(np.split(images, ends), np.split(labels, ends), strict=True)
     return training, validation, test
 
 
 def noisy_copies(x: np.ndarray, y: np.ndarray) -> Data:
-    """Twenty noisy copies of each image, so that no epoch of the demo sees one twice; and a single broken pixel."""
+    """Twenty noisy copies of each image, so that no epoch of the demo sees one twice; and a single
+    broken pixel.
+    """
     x, y = np.tile(x, (EPOCHS, 1, 1, 1)), np.tile(y, EPOCHS)
     x += np.random.default_rng(8).normal(scale=0.05, size=x.shape)
     # Planted, for the guard to find.
@@ -57,7 +64,9 @@ def noisy_copies(x: np.ndarray, y: np.ndarray) -> Data:
 
 
 def make_model(optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Model:
-    """A convolutional net with all that makes a run hard to repeat: augmentation, BatchNorm, dropout."""
+    """A convolutional net with all that makes a run hard to repeat: augmentation, BatchNorm,
+    dropout.
+    """
     keras.utils.set_random_seed(8)
     layers = keras.layers
     model = keras.Sequential([keras.Input((8, 8, 1))])
@@ -68,7 +77,12 @@ def make_model(optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Mo
         model.add(layers.BatchNormalization())
         model.add(layers.ReLU())
         model.add(layers.MaxPooling2D())
-    for layer in (layers.Flatten(), layers.Dropout(0.4), layers.Dense(64, activation="relu"), layers.Dropout(0.4)):
+    for layer in (
+        layers.Flatten(),
+        layers.Dropout(0.4),
+        layers.Dense(64, activation="relu"),
+        layers.Dropout(0.4),
+    ):
         model.add(layer)
     model.add(layers.Dense(10, activation="softmax"))
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
@@ -76,7 +90,8 @@ def make_model(optimizer: str | keras.optimizers.Optimizer = "adam") -> keras.Mo
 
 
 class StepCounter(keras.callbacks.Callback):
-    """Tells which step begins. Its count goes into the checkpoint, by the two methods that any callback may have.
+    """Tells which step begins. Its count goes into the checkpoint, by the two methods that any
+    callback may have.
 
     Args:
         tell: Is called with the number of the step, from 1; or None.
@@ -116,7 +131,9 @@ def make_optimizer(rate: float, epochs: int) -> keras.optimizers.Optimizer:
     return one_cycle("adam", rate, total_steps=epochs * STEPS_PER_EPOCH)
 
 
-def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[[int], Any] | None = None) -> keras.Model:
+def train(
+    folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[[int], Any] | None = None
+) -> keras.Model:
     """Trains, or goes on training.
 
     Args:
@@ -142,7 +159,11 @@ def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[
         callbacks=[
             NonFiniteGuard(),
             # When the loss has not fallen by 1 % for ten epochs.
-            EarlyStopping("val_loss", rule=Patience(10, min_delta=0.01, relative=True), restore_best_weights=True),
+            EarlyStopping(
+                "val_loss",
+                rule=Patience(10, min_delta=0.01, relative=True),
+                restore_best_weights=True,
+            ),
             StepCounter(tell),
             Checkpoint(folder, every_steps=SAVE_EVERY_STEPS, keep_every_steps=KEEP_EVERY_STEPS),
         ],
@@ -153,7 +174,8 @@ def train(folder: str | Path, rate: float, epochs: int = EPOCHS, tell: Callable[
 
 
 def select(folder: str | Path) -> None:
-    """Looks back: which checkpoint of those that were kept is the best on the validation images, and what is it on others?
+    """Looks back: which checkpoint of those that were kept is the best on the validation images,
+    and what is it on others?
 
     Args:
         folder: Of the checkpoints.
@@ -163,9 +185,15 @@ def select(folder: str | Path) -> None:
     selection = select_checkpoint(folder, model, validation, verbose=0)
     print(f"{selection}\n\nOn the {len(test[0])} test images:")
     shown = {"best": selection.best_step, "last": selection.rows[-1].step}
-    tested = {row.step: row.values for row in select_checkpoint(folder, model, test, steps=shown.values(), verbose=0).rows}
+    tested = {
+        row.step: row.values
+        for row in select_checkpoint(folder, model, test, steps=shown.values(), verbose=0).rows
+    }
     for name, step in shown.items():
-        print(f"  the {name}, of step {step}: loss {tested[step]['loss']:.4f}, accuracy {tested[step]['accuracy']:.4f}")
+        print(
+            f"  the {name}, of step {step}: loss {tested[step]['loss']:.4f}, accuracy "
+            f"{tested[step]['accuracy']:.4f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The demo's script of transfer learning: a net that was pretrained on the digits 0 to 4 learns 5 to 9 from a few examples.
+"""The demo's script of transfer learning: a net that was pretrained on the digits 0 to 4 learns 5
+to 9 from a few examples.
 
 python -m keras_patterns.demo.transfer FOLDER
 """
@@ -29,12 +30,15 @@ STEPS = 120
 STAGES = {30: "block3_*", 60: ["block1_*", "block2_*"]}
 BATCH_SIZE = 10
 SAVE_EVERY_STEPS = 15
-# For each way the best in the mean over 2, 10 and 30 examples, on the validation images and JAX, of four or five rates.
+# For each way the best in the mean over 2, 10 and 30 examples, on the validation images and JAX, of
+# four or five rates.
 SCRATCH_RATE, HEAD_RATE, STAGED_RATE = 1e-3, 1e-2, 1e-2
 
 
 def load_digits() -> tuple[Data, Data]:
-    """Handwritten digits, images of shape `(images, 8, 8)` and labels from 0 to 4: of the digits 0 to 4, and of 5 to 9."""
+    """Handwritten digits, images of shape `(images, 8, 8)` and labels from 0 to 4: of the digits 0
+    to 4, and of 5 to 9.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -44,7 +48,9 @@ def load_digits() -> tuple[Data, Data]:
 
 
 def on_sheets(images: np.ndarray, seed: int) -> np.ndarray:
-    """Each image somewhere on a larger sheet, `(images, 12, 12, 1)`: that the place says nothing must be learned."""
+    """Each image somewhere on a larger sheet, `(images, 12, 12, 1)`: that the place says nothing
+    must be learned.
+    """
     sheets = np.zeros((len(images), SIDE, SIDE, 1), "float32")
     places = np.random.default_rng(seed).integers(SIDE - 8 + 1, size=(len(images), 2))
     for sheet, image, (row, column) in zip(sheets, images, places, strict=True):
@@ -53,9 +59,13 @@ def on_sheets(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def new_digits() -> tuple[Data, Data, Data]:
-    """The digits 5 to 9 on sheets: 400 to draw the few examples from, 100 to validate on, 396 to test on."""
+    """The digits 5 to 9 on sheets: 400 to draw the few examples from, 100 to validate on, 396 to
+    test on.
+    """
     _, (images, labels) = load_digits()
-    training, validation, test = zip(np.split(on_sheets(images, seed=8), [400, 500]), np.split(labels, [400, 500]), strict=True)
+    training, validation, test = zip(
+        np.split(on_sheets(images, seed=8), [400, 500]), np.split(labels, [400, 500]), strict=True
+    )
     return training, validation, test
 
 
@@ -63,7 +73,9 @@ def draw_examples(per_class: int, seed: int) -> Data:
     """So many of each of the digits 5 to 9."""
     (x, y), _, _ = new_digits()
     random = np.random.default_rng(seed)
-    chosen = np.concatenate([random.choice(np.flatnonzero(y == label), per_class, replace=False) for label in range(5)])
+    chosen = np.concatenate(
+        [random.choice(np.flatnonzero(y == label), per_class, replace=False) for label in range(5)]
+    )
     return x[chosen], y[chosen]
 
 
@@ -73,7 +85,11 @@ def make_model() -> keras.Model:
     model = keras.Sequential([keras.Input((SIDE, SIDE, 1))], name="small_vgg")
     for block, filters in enumerate((16, 32, 64), 1):
         for number in (1, 2):
-            model.add(layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"block{block}_conv{number}"))
+            model.add(
+                layers.Conv2D(
+                    filters, 3, padding="same", activation="relu", name=f"block{block}_conv{number}"
+                )
+            )
         if block < 3:
             model.add(layers.MaxPooling2D(name=f"block{block}_pool"))
     model.add(layers.GlobalAveragePooling2D(name="features"))
@@ -106,20 +122,37 @@ def pretrain(path: str | Path, steps: int = PRETRAINING_STEPS) -> None:
 
 def with_new_head(backbone: str | Path) -> keras.Model:
     """The pretrained net, frozen, with a new layer for the digits 5 to 9 in place of its last."""
-    model = replace_head(keras.models.load_model(backbone), keras.layers.Dense(5, activation="softmax", name="new_digits"))
+    model = replace_head(
+        keras.models.load_model(backbone),
+        keras.layers.Dense(5, activation="softmax", name="new_digits"),
+    )
     freeze(model, "block*")
     return model
 
 
 def train_in_stages(
-    backbone: str | Path, x: np.ndarray, y: np.ndarray, seed: int = 8, callbacks: Sequence[Any] = (), **how: Any
+    backbone: str | Path,
+    x: np.ndarray,
+    y: np.ndarray,
+    seed: int = 8,
+    callbacks: Sequence[Any] = (),
+    **how: Any,
 ) -> keras.Model:
     """The new head, then the last block too, then all: the first layers at the lowest rates."""
     keras.utils.set_random_seed(seed)
     model = with_new_head(backbone)
     compile_with(model, layerwise_rates(keras.optimizers.Adam(STAGED_RATE), model, decay=0.7))
     thaw = GradualUnfreeze(STAGES, verbose=how.get("verbose", 1))
-    fit(model, x, y, batch_size=BATCH_SIZE, total_steps=STEPS, callbacks=[thaw, *callbacks], seed=seed, **how)
+    fit(
+        model,
+        x,
+        y,
+        batch_size=BATCH_SIZE,
+        total_steps=STEPS,
+        callbacks=[thaw, *callbacks],
+        seed=seed,
+        **how,
+    )
     return model
 
 
@@ -129,7 +162,16 @@ def train_head(backbone: str | Path, x: np.ndarray, y: np.ndarray, seed: int) ->
     model = with_new_head(backbone)
     cached = cache_features(model, "features", x, verbose=0)
     compile_with(cached.head, keras.optimizers.Adam(HEAD_RATE))
-    fit(cached.head, cached.features, y, batch_size=BATCH_SIZE, total_steps=STEPS, epochs=1, seed=seed, verbose=0)
+    fit(
+        cached.head,
+        cached.features,
+        y,
+        batch_size=BATCH_SIZE,
+        total_steps=STEPS,
+        epochs=1,
+        seed=seed,
+        verbose=0,
+    )
     return model
 
 
@@ -142,7 +184,9 @@ def train_from_scratch(x: np.ndarray, y: np.ndarray, seed: int) -> keras.Model:
     return model
 
 
-def transfer(folder: str | Path, backbone: str | Path, tell: Callable[[int], Any] | None = None) -> keras.Model:
+def transfer(
+    folder: str | Path, backbone: str | Path, tell: Callable[[int], Any] | None = None
+) -> keras.Model:
     """Trains in stages on ten examples of each digit, or goes on training.
 
     Args:
@@ -156,7 +200,12 @@ def transfer(folder: str | Path, backbone: str | Path, tell: Callable[[int], Any
     _, validation, _ = new_digits()
     callbacks = [StepCounter(tell), Checkpoint(folder, every_steps=SAVE_EVERY_STEPS)]
     return train_in_stages(
-        backbone, *draw_examples(10, seed=8), callbacks=callbacks, epochs=4, validation_data=validation, verbose="auto"
+        backbone,
+        *draw_examples(10, seed=8),
+        callbacks=callbacks,
+        epochs=4,
+        validation_data=validation,
+        verbose="auto",
     )
 
 

@@ -27,7 +27,9 @@ class Stopped(Exception):
 
 
 class RolledBack(Exception):
-    """Leaves `model.fit`; its argument is the position of the checkpoint from which the run goes on."""
+    """Leaves `model.fit`; its argument is the position of the checkpoint from which the run goes
+    on.
+    """
 
 
 class EndsHere(Exception):
@@ -58,7 +60,12 @@ class AtBoundaries:
         log_every: int | None,
     ) -> None:
         self.model, self.plan, self.source = model, plan, source
-        self.validation, self.saver, self.callbacks, self._log_every = validation, saver, callbacks, log_every
+        self.validation, self.saver, self.callbacks, self._log_every = (
+            validation,
+            saver,
+            callbacks,
+            log_every,
+        )
         self.step, self.stopped = 0, False
         self.last_logs: dict[str, Any] = {}
         self.random: dict[str, Any] = {}
@@ -80,7 +87,8 @@ class AtBoundaries:
         if self.saver:
             self.saver.raise_failure()
         _, offset = self.plan.locate(step)
-        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it twice. One step later will do.
+        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it
+        # twice. One step later will do.
         if offset:
             self._tell_boundary()
             if step >= self._next_log:
@@ -124,7 +132,8 @@ class AtBoundaries:
             callback.at_boundary()
 
     def _save_if_due(self, logs: dict[str, Any] | None = None) -> None:
-        """Saves at a boundary, once all else is done there; `logs` are those of an epoch that ends."""
+        """Saves at a boundary, once all else is done there; `logs` are those of an epoch that
+        ends."""
         if self.saver is None:
             return
         asked, self._save_asked = self._save_asked, False
@@ -153,7 +162,9 @@ class AtBoundaries:
     def plans_saves(self) -> bool:
         """Whether every run of the script saves at the same steps, whatever the clock says."""
         checkpoint = self.saver.checkpoint if self.saver else None
-        return checkpoint is not None and (checkpoint.every_steps is not None or checkpoint.every_seconds is None)
+        return checkpoint is not None and (
+            checkpoint.every_steps is not None or checkpoint.every_seconds is None
+        )
 
     @property
     def rewinds(self) -> str:
@@ -161,8 +172,15 @@ class AtBoundaries:
         if self.saver is None:
             return "there is no kp.Checkpoint among the callbacks"
         if not getattr(self.source, "random_access", False):
-            return "the data (a generator, or a PyDataset with on_epoch_end) cannot be taken up at an earlier step again"
-        return "" if self.validation is None or self.validation.random_access else "validation_data is a generator"
+            return (
+                "the data (a generator, or a PyDataset with on_epoch_end) cannot be taken up at an "
+                "earlier step again"
+            )
+        return (
+            ""
+            if self.validation is None or self.validation.random_access
+            else "validation_data is a generator"
+        )
 
     def number_of_batch(self, step: int) -> int:
         """Which batch of the source the step after `step` ones trains on."""
@@ -204,7 +222,9 @@ class AtBoundaries:
         inside = logs is None
         held = None
         if inside or (self.saver and self.saver.checkpoint.on_signal):
-            held = self._held = HeldState(self.model, logs, callback_state(self.callbacks.callbacks))
+            held = self._held = HeldState(
+                self.model, logs, callback_state(self.callbacks.callbacks)
+            )
         try:
             found = validation.run(self.model, self.callbacks)
         finally:
@@ -216,11 +236,18 @@ class AtBoundaries:
 
     def _plan_boundaries(self) -> None:
         self._next_log = next_multiple(self.step, self._log_every)
-        self._next_validation = self.validation.next_step(self.step) if self.validation else math.inf
-        self.next_boundary = min(self._next_log, self._next_validation, self.callbacks.next_wanted(self.step))
+        self._next_validation = (
+            self.validation.next_step(self.step) if self.validation else math.inf
+        )
+        self.next_boundary = min(
+            self._next_log, self._next_validation, self.callbacks.next_wanted(self.step)
+        )
         if self.saver:
             checkpoint = self.saver.checkpoint
-            self.next_boundary, self.next_time = min(self.next_boundary, checkpoint.next_step), checkpoint.next_time
+            self.next_boundary, self.next_time = (
+                min(self.next_boundary, checkpoint.next_step),
+                checkpoint.next_time,
+            )
 
     def _leave_if_requested(self) -> None:
         if self._requests.received is not None:

@@ -1,4 +1,6 @@
-"""The callbacks of a run: one `on_train_begin`, one `on_train_end` and epochs that go on, however often `model.fit` is called."""
+"""The callbacks of a run: one `on_train_begin`, one `on_train_end` and epochs that go on, however
+often `model.fit` is called.
+"""
 
 from __future__ import annotations
 
@@ -58,18 +60,32 @@ class RunCallbacks(keras.callbacks.CallbackList):
         params: What `Callback.params` says: `verbose`, `epochs`, `steps`.
     """
 
-    def __init__(self, callbacks: Sequence[keras.callbacks.Callback], run: Boundaries, model: keras.Model, **params: Any) -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        run: Boundaries,
+        model: keras.Model,
+        **params: Any,
+    ) -> None:
         self._run = run
         self._segment: Segment
         self._epoch_start = self._shift = self._done = 0
         self._fresh = False
-        super().__init__(list(callbacks), add_history=True, add_progbar=params["verbose"] != 0, model=model, **params)
+        super().__init__(
+            list(callbacks),
+            add_history=True,
+            add_progbar=params["verbose"] != 0,
+            model=model,
+            **params,
+        )
         prepare(self.history)
         self.driven = [c for c in self.callbacks if isinstance(c, DrivenCallback)]
         self.want_to_begin = any(type(c).begins is not DrivenCallback.begins for c in self.driven)
         self._noting = [c for c in self.driven if type(c).note_step is not DrivenCallback.note_step]
         self._bars = [c for c in self.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
-        self._only_bar_listens = not any(_hears_batch_ends(c) for c in self.callbacks if c not in self._bars)
+        self._only_bar_listens = not any(
+            _hears_batch_ends(c) for c in self.callbacks if c not in self._bars
+        )
         self._bar_is_live = params["verbose"] not in (0, 2)
         self._next_bar = 0.0
 
@@ -176,7 +192,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         batch += self._shift
         if self._only_bar_listens:
             now = time.monotonic()
-            # Reading the logs waits for the device; a bar that nobody can see move need not be moved.
+            # Reading the logs waits for the device; a bar that nobody can see move need not be
+            # moved.
             if not self._bar_is_live or (now < self._next_bar and batch + 1 < self.params["steps"]):
                 return
             self._next_bar = now + _BAR_INTERVAL_SECONDS
@@ -196,12 +213,19 @@ class RunCallbacks(keras.callbacks.CallbackList):
 def _hears_batch_ends(callback: keras.callbacks.Callback) -> bool:
     # On the instance, not on its class: LambdaCallback sets its hooks as attributes.
     hooks = {hook: getattr(callback, hook) for hook in ("on_train_batch_end", "on_batch_end")}
-    return any(getattr(f, "__func__", f) is not getattr(keras.callbacks.Callback, hook) for hook, f in hooks.items())
+    return any(
+        getattr(f, "__func__", f) is not getattr(keras.callbacks.Callback, hook)
+        for hook, f in hooks.items()
+    )
 
 
 def _rate(optimizer: keras.optimizers.Optimizer | None) -> float | None:
     """The learning rate now; None where there is no one rate."""
     try:
-        return None if optimizer is None else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        return (
+            None
+            if optimizer is None
+            else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        )
     except (AttributeError, NotImplementedError, TypeError, ValueError):
         return None

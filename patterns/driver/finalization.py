@@ -1,4 +1,6 @@
-"""Keras ends every `fit` by finalising the optimizer's variables; a run of several `fit` calls is finalised once."""
+"""Keras ends every `fit` by finalising the optimizer's variables; a run of several `fit` calls is
+finalised once.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from keras_patterns.backends import current
 
 @contextmanager
 def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
-    """Holds back `optimizer.finalize_variable_values`, which with `use_ema=True` overwrites the weights.
+    """Holds back `optimizer.finalize_variable_values`, which with `use_ema=True` overwrites the
+    weights.
 
     Yields:
         A function that does it, to be called when the run is over.

@@ -12,7 +12,8 @@ _COMPILED = ("train_function", "test_function")
 
 
 class FusedSteps:
-    """Runs a model with another `steps_per_execution`, keeping the compiled functions of each, so that each compiles once.
+    """Runs a model with another `steps_per_execution`, keeping the compiled functions of each, so
+    that each compiles once.
 
     Args:
         model: A compiled model.

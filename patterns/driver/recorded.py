@@ -11,7 +11,8 @@ from typing import Any
 class Recorded(Iterator[Any]):
     """An iterator that can be looked into, and that remembers what it raised.
 
-    A framework that fetches batches in a thread of its own reports an error of the source as one of its own.
+    A framework that fetches batches in a thread of its own reports an error of the source as one of
+    its own.
 
     Args:
         batches: From the source.
@@ -21,7 +22,9 @@ class Recorded(Iterator[Any]):
         error: What the source raised, or None.
     """
 
-    def __init__(self, batches: Iterator[tuple[Any, ...]], form: Callable[[tuple[Any, ...]], Any]) -> None:
+    def __init__(
+        self, batches: Iterator[tuple[Any, ...]], form: Callable[[tuple[Any, ...]], Any]
+    ) -> None:
         self._source = batches
         self._batches: Iterator[Any] = map(form, batches)
         self.error: Exception | None = None

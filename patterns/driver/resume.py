@@ -36,7 +36,9 @@ class Beginning:
 
 
 def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
-    """The script's plan, with epochs as long as they were: their numbers must mean one thing throughout a History."""
+    """The script's plan, with epochs as long as they were: their numbers must mean one thing
+    throughout a History.
+    """
     if found is None:
         return plan
     saved = found.record.identity
@@ -51,7 +53,9 @@ def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
     return checkpoint.resume == "auto" or checkpoint.resume == found.record.begun == "weights"
 
 
-def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str) -> Beginning:
+def begin(
+    checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str
+) -> Beginning:
     """Decides how the run begins.
 
     Args:
@@ -65,13 +69,26 @@ def begin(checkpoint: Checkpoint, found: Found | None, identity: Identity, backe
     """
     folder = str(checkpoint.store.directory)
     if found is None:
-        return Beginning(begun=checkpoint.resume, messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",))
+        return Beginning(
+            begun=checkpoint.resume,
+            messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",),
+        )
     new = Beginning(found.position.run + 1, checkpoint.resume)
     at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
     if checkpoint.resume == "never":
-        return replace(new, messages=(f'starting from step 0 beside what {folder} holds, because of resume="never".',))
-    if checkpoint.resume == "weights" and not (may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)):
-        message = f'starting from step 0 with the weights at {at}, because of resume="weights"{found.fell_back}.'
+        return replace(
+            new,
+            messages=(
+                f'starting from step 0 beside what {folder} holds, because of resume="never".',
+            ),
+        )
+    if checkpoint.resume == "weights" and not (
+        may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)
+    ):
+        message = (
+            f"starting from step 0 with the weights at {at}, because of "
+            f'resume="weights"{found.fell_back}.'
+        )
         return replace(new, record=found.record, weights_only=True, messages=(message,))
     return _go_on(found, identity, folder, backend)
 
@@ -81,20 +98,29 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
         raise ResumeRefused(
-            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in all. Ask for no fewer to go "
+            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
+            "all. Ask for no fewer to go "
             "on with it, or give Checkpoint another folder to begin a new run."
         )
     record = replace(found.record, stopped=found.record.stopped and total <= saved.total_steps)
     finished = record.stopped or (step == total and record.logs is None)
     lines = [f"{line}." for line in changes(saved, identity)]
     if found.backend != backend:
-        lines.append(f"saved on {found.backend}, going on on {backend}: weights, slots and data go on; random streams differ.")
+        lines.append(
+            f"saved on {found.backend}, going on on {backend}: weights, slots and data go on; "
+            "random streams differ."
+        )
     why = f"the newest checkpoint in {folder}{found.fell_back}"
     first = f"going on from step {step:,} of {total:,}: {why}."
     if finished:
         how = "was stopped" if record.stopped else "is finished"
-        first = f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is nothing to train."
-    return Beginning(found.position.run, found.record.begun, record, found.position, messages=(first, *lines))
+        first = (
+            f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is "
+            "nothing to train."
+        )
+    return Beginning(
+        found.position.run, found.record.begun, record, found.position, messages=(first, *lines)
+    )
 
 
 def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:

@@ -58,7 +58,9 @@ class Run(AtBoundaries):
         verbose: int | str,
         log_every_steps: int | None,
     ) -> None:
-        listeners = RunCallbacks(callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch)
+        listeners = RunCallbacks(
+            callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch
+        )
         super().__init__(model, plan, source, validation, saver, listeners, log_every_steps)
         self.until_end = ExitStack()
         self._verbose = verbose
@@ -101,10 +103,14 @@ class Run(AtBoundaries):
 
     def _interruption(self, saver: Saver) -> RunInterrupted:
         saver.checkpoint.wait()
-        return self._requests.interruption(self.step, self.plan.total_steps, saver.checkpoint.store.directory)
+        return self._requests.interruption(
+            self.step, self.plan.total_steps, saver.checkpoint.store.directory
+        )
 
     def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
-        """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is still to be told."""
+        """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is
+        still to be told.
+        """
         record = beginning.record
         self.model.stop_training = False
         if record and not beginning.weights_only:
@@ -124,12 +130,16 @@ class Run(AtBoundaries):
         assert self.saver
         lines = self.saver.put_back(self, beginning.position, record)
         self.origin = beginning.position
-        goes_on = record.logs is not None or (self.step < self.plan.total_steps and not self.stopped)
+        goes_on = record.logs is not None or (
+            self.step < self.plan.total_steps and not self.stopped
+        )
         self.callbacks.history.resumes = record.resumes + [self.step] * goes_on
         return self._enter(record, lines)
 
     def _go_back(self, position: Position) -> dict[str, Any] | None:
-        """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep; as `_begin` does."""
+        """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep;
+        as `_begin` does.
+        """
         assert self.saver
         self.model.stop_training = False
         position, record, lines = self.saver.go_back(self, position)
@@ -140,7 +150,8 @@ class Run(AtBoundaries):
         return self._enter(record, lines)
 
     def _open_data(self) -> None:
-        # Where nothing is left, one batch shows how to build the model; a generator need not be run to its end for it.
+        # Where nothing is left, one batch shows how to build the model; a generator need not be run
+        # to its end for it.
         left = 0 if self.stopped else self.plan.total_steps - self.step
         batches = self.skipped.batches(self.step if left else 0)
         self._batches = Recorded(batches, self.source.for_train_step)
@@ -151,7 +162,9 @@ class Run(AtBoundaries):
         for line in lines:
             say(f"{line}.")
         self.random = record.random
-        self.last_logs = {name: values[-1] for name, values in self.callbacks.history.history.items() if values}
+        self.last_logs = {
+            name: values[-1] for name, values in self.callbacks.history.history.items() if values
+        }
         self._metrics = metric_values(find_variables(self.model), record)
         if self.validation:
             self.validation.skip_to(record.validated)
@@ -195,7 +208,9 @@ class Run(AtBoundaries):
     def _fit(self, segment: Segment) -> None:
         self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
         count = segment.stop - segment.start
-        feed = current().feed(itertools.islice(self._batches, count), self._samples, self.source.thread_safe)
+        feed = current().feed(
+            itertools.islice(self._batches, count), self._samples, self.source.thread_safe
+        )
         with self._fused.running(segment.steps_per_execution), self._batches.errors_first():
             self.model.fit(
                 feed,
@@ -208,7 +223,9 @@ class Run(AtBoundaries):
             )
 
     def shape(self, record: Record | None) -> None:
-        """Has the model train what it trained when a checkpoint was made, or what it is to train at the start."""
+        """Has the model train what it trained when a checkpoint was made, or what it is to train at
+        the start.
+        """
         if self._shaping.begin(record.callbacks if record else {}, self._samples[0]):
             self._forget_shape()
 
@@ -234,7 +251,8 @@ class Run(AtBoundaries):
         self.random = get_random_state()
 
     def first_step(self) -> None:
-        # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn from a global generator.
+        # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn
+        # from a global generator.
         self._put_back_carried()
         current().prepare(self.model)
 

@@ -38,7 +38,9 @@ class Saver:
         begun: How this run began: one of the values of `Checkpoint(resume=)`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, model: keras.Model, identity: Identity, run: int, begun: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, model: keras.Model, identity: Identity, run: int, begun: str
+    ) -> None:
         self.checkpoint, self._model = checkpoint, model
         self._identity, self._run, self._begun = identity, run, begun
         self._snapshot: Snapshot | None = None
@@ -50,7 +52,12 @@ class Saver:
         self.checkpoint.begin(0)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.checkpoint.driven = False
         note_left(find_variables(self._model).optimizers, self._identity.optimizers)
         self.checkpoint.close()
@@ -75,13 +82,19 @@ class Saver:
 
         Args:
             run: The run, between two steps.
-            pending: The training metrics of an epoch whose validation and `on_epoch_end` are still to come.
+            pending: The training metrics of an epoch whose validation and `on_epoch_end` are still
+                to come.
             logs: The metrics of an epoch that is complete.
             validates: Whether a validation inside an epoch is still to come.
             planned: Whether every run of the script is saved here.
-            callbacks: The states of the callbacks, if they have moved on since. Defaults to None: those that they have now.
+            callbacks: The states of the callbacks, if they have moved on since. Defaults to None:
+                those that they have now.
         """
-        position = Position(self._run, run.step, _VALIDATION_PENDING if validates or pending is not None else _COMPLETE)
+        position = Position(
+            self._run,
+            run.step,
+            _VALIDATION_PENDING if validates or pending is not None else _COMPLETE,
+        )
         if position == self._saved:
             return
         _keras.finish_batch_ends(run.callbacks)
@@ -92,12 +105,15 @@ class Saver:
             for callback in run.callbacks.driven:
                 callback.saved(position)
         document, tensors = self._record(run, variables, pending, validates, callbacks).pack()
-        needs = {needed for callback in run.callbacks.driven for needed in callback.needs()} - {position}
+        needs = {needed for callback in run.callbacks.driven for needed in callback.needs()} - {
+            position
+        }
         self.checkpoint.save(position, document, tensors, logs, needs)
         self._saved = position
 
     def position(self, step: int) -> Position:
-        """Where the state after `step` steps is saved, once all that belongs to the step is done."""
+        """Where the state after `step` steps is saved, once all that belongs to the step is
+        done."""
         return Position(self._run, step, _COMPLETE)
 
     def read(self, position: Position) -> Record:
@@ -109,7 +125,11 @@ class Saver:
 
     def _read_sound(self, position: Position) -> tuple[Position, Record]:
         entries = self.checkpoint.store.entries()
-        earlier = [entry.position for entry in entries if entry.position.run == self._run and entry.position < position]
+        earlier = [
+            entry.position
+            for entry in entries
+            if entry.position.run == self._run and entry.position < position
+        ]
         for candidate in [position, *reversed(earlier)]:
             try:
                 return candidate, self.read(candidate)
@@ -119,13 +139,20 @@ class Saver:
         raise damage
 
     def restore_weights(self, position: Position) -> None:
-        """Puts `model.weights` back from a checkpoint of this run; seeds and recurrent states stay."""
+        """Puts `model.weights` back from a checkpoint of this run; seeds and recurrent states
+        stay."""
         record, own = self.read(position), {id(weight) for weight in self._model.weights}
-        weights = {key: variable for key, variable in find_variables(self._model).of("weight").items() if id(variable) in own}
+        weights = {
+            key: variable
+            for key, variable in find_variables(self._model).of("weight").items()
+            if id(variable) in own
+        }
         put_back(weights, record.variables, weights)
 
     def go_back(self, run: Run, position: Position) -> tuple[Position, Record, list[str]]:
-        """Puts variables and callback states back from a checkpoint, or the last sound one before it; discards those after it."""
+        """Puts variables and callback states back from a checkpoint, or the last sound one before
+        it; discards those after it.
+        """
         position, record = self._read_sound(position)
         self.checkpoint.store.discard_after(position)
         self._saved = position
@@ -136,7 +163,11 @@ class Saver:
         kept = set_by_script(record, self._identity)
         lines = restore_variables(run.model, record, kept)
         # What the script has set stays as it set it, whatever has moved it since.
-        put_back(find_variables(run.model).of("optimizer"), self._script_values, kept & self._script_values.keys())
+        put_back(
+            find_variables(run.model).of("optimizer"),
+            self._script_values,
+            kept & self._script_values.keys(),
+        )
         for name, callback in callbacks.items():
             state = record.callbacks.get(name)
             if isinstance(callback, DrivenCallback):
@@ -210,12 +241,15 @@ class Saver:
             frozen=self._snapshot.frozen,
             callbacks=callback_state(run.callbacks.callbacks) if callbacks is None else callbacks,
             random=get_random_state(),
-            source={"random": run.source.random_state} if hasattr(run.source, "random_state") else {},
+            source={"random": run.source.random_state}
+            if hasattr(run.source, "random_state")
+            else {},
             resumes=run.callbacks.history.resumes,
             skipped=run.skipped.state,
             logs=pending,
             validates=validates,
-            save_due=(validates or pending is not None) and self.checkpoint.is_due_by_steps(run.step),
+            save_due=(validates or pending is not None)
+            and self.checkpoint.is_due_by_steps(run.step),
             stopped=run.stopped,
             validated=run.validation.taken if run.validation else 0,
         )

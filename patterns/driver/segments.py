@@ -37,12 +37,14 @@ class Segment:
         return self.start + self.steps * self.epochs
 
 
-def segments(plan: StepPlan, start: int, steps_per_execution: int = 1, cut: float = math.inf) -> Iterator[Segment]:
+def segments(
+    plan: StepPlan, start: int, steps_per_execution: int = 1, cut: float = math.inf
+) -> Iterator[Segment]:
     """The calls of `model.fit` that take a run from step `start` to the end of its plan.
 
-    Keras can go on in one call through epochs of one length. A call of its own is needed after a resume inside an epoch, for a
-    last epoch that is shorter, for the steps at the end of an epoch that do not divide by `steps_per_execution`, and after step
-    `cut`, which lies after `start`.
+    Keras can go on in one call through epochs of one length. A call of its own is needed after a
+    resume inside an epoch, for a last epoch that is shorter, for the steps at the end of an epoch
+    that do not divide by `steps_per_execution`, and after step `cut`, which lies after `start`.
     """
     step = start
     while step < plan.total_steps:

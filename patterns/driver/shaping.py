@@ -24,13 +24,22 @@ class Shaping:
         total_steps: Of its plan.
     """
 
-    def __init__(self, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], total_steps: int) -> None:
+    def __init__(
+        self, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], total_steps: int
+    ) -> None:
         self._model, self._total_steps = model, total_steps
-        self._driven = {name: one for name, one in named(callbacks).items() if isinstance(one, DrivenCallback)}
-        self._shaping = {name: one for name, one in self._driven.items() if type(one).shapes is not DrivenCallback.shapes}
+        self._driven = {
+            name: one for name, one in named(callbacks).items() if isinstance(one, DrivenCallback)
+        }
+        self._shaping = {
+            name: one
+            for name, one in self._driven.items()
+            if type(one).shapes is not DrivenCallback.shapes
+        }
 
     def begin(self, states: Mapping[str, Any], batch: Any) -> bool:
-        """Has the model train what it trained when the callbacks had some states; without any, what it is to train at the start.
+        """Has the model train what it trained when the callbacks had some states; without any, what
+        it is to train at the start.
 
         Returns:
             Whether any callback has a say in it.
@@ -46,7 +55,9 @@ class Shaping:
 
     def next_change(self, step: int) -> float:
         """The first step after `step` at which what is trained changes."""
-        return min((callback.next_change(step) for callback in self._shaping.values()), default=math.inf)
+        return min(
+            (callback.next_change(step) for callback in self._shaping.values()), default=math.inf
+        )
 
     def change(self, step: int) -> bool:
         """Changes what is due after `step` steps; returns whether there was anything."""

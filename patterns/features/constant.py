@@ -21,37 +21,49 @@ _AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
 def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
-    """Raises if training would change the outputs of the part: by its weights, its statistics, its state, or at random.
+    """Raises if training would change the outputs of the part: by its weights, its statistics, its
+    state, or at random.
 
     Raises:
         ValueError: Naming the layer or the variable.
     """
     names = variable_paths(model)
-    trainable = [names.get(id(variable), variable.path) for variable in cut.part.trainable_variables]
+    trainable = [
+        names.get(id(variable), variable.path) for variable in cut.part.trainable_variables
+    ]
     if trainable:
         raise ValueError(
-            f"{asked}: what is trainable before the end of {cut.at!r} must be frozen, or the features would not be constant: "
+            f"{asked}: what is trainable before the end of {cut.at!r} must be frozen, or the "
+            "features would not be constant: "
             f"{listed(trainable)}. Freeze it with kp.freeze, or cut further up."
         )
     paths = {id(node.layer): node.path for node in nodes_of(model)}
     for layer in _keras.all_layers(cut.part):
         if what := _moves(layer):
             path = paths.get(id(layer), layer.name)
-            raise ValueError(f"{asked}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} and {what}")
+            raise ValueError(
+                f"{asked}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} "
+                f"and {what}"
+            )
 
 
 def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.ndarray:
-    """Calls the part in training mode, as it is when the whole model is trained, and leaves all state as it was.
+    """Calls the part in training mode, as it is when the whole model is trained, and leaves all
+    state as it was.
 
-    This finds what no list of layers can know: a layer of a person's own that draws, counts, or has a mode of its own.
+    This finds what no list of layers can know: a layer of a person's own that draws, counts, or has
+    a mode of its own.
 
     Returns:
         The outputs in inference mode, which those in training mode are equal to.
 
     Raises:
-        ValueError: If state changes, the outputs differ, or carry a mask, which features would lose.
+        ValueError: If state changes, the outputs differ, or carry a mask, which features would
+            lose.
     """
-    inputs = keras.tree.map_structure(lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch)
+    inputs = keras.tree.map_structure(
+        lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch
+    )
     variables = find_variables(cut.part).variables
     with untouched(cut.part):
         before = copy_values(variables)
@@ -59,20 +71,29 @@ def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.n
         trained = cut.part(inputs, training=True)
         after = copy_values(variables)
     names = variable_paths(model)
-    moved = [names.get(id(variable), key) for key, variable in variables.items() if before[key].tobytes() != after[key].tobytes()]
+    moved = [
+        names.get(id(variable), key)
+        for key, variable in variables.items()
+        if before[key].tobytes() != after[key].tobytes()
+    ]
     if moved:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} would not be constant: each call changes {listed(moved)}. Cut further up."
+            f"{asked}: the output of {cut.at!r} would not be constant: each call changes "
+            f"{listed(moved)}. Cut further up."
         )
     if _keras.mask_of(outputs) is not None:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} carries a mask, which features would lose. Cut behind the layers that use it, or "
+            f"{asked}: the output of {cut.at!r} carries a mask, which features would lose. Cut "
+            "behind the layers that use it, or "
             "further up than what makes it."
         )
-    expected, found = (np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in (outputs, trained))
+    expected, found = (
+        np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in (outputs, trained)
+    )
     if not close(expected, found, 8 * _eps(expected.dtype)):
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} is another one in training mode than in inference. No layer of Keras's that comes "
+            f"{asked}: the output of {cut.at!r} is another one in training mode than in inference. "
+            "No layer of Keras's that comes "
             "before does that: one of a class of its own, or a Lambda, does. Cut further up."
         )
     return expected
@@ -84,7 +105,9 @@ def close(expected: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
         return False
     wide = expected.astype(np.float64)
     scale = np.abs(wide[np.isfinite(wide)]).max(initial=0.0)
-    return np.allclose(wide, found.astype(np.float64), rtol=0, atol=tolerance * scale, equal_nan=True)
+    return np.allclose(
+        wide, found.astype(np.float64), rtol=0, atol=tolerance * scale, equal_nan=True
+    )
 
 
 def _eps(dtype: np.dtype) -> float:
@@ -96,12 +119,17 @@ def _moves(layer: keras.Layer) -> str:
     if getattr(layer, "stateful", False):
         return "keeps a state from batch to batch. Cut further up, or make it with stateful=False."
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
-        return "is trainable, so its statistics move, even with frozen weights. Set its `trainable` to False."
+        return (
+            "is trainable, so its statistics move, even with frozen weights. Set its `trainable` "
+            "to False."
+        )
     amounts = [getattr(layer, name) for name in _AMOUNTS if hasattr(layer, name)]
     # A generator alone does not tell: every recurrent cell holds one.
     if _keras.draws(layer) and (any(amounts) or not amounts):
         return (
-            "draws at random in training, which features would be without. Cut further up, or switch it off: set a dropout's "
-            "`rate` to 0, apply an augmentation to `x`. A call with training=False in the graph is not enough: `fit` overrides it."
+            "draws at random in training, which features would be without. Cut further up, or "
+            "switch it off: set a dropout's "
+            "`rate` to 0, apply an augmentation to `x`. A call with training=False in the graph is "
+            "not enough: `fit` overrides it."
         )
     return ""

@@ -33,15 +33,23 @@ def cut(asked: str, model: keras.Model, at: Where) -> Cut:
 
     Raises:
         TypeError: As `select`.
-        ValueError: If `at` selects more than one layer or none, or the graph cannot be cut there; the message says why.
+        ValueError: If `at` selects more than one layer or none, or the graph cannot be cut there;
+            the message says why.
     """
     selection = select(asked, model, at)
     chosen = {id(node.layer) for node in selection.nodes}
-    outermost = [node for node in selection.nodes if not any(id(layer) in chosen for layer in node.above)]
-    if len(outermost) != 1 or {id(v) for node in selection.nodes for v in node.own} != {id(v) for v in selection.variables}:
-        found = [node.path for node in outermost] or [variable.path for variable in selection.variables]
+    outermost = [
+        node for node in selection.nodes if not any(id(layer) in chosen for layer in node.above)
+    ]
+    if len(outermost) != 1 or {id(v) for node in selection.nodes for v in node.own} != {
+        id(v) for v in selection.variables
+    }:
+        found = [node.path for node in outermost] or [
+            variable.path for variable in selection.variables
+        ]
         raise ValueError(
-            f"{asked}: `at` must select one layer, the last one of the part that is cached. {at!r} selects {listed(found)}."
+            f"{asked}: `at` must select one layer, the last one of the part that is cached. {at!r} "
+            f"selects {listed(found)}."
         )
     node = outermost[0]
     part, head = _Cutter(asked, model, node).cut(model, [*node.above, node.layer])
@@ -53,22 +61,36 @@ class _Cutter:
         self._asked, self._model, self._at = asked, model, node
         self._paths = {id(one.layer): one.path for one in nodes_of(model)}
 
-    def cut(self, model: keras.Layer, chain: Sequence[keras.Layer]) -> tuple[keras.Model, keras.Model]:
-        """Both parts of a model that holds `chain[0]`, which holds `chain[1]`, and so on to the layer behind which the cut is."""
+    def cut(
+        self, model: keras.Layer, chain: Sequence[keras.Layer]
+    ) -> tuple[keras.Model, keras.Model]:
+        """Both parts of a model that holds `chain[0]`, which holds `chain[1]`, and so on to the
+        layer behind which the cut is.
+        """
         graph = self._graph(model)
         node = self._call(model, graph, chain[0])
         # Behind the last layer of a nested model is behind that model.
         if len(chain) > 1 and not self._is_last(chain[0], chain[1:]):
             inner_part, inner_head = self.cut(chain[0], chain[1:])
-            part = keras.Model(graph.input, inner_part(*node.arguments.args, **node.arguments.kwargs))
+            part = keras.Model(
+                graph.input, inner_part(*node.arguments.args, **node.arguments.kwargs)
+            )
             features = _input_like(inner_head.inputs[0])
-            return part, self._joined(graph, node, features, keras.tree.flatten(inner_head(features)))
+            return part, self._joined(
+                graph, node, features, keras.tree.flatten(inner_head(features))
+            )
         if len(node.outputs) != 1:
-            raise self._error(f"gives {len(node.outputs)} outputs. Cut behind a layer that gives one")
+            raise self._error(
+                f"gives {len(node.outputs)} outputs. Cut behind a layer that gives one"
+            )
         if _same(node.outputs, graph.outputs):
-            raise self._error(f"is the last layer of {model.name!r}: there is no head behind it. Cut further up")
+            raise self._error(
+                f"is the last layer of {model.name!r}: there is no head behind it. Cut further up"
+            )
         features = _input_like(node.outputs[0])
-        return keras.Model(graph.input, node.outputs[0]), self._joined(graph, node, features, [features])
+        return keras.Model(graph.input, node.outputs[0]), self._joined(
+            graph, node, features, [features]
+        )
 
     def _joined(self, graph: Any, node: Any, features: Any, known: Sequence[Any]) -> keras.Model:
         """From features to the outputs of a graph, of which the outputs of one node are known."""
@@ -81,8 +103,13 @@ class _Cutter:
         if following:
             # Keras makes no model one of whose outputs is one of its inputs.
             values = keras.Model(node.outputs, following)(list(known))
-            outputs |= {id(tensor): value for tensor, value in zip(following, keras.tree.flatten(values), strict=True)}
-        packed = keras.tree.pack_sequence_as(graph.output, [outputs[id(tensor)] for tensor in graph.outputs])
+            outputs |= {
+                id(tensor): value
+                for tensor, value in zip(following, keras.tree.flatten(values), strict=True)
+            }
+        packed = keras.tree.pack_sequence_as(
+            graph.output, [outputs[id(tensor)] for tensor in graph.outputs]
+        )
         return keras.Model(features, packed, name=name)
 
     def _graph(self, model: keras.Layer) -> Any:
@@ -91,18 +118,26 @@ class _Cutter:
             return graph
         if model is self._model:
             raise ValueError(
-                f"{self._asked}: {model.name!r} ({type(model).__name__}) cannot be cut, since Keras does not know its graph. Write "
-                "it as keras.Model(inputs, outputs), or write its head as a model of its own, to be trained on what `predict` of "
+                f"{self._asked}: {model.name!r} ({type(model).__name__}) cannot be cut, since "
+                "Keras does not know its graph. Write "
+                "it as keras.Model(inputs, outputs), or write its head as a model of its own, to "
+                "be trained on what `predict` of "
                 "the frozen part gives."
             )
         path = self._paths[id(model)]
-        raise self._error(f"is inside {path!r}, whose graph Keras does not know. Cut behind {path!r}, or further up")
+        raise self._error(
+            f"is inside {path!r}, whose graph Keras does not know. Cut behind {path!r}, or further "
+            "up"
+        )
 
     def _call(self, model: keras.Layer, graph: Any, layer: keras.Layer) -> Any:
         """The one node of a layer."""
         calls = [node for node in _keras.graph_nodes(graph) if node.operation is layer]
         if len(calls) != 1:
-            raise self._error(f"is called {len(calls)} times in {model.name!r} by {layer.name!r}. Cut behind a layer called once")
+            raise self._error(
+                f"is called {len(calls)} times in {model.name!r} by {layer.name!r}. Cut behind a "
+                "layer called once"
+            )
         return calls[0]
 
     def _is_last(self, model: keras.Layer, chain: Sequence[keras.Layer]) -> bool:
@@ -119,17 +154,27 @@ class _Cutter:
         possible = [
             (abs(position - nodes.index(node)), position)
             for position, one in enumerate(nodes)
-            if id(one.operation) in self._paths and calls.count(id(one.operation)) == 1 and len(one.outputs) == 1
+            if id(one.operation) in self._paths
+            and calls.count(id(one.operation)) == 1
+            and len(one.outputs) == 1
             if not one.is_input and not _same(one.outputs, graph.outputs) and not _past(graph, one)
         ]
         nearest = sorted(position for _, position in sorted(possible)[:_OFFERED])
         names = listed([self._paths[id(nodes[position].operation)] for position in nearest])
         ways = listed([self._paths.get(id(operation), operation.name) for operation in past])
-        mend = f"The graph can be cut behind {names}" if names else "There is no layer behind which it can be cut"
-        raise self._error(f"is not all that the head needs: the output of {ways} goes past it. {mend}")
+        mend = (
+            f"The graph can be cut behind {names}"
+            if names
+            else "There is no layer behind which it can be cut"
+        )
+        raise self._error(
+            f"is not all that the head needs: the output of {ways} goes past it. {mend}"
+        )
 
     def _error(self, what: str) -> ValueError:
-        return ValueError(f"{self._asked}: {self._model.name!r} cannot be cut at {self._at.path!r}, which {what}.")
+        return ValueError(
+            f"{self._asked}: {self._model.name!r} cannot be cut at {self._at.path!r}, which {what}."
+        )
 
 
 def _past(graph: Any, cut: Any) -> list[Any]:

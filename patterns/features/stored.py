@@ -1,4 +1,6 @@
-"""Features in a `.npy` file, with a small JSON file beside it that says what they were computed from."""
+"""Features in a `.npy` file, with a small JSON file beside it that says what they were computed
+from.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,14 @@ _NAMED = 3
 
 
 def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
-    """Of each weight of a part of a model, by its place in the part: its path in the model, and a digest."""
-    weights = {key: variable for key, variable in find_variables(part).of("weight").items() if not is_seed(variable)}
+    """Of each weight of a part of a model, by its place in the part: its path in the model, and a
+    digest.
+    """
+    weights = {
+        key: variable
+        for key, variable in find_variables(part).of("weight").items()
+        if not is_seed(variable)
+    }
     paths = variable_paths(model)
     return {
         key: [
@@ -47,7 +55,9 @@ def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
 def changed_weights(before: Digests, now: Digests) -> list[str]:
     """The paths of the weights that differ, or are in one of the two only."""
     old, new = ({place: digest for place, (_, digest) in rows.items()} for rows in (before, now))
-    return [path for place, (path, _) in {**before, **now}.items() if old.get(place) != new.get(place)]
+    return [
+        path for place, (path, _) in {**before, **now}.items() if old.get(place) != new.get(place)
+    ]
 
 
 def path_of_features(asked: str, path: Any) -> Path:
@@ -55,7 +65,10 @@ def path_of_features(asked: str, path: Any) -> Path:
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{asked}: `path` must be the name of a .npy file. Received: {path!r}.")
     if Path(path).suffix != ".npy":
-        raise ValueError(f"{asked}: `path` must end in .npy, as what is stored there is. Received: {str(path)!r}.")
+        raise ValueError(
+            f"{asked}: `path` must end in .npy, as what is stored there is. Received: "
+            f"{str(path)!r}."
+        )
     return Path(path)
 
 
@@ -64,8 +77,15 @@ def is_stored(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def write(path: Path, about: Json, shape: tuple[int, ...], dtype: np.dtype, batches: Callable[[], Iterable[np.ndarray]]) -> None:
-    """Computes features into a new file, whole or not at all; if another process has done so meanwhile, nothing.
+def write(
+    path: Path,
+    about: Json,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    batches: Callable[[], Iterable[np.ndarray]],
+) -> None:
+    """Computes features into a new file, whole or not at all; if another process has done so
+    meanwhile, nothing.
 
     The file is written, not mapped: on a full disk, writing to a map ends the process.
 
@@ -86,7 +106,10 @@ def write(path: Path, about: Json, shape: tuple[int, ...], dtype: np.dtype, batc
                 _write(path, partial, about, shape, dtype, batches())
     except OSError as error:
         reason = error.strerror or str(error)
-        mend = "Free some space there, give this user the right to write, or choose another `path`. Nothing was left behind."
+        mend = (
+            "Free some space there, give this user the right to write, or choose another `path`. "
+            "Nothing was left behind."
+        )
         raise StoreError(path, f"cannot write the features ({reason})", mend) from error
 
 
@@ -96,30 +119,39 @@ def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.
     Args:
         path: Where.
         about: What the features must have been computed from.
-        is_first: Says whether the first rows are those that the model gives now. That shows what weights do not: another
-            activation, another layer without weights to cut behind.
+        is_first: Says whether the first rows are those that the model gives now. That shows what
+            weights do not: another activation, another layer without weights to cut behind.
 
     Raises:
-        kp.StoreError: If they were computed from something else, or are not what was written. The file is as it was.
+        kp.StoreError: If they were computed from something else, or are not what was written. The
+            file is as it was.
     """
     try:
         found = _description(path)
         _check_bytes(path, found)
-        features = np.load(path, mmap_mode="r", allow_pickle=False).view(dtype_named(found["dtype"]))
+        features = np.load(path, mmap_mode="r", allow_pickle=False).view(
+            dtype_named(found["dtype"])
+        )
         lines = _differences(found, about)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(path, f"cannot be read as features ({error})", _ANEW) from error
     if not lines and not is_first(features):
         lines = ["the model, as it is now, gives other features for the first examples"]
     if lines:
-        lines += [f"at is {about['at']!r}, it was {found['at']!r}"] if found["at"] != about["at"] else []
-        raise StoreError(path, f"holds features of something else:\n  {chr(10).join(lines)}\n", _ANEW)
+        lines += (
+            [f"at is {about['at']!r}, it was {found['at']!r}"] if found["at"] != about["at"] else []
+        )
+        raise StoreError(
+            path, f"holds features of something else:\n  {chr(10).join(lines)}\n", _ANEW
+        )
     return features
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """Holds a file for one writer; gives the name under which it writes, where a killed one's half file is cleared away."""
+    """Holds a file for one writer; gives the name under which it writes, where a killed one's half
+    file is cleared away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -132,10 +164,21 @@ def _writing(path: Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
                 _beside(partial).unlink(missing_ok=True)
     except Timeout:
-        raise StoreInUse(path, "another process computes these features", "Wait until it ends, or give another `path`.") from None
+        raise StoreInUse(
+            path,
+            "another process computes these features",
+            "Wait until it ends, or give another `path`.",
+        ) from None
 
 
-def _write(path: Path, partial: Path, about: Json, shape: tuple[int, ...], dtype: np.dtype, batches: Iterable[np.ndarray]) -> None:
+def _write(
+    path: Path,
+    partial: Path,
+    about: Json,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    batches: Iterable[np.ndarray],
+) -> None:
     digest = xxhash.xxh3_128()
 
     def parts() -> Iterator[memoryview]:
@@ -148,7 +191,13 @@ def _write(path: Path, partial: Path, about: Json, shape: tuple[int, ...], dtype
             yield data
 
     write_durably(partial, parts())
-    found = {**about, "shape": shape, "dtype": dtype.name, "bytes": partial.stat().st_size, "digest": digest.hexdigest()}
+    found = {
+        **about,
+        "shape": shape,
+        "dtype": dtype.name,
+        "bytes": partial.stat().st_size,
+        "digest": digest.hexdigest(),
+    }
     write_durably(_beside(partial), [json.dumps({"format": _FORMAT, **found}, indent=1).encode()])
     # A description without features is written over; features without one would be in the way.
     os.replace(_beside(partial), _beside(path))
@@ -159,7 +208,8 @@ def _write(path: Path, partial: Path, about: Json, shape: tuple[int, ...], dtype
 def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     buffer = io.BytesIO()
     np.lib.format.write_array_header_1_0(
-        buffer, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        buffer,
+        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
     )
     return buffer.getvalue()
 
@@ -175,14 +225,18 @@ def _check_beside(path: Path) -> None:
             _description(path)
         except (OSError, ValueError) as error:
             mend = "Give another `path`, or move that file away."
-            raise StoreError(_beside(path), "there is a file already that does not describe features", mend) from error
+            raise StoreError(
+                _beside(path), "there is a file already that does not describe features", mend
+            ) from error
 
 
 def _description(path: Path) -> Json:
     try:
         found = json.loads(_beside(path).read_bytes())
     except FileNotFoundError:
-        raise ValueError(f"there is no {_beside(path).name} beside it that says what they were computed from") from None
+        raise ValueError(
+            f"there is no {_beside(path).name} beside it that says what they were computed from"
+        ) from None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
         raise ValueError(f"{_beside(path).name} does not describe features")
     return found
@@ -211,4 +265,8 @@ def _differences(found: Json, about: Json) -> list[str]:
 
 
 def _shown(array: Json | None) -> str:
-    return "None" if array is None else f"{array['dtype']} of shape {tuple(array['shape'])}, digest {array['digest'][:8]}"
+    return (
+        "None"
+        if array is None
+        else f"{array['dtype']} of shape {tuple(array['shape'])}, digest {array['digest'][:8]}"
+    )

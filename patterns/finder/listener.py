@@ -12,7 +12,8 @@ import numpy as np
 
 from .sweep import SETTLING, LearningRateSweep
 
-# A loss is read so many steps after it was computed, when it lies ready: nothing waits for the device.
+# A loss is read so many steps after it was computed, when it lies ready: nothing waits for the
+# device.
 _BEHIND = 4
 # By so many steps, one lucky batch at the start no longer makes the average.
 _LEAST_SETTLING = 5
@@ -35,7 +36,11 @@ class Listener(keras.callbacks.CallbackList):
         self._begun, self._mean, self._best, self._spread = 0, 0.0, math.inf, 0.0
         self._settling = max(_LEAST_SETTLING, len(rates) // SETTLING)
         self._ended = "all steps were made"
-        self._bar = keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"]) if shows else None
+        self._bar = (
+            keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"])
+            if shows
+            else None
+        )
 
     def begin(self, model: keras.Model, step: int) -> None:
         """Says which model is swept, and where its counter of steps stands."""
@@ -61,32 +66,40 @@ class Listener(keras.callbacks.CallbackList):
             self._take(self._waiting.popleft())
 
     def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
-        """The sweep. Steps whose update was left out, because its gradients overflowed, share a rate, and so their mean loss.
+        """The sweep. Steps whose update was left out, because its gradients overflowed, share a
+        rate, and so their mean loss.
 
         Args:
             swept: The places of the optimizers.
         """
         if not self._losses:
             raise ValueError(
-                "find_learning_rate: the loss of the first batch is not finite, before any update. Look at the data for NaN and "
+                "find_learning_rate: the loss of the first batch is not finite, before any update. "
+                "Look at the data for NaN and "
                 "infinity, at the targets, and at the loss."
             )
         found, places, counts = np.unique(self._indices, return_inverse=True, return_counts=True)
         losses = np.bincount(places, self._losses) / counts
-        return LearningRateSweep(self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept)
+        return LearningRateSweep(
+            self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept
+        )
 
     def _take(self, logs: Mapping[str, Any]) -> None:
         loss = float(keras.ops.convert_to_numpy(logs["loss"]))
         if not math.isfinite(loss):
             self._end("the loss was not finite")
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
-        index = min(int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1)
+        index = min(
+            int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1
+        )
         self._indices.append(index)
         self._losses.append(loss)
         count = len(self._losses)
         if self._bar:
             last = count == len(self._rates)
-            self._bar.update(count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last)
+            self._bar.update(
+                count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last
+            )
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
         if count < self._settling:
             return

@@ -70,16 +70,20 @@ def _ratios(optimizers: dict[str, keras.optimizers.Optimizer]) -> dict[str, floa
     """The rate of each over the highest.
 
     Raises:
-        ValueError: Some are 0 and some are not: nothing times a rate would ever move the weights of the former.
+        ValueError: Some are 0 and some are not: nothing times a rate would ever move the weights of
+            the former.
     """
-    rates = {place: float(ops.convert_to_numpy(one.learning_rate)) for place, one in optimizers.items()}
+    rates = {
+        place: float(ops.convert_to_numpy(one.learning_rate)) for place, one in optimizers.items()
+    }
     highest = max(rates.values())
     if not highest:
         return dict.fromkeys(rates, 1.0)
     still = [place for place, rate in rates.items() if not rate]
     if still:
         raise ValueError(
-            f"The rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it is to keep "
+            f"The rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it "
+            "is to keep "
             "is not known. Give it a constant rate, or a schedule that does not begin at 0."
         )
     return {place: rate / highest for place, rate in rates.items()}

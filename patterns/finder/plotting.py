@@ -16,7 +16,8 @@ _MARKS = (("#d95f02", 12), ("#1b9e77", 10.5), ("#7570b3", 9), ("#e7298a", 7.5), 
 
 
 def draw(sweep: LearningRateSweep) -> Figure:
-    """The curve, its suggestions, and the range for a cycle; only the curve where there are none."""
+    """The curve, its suggestions, and the range for a cycle; only the curve where there are
+    none."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.6), layout="constrained", dpi=100)
@@ -41,10 +42,26 @@ def draw(sweep: LearningRateSweep) -> Figure:
 
 def _mark(axes: Any, sweep: LearningRateSweep) -> None:
     suggestions, (low, high) = sweep.suggestions(), sweep.range()
-    axes.axvspan(low, high, color="#9ecae1", alpha=0.25, linewidth=0, label=f"for a cycle {low:.1e} to {high:.1e}")
+    axes.axvspan(
+        low,
+        high,
+        color="#9ecae1",
+        alpha=0.25,
+        linewidth=0,
+        label=f"for a cycle {low:.1e} to {high:.1e}",
+    )
     for (color, size), (rule, rate) in zip(_MARKS, suggestions.items(), strict=True):
         height = np.interp(np.log(rate), np.log(sweep.rates), sweep.smoothed)
         axes.plot(
-            [rate], [height], "o", color=color, markersize=size, markeredgecolor="white", label=f"{rule} {rate:.2e}", zorder=3
+            [rate],
+            [height],
+            "o",
+            color=color,
+            markersize=size,
+            markeredgecolor="white",
+            label=f"{rule} {rate:.2e}",
+            zorder=3,
         )
-    axes.set_title(f"Learning rates; the rules lie within a factor of {suggestions.shown_spread}", fontsize=10)
+    axes.set_title(
+        f"Learning rates; the rules lie within a factor of {suggestions.shown_spread}", fontsize=10
+    )

@@ -1,6 +1,8 @@
-"""Rules that read a learning rate off a curve of losses: pure functions of the rates and the smoothed losses.
+"""Rules that read a learning rate off a curve of losses: pure functions of the rates and the
+smoothed losses.
 
-`valley`, `steep`, `minimum` and `slide` are those of fastai (`fastai.callback.schedule`), tested against it.
+`valley`, `steep`, `minimum` and `slide` are those of fastai (`fastai.callback.schedule`), tested
+against it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ Rule = Callable[[np.ndarray, np.ndarray], float]
 
 
 def valley(rates: np.ndarray, losses: np.ndarray) -> float:
-    """The middle of the second third of the longest valley: the longest falling subsequence of the losses."""
+    """The middle of the second third of the longest valley: the longest falling subsequence of the
+    losses.
+    """
     lengths = np.ones(len(losses), int)
     for i in range(1, len(losses)):
         lengths[i] += np.max(lengths[:i], where=losses[:i] > losses[i], initial=0)
@@ -34,8 +38,11 @@ def minimum(rates: np.ndarray, losses: np.ndarray) -> float:
     return float(rates[np.argmin(losses)]) / 10
 
 
-def slide(rates: np.ndarray, losses: np.ndarray, width: int = 15, threshold: float = 0.005) -> float:
-    """Where an interval that slides down from the highest rate first has nearly the same slope at both of its ends.
+def slide(
+    rates: np.ndarray, losses: np.ndarray, width: int = 15, threshold: float = 0.005
+) -> float:
+    """Where an interval that slides down from the highest rate first has nearly the same slope at
+    both of its ends.
 
     Args:
         rates: Rising.
@@ -57,7 +64,13 @@ def gradient(rates: np.ndarray, losses: np.ndarray) -> float:
     return float(rates[np.argmin(np.gradient(losses, np.log(rates)))])
 
 
-RULES: dict[str, Rule] = {"valley": valley, "steep": steep, "minimum": minimum, "slide": slide, "gradient": gradient}
+RULES: dict[str, Rule] = {
+    "valley": valley,
+    "steep": steep,
+    "minimum": minimum,
+    "slide": slide,
+    "gradient": gradient,
+}
 
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
@@ -70,16 +83,20 @@ def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
 
 
 def centred(losses: np.ndarray, width: int) -> np.ndarray:
-    """The mean of the `width` values around each, fewer at the ends: a smoothing that does not lag behind."""
+    """The mean of the `width` values around each, fewer at the ends: a smoothing that does not lag
+    behind.
+    """
     kernel = np.ones(width)
     return np.convolve(losses, kernel, "same") / np.convolve(np.ones(len(losses)), kernel, "same")
 
 
 def fall(losses: np.ndarray) -> tuple[float, float]:
-    """How far a curve falls from its start, and how far chance might make one without a slope seem to fall.
+    """How far a curve falls from its start, and how far chance might make one without a slope seem
+    to fall.
 
-    Medians of a tenth of the curve are compared: a few wild batches do not move them. Chance is four standard errors of their
-    difference, with the deviation of one loss taken from the median difference of neighbours, which a trend hardly moves.
+    Medians of a tenth of the curve are compared: a few wild batches do not move them. Chance is
+    four standard errors of their difference, with the deviation of one loss taken from the median
+    difference of neighbours, which a trend hardly moves.
     """
     width = min(max(5, len(losses) // 10), len(losses))
     medians = np.median(np.lib.stride_tricks.sliding_window_view(losses, width), axis=1)

@@ -48,23 +48,29 @@ def find_learning_rate(
     seed: int = 0,
     verbose: int | str = "auto",
 ) -> LearningRateSweep:
-    """Trains for a few steps at a rate that rises from step to step, and records the loss of each batch.
+    """Trains for a few steps at a rate that rises from step to step, and records the loss of each
+    batch.
 
-    Afterwards everything is as before, bit for bit, also if it is interrupted: weights, slots, counters, schedules, BatchNorm
-    statistics, seeds, random states, metrics: all that Keras tracks. A model that was not built is built. A generator has given
-    its batches, and a PyDataset with an `on_epoch_end` has been told of the passes: give the training a new one.
+    Afterwards everything is as before, bit for bit, also if it is interrupted: weights, slots,
+    counters, schedules, BatchNorm statistics, seeds, random states, metrics: all that Keras tracks.
+    A model that was not built is built. A generator has given its batches, and a PyDataset with an
+    `on_epoch_end` has been told of the passes: give the training a new one.
 
     Args:
-        model: A compiled model; its rate may be a schedule, its optimizer one of several, its `train_step` its own, as long as that
-            returns a `"loss"`. Where several optimizers have rates, the highest is swept and the others keep their ratio to it.
+        model: A compiled model; its rate may be a schedule, its optimizer one of several, its
+            `train_step` its own, as long as that returns a `"loss"`. Where several optimizers have
+            rates, the highest is swept and the others keep their ratio to it.
         x, y, batch_size, sample_weight, class_weight, shuffle: As in `kp.fit`.
         start_rate: The first rate. Defaults to 1e-7.
         stop_rate: The last one. Defaults to 10.
         steps: How many, at least 10. Defaults to 200.
-        spacing: Whether the rates grow by a factor, `"exponential"`, or by a summand, `"linear"`. Defaults to `"exponential"`.
-        smoothing: The share of the past in the moving average of the losses. Defaults to 0.9; fastai's 0.98 lags far behind.
-        divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence - 1` times its size, or times
-            the spread of the losses in the first tenth of the steps if that is more. That tenth does not count. Defaults to 4.
+        spacing: Whether the rates grow by a factor, `"exponential"`, or by a summand, `"linear"`.
+            Defaults to `"exponential"`.
+        smoothing: The share of the past in the moving average of the losses. Defaults to 0.9;
+            fastai's 0.98 lags far behind.
+        divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence
+            - 1` times its size, or times the spread of the losses in the first tenth of the steps
+            if that is more. That tenth does not count. Defaults to 4.
         seed: Of the order of the data. Defaults to 0.
         verbose: Whether to show a progress bar: 0, 1 or `"auto"`, which is 1.
 
@@ -73,7 +79,8 @@ def find_learning_rate(
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If one is out of range, the model is not compiled, or its `train_step` returns no loss.
+        ValueError: If one is out of range, the model is not compiled, or its `train_step` returns
+            no loss.
         kp.DataExhausted: If the data end before the sweep does.
 
     Example:
@@ -87,7 +94,8 @@ def find_learning_rate(
     True
 
     References:
-        L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186, section 3.3.
+        L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017,
+            arXiv:1506.01186, section 3.3.
         S. Gugger, "How Do You Find A Good Learning Rate", 2018.
     """
     where = "find_learning_rate"
@@ -114,7 +122,9 @@ def find_learning_rate(
         _check_built(model)
         optimizers = _stepping(model, samples)
         with untouched(model), batches.errors_first():
-            feed = current().feed(itertools.islice(batches, len(rates)), samples, source.thread_safe)
+            feed = current().feed(
+                itertools.islice(batches, len(rates)), samples, source.thread_safe
+            )
             _sweep(model, optimizers, rates, listener, feed)
     return listener.result(tuple(optimizers))
 
@@ -124,20 +134,39 @@ def _rates(where: str, start: float, stop: float, steps: int, spacing: str) -> n
     check_choice(where, "spacing", spacing, get_args(Spacing))
     for name, rate in (("start_rate", start), ("stop_rate", stop)):
         # In single precision, as the optimizers have it.
-        check_number(where, name, rate, above=float(np.finfo(np.float32).tiny), below=float(np.finfo(np.float32).max))
+        check_number(
+            where,
+            name,
+            rate,
+            above=float(np.finfo(np.float32).tiny),
+            below=float(np.finfo(np.float32).max),
+        )
     check_order(where, "start_rate", start, "stop_rate", stop)
-    return np.geomspace(start, stop, steps) if spacing == "exponential" else np.linspace(start, stop, steps)
+    return (
+        np.geomspace(start, stop, steps)
+        if spacing == "exponential"
+        else np.linspace(start, stop, steps)
+    )
 
 
 def _stepping(model: keras.Model, samples: Any) -> dict[str, keras.optimizers.Optimizer]:
-    """The optimizers that `train_step` uses: where it has some of its own, `model.optimizer` may be one that nobody asked for."""
+    """The optimizers that `train_step` uses: where it has some of its own, `model.optimizer` may be
+    one that nobody asked for.
+    """
     optimizers = with_rates(model)
     if all(place.split("/")[0] == "optimizer" for place in optimizers):
         return optimizers
     before = {place: steps_made(one) for place, one in optimizers.items()}
     with untouched(model), finalized_once(model):
-        model.fit(current().feed(iter(samples[:1]), samples[:1], False), steps_per_epoch=1, verbose=0, shuffle=False)
-        return {place: one for place, one in optimizers.items() if steps_made(one) > before[place]} or optimizers
+        model.fit(
+            current().feed(iter(samples[:1]), samples[:1], False),
+            steps_per_epoch=1,
+            verbose=0,
+            shuffle=False,
+        )
+        return {
+            place: one for place, one in optimizers.items() if steps_made(one) > before[place]
+        } or optimizers
 
 
 def _sweep(
@@ -154,11 +183,15 @@ def _sweep(
     first = next(iter(optimizers.values()))
     with swept(optimizers, rates), finalized_once(model):
         listener.begin(model, steps_made(first))
-        step = current().measured_step(model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first))
+        step = current().measured_step(
+            model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first)
+        )
         # Not through Keras, which would track it.
         vars(model)["train_step"] = step
         try:
-            model.fit(feed, steps_per_epoch=len(rates), callbacks=listener, verbose=0, shuffle=False)
+            model.fit(
+                feed, steps_per_epoch=len(rates), callbacks=listener, verbose=0, shuffle=False
+            )
             listener.take_rest()
         except Enough:
             pass
@@ -173,6 +206,7 @@ def _check_built(model: keras.Model) -> None:
     for place, optimizer in find_variables(model).optimizers.items():
         if place.split("/")[0] != "optimizer" and not optimizer.built:
             raise ValueError(
-                f"find_learning_rate: the optimizer at {place!r} of {model.name!r} is not built yet, and could not be put back as "
+                f"find_learning_rate: the optimizer at {place!r} of {model.name!r} is not built "
+                "yet, and could not be put back as "
                 "it is. Call its build(variables) first, with the variables that it trains."
             )

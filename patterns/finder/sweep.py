@@ -18,7 +18,8 @@ from .rules import RULES, centred, fall, smooth
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the last few, which diverge.
+# What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the
+# last few, which diverge.
 SETTLING, _DIVERGING = 10, 5
 
 
@@ -52,9 +53,13 @@ class Suggestions(Mapping[str, float]):
         return len(self._rates)
 
     def __repr__(self) -> str:
-        table = format_table(["rule", "rate"], [[rule, f"{rate:.2e}"] for rule, rate in self._rates.items()])
+        table = format_table(
+            ["rule", "rate"], [[rule, f"{rate:.2e}"] for rule, rate in self._rates.items()]
+        )
         advice = (
-            "they agree, as rules do" if self.spread < 30 else "they disagree: look at the curve (.plot()), or sweep in more steps"
+            "they agree, as rules do"
+            if self.spread < 30
+            else "they disagree: look at the curve (.plot()), or sweep in more steps"
         )
         return f"{table}\nThe highest is {self.shown_spread} times the lowest; {advice}."
 
@@ -64,10 +69,12 @@ class LearningRateSweep:
     """The losses of a sweep, and the rates that can be read off them.
 
     Attributes:
-        rates: The rate of each step, of shape `(steps,)`; where several optimizers share a model, that of the fastest.
+        rates: The rate of each step, of shape `(steps,)`; where several optimizers share a model,
+            that of the fastest.
         losses: The loss of each step's batch, before that step's update, of shape `(steps,)`.
         steps: How many steps were to be made.
-        ended: Why the sweep ended: `"all steps were made"`, `"the loss diverged"` or `"the loss was not finite"`.
+        ended: Why the sweep ended: `"all steps were made"`, `"the loss diverged"` or `"the loss was
+            not finite"`.
         smoothing: The share of the past in the moving average.
         optimizers: The places in the model of the optimizers that were swept; none means all.
     """
@@ -81,18 +88,23 @@ class LearningRateSweep:
 
     @cached_property
     def smoothed(self) -> np.ndarray:
-        """The exponential moving average of the losses, corrected for its start, of shape `(steps,)`."""
+        """The exponential moving average of the losses, corrected for its start, of shape
+        `(steps,)`.
+        """
         return smooth(self.losses, self.smoothing)
 
     def suggest(self, rule: str = "minimum") -> float:
-        """The rate that a rule reads off the smoothed curve, less a tenth of the steps at its start and five at its end.
+        """The rate that a rule reads off the smoothed curve, less a tenth of the steps at its start
+        and five at its end.
 
         Args:
-            rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or `"gradient"`. Defaults to `"minimum"`, a
-                tenth of the rate with the lowest loss, which did best on the nets of `benchmarks/bench_finder.py`.
+            rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or
+                `"gradient"`. Defaults to `"minimum"`, a tenth of the rate with the lowest loss,
+                which did best on the nets of `benchmarks/bench_finder.py`.
 
         Raises:
-            ValueError: If there is no such rule, if the sweep was too short, or if the loss never falls.
+            ValueError: If there is no such rule, if the sweep was too short, or if the loss never
+                falls.
         """
         if rule not in RULES:
             raise ValueError(f"suggest: there is no rule {rule!r}; there are {', '.join(RULES)}.")
@@ -109,16 +121,18 @@ class LearningRateSweep:
         return Suggestions({rule: self.suggest(rule) for rule in RULES})
 
     def range(self) -> tuple[float, float]:
-        """The lowest and the highest rate for a cycle: where the loss begins to fall, and where it ceases to.
+        """The lowest and the highest rate for a cycle: where the loss begins to fall, and where it
+        ceases to.
 
-        Smith reads them off by eye. Here they are where a mean of the losses around each step has done a tenth, and nine tenths,
-        of its fall.
+        Smith reads them off by eye. Here they are where a mean of the losses around each step has
+        done a tenth, and nine tenths, of its fall.
 
         Raises:
             ValueError: As `suggest`.
 
         References:
-            L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186, section 3.3.
+            L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017,
+                arXiv:1506.01186, section 3.3.
         """
         self._check_falls()
         losses = centred(self.losses, self._width)[self._part]
@@ -128,7 +142,8 @@ class LearningRateSweep:
         return float(rates[min(first, last - 1)]), float(rates[last])
 
     def apply(self, model: keras.Model, rule: str = "minimum") -> float:
-        """Sets the suggested rate, also over a schedule. Several optimizers keep the ratios of their rates.
+        """Sets the suggested rate, also over a schedule. Several optimizers keep the ratios of
+        their rates.
 
         Args:
             model: A compiled model.
@@ -147,7 +162,8 @@ class LearningRateSweep:
         return rate
 
     def plot(self) -> Figure:
-        """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion marked.
+        """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion
+        marked.
 
         Returns:
             The figure, which a notebook shows. `figure.savefig(path)` writes it to a file.
@@ -161,7 +177,8 @@ class LearningRateSweep:
 
     def __repr__(self) -> str:
         head = (
-            f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} to {self.rates[-1]:.1e}; "
+            f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} "
+            f"to {self.rates[-1]:.1e}; "
             f"{self.ended}."
         )
         try:
@@ -183,14 +200,18 @@ class LearningRateSweep:
         left = len(self.losses) - _DIVERGING - self.steps // SETTLING
         if left < 4:
             raise ValueError(
-                f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which {max(0, left)} are neither at "
+                f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which "
+                f"{max(0, left)} are neither at "
                 "the start nor at the end. Sweep from a lower start_rate, or in more steps."
             )
         fallen, chance = fall(self.losses[self._part])
         if not fallen > chance or np.argmin(centred(self.losses, self._width)[self._part]) < 1:
             raise ValueError(
-                f"The loss never falls after the first tenth of the steps: the median of a tenth falls by {fallen:.2g}, and chance "
-                f"alone explains {chance:.2g}. Look at the curve (.plot()). If it falls at the very start, sweep from a lower "
-                "start_rate. Else, does the model learn at all? If so, sweep in more steps, in larger batches, or up to a higher "
+                "The loss never falls after the first tenth of the steps: the median of a tenth "
+                f"falls by {fallen:.2g}, and chance "
+                f"alone explains {chance:.2g}. Look at the curve (.plot()). If it falls at the "
+                "very start, sweep from a lower "
+                "start_rate. Else, does the model learn at all? If so, sweep in more steps, in "
+                "larger batches, or up to a higher "
                 "stop_rate."
             )

@@ -25,8 +25,8 @@ class TrainableRow:
         kind: Its class.
         parameters: How many numbers it holds, statistics included.
         trained: How many of them are trained.
-        batch_norm: What a BatchNormalization does: `"trains"`, `"adapts"` (its statistics alone move) or `"frozen"` (inference
-            mode); empty for other layers.
+        batch_norm: What a BatchNormalization does: `"trains"`, `"adapts"` (its statistics alone
+            move) or `"frozen"` (inference mode); empty for other layers.
         rate: The learning rate now; None where nothing is trained, or there is no one rate.
     """
 
@@ -61,10 +61,19 @@ class TrainableTable:
     def __str__(self) -> str:
         header = ["layer", "class", "parameters", "trained", "BatchNorm", "rate"]
         cells = [
-            [row.layer, row.kind, row.parameters, row.trained, row.batch_norm, "" if row.rate is None else f"{row.rate:.3g}"]
+            [
+                row.layer,
+                row.kind,
+                row.parameters,
+                row.trained,
+                row.batch_norm,
+                "" if row.rate is None else f"{row.rate:.3g}",
+            ]
             for row in self.rows
         ]
-        return format_table(header, [*cells, ["together", "", self.parameters, self.trained, "", ""]])
+        return format_table(
+            header, [*cells, ["together", "", self.parameters, self.trained, "", ""]]
+        )
 
 
 def trainable_table(model: keras.Model) -> TrainableTable:
@@ -83,7 +92,8 @@ def trainable_table(model: keras.Model) -> TrainableTable:
     Example:
 
     >>> import keras, keras_patterns as kp
-    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"), keras.layers.Dense(2, name="head")])
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, name="body"),
+    ...     keras.layers.Dense(2, name="head")])
     >>> model.compile(keras.optimizers.SGD(0.5), "mse")
     >>> kp.freeze(model, "body")
     >>> print(kp.trainable_table(model))
@@ -94,13 +104,20 @@ def trainable_table(model: keras.Model) -> TrainableTable:
     together                 26       10
     """
     if not isinstance(model, keras.Model):
-        raise TypeError(f"kp.trainable_table: `model` must be a Keras model. Received: {type(model).__name__}.")
+        raise TypeError(
+            f"kp.trainable_table: `model` must be a Keras model. Received: {type(model).__name__}."
+        )
     if not model.built:
-        raise ValueError(f"kp.trainable_table: {model.name!r} is not built, so it has no weights yet. Call it on a batch first.")
+        raise ValueError(
+            f"kp.trainable_table: {model.name!r} is not built, so it has no weights yet. Call it "
+            "on a batch first."
+        )
     trained = {id(variable) for variable in model.trainable_variables}
     rates = _rates(model)
     holders = [(node.path, node.layer) for node in nodes_of(model)] + [(model.name, model)]
-    rows = [_row(path, layer, trained, rates) for path, layer in holders if _keras.own_variables(layer)]
+    rows = [
+        _row(path, layer, trained, rates) for path, layer in holders if _keras.own_variables(layer)
+    ]
     return TrainableTable(rows)
 
 
@@ -111,7 +128,14 @@ def _row(path: str, layer: keras.Layer, trained: set[int], rates: dict[int, floa
     mode = ""
     if is_batch_norm(layer):
         mode = "trains" if chosen else "adapts" if layer.trainable else "frozen"
-    return TrainableRow(path, type(layer).__name__, _count(own), _count(chosen), mode, found.pop() if len(found) == 1 else None)
+    return TrainableRow(
+        path,
+        type(layer).__name__,
+        _count(own),
+        _count(chosen),
+        mode,
+        found.pop() if len(found) == 1 else None,
+    )
 
 
 def _count(variables: list[keras.Variable]) -> int:
@@ -125,5 +149,7 @@ def _rates(model: keras.Model) -> dict[int, float]:
     found: dict[int, float] = {}
     for one in optimizers:
         rate = float(ops.convert_to_numpy(one.learning_rate))
-        found.update((id(v), rate * rate_factor_of(one, v)) for v in alone or _keras.trained_variables(one))
+        found.update(
+            (id(v), rate * rate_factor_of(one, v)) for v in alone or _keras.trained_variables(one)
+        )
     return found

@@ -16,7 +16,8 @@ class Trained:
 
     Attributes:
         variables: The `id` of each variable that is.
-        adapting: The `id` of each BatchNormalization whose statistics follow the data though its gamma and beta are not trained.
+        adapting: The `id` of each BatchNormalization whose statistics follow the data though its
+            gamma and beta are not trained.
     """
 
     variables: frozenset[int]
@@ -27,11 +28,15 @@ class Trained:
         """What is trained in a model now."""
         variables = frozenset(id(variable) for variable in model.trainable_variables)
         normalizations = [node.layer for node in nodes_of(model) if is_batch_norm(node.layer)]
-        adapting = (id(one) for one in normalizations if one.trainable and not _any_in(one, variables))
+        adapting = (
+            id(one) for one in normalizations if one.trainable and not _any_in(one, variables)
+        )
         return cls(variables, frozenset(adapting))
 
     def put_into(self, model: keras.Model) -> None:
-        """Sets `trainable` of every layer and variable of a model. What the layers were made not to train stays so."""
+        """Sets `trainable` of every layer and variable of a model. What the layers were made not to
+        train stays so.
+        """
         model.trainable = bool(self.variables or self.adapting)
         _put_own(model, self.variables)
         nodes = nodes_of(model)
@@ -43,15 +48,21 @@ class Trained:
                 _put_own(node.layer, self.variables)
 
     def without(self, selection: Selection, *, adapt: bool) -> Trained:
-        """With a selection frozen; `adapt` says whether its BatchNorm statistics follow the data."""
+        """With a selection frozen; `adapt` says whether its BatchNorm statistics follow the
+        data."""
         chosen = frozenset(id(variable) for variable in selection.weights)
         normalizations = frozenset(id(layer) for layer in batch_norms(selection))
-        return Trained(self.variables - chosen, self.adapting | normalizations if adapt else self.adapting - normalizations)
+        return Trained(
+            self.variables - chosen,
+            self.adapting | normalizations if adapt else self.adapting - normalizations,
+        )
 
     def and_also(self, selection: Selection) -> Trained:
         """With a selection trained, its BatchNorm too."""
         chosen = frozenset(id(variable) for variable in selection.weights)
-        return Trained(self.variables | chosen, self.adapting - {id(layer) for layer in batch_norms(selection)})
+        return Trained(
+            self.variables | chosen, self.adapting - {id(layer) for layer in batch_norms(selection)}
+        )
 
     def _active(self, nodes: list[Node]) -> set[int]:
         active = set()
@@ -74,8 +85,13 @@ def batch_norms(selection: Selection) -> list[keras.Layer]:
 def without_batch_norms(selection: Selection) -> Selection:
     """The rest of a selection."""
     nodes = [node for node in selection.nodes if not is_batch_norm(node.layer)]
-    left_out = {id(variable) for layer in batch_norms(selection) for variable in _keras.own_variables(layer)}
-    parts = ([v for v in part if id(v) not in left_out] for part in (selection.variables, selection.weights))
+    left_out = {
+        id(variable) for layer in batch_norms(selection) for variable in _keras.own_variables(layer)
+    }
+    parts = (
+        [v for v in part if id(v) not in left_out]
+        for part in (selection.variables, selection.weights)
+    )
     return Selection(nodes, *parts)
 
 

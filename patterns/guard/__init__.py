@@ -1,4 +1,6 @@
-"""A run that finds a loss or a weight that is not finite, goes back to where all was sound, and goes on without what did it."""
+"""A run that finds a loss or a weight that is not finite, goes back to where all was sound, and
+goes on without what did it.
+"""
 
 from .callback import NonFiniteGuard
 from .finding import NonFiniteError

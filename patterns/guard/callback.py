@@ -22,35 +22,43 @@ _ROLLED_BACK = "rolled back"
 
 
 class NonFiniteGuard(DrivenCallback):
-    """Goes back to the last sound checkpoint when a loss or a weight is not finite, and goes on without what did it.
+    """Goes back to the last sound checkpoint when a loss or a weight is not finite, and goes on
+    without what did it.
 
-    In `kp.fit` the loss that each step computes anyway stays on the device, and is looked at every `every_steps` steps, before
-    each validation, at the end of each epoch and before each checkpoint; weights and slots are looked at with it. No checkpoint is
-    ever made of what is not finite. When something is, the run goes back, trains again step by step to where it first appears,
-    names the step, the batch, the examples in it, the layer and the variable, goes back once more, and goes on with a lower rate
-    and without the batch. All of this is a function of the steps: a run that is killed meanwhile ends as one that is not.
+    In `kp.fit` the loss that each step computes anyway stays on the device, and is looked at every
+    `every_steps` steps, before each validation, at the end of each epoch and before each
+    checkpoint; weights and slots are looked at with it. No checkpoint is ever made of what is not
+    finite. When something is, the run goes back, trains again step by step to where it first
+    appears, names the step, the batch, the examples in it, the layer and the variable, goes back
+    once more, and goes on with a lower rate and without the batch. All of this is a function of the
+    steps: a run that is killed meanwhile ends as one that is not.
 
-    In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last sound one, with a lower rate.
-    There, list it before a `kp.Checkpoint`.
+    In plain `model.fit` it looks at the end of each epoch, and goes back to the end of the last
+    sound one, with a lower rate. There, list it before a `kp.Checkpoint`.
 
-    An example that is broken for good would come again in each pass: where the data are arrays, every batch that holds one is left
-    out. A callback that sets the rate itself, such as `LearningRateScheduler`, has the last word on it. At the end of the run, the
-    script's schedule is the optimizer's again; a rate without a schedule stays lowered.
+    An example that is broken for good would come again in each pass: where the data are arrays,
+    every batch that holds one is left out. A callback that sets the rate itself, such as
+    `LearningRateScheduler`, has the last word on it. At the end of the run, the script's schedule
+    is the optimizer's again; a rate without a schedule stays lowered.
 
-    Under a `LossScaleOptimizer`, gradients that overflow are part of its work: weights and losses alone are looked at.
+    Under a `LossScaleOptimizer`, gradients that overflow are part of its work: weights and losses
+    alone are looked at.
 
     Args:
-        rollback: Whether to go back; needs a `kp.Checkpoint`, and data that can be taken up at any step (arrays, or a PyDataset
-            without an `on_epoch_end`). Otherwise training ends with `kp.NonFiniteError` at once. Defaults to True.
-        rate_factor: By what each rollback multiplies the learning rate, schedules included; above 0, at most 1. Defaults to 0.5.
-        max_rollbacks: After how many rollbacks the next finding ends the run with `kp.NonFiniteError`. Defaults to 3.
-        skip_batch: Whether to leave out the batch of the step that was found, and later ones with the same broken examples; those
-            after them move up. Defaults to True.
+        rollback: Whether to go back; needs a `kp.Checkpoint`, and data that can be taken up at any
+            step (arrays, or a PyDataset without an `on_epoch_end`). Otherwise training ends with
+            `kp.NonFiniteError` at once. Defaults to True.
+        rate_factor: By what each rollback multiplies the learning rate, schedules included; above
+            0, at most 1. Defaults to 0.5.
+        max_rollbacks: After how many rollbacks the next finding ends the run with
+            `kp.NonFiniteError`. Defaults to 3.
+        skip_batch: Whether to leave out the batch of the step that was found, and later ones with
+            the same broken examples; those after them move up. Defaults to True.
         every_steps: How often to look between the other boundaries. Defaults to 500.
 
     Attributes:
-        findings: What was found in this run, the oldest first; each has `.step`, `.batch`, `.examples`, `.cause` and `.variable`,
-            and can be printed.
+        findings: What was found in this run, the oldest first; each has `.step`, `.batch`,
+            `.examples`, `.cause` and `.variable`, and can be printed.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -66,13 +74,15 @@ class NonFiniteGuard(DrivenCallback):
     >>> model.compile("adam", "mse")
     >>> guard = kp.NonFiniteGuard()
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     history = kp.fit(model, x, y, batch_size=8, epochs=1, seed=0, verbose=0, callbacks=[guard, kp.Checkpoint(folder)])
+    ...     history = kp.fit(model, x, y, batch_size=8, epochs=1, seed=0, verbose=0,
+    ...         callbacks=[guard, kp.Checkpoint(folder)])
     keras-patterns: ...
     >>> guard.findings[0].cause
     'y is not finite in example 17'
 
     References:
-        A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022, arXiv:2204.02311, section 5.1: going back
+        A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022,
+            arXiv:2204.02311, section 5.1: going back
         to before a spike, and skipping its batches.
     """
 
@@ -87,7 +97,9 @@ class NonFiniteGuard(DrivenCallback):
         super().__init__()
         where = "NonFiniteGuard"
         self.rollback, self.skip_batch = bool(rollback), bool(skip_batch)
-        self.rate_factor = check_number(where, "rate_factor", rate_factor, above=0.0, below=1.0 + 1e-9)
+        self.rate_factor = check_number(
+            where, "rate_factor", rate_factor, above=0.0, below=1.0 + 1e-9
+        )
         self.max_rollbacks = whole_number(where, "max_rollbacks", max_rollbacks, least=0)
         self.every_steps = whole_number(where, "every_steps", every_steps)
         self._reset()
@@ -113,7 +125,11 @@ class NonFiniteGuard(DrivenCallback):
     def get_state(self) -> dict[str, Any]:
         """What was found, whether it is looking for a step, and where it would go back to."""
         point = None if self._search.point is None else list(self._search.point)
-        return {"findings": [finding.as_json() for finding in self.findings], "seeks": self._search.seeks, "point": point}
+        return {
+            "findings": [finding.as_json() for finding in self.findings],
+            "seeks": self._search.seeks,
+            "point": point,
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave."""
@@ -139,7 +155,8 @@ class NonFiniteGuard(DrivenCallback):
         if self._rates is None:
             if self.rollback and self.run.rewinds:
                 raise ValueError(
-                    f"NonFiniteGuard(rollback=True): the run could not go back, since {self.run.rewinds}. Mend that, or say "
+                    "NonFiniteGuard(rollback=True): the run could not go back, since "
+                    f"{self.run.rewinds}. Mend that, or say "
                     "rollback=False to end the run with a report."
                 )
             self._search.open(self.model, self.run)
@@ -191,7 +208,9 @@ class NonFiniteGuard(DrivenCallback):
         return [self._search.point] if self._search.point and self.rollback else []
 
     def rolled_back(self, state: dict[str, Any] | None, position: Position) -> None:
-        """What it knows, it keeps; rates are what they were in the checkpoint, and made smaller by what was found since."""
+        """What it knows, it keeps; rates are what they were in the checkpoint, and made smaller by
+        what was found since.
+        """
         self._search.point = position
         assert self.run
         assert self._rates
@@ -214,7 +233,9 @@ class NonFiniteGuard(DrivenCallback):
             self._plain = EpochGuard(self.model, self)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks, in plain `model.fit`; in `kp.fit`, sees to it that there is something to go back to."""
+        """Looks, in plain `model.fit`; in `kp.fit`, sees to it that there is something to go back
+        to.
+        """
         if self.run is None:
             assert self._plain
             self._plain.end_epoch(epoch, self.step, logs or {})

@@ -15,8 +15,10 @@ class Finding:
         step: How many steps were done then; the first is 1.
         batch: The number of its batch in the order of the data, from 0; -1 if that is not known.
         cause: What was found, for people.
-        variable: The place in the model of the first variable that was not finite after the step; empty if all were.
-        examples: Which examples the batch held, by their place in the arrays; empty if that is not known.
+        variable: The place in the model of the first variable that was not finite after the step;
+            empty if all were.
+        examples: Which examples the batch held, by their place in the arrays; empty if that is not
+            known.
         scaled: Whether the rate was lowered after it.
     """
 
@@ -41,14 +43,19 @@ class Finding:
         examples = "" if " in example " in self.cause else _listed(self.examples)
         where = f" (batch {self.batch:,} of the data{examples})" if self.batch >= 0 else ""
         text = f"step {self.step:,}{where}: {self.cause}"
-        return text + (f"; the first variable that it left not finite is {self.variable}" if self.variable else "")
+        return text + (
+            f"; the first variable that it left not finite is {self.variable}"
+            if self.variable
+            else ""
+        )
 
 
 class NonFiniteError(ArithmeticError):
     """Training is not finite, and going back has not helped, or was not asked for.
 
     Attributes:
-        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`, `"cause"` and `"variable"`.
+        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`,
+            `"cause"` and `"variable"`.
     """
 
     def __init__(self, message: str, findings: Sequence[Finding]) -> None:

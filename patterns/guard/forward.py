@@ -34,7 +34,10 @@ def explain(model: keras.Model, batch: tuple[Any, ...], examples: Sequence[int])
             return _forward(model, *(*batch, None, None)[:3])
     except Exception as error:
         # A train_step of its own may never call the model as a whole.
-        return f"what is not finite first is not known, since the model could not be called by itself ({error})"
+        return (
+            "what is not finite first is not known, since the model could not be called by itself "
+            f"({error})"
+        )
 
 
 def wrong_in_batch(batch: tuple[Any, ...], examples: Sequence[int]) -> str:
@@ -62,25 +65,40 @@ def _wrong_in_data(name: str, data: Any, examples: Sequence[int]) -> str:
             where = [examples[row] if len(examples) else int(row) for row in rows[:5]]
             what = "example" if len(examples) else "row of the batch"
             more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-            return f"{'/'.join(map(str, (name, *path)))} is not finite in {what} {', '.join(map(str, where))}{more}"
+            return (
+                f"{'/'.join(map(str, (name, *path)))} is not finite in {what} "
+                f"{', '.join(map(str, where))}{more}"
+            )
     return ""
 
 
 def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
-    x, y, sample_weight = (keras.tree.map_structure(_as_tensor, part) for part in (x, y, sample_weight))
+    x, y, sample_weight = (
+        keras.tree.map_structure(_as_tensor, part) for part in (x, y, sample_weight)
+    )
     found: list[str] = []
     keys = {id(variable): key for key, variable in find_variables(model).variables.items()}
     with ExitStack() as stack:
         for layer in _keras.leaf_layers(model):
-            places = {keys[id(weight)].rpartition("/")[0] for weight in layer.weights if id(weight) in keys}
-            stack.enter_context(_listened(layer, _described(layer, min(places, default="")), found.append))
+            places = {
+                keys[id(weight)].rpartition("/")[0]
+                for weight in layer.weights
+                if id(weight) in keys
+            }
+            stack.enter_context(
+                _listened(layer, _described(layer, min(places, default="")), found.append)
+            )
         outputs = model(x, training=True)
     if found:
         return found[0]
     if not _finite(outputs):
         return "the output of the model is not finite, and that of each of its layers is"
     loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True)
-    return "" if _finite(loss) else "the outputs of the model are finite, and the loss that is computed of them is not"
+    return (
+        ""
+        if _finite(loss)
+        else "the outputs of the model are finite, and the loss that is computed of them is not"
+    )
 
 
 @contextmanager
@@ -93,15 +111,24 @@ def _listened(layer: keras.Layer, name: str, tell: Callable[[str], Any]) -> Iter
         weights = ", ".join(weight.name for weight in layer.weights if not _finite(weight.value))
         outputs = call(*arguments, **more)
         if not _finite(outputs):
-            sizes = [float(np.abs(_as_array(leaf)).max(initial=0)) for leaf in _tensors((arguments, more))]
+            sizes = [
+                float(np.abs(_as_array(leaf)).max(initial=0))
+                for leaf in _tensors((arguments, more))
+            ]
             if weights:
                 tell(f"{weights} of {name} is not finite before the step")
             elif np.isfinite(sizes).all():
                 largest = max(sizes, default=0.0)
-                tell(f"the output of {name}, in {layer.compute_dtype}, is not finite; its input is, at most {largest:.3g}")
+                tell(
+                    f"the output of {name}, in {layer.compute_dtype}, is not finite; its input is, "
+                    f"at most {largest:.3g}"
+                )
             else:
                 # What comes in has been converted already.
-                tell(f"the input of {name} is not finite, and no layer made it so: it is too large for {layer.compute_dtype}")
+                tell(
+                    f"the input of {name} is not finite, and no layer made it so: it is too large "
+                    f"for {layer.compute_dtype}"
+                )
         return outputs
 
     # Not through Keras, which would track it.
@@ -115,7 +142,9 @@ def _listened(layer: keras.Layer, name: str, tell: Callable[[str], Any]) -> Iter
 
 
 def _described(layer: keras.Layer, place: str) -> str:
-    """A layer in words that are the same in every process: automatic names count how many were made before."""
+    """A layer in words that are the same in every process: automatic names count how many were made
+    before.
+    """
     kind = type(layer).__name__
     automatic = re.fullmatch(r"(.*?)(_\d+)?", layer.name)
     named = automatic is None or automatic[1].replace("_", "") != kind.lower()
@@ -128,7 +157,11 @@ def _as_tensor(leaf: Any) -> Any:
 
 
 def _tensors(data: Any) -> list[Any]:
-    return [leaf for leaf in keras.tree.flatten(data) if keras.ops.is_tensor(leaf) and "float" in _dtype(leaf)]
+    return [
+        leaf
+        for leaf in keras.tree.flatten(data)
+        if keras.ops.is_tensor(leaf) and "float" in _dtype(leaf)
+    ]
 
 
 def _dtype(leaf: Any) -> str:
@@ -143,5 +176,6 @@ def _finite(data: Any) -> bool:
     try:
         return all(np.isfinite(_as_array(leaf)).all() for leaf in _tensors(data))
     except Exception:
-        # Inside a loop that a framework traces there are no values yet; the layer around it has them.
+        # Inside a loop that a framework traces there are no values yet; the layer around it has
+        # them.
         return True

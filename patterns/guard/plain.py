@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class EpochGuard:
-    """Keeps the state of the end of the last sound epoch on the host, and puts it back after one that is not.
+    """Keeps the state of the end of the last sound epoch on the host, and puts it back after one
+    that is not.
 
     Args:
         model: In training.
@@ -41,7 +42,12 @@ class EpochGuard:
             return
         guard = self._guard
         name = wrong[0] if wrong else ""
-        finding = Finding(step, -1, f"the {'loss' if in_loss else 'weights'} of epoch {epoch + 1} is not finite", name)
+        finding = Finding(
+            step,
+            -1,
+            f"the {'loss' if in_loss else 'weights'} of epoch {epoch + 1} is not finite",
+            name,
+        )
         if not guard.rollback or len(guard.findings) >= guard.max_rollbacks:
             raise NonFiniteError(f"Training is not finite: {finding}.", [*guard.findings, finding])
         guard.findings.append(finding)
@@ -49,7 +55,10 @@ class EpochGuard:
         if self._rates.scale(guard.rate_factor, guard.rate_factor ** len(guard.findings)):
             self._model.make_train_function(force=True)
         self._kept = self._copy()
-        text = f"{finding}. Going on with the state before the epoch, and the rate times {guard.rate_factor:g}"
+        text = (
+            f"{finding}. Going on with the state before the epoch, and the rate times "
+            f"{guard.rate_factor:g}"
+        )
         say(f"{text} (rollback {len(guard.findings)} of {guard.max_rollbacks}).")
         add_event(self._model.history, "rolled back", step, text)
 

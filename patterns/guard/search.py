@@ -1,4 +1,6 @@
-"""Going back, training again to where something is not finite first, and going back once more without it."""
+"""Going back, training again to where something is not finite first, and going back once more
+without it.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Search:
     _model: keras.Model
     _run: DrivingRun
 
-    def __init__(self, rollback: bool, rate_factor: float, max_rollbacks: int, skip_batch: bool) -> None:
+    def __init__(
+        self, rollback: bool, rate_factor: float, max_rollbacks: int, skip_batch: bool
+    ) -> None:
         self.rollback, self.rate_factor = rollback, rate_factor
         self.max_rollbacks, self.skip_batch = max_rollbacks, skip_batch
         self.findings: list[Finding] = []
@@ -67,11 +71,16 @@ class Search:
             self._give_up(Finding(step, self._run.number_of_batch(step - 1), what, scaled=False))
         assert self.point
         self.seeks = step
-        self._say(f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to where it begins.")
+        self._say(
+            f"step {step:,}: {what}. Going back to step {self.point.step:,}, to train again to "
+            "where it begins."
+        )
         self._run.roll_back(self.point)
 
     def seek(self, in_loss: bool) -> None:
-        """At each boundary, which is each step, while `seeks` is set; `in_loss` says whether the loss is not finite."""
+        """At each boundary, which is each step, while `seeks` is set; `in_loss` says whether the
+        loss is not finite.
+        """
         assert self.seeks is not None
         assert self.point
         step, wrong = self._run.step, self.variables.wrong()
@@ -83,14 +92,20 @@ class Search:
             self._conclude(in_loss, wrong)
         elif step >= self.seeks:
             self.seeks = self._preview = None
-            self._say(f"step {step:,} was trained again, and all is finite: the fault is not in the data or the model. Going on.")
+            self._say(
+                f"step {step:,} was trained again, and all is finite: the fault is not in the data "
+                "or the model. Going on."
+            )
         elif step == self.seeks - 1:
             self._look_ahead()
 
     def _look_ahead(self) -> None:
         """Looks at the batch of the next step, before it is trained on."""
         number = self._run.number_of_batch(self._run.step)
-        self._preview = self._run.step + 1, explain(self._model, self._run.source.batch(number), self._examples(number))
+        self._preview = (
+            self._run.step + 1,
+            explain(self._model, self._run.source.batch(number), self._examples(number)),
+        )
 
     def _conclude(self, in_loss: bool, wrong: list[str]) -> NoReturn:
         assert self.point
@@ -100,7 +115,11 @@ class Search:
         seen = self._preview[1] if self._preview and self._preview[0] == step else ""
         batch = self._run.source.batch(number)
         seen = seen or wrong_in_batch(batch, examples)
-        cause = "the loss is not finite" if in_loss else "the loss is finite, and what the step made of the weights is not"
+        cause = (
+            "the loss is not finite"
+            if in_loss
+            else "the loss is finite, and what the step made of the weights is not"
+        )
         finding = Finding(step, number, seen or cause, wrong[0] if wrong else "", examples)
         if len(self.findings) >= self.max_rollbacks:
             self._give_up(finding)
@@ -118,19 +137,32 @@ class Search:
 
     def _consequence(self, broken: Sequence[int]) -> str:
         assert self.point
-        others = f" and all others that hold {'these examples' if len(broken) > 1 else 'this example'}" if broken else ""
+        others = (
+            f" and all others that hold {'these examples' if len(broken) > 1 else 'this example'}"
+            if broken
+            else ""
+        )
         without = f", without the batch{others}" if self.skip_batch else ""
         rate = f", with the rate times {self.rate_factor:g}" if self.rate_factor < 1 else ""
-        return f"Going back to step {self.point.step:,}{without}{rate} (rollback {len(self.findings)} of {self.max_rollbacks})"
+        return (
+            f"Going back to step {self.point.step:,}{without}{rate} (rollback {len(self.findings)} "
+            f"of {self.max_rollbacks})"
+        )
 
     def _give_up(self, finding: Finding) -> NoReturn:
         found = [*self.findings, finding]
         lines = "".join(f"\n  {number}. {one}" for number, one in enumerate(found, 1))
         after = f", after {len(self.findings)} rollbacks" if self.findings else ""
-        sound = f"\nThe last sound checkpoint is that of step {self.point.step:,}." if self.point else ""
+        sound = (
+            f"\nThe last sound checkpoint is that of step {self.point.step:,}."
+            if self.point
+            else ""
+        )
         raise NonFiniteError(
-            f"Training is not finite{after}:{lines}{sound}\nLook at these examples and layers first. Then: a lower rate, or a "
-            "longer warm-up; gradient clipping (clipnorm= of the optimizer); float32 in the layer that is named.",
+            f"Training is not finite{after}:{lines}{sound}\nLook at these examples and layers "
+            "first. Then: a lower rate, or a "
+            "longer warm-up; gradient clipping (clipnorm= of the optimizer); float32 in the layer "
+            "that is named.",
             found,
         )
 

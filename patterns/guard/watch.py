@@ -16,8 +16,8 @@ from ..state.tree import find_variables
 class NewestLoss:
     """What the newest step has left on the device.
 
-    Its loss is the mean since the epoch began: once one is not finite, all later ones of the epoch are not, so the newest tells of
-    them all.
+    Its loss is the mean since the epoch began: once one is not finite, all later ones of the epoch
+    are not, so the newest tells of them all.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,8 @@ class NewestLoss:
 
 
 class Variables:
-    """The weights and the optimizer's state of a model, less what is not finite from the start (a mask, for instance).
+    """The weights and the optimizer's state of a model, less what is not finite from the start (a
+    mask, for instance).
 
     Args:
         model: A built model.
@@ -54,13 +55,21 @@ class Variables:
     def wrong(self) -> list[str]:
         """The keys of those that are not finite now, in the model's order. Waits for the device."""
         current().sync(self._model)
-        return [key for key, fine in zip(self._floats, self._check(), strict=True) if not fine and key not in self._ignored]
+        return [
+            key
+            for key, fine in zip(self._floats, self._check(), strict=True)
+            if not fine and key not in self._ignored
+        ]
 
     def _find(self) -> dict[str, keras.Variable]:
         found = find_variables(self._model).of("weight", "optimizer")
         order = {id(variable): place for place, variable in enumerate(self._model.variables)}
         ordered = sorted(found.items(), key=lambda item: order.get(id(item[1]), len(order)))
-        return {key: variable for key, variable in ordered if "float" in keras.backend.standardize_dtype(variable.dtype)}
+        return {
+            key: variable
+            for key, variable in ordered
+            if "float" in keras.backend.standardize_dtype(variable.dtype)
+        }
 
     def wrong_in(self, values: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> list[str]:
         """The same for values that are on the host."""
@@ -71,5 +80,6 @@ class Variables:
 def _all_finite(array: np.ndarray) -> bool:
     if not array.size or array.dtype.kind in "iub":
         return True
-    # The extremes are found several times faster than a mask of all elements is made; NaN is an extreme.
+    # The extremes are found several times faster than a mask of all elements is made; NaN is an
+    # extreme.
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

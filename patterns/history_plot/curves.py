@@ -61,7 +61,8 @@ class Course:
         running: Inside epochs, and at their ends: the mean since the epoch began.
         validation: At the ends of epochs.
         inside: Validations inside epochs.
-        every: Every how many epochs the validation is taken to have been, where the History does not say; otherwise None.
+        every: Every how many epochs the validation is taken to have been, where the History does
+            not say; otherwise None.
         rate: The learning rate, at the ends of epochs.
         mode: Whether less or more is better; None if nobody knows.
         events: In the order of their steps.
@@ -89,17 +90,23 @@ class Course:
         if self.mode is None or not np.isfinite(values).any():
             return None
         extreme = np.nanmin(values) if self.mode == "min" else np.nanmax(values)
-        return Best(f"val_{self.metric}" if validated else self.metric, at[values == extreme].min(), extreme)
+        return Best(
+            f"val_{self.metric}" if validated else self.metric, at[values == extreme].min(), extreme
+        )
 
     @property
     def gap(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where both curves have a value: the places, and the values of the training and of the validation."""
+        """Where both curves have a value: the places, and the values of the training and of the
+        validation.
+        """
         _, left, right = np.intersect1d(self.training.at, self.validation.at, return_indices=True)
         training, validation = self.training.values[left], self.validation.values[right]
         return self.training.at[left], training, validation
 
 
-def read(history: Any, metric: str, mode: str, validation_freq: int | Collection[int] | None) -> Course:
+def read(
+    history: Any, metric: str, mode: str, validation_freq: int | Collection[int] | None
+) -> Course:
     """Reads a History; the arguments are those of `kp.plot_history`."""
     check_choice(_WHERE, "mode", mode, ("auto", "min", "max"))
     lists = _lists(history)
@@ -108,7 +115,9 @@ def read(history: Any, metric: str, mode: str, validation_freq: int | Collection
         raise TypeError(f"{_WHERE}: `metric` must be the name of one metric. Received: {metric!r}.")
     name = metric.removeprefix("val_")
     _check_metric(name, lists, kept["steps"] + kept["validations"])
-    epochs = list(getattr(history, "epoch", ())) or list(range(max(map(len, lists.values()), default=0)))
+    epochs = list(getattr(history, "epoch", ())) or list(
+        range(max(map(len, lists.values()), default=0))
+    )
     by_steps = len(kept["ends"]) == len(epochs) > 0 or (hasattr(history, "ends") and not epochs)
     ends = np.array([epoch + 1 for epoch in epochs], float)
     ends = _at_ends("ends", kept["ends"], ends).values if by_steps else ends
@@ -117,12 +126,16 @@ def read(history: Any, metric: str, mode: str, validation_freq: int | Collection
     every = None
     if by_steps and len(validated.at):
         at_end = np.isin(validated.at, ends)
-        validation, inside = (Curve(validated.at[chosen], validated.values[chosen]) for chosen in (at_end, ~at_end))
+        validation, inside = (
+            Curve(validated.at[chosen], validated.values[chosen]) for chosen in (at_end, ~at_end)
+        )
     else:
         values = lists.get(f"val_{name}", [])
         chosen, every = _validated_epochs(f"val_{name}", len(values), epochs, validation_freq)
         validation, inside = _curve(ends[chosen], values), _curve([], [])
-    place = _Place(by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps"))
+    place = _Place(
+        by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps")
+    )
     rows = {row["step"]: row[name] for row in kept["steps"] if name in row}
     if rows:
         rows |= dict(zip(training.at, training.values, strict=True))
@@ -136,7 +149,10 @@ def read(history: Any, metric: str, mode: str, validation_freq: int | Collection
         every=every,
         rate=_rate(kept["rates"], lists.get(_RATE, []), ends),
         mode=direction(name) if mode == "auto" else mode,
-        events=sorted((Event(e["kind"], place(e["step"]), e["step"], e["text"]) for e in kept["events"]), key=lambda e: e.step),
+        events=sorted(
+            (Event(e["kind"], place(e["step"]), e["step"], e["text"]) for e in kept["events"]),
+            key=lambda e: e.step,
+        ),
         resumes=[float(step) for step in kept["resumes"]] if by_steps else [],
     )
 
@@ -156,22 +172,40 @@ class _Place(NamedTuple):
 
 def _lists(history: Any) -> Mapping[str, Sequence[Any]]:
     lists = history.history if isinstance(history, keras.callbacks.History) else history
-    if not isinstance(lists, Mapping) or not all(isinstance(values, Sequence | np.ndarray) for values in lists.values()):
-        raise TypeError(f"{_WHERE}: `history` must be a History, or its dict of lists. Received: {reprlib.repr(history)}.")
+    if not isinstance(lists, Mapping) or not all(
+        isinstance(values, Sequence | np.ndarray) for values in lists.values()
+    ):
+        raise TypeError(
+            f"{_WHERE}: `history` must be a History, or its dict of lists. Received: "
+            f"{reprlib.repr(history)}."
+        )
     return lists
 
 
-def _check_metric(name: str, lists: Mapping[str, Sequence[Any]], rows: list[dict[str, Any]]) -> None:
+def _check_metric(
+    name: str, lists: Mapping[str, Sequence[Any]], rows: list[dict[str, Any]]
+) -> None:
     """Raises if there is no such metric, or one of several numbers."""
-    values: dict[str, Any] = {key: value for row in rows for key, value in row.items() if key != "step"}
+    values: dict[str, Any] = {
+        key: value for row in rows for key, value in row.items() if key != "step"
+    }
     values |= {key: series[0] for key, series in lists.items() if len(series)}
-    metrics = sorted({key.removeprefix("val_") for key, value in values.items() if np.ndim(value) == 0} - {_RATE})
-    has = f"It has {', '.join(map(repr, metrics))}" if metrics else "It has no metric of one number; was anything trained?"
+    metrics = sorted(
+        {key.removeprefix("val_") for key, value in values.items() if np.ndim(value) == 0} - {_RATE}
+    )
+    has = (
+        f"It has {', '.join(map(repr, metrics))}"
+        if metrics
+        else "It has no metric of one number; was anything trained?"
+    )
     if not {name, f"val_{name}"} & set(values):
         raise ValueError(f"{_WHERE}: the history has no metric {name!r}. {has}.")
     if name not in metrics:
         shape = np.shape(values[name if name in values else f"val_{name}"])
-        raise ValueError(f"{_WHERE}: the metric {name!r} is no number, but of shape {shape} at each epoch. {has}.")
+        raise ValueError(
+            f"{_WHERE}: the metric {name!r} is no number, but of shape {shape} at each epoch. "
+            f"{has}."
+        )
 
 
 def _curve(at: Any, values: Sequence[Any]) -> Curve:
@@ -186,7 +220,10 @@ def _by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
 
 def _at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
     if len(values) not in (0, len(ends)):
-        raise ValueError(f"{_WHERE}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones does not show.")
+        raise ValueError(
+            f"{_WHERE}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
+            "does not show."
+        )
     return _curve(ends[: len(values)], values)
 
 
@@ -199,7 +236,9 @@ def _rate(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curv
 def _validated_epochs(
     name: str, count: int, epochs: Sequence[int], frequency: int | Collection[int] | None
 ) -> tuple[list[int], int | None]:
-    """The indices of the epochs that ended with a validation; and the frequency, where it had to be guessed."""
+    """The indices of the epochs that ended with a validation; and the frequency, where it had to be
+    guessed.
+    """
     if frequency is None:
         if count in (0, len(epochs)):
             return list(range(count)), None
@@ -212,11 +251,18 @@ def _validated_epochs(
     if len(chosen) == count:
         return chosen, None
     raise ValueError(
-        f"{_WHERE}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was validated: "
-        f"validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: {frequency!r}."
+        f"{_WHERE}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
+        "validated: "
+        "validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
+        f"{frequency!r}."
     )
 
 
 def _due(epochs: Sequence[int], frequency: int | Collection[int]) -> list[int]:
-    due = [epoch + 1 in frequency if isinstance(frequency, Collection) else (epoch + 1) % frequency == 0 for epoch in epochs]
+    due = [
+        epoch + 1 in frequency
+        if isinstance(frequency, Collection)
+        else (epoch + 1) % frequency == 0
+        for epoch in epochs
+    ]
     return [index for index, is_due in enumerate(due) if is_due]

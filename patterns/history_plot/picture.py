@@ -17,11 +17,29 @@ if TYPE_CHECKING:
 _TRAINING = {"color": "#2166ac", "linewidth": 1.8, "marker": "o", "markersize": 3.5}
 _RUNNING = {"color": "#6baed6", "linewidth": 0.8}
 _VALIDATION = {"color": "#d95f02", "linewidth": 1.8, "marker": "o", "markersize": 3.5}
-_INSIDE = {"color": "#d95f02", "linestyle": "", "marker": "o", "markersize": 3, "markerfacecolor": "white"}
+_INSIDE = {
+    "color": "#d95f02",
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 3,
+    "markerfacecolor": "white",
+}
 _GAP = {"color": "#d95f02", "alpha": 0.13, "linewidth": 0}
-_BEST = {"color": "#ffd92f", "marker": "*", "markersize": 14, "markeredgecolor": "#7f2704", "linestyle": ""}
+_BEST = {
+    "color": "#ffd92f",
+    "marker": "*",
+    "markersize": 14,
+    "markeredgecolor": "#7f2704",
+    "linestyle": "",
+}
 _RATE = {"color": "#7570b3", "linewidth": 1.3, "linestyle": ":", "marker": ".", "markersize": 4}
-_NOT_FINITE = {"color": "#a50f15", "linestyle": "", "marker": "x", "markersize": 6, "clip_on": False}
+_NOT_FINITE = {
+    "color": "#a50f15",
+    "linestyle": "",
+    "marker": "x",
+    "markersize": 6,
+    "clip_on": False,
+}
 _RESUMED = {"color": "0.45", "linewidth": 0.9, "linestyle": "--"}
 _STOPPED = {"color": "#cb181d", "linewidth": 1.5, "linestyle": "-"}
 _ROLLED_BACK = {"color": "#e7298a", "linewidth": 1.5, "linestyle": "-."}
@@ -43,29 +61,31 @@ def plot_history(
 ) -> Figure:
     """Draws the learning curves of a run, and what happened on the way.
 
-    Of a History of `kp.fit` it shows, against optimizer steps: the metric in training and in validation, at the ends of epochs
-    and inside them (`log_every_steps=`, `validate_every_steps=`), the generalization gap between the two, the best step, the
-    learning rate at the ends of epochs, where and why the run was stopped or rolled back, and from where it went on in another
-    process. Of a History of `model.fit` it shows what there is of that, against epochs, counted from 1. Values that are not
-    finite leave gaps, with crosses below. An axis is logarithmic if the loss rises to more than 100 times its first value, or if
-    the rates span more than two decades.
+    Of a History of `kp.fit` it shows, against optimizer steps: the metric in training and in
+    validation, at the ends of epochs and inside them (`log_every_steps=`, `validate_every_steps=`),
+    the generalization gap between the two, the best step, the learning rate at the ends of epochs,
+    where and why the run was stopped or rolled back, and from where it went on in another process.
+    Of a History of `model.fit` it shows what there is of that, against epochs, counted from 1.
+    Values that are not finite leave gaps, with crosses below. An axis is logarithmic if the loss
+    rises to more than 100 times its first value, or if the rates span more than two decades.
 
     Args:
         history: What `kp.fit` or `model.fit` returned; or the dict of lists in it.
         metric: The name of a metric of one number, with or without `val_`. Defaults to `"loss"`.
-        mode: Whether less (`"min"`) or more (`"max"`) of it is better. Defaults to `"auto"`: by its name; if that does not say,
-            no best step is marked, and the legend says so.
-        validation_freq: In which epochs it was validated, as in `fit`. Defaults to None: in each, or where there are fewer values,
-            in every second, third, ... one, as many as there are; the legend then says so.
+        mode: Whether less (`"min"`) or more (`"max"`) of it is better. Defaults to `"auto"`: by its
+            name; if that does not say, no best step is marked, and the legend says so.
+        validation_freq: In which epochs it was validated, as in `fit`. Defaults to None: in each,
+            or where there are fewer values, in every second, third, ... one, as many as there are;
+            the legend then says so.
 
     Returns:
-        The figure, which a notebook shows. `figure.savefig(path)` writes it to a file, and `figure.axes[0].set_yscale("log")` makes
-        its scale logarithmic.
+        The figure, which a notebook shows. `figure.savefig(path)` writes it to a file, and
+        `figure.axes[0].set_yscale("log")` makes its scale logarithmic.
 
     Raises:
         TypeError: If `history` is something else.
-        ValueError: If there is no such metric, or it is one of several numbers; the message names those that there are. If it
-            cannot be known in which epochs it was validated.
+        ValueError: If there is no such metric, or it is one of several numbers; the message names
+            those that there are. If it cannot be known in which epochs it was validated.
         ImportError: If matplotlib is missing.
 
     Example:
@@ -79,7 +99,9 @@ def plot_history(
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("kp.plot_history draws with matplotlib, which is missing: pip install matplotlib.") from error
+        raise ImportError(
+            "kp.plot_history draws with matplotlib, which is missing: pip install matplotlib."
+        ) from error
     happened = _entries(course)
     lines = sum(label.count("\n") + 1 for _, label in happened)
     figure = Figure(figsize=(9.6, 5 + _LINE_INCHES * lines), layout="constrained", dpi=100)
@@ -106,11 +128,24 @@ def _curves(axes: Any, course: Course) -> None:
     if both.size:
         worse, better = (training, validation) if course.mode == "max" else (validation, training)
         gap = (worse - better)[both[-1]]
-        axes.fill_between(at, training, validation, label=f"generalization gap, {gap:.3g} at the end", zorder=0.5, **_GAP)
+        axes.fill_between(
+            at,
+            training,
+            validation,
+            label=f"generalization gap, {gap:.3g} at the end",
+            zorder=0.5,
+            **_GAP,
+        )
     curves = (course.running, course.training, course.validation, course.inside)
     gaps = np.unique(np.concatenate([curve.at[~curve.finite] for curve in curves]))
     if gaps.size:
-        axes.plot(gaps, np.zeros(gaps.size), label="not finite", transform=axes.get_xaxis_transform(), **_NOT_FINITE)
+        axes.plot(
+            gaps,
+            np.zeros(gaps.size),
+            label="not finite",
+            transform=axes.get_xaxis_transform(),
+            **_NOT_FINITE,
+        )
     if course.mode is None:
         axes.plot([], [], " ", label='no best: say mode="min" or "max"')
 
@@ -121,7 +156,12 @@ def _line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
     finite = np.pad(curve.finite, 1)
     # A line does not show them.
     alone = np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:])
-    axes.plot(*curve, label=label, markevery=None if curve.at.size <= _MARKERS else alone.tolist(), **style)
+    axes.plot(
+        *curve,
+        label=label,
+        markevery=None if curve.at.size <= _MARKERS else alone.tolist(),
+        **style,
+    )
 
 
 def _finish(axes: Any, course: Course) -> None:
@@ -134,7 +174,12 @@ def _finish(axes: Any, course: Course) -> None:
     for curve in curves:
         values = curve.values[curve.finite]
         # What diverges would press the rest together.
-        if course.mode != "max" and values.size and values.min() > 0 and values.max() > _DECADES * values[0]:
+        if (
+            course.mode != "max"
+            and values.size
+            and values.min() > 0
+            and values.max() > _DECADES * values[0]
+        ):
             axes.set_yscale("log")
     axes.set(ylabel=course.metric, xlabel="optimizer step" if course.unit == "step" else "epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
@@ -194,12 +239,23 @@ def _best(axes: Any, course: Course) -> None:
     low, high = axes.get_xlim()
     # From the middle outwards, so that it stays over the axes.
     side = ("left", "center", "right")[min(2, int(3 * (best.at - low) / (high - low)))]
-    _above(axes, f"best {best.name} {best.value:.4g} at {course.unit} {best.at:,.0f}", best.at, 16 if course.events else 3, side)
+    _above(
+        axes,
+        f"best {best.name} {best.value:.4g} at {course.unit} {best.at:,.0f}",
+        best.at,
+        16 if course.events else 3,
+        side,
+    )
 
 
 def _above(axes: Any, text: str, at: float, points: int, side: str) -> None:
     """A text over the frame, where it covers no curve."""
-    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "bottom", "ha": side}
+    where = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "va": "bottom",
+        "ha": side,
+    }
     axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **where)
 
 
@@ -215,27 +271,47 @@ def _entries(course: Course) -> list[tuple[dict[str, Any], str]]:
     if course.resumes:
         steps = [f"{step:,.0f}" for step in course.resumes]
         words = (
-            f"went on from step{'s'[: len(steps) > 1]} {', '.join(steps)}" if len(steps) <= 20 else f"went on {len(steps)} times"
+            f"went on from step{'s'[: len(steps) > 1]} {', '.join(steps)}"
+            if len(steps) <= 20
+            else f"went on {len(steps)} times"
         )
         told.append((_RESUMED, textwrap.fill(words, _COLUMNS)))
     return told
 
 
 def _words(number: int, event: Event) -> str:
-    return textwrap.fill(f"{number}  {event.kind} at step {event.step:,}: {event.text}", _COLUMNS, subsequent_indent="    ")
+    return textwrap.fill(
+        f"{number}  {event.kind} at step {event.step:,}: {event.text}",
+        _COLUMNS,
+        subsequent_indent="    ",
+    )
 
 
-def _legends(figure: Any, axes: Any, handles: list[Any], happened: list[tuple[dict[str, Any], str]]) -> None:
+def _legends(
+    figure: Any, axes: Any, handles: list[Any], happened: list[tuple[dict[str, Any], str]]
+) -> None:
     """Below the axes, where they cover nothing: the curves, then the events."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import offset_copy
 
     below = offset_copy(axes.transAxes, figure, y=-36, units="points")
-    legend = axes.legend(handles=handles, ncols=3, columnspacing=1.4, loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=below)
+    legend = axes.legend(
+        handles=handles,
+        ncols=3,
+        columnspacing=1.4,
+        loc="upper left",
+        bbox_to_anchor=(0, 0),
+        bbox_transform=below,
+    )
     legends = [legend]
     if happened:
-        lines = [Line2D([], [], **(style if style.get("linestyle") else {"color": "none"})) for style, _ in happened]
-        legends.append(figure.legend(lines, [words for _, words in happened], loc="outside lower left"))
+        lines = [
+            Line2D([], [], **(style if style.get("linestyle") else {"color": "none"}))
+            for style, _ in happened
+        ]
+        legends.append(
+            figure.legend(lines, [words for _, words in happened], loc="outside lower left")
+        )
     for one in legends:
         one.set_frame_on(False)
         for text in one.get_texts():

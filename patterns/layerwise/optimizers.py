@@ -1,12 +1,14 @@
 """An optimizer of any class that multiplies its rate by a factor for each variable.
 
-It stays one optimizer of its class with one `learning_rate` and the slots that it had, so that callbacks, schedules and checkpoints
-notice nothing. A `keras.optimizers.MultiOptimizer`, one optimizer for each group, would not do: its `learning_rate` raises, so no
-callback can set it, it finds variables by their paths, which do not tell two backbones apart, it raises where two of its patterns
-match, and it clips each group by a norm of its own.
+It stays one optimizer of its class with one `learning_rate` and the slots that it had, so that
+callbacks, schedules and checkpoints notice nothing. A `keras.optimizers.MultiOptimizer`, one
+optimizer for each group, would not do: its `learning_rate` raises, so no callback can set it, it
+finds variables by their paths, which do not tell two backbones apart, it raises where two of its
+patterns match, and it clips each group by a norm of its own.
 
-The rate is scaled and not the gradient, of whose size Adam takes no notice. This can be done only where the updates are computed,
-hence by names of Keras's optimizers that are private. True for Keras 3.15 (tests/test_layerwise.py trains every one of them).
+The rate is scaled and not the gradient, of whose size Adam takes no notice. This can be done only
+where the updates are computed, hence by names of Keras's optimizers that are private. True for
+Keras 3.15 (tests/test_layerwise.py trains every one of them).
 """
 
 from __future__ import annotations
@@ -46,7 +48,10 @@ class LayerwiseRates(_Base):
     def rate_factors(self) -> dict[str, float]:
         """The factor of each variable, by its path."""
         if self._factors is None:
-            raise ValueError(f"{self.name!r} comes from a configuration, and knows its variables when it is built on them.")
+            raise ValueError(
+                f"{self.name!r} comes from a configuration, and knows its variables when it is "
+                "built on them."
+            )
         return self._factors.by_path()
 
     def check_known(self, variables: Any) -> None:
@@ -63,10 +68,13 @@ class LayerwiseRates(_Base):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in the optimizer, at the variable's own rate."""
-        super().update_step(gradient, variable, learning_rate * self._values[self._get_variable_index(variable)])
+        super().update_step(
+            gradient, variable, learning_rate * self._values[self._get_variable_index(variable)]
+        )
 
     def _parallel_update_step(self, grads: Any, variables: Any, learning_rate: Any) -> None:
-        # Called only where Keras updates many variables at once. Nadam moves a product of its momenta here, which is to move once.
+        # Called only where Keras updates many variables at once. Nadam moves a product of its
+        # momenta here, which is to move once.
         product = getattr(self, "_u_product", None)
         before = None if product is None else ops.copy(product)
         for factor, indices in self._by_factor(variables).items():
@@ -78,7 +86,9 @@ class LayerwiseRates(_Base):
     def _apply_weight_decay(self, variables: Any) -> None:
         for factor, indices in self._by_factor(variables).items():
             chosen = [variables[i] for i in indices]
-            if current().decays_at_once and not any(self._use_weight_decay(variable) for variable in chosen):
+            if current().decays_at_once and not any(
+                self._use_weight_decay(variable) for variable in chosen
+            ):
                 continue
             object.__setattr__(self, "_factor", factor)
             try:
@@ -101,10 +111,18 @@ class LayerwiseRates(_Base):
         """The optimizer's arguments, its class, and the factors."""
         rows = Rows(map(list, self._rows))
         if self._factors is not None:
-            chosen = _keras.trained_variables(self) if self.built else [v for v in self._factors.variables if v.trainable]
+            chosen = (
+                _keras.trained_variables(self)
+                if self.built
+                else [v for v in self._factors.variables if v.trainable]
+            )
             rows = rows_of(chosen, self._factors.of(chosen))
             rows.live = self._factors
-        return {**super().get_config(), "base_optimizer": _reference(type(self).__bases__[1]), "rate_factors": rows}
+        return {
+            **super().get_config(),
+            "base_optimizer": _reference(type(self).__bases__[1]),
+            "rate_factors": rows,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -113,7 +131,9 @@ class LayerwiseRates(_Base):
         base, rows = config.pop("base_optimizer", None), config.pop("rate_factors")
         with keras.saving.custom_object_scope(custom_objects or {}):
             if cls is LayerwiseRates:
-                return with_factors(keras.saving.deserialize_keras_object({**base, "config": config}), rows)
+                return with_factors(
+                    keras.saving.deserialize_keras_object({**base, "config": config}), rows
+                )
             optimizer = super().from_config(config)
         optimizer._rows = tuple(map(tuple, rows))
         optimizer._factors = getattr(rows, "live", None)
@@ -123,24 +143,38 @@ class LayerwiseRates(_Base):
 @functools.cache
 def _layerwise(base: Any) -> Any:
     """The class of optimizers of a class that have factors."""
-    attributes = {"__doc__": f"`{base.__name__}` with a factor of the rate for each variable.", "__module__": __name__}
+    attributes = {
+        "__doc__": f"`{base.__name__}` with a factor of the rate for each variable.",
+        "__module__": __name__,
+    }
     cls = type(f"Layerwise{base.__name__}", (LayerwiseRates, base), attributes)
-    # Keras saves it under the name of the mixin, which finds the class again in a process that has not made it yet.
+    # Keras saves it under the name of the mixin, which finds the class again in a process that has
+    # not made it yet.
     for known in (cls, LayerwiseRates):
         keras.saving.register_keras_serializable("keras_patterns", LayerwiseRates.__name__)(known)
     return cls
 
 
 def _reference(cls: type) -> dict[str, Any]:
-    """What Keras writes of a class. Of its own ones it is the public name, which is the same on every backend."""
+    """What Keras writes of a class. Of its own ones it is the public name, which is the same on
+    every backend.
+    """
     if cls.__module__.startswith("keras."):
-        public = next(kind for kind in cls.__mro__ if getattr(keras.optimizers, kind.__name__, None) is kind)
-        return {"module": "keras.optimizers", "class_name": public.__name__, "registered_name": None}
+        public = next(
+            kind for kind in cls.__mro__ if getattr(keras.optimizers, kind.__name__, None) is kind
+        )
+        return {
+            "module": "keras.optimizers",
+            "class_name": public.__name__,
+            "registered_name": None,
+        }
     name = keras.saving.get_registered_name(cls)
     return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name}
 
 
-def with_factors(optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = None) -> keras.optimizers.Optimizer:
+def with_factors(
+    optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = None
+) -> keras.optimizers.Optimizer:
     """A new optimizer of the same settings that has factors.
 
     Args:
@@ -152,7 +186,9 @@ def with_factors(optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = 
     cls = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
     rate = _keras.get_rate(optimizer) if rate is None else rate
     rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
-    new = cls.from_config({**_keras.config_without_rate(optimizer), "learning_rate": rate, "rate_factors": rows})
+    new = cls.from_config(
+        {**_keras.config_without_rate(optimizer), "learning_rate": rate, "rate_factors": rows}
+    )
     _keras.copy_weight_decay_exclusions(optimizer, new)
     return new
 
@@ -176,5 +212,8 @@ def rate_factor_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
         return 1.0
     factors = optimizer._factors
     if factors is None:
-        raise ValueError(f"{optimizer.name!r} comes from a configuration, and knows its variables when it is built on them.")
+        raise ValueError(
+            f"{optimizer.name!r} comes from a configuration, and knows its variables when it is "
+            "built on them."
+        )
     return factors.of([variable])[0]

@@ -1,8 +1,8 @@
 """Keras's optimizers with a momentum that follows a schedule, computed inside the compiled step.
 
-The momentum of a step can be had nowhere but in the method that computes the updates, and SGD and RMSprop cannot but be computed
-anew; so these classes use names of Keras's optimizers that are private. True for Keras 3.15 (tests/test_momentum.py computes every
-update by hand).
+The momentum of a step can be had nowhere but in the method that computes the updates, and SGD and
+RMSprop cannot but be computed anew; so these classes use names of Keras's optimizers that are
+private. True for Keras 3.15 (tests/test_momentum.py computes every update by hand).
 """
 
 from __future__ import annotations
@@ -36,28 +36,49 @@ class MomentumScheduled(_Base):
     _moving: Any = None
     _settled: float
 
-    def __init__(self, *, momentum_schedule: keras.optimizers.schedules.LearningRateSchedule, **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        momentum_schedule: keras.optimizers.schedules.LearningRateSchedule,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         if not isinstance(momentum_schedule, keras.optimizers.schedules.LearningRateSchedule):
-            raise TypeError(f"`momentum_schedule` must be a LearningRateSchedule. Received: {momentum_schedule!r}.")
+            raise TypeError(
+                "`momentum_schedule` must be a LearningRateSchedule. Received: "
+                f"{momentum_schedule!r}."
+            )
         self.momentum_schedule = momentum_schedule
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer's arguments, and the schedule."""
-        return {**super().get_config(), "momentum_schedule": keras.saving.serialize_keras_object(self.momentum_schedule)}
+        return {
+            **super().get_config(),
+            "momentum_schedule": keras.saving.serialize_keras_object(self.momentum_schedule),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The inverse of `get_config`."""
-        schedule = keras.saving.deserialize_keras_object(config["momentum_schedule"], custom_objects=custom_objects)
-        return super().from_config({**config, "momentum_schedule": schedule}, custom_objects=custom_objects)
+        schedule = keras.saving.deserialize_keras_object(
+            config["momentum_schedule"], custom_objects=custom_objects
+        )
+        return super().from_config(
+            {**config, "momentum_schedule": schedule}, custom_objects=custom_objects
+        )
 
-    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+    def _backend_update_step(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
         # Once for all variables, and not through Keras, which would track it.
-        momentum = ops.maximum(ops.cast(self.momentum_schedule(_keras.steps_of(self)), "float32"), _LEAST)
+        momentum = ops.maximum(
+            ops.cast(self.momentum_schedule(_keras.steps_of(self)), "float32"), _LEAST
+        )
         # Nadam multiplies it with a variable of its own.
         product = getattr(self, "_u_product", None)
-        object.__setattr__(self, "_moving", momentum if product is None else ops.cast(momentum, product.dtype))
+        object.__setattr__(
+            self, "_moving", momentum if product is None else ops.cast(momentum, product.dtype)
+        )
         try:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         finally:
@@ -70,11 +91,17 @@ class MomentumScheduled(_Base):
         object.__setattr__(self, "_settled", value)
 
     # Stands where an optimizer keeps its momentum.
-    followed = property(_get_momentum, _put_momentum, doc="In an update that of its step, else the one that was given.")
+    followed = property(
+        _get_momentum,
+        _put_momentum,
+        doc="In an update that of its step, else the one that was given.",
+    )
 
 
 class _Slotted(MomentumScheduled):
-    """For SGD and RMSprop, which ask whether the momentum is 0, and cannot ask that of a traced value."""
+    """For SGD and RMSprop, which ask whether the momentum is 0, and cannot ask that of a traced
+    value.
+    """
 
     momentum = MomentumScheduled.followed
     slots: str
@@ -89,7 +116,9 @@ class _Slotted(MomentumScheduled):
 
 
 def _made(cls: Any) -> Any:
-    """The class of which Keras makes an instance, when asked for one of `cls`: on torch, one that updates all weights at once."""
+    """The class of which Keras makes an instance, when asked for one of `cls`: on torch, one that
+    updates all weights at once.
+    """
     return type(cls.__new__(cls))
 
 
@@ -101,9 +130,14 @@ class MomentumScheduledSGD(_Slotted, _made(keras.optimizers.SGD)):  # type: igno
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in `SGD`."""
-        momentum, slot = ops.cast(self.momentum, variable.dtype), self.momentums[self._get_variable_index(variable)]
+        momentum, slot = (
+            ops.cast(self.momentum, variable.dtype),
+            self.momentums[self._get_variable_index(variable)],
+        )
         # By functions, not operators: the gradient of an embedding may be sparse.
-        move = ops.multiply(ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype))
+        move = ops.multiply(
+            ops.cast(gradient, variable.dtype), ops.cast(learning_rate, variable.dtype)
+        )
         self.assign(slot, ops.subtract(slot * momentum, move))
         self.assign_add(variable, ops.subtract(slot * momentum, move) if self.nesterov else slot)
 
@@ -119,13 +153,23 @@ class MomentumScheduledRMSprop(_Slotted, _made(keras.optimizers.RMSprop)):  # ty
         index, gradient = self._get_variable_index(variable), ops.cast(gradient, variable.dtype)
         velocity, slot = self._velocities[index], self._momentums[index]
         # By functions, not operators: the gradient of an embedding may be sparse.
-        self.assign(velocity, ops.add(ops.multiply(velocity, self.rho), ops.multiply(ops.square(gradient), 1 - self.rho)))
+        self.assign(
+            velocity,
+            ops.add(
+                ops.multiply(velocity, self.rho), ops.multiply(ops.square(gradient), 1 - self.rho)
+            ),
+        )
         spread = velocity + self.epsilon
         if self.centered:
             average = self._average_gradients[index]
-            self.assign(average, ops.add(ops.multiply(average, self.rho), ops.multiply(gradient, 1 - self.rho)))
+            self.assign(
+                average,
+                ops.add(ops.multiply(average, self.rho), ops.multiply(gradient, 1 - self.rho)),
+            )
             spread = velocity - ops.square(average) + self.epsilon
-        move = ops.divide(ops.multiply(gradient, ops.cast(learning_rate, variable.dtype)), ops.sqrt(spread))
+        move = ops.divide(
+            ops.multiply(gradient, ops.cast(learning_rate, variable.dtype)), ops.sqrt(spread)
+        )
         self.assign(slot, ops.add(slot * ops.cast(self.momentum, variable.dtype), move))
         self.assign_sub(variable, slot)
 
@@ -138,7 +182,9 @@ class _BetaScheduled(MomentumScheduled):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """As in the optimizer, in the precision of the variable."""
         moving = self._moving
-        object.__setattr__(self, "_moving", None if moving is None else ops.cast(moving, variable.dtype))
+        object.__setattr__(
+            self, "_moving", None if moving is None else ops.cast(moving, variable.dtype)
+        )
         try:
             super().update_step(gradient, variable, learning_rate)
         finally:
@@ -147,7 +193,10 @@ class _BetaScheduled(MomentumScheduled):
 
 def _beta_scheduled(kind: Any) -> type:
     """Our class on top of one of the Adam family."""
-    attributes = {"__doc__": f"`keras.optimizers.{kind.__name__}` with a schedule of `beta_1`.", "__module__": __name__}
+    attributes = {
+        "__doc__": f"`keras.optimizers.{kind.__name__}` with a schedule of `beta_1`.",
+        "__module__": __name__,
+    }
     cls = type(f"MomentumScheduled{kind.__name__}", (_BetaScheduled, _made(kind)), attributes)
     return registered(cls)
 
@@ -158,5 +207,8 @@ _ADAM_FAMILY = ("Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion")
 SCHEDULED: dict[type, type] = {
     keras.optimizers.SGD: MomentumScheduledSGD,
     keras.optimizers.RMSprop: MomentumScheduledRMSprop,
-    **{kind: _beta_scheduled(kind) for kind in (getattr(keras.optimizers, name) for name in _ADAM_FAMILY)},
+    **{
+        kind: _beta_scheduled(kind)
+        for kind in (getattr(keras.optimizers, name) for name in _ADAM_FAMILY)
+    },
 }

@@ -12,17 +12,20 @@ from .optimizers import SCHEDULED, MomentumScheduled
 
 
 def with_momentum_schedule(
-    optimizer: Any, schedule: keras.optimizers.schedules.LearningRateSchedule, *, learning_rate: Any = None
+    optimizer: Any,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    *,
+    learning_rate: Any = None,
 ) -> keras.optimizers.Optimizer:
     """An optimizer like the given one, whose momentum follows a schedule.
 
-    It is of a class of its own, registered with Keras, which computes the momentum inside the compiled step from the same
-    step counter as a schedule of the rate. Setting `optimizer.momentum` or `beta_1` during a run, instead, does nothing on JAX and
-    TensorFlow.
+    It is of a class of its own, registered with Keras, which computes the momentum inside the
+    compiled step from the same step counter as a schedule of the rate. Setting `optimizer.momentum`
+    or `beta_1` during a run, instead, does nothing on JAX and TensorFlow.
 
     Args:
-        optimizer: A new `SGD`, `RMSprop` (their `momentum`), `Adam`, `AdamW`, `Adamax`, `Nadam`, `Lamb` or `Lion` (their
-            `beta_1`) of Keras's, or its name.
+        optimizer: A new `SGD`, `RMSprop` (their `momentum`), `Adam`, `AdamW`, `Adamax`, `Nadam`,
+            `Lamb` or `Lion` (their `beta_1`) of Keras's, or its name.
         schedule: The momentum as a function of the step, below 1.
         learning_rate: A rate or a schedule in place of the optimizer's. Defaults to None: keeps it.
 
@@ -42,15 +45,20 @@ def with_momentum_schedule(
     True
 
     References:
-        L. N. Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018, arXiv:1803.09820.
+        L. N. Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018,
+            arXiv:1803.09820.
     """
     optimizer = _optimizer(optimizer)
     cls = _class_for(optimizer)
     if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        raise TypeError(f"with_momentum_schedule: `schedule` must be a LearningRateSchedule. Received: {schedule!r}.")
+        raise TypeError(
+            "with_momentum_schedule: `schedule` must be a LearningRateSchedule. Received: "
+            f"{schedule!r}."
+        )
     if optimizer.built:
         raise ValueError(
-            f"with_momentum_schedule: {optimizer.name!r} has been built, and what it has gathered would be lost. Give a new one."
+            f"with_momentum_schedule: {optimizer.name!r} has been built, and what it has gathered "
+            "would be lost. Give a new one."
         )
     config = _keras.config_without_rate(optimizer)
     config["learning_rate"] = _keras.get_rate(optimizer) if learning_rate is None else learning_rate
@@ -71,7 +79,8 @@ def one_cycle(
     final_div_factor: float | None = None,
     **phases: Any,
 ) -> keras.optimizers.Optimizer:
-    """An optimizer like the given one that trains in one cycle: the rate up and down, the momentum down and up.
+    """An optimizer like the given one that trains in one cycle: the rate up and down, the momentum
+    down and up.
 
     Args:
         optimizer: As for `with_momentum_schedule`. Its rate is replaced.
@@ -79,13 +88,15 @@ def one_cycle(
         total_steps: Optimizer steps of the whole training.
         momentum: The lowest and the highest. Defaults to `(0.85, 0.95)`.
         div_factor, final_div_factor: As in `kp.schedules.OneCycle`.
-        **phases: `pct_start`, `anneal`, `three_phase` and `convention`, as in `kp.schedules.OneCycle`.
+        **phases: `pct_start`, `anneal`, `three_phase` and `convention`, as in
+            `kp.schedules.OneCycle`.
 
     Returns:
         The new optimizer. The given one is not changed.
 
     Raises:
-        TypeError: If an argument is of the wrong type, or the optimizer of a class without momentum.
+        TypeError: If an argument is of the wrong type, or the optimizer of a class without
+            momentum.
         ValueError: If an argument is out of range, or the optimizer has been built.
 
     Example:
@@ -96,13 +107,23 @@ def one_cycle(
     0.0004
 
     References:
-        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+            Learning Rates", 2018,
         arXiv:1708.07120.
     """
     if not (isinstance(momentum, tuple | list) and len(momentum) == 2):
-        raise TypeError(f"one_cycle: `momentum` must be the lowest and the highest, such as (0.85, 0.95). Received: {momentum!r}.")
+        raise TypeError(
+            "one_cycle: `momentum` must be the lowest and the highest, such as (0.85, 0.95). "
+            f"Received: {momentum!r}."
+        )
     lowest, highest = momentum
-    rate = OneCycle(maximal_learning_rate, total_steps, div_factor=div_factor, final_div_factor=final_div_factor, **phases)
+    rate = OneCycle(
+        maximal_learning_rate,
+        total_steps,
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        **phases,
+    )
     opposite = OneCycleMomentum(total_steps, lowest, highest, **phases)
     return with_momentum_schedule(optimizer, opposite, learning_rate=rate)
 
@@ -116,7 +137,9 @@ def _optimizer(given: Any) -> Any:
 
 
 def _class_for(optimizer: keras.optimizers.Optimizer) -> type:
-    """Our class on top of the optimizer's. A person's own subclass has none: its changes would be lost."""
+    """Our class on top of the optimizer's. A person's own subclass has none: its changes would be
+    lost.
+    """
     if isinstance(optimizer, MomentumScheduled):
         return type(optimizer)
     kinds = type(optimizer).__mro__
@@ -124,8 +147,10 @@ def _class_for(optimizer: keras.optimizers.Optimizer) -> type:
     if base is None or not type(optimizer).__module__.startswith("keras."):
         names = ", ".join(kind.__name__ for kind in SCHEDULED)
         raise TypeError(
-            f"with_momentum_schedule: {type(optimizer).__name__} has no momentum that it knows. It takes Keras's own {names}. "
-            "One inside a LossScaleOptimizer or a MultiOptimizer is given its schedule before it is wrapped, and one for "
+            f"with_momentum_schedule: {type(optimizer).__name__} has no momentum that it knows. It "
+            f"takes Keras's own {names}. "
+            "One inside a LossScaleOptimizer or a MultiOptimizer is given its schedule before it "
+            "is wrapped, and one for "
             "kp.layerwise_rates before that."
         )
     return SCHEDULED[base]

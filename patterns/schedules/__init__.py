@@ -1,4 +1,5 @@
-"""Learning rates, and momentums, as functions of the step: Keras schedules for any Keras optimizer."""
+"""Learning rates, and momentums, as functions of the step: Keras schedules for any Keras
+optimizer."""
 
 from .base import Schedule
 from .compose import Join, Scaled, Warmup

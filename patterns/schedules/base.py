@@ -1,4 +1,6 @@
-"""What all schedules share: they are values, they serialise, and they count whole steps as whole numbers."""
+"""What all schedules share: they are values, they serialise, and they count whole steps as whole
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,9 @@ _MOST_STEPS = 2**30 - 1
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A function of the step alone, computed in float32 whatever `floatx` is.
 
-    Its subclasses are frozen dataclasses whose fields are their configuration. A step is a whole number, or a tensor of whole
-    numbers of any shape; it is subtracted and divided as such, for float32 cannot tell 100,000,001 from 100,000,000.
+    Its subclasses are frozen dataclasses whose fields are their configuration. A step is a whole
+    number, or a tensor of whole numbers of any shape; it is subtracted and divided as such, for
+    float32 cannot tell 100,000,001 from 100,000,000.
     """
 
     def get_config(self) -> dict[str, Any]:
@@ -36,7 +39,8 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
-    """How much of the way from `start` to `stop` lies behind a step, and how much before it, each from 0 to 1.
+    """How much of the way from `start` to `stop` lies behind a step, and how much before it, each
+    from 0 to 1.
 
     Both are exact at both ends, and accurate near their own zero, which `1 - x` is not.
     """
@@ -47,10 +51,14 @@ def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
 
 
 def rise(behind: Any, ahead: Any, low: float, high: float, anneal: str) -> Any:
-    """From `low` to `high`: exactly those at the ends, and accurate in relation to `low` near it."""
+    """From `low` to `high`: exactly those at the ends, and accurate in relation to `low` near
+    it."""
     if anneal == "cosine":
         # (1 - cos(pi x)) / 2, without its cancellation.
-        behind, ahead = ops.square(ops.sin(behind * (math.pi / 2))), ops.square(ops.sin(ahead * (math.pi / 2)))
+        behind, ahead = (
+            ops.square(ops.sin(behind * (math.pi / 2))),
+            ops.square(ops.sin(ahead * (math.pi / 2))),
+        )
     return ops.where(behind < 0.5, low + (high - low) * behind, high - (high - low) * ahead)
 
 
@@ -71,7 +79,11 @@ def value_of(rate: Rate, step: Any) -> Any:
 
 def take_rate(schedule: Schedule, name: str, **limits: Any) -> None:
     """Checks a field, and makes it a `float`: NumPy's numbers do not serialise."""
-    object.__setattr__(schedule, name, check_number(type(schedule).__name__, name, getattr(schedule, name), **limits))
+    object.__setattr__(
+        schedule,
+        name,
+        check_number(type(schedule).__name__, name, getattr(schedule, name), **limits),
+    )
 
 
 def take_steps(schedule: Schedule, name: str, least: int = 1) -> None:
@@ -79,7 +91,10 @@ def take_steps(schedule: Schedule, name: str, least: int = 1) -> None:
     where = type(schedule).__name__
     steps = whole_number(where, name, getattr(schedule, name), least=least)
     if steps > _MOST_STEPS:
-        raise ValueError(f"{where}: `{name}` must be at most {_MOST_STEPS:,}, as optimizers count in 32 bits. Received: {steps:,}.")
+        raise ValueError(
+            f"{where}: `{name}` must be at most {_MOST_STEPS:,}, as optimizers count in 32 bits. "
+            f"Received: {steps:,}."
+        )
     object.__setattr__(schedule, name, steps)
 
 

@@ -18,7 +18,8 @@ from .base import Rate, Schedule, share, take_rate, take_steps, value_of
 @registered
 @dataclass(frozen=True)
 class Warmup(Schedule):
-    """A straight line up to where another schedule begins, then that schedule from its own step 0 on.
+    """A straight line up to where another schedule begins, then that schedule from its own step 0
+    on.
 
         rate(s) = initial + (then(0) - initial) * s / steps   for s < steps,
         rate(s) = then(s - steps)                             from there on.
@@ -40,7 +41,8 @@ class Warmup(Schedule):
     [0.0, 0.2, 0.4, 0.6, 0.8, 0.4, 0.2]
 
     References:
-        P. Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017, arXiv:1706.02677.
+        P. Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017,
+            arXiv:1706.02677.
     """
 
     steps: int
@@ -59,7 +61,9 @@ class Warmup(Schedule):
         behind, _ = share(step, 0, self.steps)
         goal = value_of(self.then, ops.zeros_like(step))
         line = self.initial_learning_rate + (goal - self.initial_learning_rate) * behind
-        return ops.where(step < self.steps, line, value_of(self.then, ops.maximum(step - self.steps, 0)))
+        return ops.where(
+            step < self.steps, line, value_of(self.then, ops.maximum(step - self.steps, 0))
+        )
 
 
 @registered
@@ -78,7 +82,8 @@ class Join(Schedule):
     Example:
 
     >>> import keras_patterns as kp
-    >>> rate = kp.schedules.Join([0.1, kp.schedules.CyclicalLearningRate(0.2, 0.4, 2)], boundaries=[3])
+    >>> rate = kp.schedules.Join([0.1, kp.schedules.CyclicalLearningRate(0.2, 0.4, 2)],
+    ...     boundaries=[3])
     >>> [round(float(rate(step)), 2) for step in range(8)]
     [0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.3, 0.2]
     """
@@ -90,14 +95,22 @@ class Join(Schedule):
         """Checks the arguments."""
         for name in ("schedules", "boundaries"):
             if not isinstance(getattr(self, name), list | tuple):
-                raise TypeError(f"Join: `{name}` must be a list. Received: {getattr(self, name)!r}.")
-        boundaries = [whole_number("Join", f"boundaries[{i}]", boundary) for i, boundary in enumerate(self.boundaries)]
-        parts = tuple(_part("Join", f"schedules[{index}]", part) for index, part in enumerate(self.schedules))
+                raise TypeError(
+                    f"Join: `{name}` must be a list. Received: {getattr(self, name)!r}."
+                )
+        boundaries = [
+            whole_number("Join", f"boundaries[{i}]", boundary)
+            for i, boundary in enumerate(self.boundaries)
+        ]
+        parts = tuple(
+            _part("Join", f"schedules[{index}]", part) for index, part in enumerate(self.schedules)
+        )
         object.__setattr__(self, "schedules", parts)
         object.__setattr__(self, "boundaries", tuple(boundaries))
         if len(boundaries) != len(self.schedules) - 1:
             raise ValueError(
-                f"Join: {len(self.schedules)} schedules have {max(0, len(self.schedules) - 1)} boundaries between them. "
+                f"Join: {len(self.schedules)} schedules have {max(0, len(self.schedules) - 1)} "
+                "boundaries between them. "
                 f"Received: {len(boundaries)}, {boundaries}."
             )
         if sorted(set(boundaries)) != boundaries:
@@ -151,5 +164,7 @@ def _part(where: str, name: str, value: Any) -> Rate:
     if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
         return value
     if callable(value):
-        raise TypeError(f"{where}: `{name}` must be a LearningRateSchedule or a number. Received: {value!r}.")
+        raise TypeError(
+            f"{where}: `{name}` must be a LearningRateSchedule or a number. Received: {value!r}."
+        )
     return check_number(where, name, value)

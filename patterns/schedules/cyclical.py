@@ -21,7 +21,8 @@ Mode = Literal["triangular", "triangular2", "exp_range"]
 class CyclicalLearningRate(Schedule):
     """A rate that rises and falls in straight lines, between two bounds, over and over.
 
-    With s the step, k = `step_size`, c = floor(s / 2k) the cycle from 0, and h = 1 - |s mod 2k - k| / k the height within it,
+    With s the step, k = `step_size`, c = floor(s / 2k) the cycle from 0, and h = 1 - |s mod 2k - k|
+    / k the height within it,
 
         rate(s) = initial + (maximal - initial) * h * scale,
 
@@ -30,9 +31,12 @@ class CyclicalLearningRate(Schedule):
     Args:
         initial_learning_rate: The lower bound, at the start and at the end of each cycle.
         maximal_learning_rate: The upper bound, in the middle of the first cycle.
-        step_size: Half a cycle, in steps. Smith recommends 2 to 10 times the steps of a pass over the data.
-        mode: Whether the height stays, is halved with each cycle, or decays with each step. Defaults to `"triangular"`.
-        gamma: The decay per step in the mode `"exp_range"`, greater than 0 and at most 1. Defaults to 1.0.
+        step_size: Half a cycle, in steps. Smith recommends 2 to 10 times the steps of a pass over
+            the data.
+        mode: Whether the height stays, is halved with each cycle, or decays with each step.
+            Defaults to `"triangular"`.
+        gamma: The decay per step in the mode `"exp_range"`, greater than 0 and at most 1. Defaults
+            to 1.0.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -46,7 +50,8 @@ class CyclicalLearningRate(Schedule):
     [0.1, 0.2, 0.3, 0.4, 0.5, 0.4, 0.3, 0.2, 0.1]
 
     References:
-        L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017, arXiv:1506.01186.
+        L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017,
+            arXiv:1506.01186.
     """
 
     initial_learning_rate: float
@@ -68,7 +73,8 @@ class CyclicalLearningRate(Schedule):
 @registered
 @dataclass(frozen=True)
 class CyclicalMomentum(Schedule):
-    """The momentum that falls while a `CyclicalLearningRate` of the same `step_size`, `mode` and `gamma` rises.
+    """The momentum that falls while a `CyclicalLearningRate` of the same `step_size`, `mode` and
+    `gamma` rises.
 
     Args:
         lowest: Where the rate is highest.
@@ -89,7 +95,8 @@ class CyclicalMomentum(Schedule):
     [0.9, 0.85, 0.8, 0.85, 0.9]
 
     References:
-        L. N. Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018, arXiv:1803.09820.
+        L. N. Smith, "A disciplined approach to neural network hyper-parameters: Part 1", 2018,
+            arXiv:1803.09820.
     """
 
     lowest: float
@@ -119,9 +126,14 @@ def _check(cycle: Cyclical, low: str, high: str, below: float = math.inf) -> Non
     check_choice(where, "mode", cycle.mode, get_args(Mode))
     take_rate(cycle, "gamma", above=0.0)
     if cycle.gamma > 1:
-        raise ValueError(f"{where}: `gamma` must be greater than 0 and at most 1. Received: {cycle.gamma!r}.")
+        raise ValueError(
+            f"{where}: `gamma` must be greater than 0 and at most 1. Received: {cycle.gamma!r}."
+        )
     if cycle.gamma != 1 and cycle.mode != "exp_range":
-        raise ValueError(f'{where}: `gamma` goes with mode="exp_range" only. Received: gamma={cycle.gamma!r}, mode={cycle.mode!r}.')
+        raise ValueError(
+            f'{where}: `gamma` goes with mode="exp_range" only. Received: gamma={cycle.gamma!r}, '
+            f"mode={cycle.mode!r}."
+        )
 
 
 def _height(cycle: Cyclical, step: Any) -> Any:

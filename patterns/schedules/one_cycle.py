@@ -1,4 +1,6 @@
-"""The one-cycle policy (Smith & Topin 2018): the rate up and far down again, the momentum the other way round."""
+"""The one-cycle policy (Smith & Topin 2018): the rate up and far down again, the momentum the other
+way round.
+"""
 
 from __future__ import annotations
 
@@ -33,30 +35,35 @@ _DEFAULTS: dict[str, _Defaults] = {
 @registered
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """One cycle of the rate: from `maximal / div_factor` up to `maximal_learning_rate`, then down to almost nothing.
+    """One cycle of the rate: from `maximal / div_factor` up to `maximal_learning_rate`, then down
+    to almost nothing.
 
-    The libraries differ in where the phases end. `T` is `total_steps`, `p` is `pct_start`:
+    The libraries differ in where the phases end. `T` is `total_steps`, `p` is `pct_start`, `m` is
+    `maximal_learning_rate`, `d` is `div_factor`, `f` is `final_div_factor`:
 
-    | convention      | the peak is at step  | the final rate at step | the final rate                                | pct_start |
-    |-----------------|----------------------|------------------------|-----------------------------------------------|-----------|
-    | `"whole_steps"` | round(pT) - 1        | T - 1, the last one    | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
-    | `"pytorch"`     | pT - 1               | T - 1, the last one    | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
-    | `"optax"`       | floor(pT)            | T, after the last one  | maximal / (`div_factor` * `final_div_factor`) | 0.3       |
-    | `"fastai"`      | pT                   | T, after the last one  | maximal / `final_div_factor`                  | 0.25      |
+    | convention | the peak is at step | the final rate at step | the final rate | pct_start |
+    | --- | --- | --- | --- | --- |
+    | `"whole_steps"` | round(pT) - 1 | T - 1, the last one | m / (d f) | 0.3 |
+    | `"pytorch"` | pT - 1 | T - 1, the last one | m / (d f) | 0.3 |
+    | `"optax"` | floor(pT) | T, after the last one | m / (d f) | 0.3 |
+    | `"fastai"` | pT | T, after the last one | m / f | 0.25 |
 
-    The default, `"whole_steps"`, is PyTorch's, with the peak moved to a whole step, so that one step trains at exactly the maximal
-    rate. With `three_phase=True` the rate comes down to the initial one in as many steps as it went up, then on to the final one.
-    After the last step the final rate stays.
+    The default, `"whole_steps"`, is PyTorch's, with the peak moved to a whole step, so that one
+    step trains at exactly the maximal rate. With `three_phase=True` the rate comes down to the
+    initial one in as many steps as it went up, then on to the final one. After the last step the
+    final rate stays.
 
     Args:
         maximal_learning_rate: The rate at the peak.
         total_steps: Optimizer steps of the whole training.
-        pct_start: The fraction of the steps in which the rate rises. Defaults to None: the convention's.
+        pct_start: The fraction of the steps in which the rate rises. Defaults to None: the
+            convention's.
         div_factor: The maximal rate over the initial one. Defaults to 25.
-        final_div_factor: The initial rate (with `"fastai"`, the maximal one) over the final one. Defaults to None: 1e4, with
-            `"fastai"` 1e5.
+        final_div_factor: The initial rate (with `"fastai"`, the maximal one) over the final one.
+            Defaults to None: 1e4, with `"fastai"` 1e5.
         anneal: `"cosine"` or `"linear"`. Defaults to `"cosine"`.
-        three_phase: Whether the descent has two phases, as in the paper. Not with `"optax"` and `"fastai"`. Defaults to False.
+        three_phase: Whether the descent has two phases, as in the paper. Not with `"optax"` and
+            `"fastai"`. Defaults to False.
         convention: See the table. Defaults to `"whole_steps"`.
 
     Raises:
@@ -71,7 +78,8 @@ class OneCycle(Schedule):
     [0.04, 0.52, 1.0, 0.86, 0.71, 0.57, 0.43, 0.29, 0.14, 0.0]
 
     References:
-        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+            Learning Rates", 2018,
         arXiv:1708.07120.
     """
 
@@ -105,19 +113,32 @@ class OneCycle(Schedule):
     @property
     def final_learning_rate(self) -> float:
         """The rate in the end."""
-        above = self.maximal_learning_rate if self.convention == "fastai" else self.initial_learning_rate
+        above = (
+            self.maximal_learning_rate
+            if self.convention == "fastai"
+            else self.initial_learning_rate
+        )
         return above / self._final_div_factor
 
     def __call__(self, step: Any) -> Any:
         """The rate at a step."""
-        initial, peak, final = self.initial_learning_rate, self.maximal_learning_rate, self.final_learning_rate
-        return _through(self, step, [initial, peak, initial, final] if self.three_phase else [initial, peak, final])
+        initial, peak, final = (
+            self.initial_learning_rate,
+            self.maximal_learning_rate,
+            self.final_learning_rate,
+        )
+        return _through(
+            self,
+            step,
+            [initial, peak, initial, final] if self.three_phase else [initial, peak, final],
+        )
 
 
 @registered
 @dataclass(frozen=True)
 class OneCycleMomentum(Schedule):
-    """The momentum of one cycle: down while the rate of a `OneCycle` with the same arguments rises, then up again.
+    """The momentum of one cycle: down while the rate of a `OneCycle` with the same arguments rises,
+    then up again.
 
     Args:
         total_steps: Optimizer steps of the whole training.
@@ -137,7 +158,8 @@ class OneCycleMomentum(Schedule):
     [0.95, 0.9, 0.85, 0.95]
 
     References:
-        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018,
+        L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
+            Learning Rates", 2018,
         arXiv:1708.07120.
     """
 
@@ -159,7 +181,11 @@ class OneCycleMomentum(Schedule):
 
     def __call__(self, step: Any) -> Any:
         """The momentum at a step."""
-        return _through(self, step, [self.highest, self.lowest, self.highest] + [self.highest] * self.three_phase)
+        return _through(
+            self,
+            step,
+            [self.highest, self.lowest, self.highest] + [self.highest] * self.three_phase,
+        )
 
 
 Cycle = OneCycle | OneCycleMomentum
@@ -174,13 +200,16 @@ def _check(cycle: Cycle) -> None:
         take_rate(cycle, "pct_start", below=1.0)
     if cycle.three_phase and cycle.convention in ("optax", "fastai"):
         raise ValueError(
-            f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. Received: {cycle.convention!r}."
+            f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. "
+            f"Received: {cycle.convention!r}."
         )
     ends = _ends(cycle)
     if any(stop <= start for start, stop in zip([0.0, *ends], ends, strict=False)):
         raise ValueError(
-            f"{where}: each phase needs a step, but with total_steps={cycle.total_steps} and pct_start={_pct_start(cycle)} they "
-            f"end at the steps {', '.join(f'{end:g}' for end in ends)}. Give more steps, or another pct_start."
+            f"{where}: each phase needs a step, but with total_steps={cycle.total_steps} and "
+            f"pct_start={_pct_start(cycle)} they "
+            f"end at the steps {', '.join(f'{end:g}' for end in ends)}. Give more steps, or "
+            "another pct_start."
         )
 
 
@@ -200,7 +229,11 @@ def _ends(cycle: Cycle) -> list[float]:
             peak = up - 1
         case _:
             peak = round(up) - 1
-    return [peak, 2 * peak, cycle.total_steps - 1] if cycle.three_phase else [peak, cycle.total_steps - 1]
+    return (
+        [peak, 2 * peak, cycle.total_steps - 1]
+        if cycle.three_phase
+        else [peak, cycle.total_steps - 1]
+    )
 
 
 def _through(cycle: Cycle, step: Any, values: list[float]) -> Any:
@@ -209,7 +242,9 @@ def _through(cycle: Cycle, step: Any, values: list[float]) -> Any:
     ends = _ends(cycle)
     phases = [
         move(step, start, stop, first, last, cycle.anneal)
-        for start, stop, first, last in zip([0.0, *ends[:-1]], ends, values[:-1], values[1:], strict=True)
+        for start, stop, first, last in zip(
+            [0.0, *ends[:-1]], ends, values[:-1], values[1:], strict=True
+        )
     ]
     result = phases[-1]
     for end, phase in zip(ends[-2::-1], phases[-2::-1], strict=True):

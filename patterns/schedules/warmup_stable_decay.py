@@ -18,10 +18,12 @@ Decay = Literal["linear", "cosine", "sqrt"]
 @registered
 @dataclass(frozen=True)
 class WarmupStableDecay(Schedule):
-    """A line up, a constant rate, and a decay: a run can be made longer without having decided its length before.
+    """A line up, a constant rate, and a decay: a run can be made longer without having decided its
+    length before.
 
-    With w, c, d = `warmup_steps`, `stable_steps`, `decay_steps`, the rate is the maximal one from step w to step w + c and the
-    final one from step w + c + d on. In the decay, with x from 0 to 1, the rate is
+    With w, c, d = `warmup_steps`, `stable_steps`, `decay_steps`, the rate is the maximal one from
+    step w to step w + c and the final one from step w + c + d on. In the decay, with x from 0 to 1,
+    the rate is
 
         final + (maximal - final) * (1 - x)                   for "linear",
         final + (maximal - final) * (1 + cos(pi x)) / 2       for "cosine",
@@ -48,7 +50,8 @@ class WarmupStableDecay(Schedule):
     [0.0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.0]
 
     References:
-        S. Hu et al., "MiniCPM", 2024, arXiv:2404.06395. A. Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond
+        S. Hu et al., "MiniCPM", 2024, arXiv:2404.06395. A. Hägele et al., "Scaling Laws and
+            Compute-Optimal Training Beyond
         Fixed Training Durations", 2024, arXiv:2405.18392 (`"sqrt"`).
     """
 

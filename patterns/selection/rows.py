@@ -51,19 +51,29 @@ class CheckpointSelection:
     def __str__(self) -> str:
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
         columns = [_shown([row.values.get(name) for row in self.rows]) for name in names]
-        cells = [[row.step, *values, self._mark(row)] for row, *values in zip(self.rows, *columns, strict=True)]
+        cells = [
+            [row.step, *values, self._mark(row)]
+            for row, *values in zip(self.rows, *columns, strict=True)
+        ]
         lines = [format_table(["step", *names, ""], cells)]
-        lines += [f"Step {row.step:,} was left out. {row.problem}" for row in self.rows if row.problem]
+        lines += [
+            f"Step {row.step:,} was left out. {row.problem}" for row in self.rows if row.problem
+        ]
         how = "lowest" if self.mode == "min" else "highest"
         return "\n".join([*lines, f"Step {self.best_step:,} has the {how} {self.metric}."])
 
     def _mark(self, row: SelectionRow) -> str:
-        marks = {"best": row is self.best, "newest": row is self.rows[-1], "left out": bool(row.problem)}
+        marks = {
+            "best": row is self.best,
+            "newest": row is self.rows[-1],
+            "left out": bool(row.problem),
+        }
         return ", ".join(mark for mark, holds in marks.items() if holds)
 
 
 def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> SelectionRow | None:
-    """The row with the best finite value, and of equal ones the earliest; None if no value is finite.
+    """The row with the best finite value, and of equal ones the earliest; None if no value is
+    finite.
 
     Args:
         rows: In the order of their steps.
@@ -72,7 +82,8 @@ def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> Selection
 
     Example:
 
-    >>> rows = [SelectionRow(step, {"loss": loss}) for step, loss in ((10, 0.5), (20, 0.3), (30, float("nan")), (40, 0.3))]
+    >>> rows = [SelectionRow(step, {"loss": loss}) for step, loss in ((10, 0.5), (20, 0.3), (30,
+    ...     float("nan")), (40, 0.3))]
     >>> best_row(rows, "loss", "min").step
     20
     """

@@ -20,12 +20,19 @@ _STATISTICS = ("moving_mean", "moving_variance", "moving_stddev")
 
 
 def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """The BatchNormalization layers of a model whose statistics move in training, those inside other layers included."""
-    return [one for one in _keras.all_layers(model) if isinstance(one, keras.layers.BatchNormalization) and one.trainable]
+    """The BatchNormalization layers of a model whose statistics move in training, those inside
+    other layers included.
+    """
+    return [
+        one
+        for one in _keras.all_layers(model)
+        if isinstance(one, keras.layers.BatchNormalization) and one.trainable
+    ]
 
 
 def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
-    """A function that gives the inputs of one pass over the data, in an order drawn anew, as in training.
+    """A function that gives the inputs of one pass over the data, in an order drawn anew, as in
+    training.
 
     Raises:
         ValueError: If nobody knows where a pass ends.
@@ -33,7 +40,10 @@ def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], It
     arguments = evaluate_arguments(f"{where}: `data`", data)
     source = make_source(**arguments, batch_size=batch_size)
     if source.steps_per_pass is None:
-        raise ValueError(f"{where}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset that has one.")
+        raise ValueError(
+            f"{where}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "
+            "that has one."
+        )
 
     def inputs() -> Iterator[Any]:
         with closing(Recorded(source.batches(0), lambda batch: batch[0])) as batches:
@@ -43,9 +53,13 @@ def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], It
 
 
 def recomputed(
-    where: str, layers: Sequence[keras.layers.BatchNormalization], model: keras.Model, inputs: Callable[[], Iterator[Any]]
+    where: str,
+    layers: Sequence[keras.layers.BatchNormalization],
+    model: keras.Model,
+    inputs: Callable[[], Iterator[Any]],
 ) -> dict[int, np.ndarray]:
-    """The mean over the batches of each batch's statistics, by the `id` of the variable that is to hold it.
+    """The mean over the batches of each batch's statistics, by the `id` of the variable that is to
+    hold it.
 
     What layers hold otherwise, such as seeds, moves as in training.
 
@@ -66,7 +80,10 @@ def recomputed(
     for layer, mean in zip(layers, means, strict=True):
         for name, value in mean.items():
             if not np.isfinite(value).all():
-                raise ValueError(f"{where}: {name} of {layer.path!r} is not finite over `data`. Look for NaN and infinity there.")
+                raise ValueError(
+                    f"{where}: {name} of {layer.path!r} is not finite over `data`. Look for NaN "
+                    "and infinity there."
+                )
             variable = getattr(layer, name)
             found[id(variable)] = value.astype(np_dtype(variable))
     return found
@@ -74,8 +91,12 @@ def recomputed(
 
 @contextmanager
 def _listened_to(layer: keras.layers.BatchNormalization) -> Iterator[dict[str, np.ndarray]]:
-    """Has each call of a layer give its batch's statistics, whose means over the calls are in what is yielded."""
-    variables = {name: getattr(layer, name) for name in _STATISTICS if getattr(layer, name, None) is not None}
+    """Has each call of a layer give its batch's statistics, whose means over the calls are in what
+    is yielded.
+    """
+    variables = {
+        name: getattr(layer, name) for name in _STATISTICS if getattr(layer, name, None) is not None
+    }
     means: dict[str, np.ndarray] = {}
     count, call, own, momentum = 0, layer.call, vars(layer).get("call"), layer.momentum
 

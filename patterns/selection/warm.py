@@ -33,27 +33,31 @@ def warm_start(
 ) -> int:
     """Puts a checkpoint into a model from which a new run, on fresh data, is to begin.
 
-    Take one from *before* the overfitting (`kp.select_checkpoint` finds it): weights that already overfit to the old data are a
-    bad start on new ones. The next `kp.fit`, into another folder, begins at step 0 of its plan. In a script that may be killed,
-    call this each time: what the new run has saved takes its place.
+    Take one from *before* the overfitting (`kp.select_checkpoint` finds it): weights that already
+    overfit to the old data are a bad start on new ones. The next `kp.fit`, into another folder,
+    begins at step 0 of its plan. In a script that may be killed, call this each time: what the new
+    run has saved takes its place.
 
     Args:
         store: A `kp.CheckpointStore`, or its folder.
-        model: A built model of the same shape, on any backend; its optimizer may have been used or not.
+        model: A built model of the same shape, on any backend; its optimizer may have been used or
+            not.
         step: Of the checkpoint. Defaults to None: the newest sound one.
-        optimizer: `"fresh"`: it is as newly made: its slots and its counter at their start, the rate as the script
-            set it, a schedule at its beginning. `"keep"`: its slots and its counter are the checkpoint's; what the script set
-            otherwise than the earlier run, such as another rate, holds, and is said. A schedule of the rate is a function of that
-            counter, so it goes on where the earlier run was: its decay and its warm-up do not come again. To begin another one
-            there, write `kp.schedules.Join([earlier, another], [step])`. Defaults to `"fresh"`.
+        optimizer: `"fresh"`: it is as newly made: its slots and its counter at their start, the
+            rate as the script set it, a schedule at its beginning. `"keep"`: its slots and its
+            counter are the checkpoint's; what the script set otherwise than the earlier run, such
+            as another rate, holds, and is said. A schedule of the rate is a function of that
+            counter, so it goes on where the earlier run was: its decay and its warm-up do not come
+            again. To begin another one there, write `kp.schedules.Join([earlier, another],
+            [step])`. Defaults to `"fresh"`.
 
     Returns:
         The step of the checkpoint.
 
     Raises:
         TypeError: If `model` is no model.
-        ValueError: If `optimizer` is none of these, the model is not built, there is no optimizer to keep, or one cannot be made
-            anew.
+        ValueError: If `optimizer` is none of these, the model is not built, there is no optimizer
+            to keep, or one cannot be made anew.
         kp.StoreError: If there is no such checkpoint, or it is damaged.
         kp.StateMismatch: If the model is another one; it is unchanged then.
 
@@ -65,14 +69,16 @@ def warm_start(
     >>> model.compile("adam", "mse")
     >>> x, y = np.ones((64, 4)), np.ones((64, 1))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     history = kp.fit(model, x, y, epochs=3, seed=0, verbose=0, callbacks=[kp.Checkpoint(folder)])
+    ...     history = kp.fit(model, x, y, epochs=3, seed=0, verbose=0,
+    ...         callbacks=[kp.Checkpoint(folder)])
     ...     kp.warm_start(folder, model, step=4)
     4
     >>> int(model.optimizer.iterations)
     0
 
     References:
-        V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020, chapter 4, "Checkpoints".
+        V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
+            chapter 4, "Checkpoints".
     """
     check_choice(_WHERE, "optimizer", optimizer, get_args(Kept))
     check_built(_WHERE, model, compiled=optimizer == "keep")
@@ -103,7 +109,9 @@ def _keep(model: keras.Model, record: Record, given: Mapping[str, Any]) -> list[
 
 
 def _fresh_values(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the variables of the optimizers hold when these are newly made, with the rates that the script set."""
+    """What the variables of the optimizers hold when these are newly made, with the rates that the
+    script set.
+    """
     values: dict[int, np.ndarray] = {}
     for place, one in places.optimizers.items():
         if one.built and not any(place.startswith(f"{outer}/") for outer in places.optimizers):
@@ -117,16 +125,24 @@ def _values_anew(place: str, optimizer: keras.optimizers.Optimizer) -> dict[int,
         fresh = _keras.made_anew(optimizer)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"{_WHERE}: the {type(optimizer).__name__} at {place!r} cannot be made anew from its configuration: {error} "
+            f"{_WHERE}: the {type(optimizer).__name__} at {place!r} cannot be made anew from its "
+            f"configuration: {error} "
             'Compile the model with a new optimizer before, or say optimizer="keep".'
         ) from error
     fresh.build(_keras.trained_variables(optimizer))
     copies = copy_values({str(number): variable for number, variable in enumerate(fresh.variables)})
-    return {id(variable): value for variable, value in zip(optimizer.variables, copies.values(), strict=True)}
+    return {
+        id(variable): value
+        for variable, value in zip(optimizer.variables, copies.values(), strict=True)
+    }
 
 
 def _given_rates(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The rates that the script set as numbers, by the keys of their variables."""
-    rates = {f"{place}/learning_rate": settings.get("learning_rate") for place, settings in given.items()}
-    held = copy_values({key: places.variables[key] for key, rate in rates.items() if isinstance(rate, float)})
+    rates = {
+        f"{place}/learning_rate": settings.get("learning_rate") for place, settings in given.items()
+    }
+    held = copy_values(
+        {key: places.variables[key] for key, rate in rates.items() if isinstance(rate, float)}
+    )
     return {key: np.full_like(value, rates[key]) for key, value in held.items()}

@@ -17,11 +17,17 @@ from .._history import KEPT
 
 _C = keras.callbacks
 
-# What each of Keras's callbacks moves while it runs; all else in it is configuration, and the script's to say.
+# What each of Keras's callbacks moves while it runs; all else in it is configuration, and the
+# script's to say.
 _MOVING: dict[type, tuple[str, ...]] = {
     _C.EarlyStopping: ("wait", "stopped_epoch", "best", "best_weights", "best_epoch"),
     _C.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
-    _C.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
+    _C.ModelCheckpoint: (
+        "best",
+        "_batches_seen_since_last_saving",
+        "_last_batch_seen",
+        "_current_epoch",
+    ),
     _C.OrbaxCheckpoint: (
         "best",
         "_batches_seen_since_last_saving",
@@ -45,12 +51,19 @@ _MOVING: dict[type, tuple[str, ...]] = {
     _C.ProgbarLogger: (),
     _C.Callback: (),
 }
-_OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {"model", "_model", "params", "validation_data"}
+_OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {
+    "model",
+    "_model",
+    "params",
+    "validation_data",
+}
 _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
 
 def named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.callbacks.Callback]:
-    """The callbacks by a name that does not depend on the other ones: the class, numbered where it occurs again."""
+    """The callbacks by a name that does not depend on the other ones: the class, numbered where it
+    occurs again.
+    """
     seen: Counter[str] = Counter()
     result = {}
     for callback in callbacks:
@@ -63,22 +76,28 @@ def named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.call
 def get_state(callback: keras.callbacks.Callback) -> dict[str, Any] | None:
     """The moving state of a callback, or None if it has no way to tell it.
 
-    In this order: its own `get_state` and `set_state`; its own `state_dict` and `load_state_dict`; the table of Keras's
-    callbacks.
+    In this order: its own `get_state` and `set_state`; its own `state_dict` and `load_state_dict`;
+    the table of Keras's callbacks.
     """
     for get, _ in _protocol(callback):
         return _as_dict(callback, get)
     if not _stock_bases(callback) and not _keeps_nothing_itself(callback):
         return None
     state = {name: getattr(callback, name) for name in _moving(callback) if hasattr(callback, name)}
-    if isinstance(callback, _C.CSVLogger) and callback.csv_file is not None and not callback.csv_file.closed:
+    if (
+        isinstance(callback, _C.CSVLogger)
+        and callback.csv_file is not None
+        and not callback.csv_file.closed
+    ):
         callback.csv_file.flush()
         state["bytes"] = os.path.getsize(callback.filename)
     return state
 
 
 def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
-    """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's wipe theirs there."""
+    """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's
+    wipe theirs there.
+    """
     for _, put in _protocol(callback):
         getattr(callback, put)(dict(state))
         return
@@ -88,9 +107,17 @@ def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> N
 
 
 @contextmanager
-def files_go_on(callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
-    """Around a run that goes on: what opens a file in it goes on in that file, after what was written since is cut."""
-    loggers = {name: c for name, c in callbacks.items() if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})}
+def files_go_on(
+    callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
+) -> Iterator[None]:
+    """Around a run that goes on: what opens a file in it goes on in that file, after what was
+    written since is cut.
+    """
+    loggers = {
+        name: c
+        for name, c in callbacks.items()
+        if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})
+    }
     settings = {name: (logger.append, logger.append_header) for name, logger in loggers.items()}
     for name, logger in loggers.items():
         _cut(logger.filename, states[name]["bytes"])
@@ -102,10 +129,16 @@ def files_go_on(callbacks: Mapping[str, keras.callbacks.Callback], states: Mappi
             logger.append, logger.append_header = settings[name]
 
 
-def cut_files(callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]) -> None:
+def cut_files(
+    callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
+) -> None:
     """In a run that goes back: cuts what was written since from files that are open."""
     for name, logger in callbacks.items():
-        if isinstance(logger, _C.CSVLogger) and logger.csv_file is not None and not logger.csv_file.closed:
+        if (
+            isinstance(logger, _C.CSVLogger)
+            and logger.csv_file is not None
+            and not logger.csv_file.closed
+        ):
             length = states.get(name, {}).get("bytes", 0)
             logger.csv_file.flush()
             logger.csv_file.seek(length)
@@ -121,22 +154,29 @@ def _cut(filename: str, length: int) -> None:
             os.truncate(filename, length)
         return
     warnings.warn(
-        f"CSVLogger: {filename} has {found} bytes, but had {length} when the checkpoint was made. The rows that are gone stay "
+        f"CSVLogger: {filename} has {found} bytes, but had {length} when the checkpoint was made. "
+        "The rows that are gone stay "
         "gone; new ones are appended.",
         stacklevel=2,
     )
 
 
 def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """What the script set on a callback: its `get_config()`, or the arguments that it keeps under their names as plain values."""
+    """What the script set on a callback: its `get_config()`, or the arguments that it keeps under
+    their names as plain values.
+    """
     if hasattr(callback, "get_config"):
         return dict(callback.get_config())
     arguments = inspect.signature(type(callback).__init__).parameters
-    values = {name: getattr(callback, name, None) for name in arguments if name not in _moving(callback)}
+    values = {
+        name: getattr(callback, name, None) for name in arguments if name not in _moving(callback)
+    }
     if "min_delta" in values:
         # Keras turns its sign round at the end of the first epoch.
         values["min_delta"] = abs(values["min_delta"] or 0)
-    return {name: value for name, value in values.items() if isinstance(value, str | int | float | bool)}
+    return {
+        name: value for name, value in values.items() if isinstance(value, str | int | float | bool)
+    }
 
 
 def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
@@ -144,8 +184,10 @@ def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     untold = [name for name, callback in named(callbacks).items() if _is_untold(callback)]
     if untold:
         warnings.warn(
-            f"The state of {', '.join(untold)} is not in the checkpoint: after a resume it starts afresh. To carry it, give the "
-            "class two methods: get_state(), which returns a dict of numbers, strings and arrays, and set_state(state).",
+            f"The state of {', '.join(untold)} is not in the checkpoint: after a resume it starts "
+            "afresh. To carry it, give the "
+            "class two methods: get_state(), which returns a dict of numbers, strings and arrays, "
+            "and set_state(state).",
             stacklevel=2,
         )
 
@@ -154,7 +196,8 @@ def _as_dict(callback: keras.callbacks.Callback, get: str) -> dict[str, Any]:
     state = getattr(callback, get)()
     if not isinstance(state, Mapping):
         raise TypeError(
-            f"{type(callback).__name__}.{get}() returned a {type(state).__name__}; expected a dict of numbers, strings and arrays, "
+            f"{type(callback).__name__}.{get}() returned a {type(state).__name__}; expected a dict "
+            "of numbers, strings and arrays, "
             "by name. An empty dict says that it has no state."
         )
     return dict(state)
@@ -165,13 +208,16 @@ def _is_untold(callback: keras.callbacks.Callback) -> bool:
         return False
     if _keeps_nothing_itself(callback):
         return False
-    # A subclass of one of Keras's: the table covers what it inherits; what it adds would be set up by an __init__ of its own.
+    # A subclass of one of Keras's: the table covers what it inherits; what it adds would be set up
+    # by an __init__ of its own.
     own = itertools.takewhile(lambda kind: kind not in _MOVING, type(callback).__mro__)
     return not _stock_bases(callback) or any("__init__" in vars(kind) for kind in own)
 
 
 def _protocol(callback: keras.callbacks.Callback) -> Iterator[tuple[str, str]]:
-    return (pair for pair in _PAIRS if all(callable(getattr(callback, name, None)) for name in pair))
+    return (
+        pair for pair in _PAIRS if all(callable(getattr(callback, name, None)) for name in pair)
+    )
 
 
 def _stock_bases(callback: keras.callbacks.Callback) -> list[type]:

@@ -1,7 +1,8 @@
 """Small named states as readable JSON and arrays, both ways, exactly.
 
-JSON has no tuples, no NaN, no NumPy scalars and only strings as keys: those are written as an object with one key that
-starts with `$`. Arrays go into a separate dictionary, for the store. Nothing here can run code.
+JSON has no tuples, no NaN, no NumPy scalars and only strings as keys: those are written as an
+object with one key that starts with `$`. Arrays go into a separate dictionary, for the store.
+Nothing here can run code.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import numpy as np
 
 
 def encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
-    """Turns a state into JSON, and puts its arrays into `arrays` under keys that start with `place`.
+    """Turns a state into JSON, and puts its arrays into `arrays` under keys that start with
+    `place`.
 
     Args:
-        value: Nested dicts, lists and tuples of None, booleans, numbers, strings, bytes, NumPy scalars, arrays and backend tensors.
+        value: Nested dicts, lists and tuples of None, booleans, numbers, strings, bytes, NumPy
+            scalars, arrays and backend tensors.
         place: The name of the state; errors and the keys of its arrays start with it.
         arrays: Receives the arrays. They are not copied.
 
@@ -48,13 +51,17 @@ def encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Mapping):
         return _encode_mapping(value, place, arrays)
     raise TypeError(
-        f"The state at {place!r} is a {type(value).__module__}.{type(value).__qualname__}, which a checkpoint cannot hold. "
+        f"The state at {place!r} is a {type(value).__module__}.{type(value).__qualname__}, which a "
+        "checkpoint cannot hold. "
         "Expected nested dicts, lists and tuples of None, booleans, numbers, strings and arrays. "
-        "Give this part as one of those (an object as its own small dict), or leave it out of the state."
+        "Give this part as one of those (an object as its own small dict), or leave it out of the "
+        "state."
     )
 
 
-def _encode_mapping(value: Mapping[Any, Any], place: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _encode_mapping(
+    value: Mapping[Any, Any], place: str, arrays: dict[str, np.ndarray]
+) -> dict[str, Any]:
     if all(type(key) is str and not key.startswith("$") for key in value):
         return {key: encode(item, f"{place}/{key}", arrays) for key, item in value.items()}
     pairs = [
@@ -65,7 +72,9 @@ def _encode_mapping(value: Mapping[Any, Any], place: str, arrays: dict[str, np.n
 
 
 def decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The inverse of `encode`: the same types and the same bits. Backend tensors come back as NumPy arrays."""
+    """The inverse of `encode`: the same types and the same bits. Backend tensors come back as NumPy
+    arrays.
+    """
     if isinstance(value, list):
         return [decode(item, arrays) for item in value]
     if not isinstance(value, dict):
@@ -91,7 +100,10 @@ def _decode_tagged(tag: str, content: Any, arrays: Mapping[str, np.ndarray]) -> 
             return tuple(decode(item, arrays) for item in content)
         case "$dict":
             return {_hashable(decode(key, arrays)): decode(item, arrays) for key, item in content}
-    raise ValueError(f"Unknown mark {tag!r} in a state; this checkpoint was written by a newer keras-patterns. Upgrade it.")
+    raise ValueError(
+        f"Unknown mark {tag!r} in a state; this checkpoint was written by a newer keras-patterns. "
+        "Upgrade it."
+    )
 
 
 def _hashable(key: Any) -> Any:

@@ -45,7 +45,9 @@ def get_random_state() -> State:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Puts back what `get_random_state` gave. What another backend gave for itself is left out."""
     python = state["python"]
-    random.setstate((python["version"], tuple(int(word) for word in python["words"]), python["gauss"]))
+    random.setstate(
+        (python["version"], tuple(int(word) for word in python["words"]), python["gauss"])
+    )
     np.random.set_state(state["numpy"])
     backend = current()
     if backend.name in state:

@@ -1,4 +1,6 @@
-"""Having an optimizer train other variables than before, without losing what it knows of those that stay."""
+"""Having an optimizer train other variables than before, without losing what it knows of those that
+stay.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,14 @@ AVERAGE = "model_variables_moving_average"
 
 
 def retrain(model: keras.Model) -> list[str]:
-    """Has `model.optimizer` train exactly what is trainable now; to be called wherever that may have changed.
+    """Has `model.optimizer` train exactly what is trainable now; to be called wherever that may
+    have changed.
 
-    The slots of the variables that stay are carried over by their keys, and so are the counter, the rate and whatever else the
-    optimizer keeps; slots of new ones begin as in a new optimizer, an average as the weight itself, and what corrects them goes by
-    the steps since then. It stays the same object.
-    The step is compiled anew. A model that is not compiled, or whose optimizer is not built yet, has nothing to carry.
+    The slots of the variables that stay are carried over by their keys, and so are the counter, the
+    rate and whatever else the optimizer keeps; slots of new ones begin as in a new optimizer, an
+    average as the weight itself, and what corrects them goes by the steps since then. It stays the
+    same object. The step is compiled anew. A model that is not compiled, or whose optimizer is not
+    built yet, has nothing to carry.
 
     Args:
         model: A built model, outside `fit`.
@@ -29,7 +33,8 @@ def retrain(model: keras.Model) -> list[str]:
         The keys of the variables that the optimizer did not train before.
 
     Raises:
-        ValueError: If the optimizer has factors of the rate, and none for what it is to train; it is as before then.
+        ValueError: If the optimizer has factors of the rate, and none for what it is to train; it
+            is as before then.
     """
     optimizer = model.optimizer if model.compiled else None
     if optimizer is None:
@@ -50,22 +55,33 @@ def retrain(model: keras.Model) -> list[str]:
     new = [key for key, variable in places.variables.items() if id(variable) in fresh]
     _begin_averages(places, new)
     # Others, such as that of a backbone that was compiled by itself, keep their slots.
-    for one in (one for place, one in updating(places).items() if place.partition("/")[0] == "optimizer"):
+    for one in (
+        one for place, one in updating(places).items() if place.partition("/")[0] == "optimizer"
+    ):
         known, now = _keras.first_steps(one), _steps_of(one)
-        _keras.put_first_steps(one, {id(v): now if id(v) in fresh else known.get(id(v), 0) for v in _keras.trained_variables(one)})
+        _keras.put_first_steps(
+            one,
+            {
+                id(v): now if id(v) in fresh else known.get(id(v), 0)
+                for v in _keras.trained_variables(one)
+            },
+        )
     return new
 
 
-def begin_fresh_slots(model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]) -> None:
+def begin_fresh_slots(
+    model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]
+) -> None:
     """Begins what a checkpoint does not hold of the optimizers, once its values have been put back.
 
-    Each variable counts its steps from where the checkpoint says, or from now on where its slots are fresh; a fresh average begins
-    as the weight itself.
+    Each variable counts its steps from where the checkpoint says, or from now on where its slots
+    are fresh; a fresh average begins as the weight itself.
 
     Args:
         model: The model.
         steps: By the place of the optimizer and the key of the variable; see `Places.first_steps`.
-        fresh: The keys of slots that are not in the checkpoint: what has no others, but for its average, counts from now on.
+        fresh: The keys of slots that are not in the checkpoint: what has no others, but for its
+            average, counts from now on.
     """
     places = find_variables(model)
     key_of = {id(variable): key for key, variable in places.variables.items()}
@@ -86,7 +102,9 @@ def begin_fresh_slots(model: keras.Model, steps: Mapping[str, Mapping[str, int]]
 
 
 def parts_of_slot(key: str) -> tuple[str, str, str]:
-    """The place of the optimizer, the name and the variable of a slot; what is none serves no variable."""
+    """The place of the optimizer, the name and the variable of a slot; what is none serves no
+    variable.
+    """
     name, _, variable = key.partition("[")
     place, _, name = name.rpartition("/")
     return place, name, variable.removesuffix("]")
@@ -94,7 +112,9 @@ def parts_of_slot(key: str) -> tuple[str, str, str]:
 
 def updating(places: Places) -> dict[str, keras.optimizers.Optimizer]:
     """The optimizers that compute updates, and do not wrap others that do, by their place."""
-    return {place: one for place, one in places.optimizers.items() if not _keras.inner_optimizers(one)}
+    return {
+        place: one for place, one in places.optimizers.items() if not _keras.inner_optimizers(one)
+    }
 
 
 def _steps_of(optimizer: keras.optimizers.Optimizer) -> int:
@@ -102,7 +122,9 @@ def _steps_of(optimizer: keras.optimizers.Optimizer) -> int:
 
 
 def _begin_averages(places: Places, keys: list[str]) -> None:
-    """Keras begins an average at the first step of all; later, at 0, it would pull its weight there."""
+    """Keras begins an average at the first step of all; later, at 0, it would pull its weight
+    there.
+    """
     for key in keys:
         for place in places.optimizers:
             average = places.variables.get(f"{place}/{AVERAGE}[{key}]")

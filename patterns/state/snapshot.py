@@ -14,7 +14,8 @@ from keras_patterns.backends import current
 from .. import _keras
 from .tree import Places, Role, find_variables
 
-# What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo 2**32; counters are numbers.
+# What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
+# 2**32; counters are numbers.
 _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 
@@ -25,8 +26,9 @@ class StateMismatch(ValueError):
 class Snapshot:
     """Copies all variables of a model into buffers that are kept and used again.
 
-    Fresh memory costs several times the copy itself, and finding the variables costs Python work for each: both are
-    done once, and again only when an optimizer has built itself since, or after `refresh`.
+    Fresh memory costs several times the copy itself, and finding the variables costs Python work
+    for each: both are done once, and again only when an optimizer has built itself since, or after
+    `refresh`.
 
     Args:
         model: A built Keras model.
@@ -41,16 +43,23 @@ class Snapshot:
         self.places: Places = find_variables(self._model)
         self._variables = list(self.places.variables.values())
         self.arrays: dict[str, np.ndarray] = {
-            key: np.empty(variable.shape, np_dtype(variable)) for key, variable in self.places.variables.items()
+            key: np.empty(variable.shape, np_dtype(variable))
+            for key, variable in self.places.variables.items()
         }
         self._buffers = list(self.arrays.values())
         self.paths = {key: variable.path for key, variable in self.places.variables.items()}
-        frozen = {id(weight) for weight in _keras.weights_to_train(self._model) if not weight.trainable}
-        self.frozen = frozenset(key for key, variable in self.places.variables.items() if id(variable) in frozen)
+        frozen = {
+            id(weight) for weight in _keras.weights_to_train(self._model) if not weight.trainable
+        }
+        self.frozen = frozenset(
+            key for key, variable in self.places.variables.items() if id(variable) in frozen
+        )
         self._slots = self._count_slots()
 
     def take(self) -> dict[str, np.ndarray]:
-        """Copies the values that the variables have now. The same arrays are returned, and overwritten, by every call."""
+        """Copies the values that the variables have now. The same arrays are returned, and
+        overwritten, by every call.
+        """
         # An optimizer that is used for the first time late in a run builds itself then.
         if self._count_slots() != self._slots:
             self.refresh()
@@ -64,17 +73,24 @@ class Snapshot:
 
 def copy_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
     """The values of some variables as fresh arrays, by key."""
-    arrays = {key: np.empty(variable.shape, np_dtype(variable)) for key, variable in variables.items()}
+    arrays = {
+        key: np.empty(variable.shape, np_dtype(variable)) for key, variable in variables.items()
+    }
     current().to_host(list(variables.values()), list(arrays.values()))
     return arrays
 
 
-def put_back(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray], keys: Iterable[str] | None = None) -> None:
+def put_back(
+    variables: Mapping[str, keras.Variable],
+    values: Mapping[str, np.ndarray],
+    keys: Iterable[str] | None = None,
+) -> None:
     """Assigns values by key.
 
     Args:
         variables: The variables by key.
-        values: Arrays of equal shape and dtype by key; integers of another width are converted (see `as_dtype`).
+        values: Arrays of equal shape and dtype by key; integers of another width are converted (see
+            `as_dtype`).
         keys: Which keys to assign. Defaults to those that both have.
 
     Raises:
@@ -85,18 +101,24 @@ def put_back(variables: Mapping[str, keras.Variable], values: Mapping[str, np.nd
     if wrong:
         raise StateMismatch(_too_different(wrong))
     for key in keys:
-        variables[key].assign(as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key])))
+        variables[key].assign(
+            as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key]))
+        )
 
 
 def settle(model: keras.Model) -> None:
-    """Has layers that keep what they compute of their weights compute it anew; to be called once weights have been put back."""
+    """Has layers that keep what they compute of their weights compute it anew; to be called once
+    weights have been put back.
+    """
     for layer in _keras.all_layers(model):
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
 
 
 def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, Any]) -> list[str]:
-    """Where values do not fit variables: a line for each key that is missing or whose shape or dtype differs."""
+    """Where values do not fit variables: a line for each key that is missing or whose shape or
+    dtype differs.
+    """
     lines = []
     for key, variable in variables.items():
         path = f" ({variable.path})"
@@ -105,10 +127,15 @@ def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, An
             continue
         found, shape, dtype = values[key], tuple(variable.shape), np_dtype(variable)
         if tuple(found.shape) != shape:
-            lines.append(f"{key}{path}: shape {tuple(found.shape)} in the checkpoint, {shape} in the model")
-        elif found.dtype != dtype and not (found.dtype.name in _INTEGERS and dtype.name in _INTEGERS):
             lines.append(
-                f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats are never cast silently"
+                f"{key}{path}: shape {tuple(found.shape)} in the checkpoint, {shape} in the model"
+            )
+        elif found.dtype != dtype and not (
+            found.dtype.name in _INTEGERS and dtype.name in _INTEGERS
+        ):
+            lines.append(
+                f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats "
+                "are never cast silently"
             )
     return lines
 
@@ -134,8 +161,9 @@ def check_fits(places: Places, values: Mapping[str, np.ndarray], roles: Mapping[
 def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
     """Converts an integer array to another integer dtype; any other array is returned as it is.
 
-    Backends differ: `iteration` is int32 or int64, the state of a seed generator uint32, int32 or int64. A seed is a pattern of
-    32 bits and is carried as such. A counter is a number; one that does not fit is an error.
+    Backends differ: `iteration` is int32 or int64, the state of a seed generator uint32, int32 or
+    int64. A seed is a pattern of 32 bits and is carried as such. A counter is a number; one that
+    does not fit is an error.
 
     Raises:
         OverflowError: If a counter does not fit the dtype.
@@ -144,11 +172,16 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
         return value
     if seed:
         bits = value.astype(np.int64) & 0xFFFFFFFF
-        return bits.astype(np.uint32).view(np.int32).copy() if dtype == np.int32 else bits.astype(dtype)
+        return (
+            bits.astype(np.uint32).view(np.int32).copy()
+            if dtype == np.int32
+            else bits.astype(dtype)
+        )
     limits = np.iinfo(dtype)
     if value.size and (value.min() < limits.min or value.max() > limits.max):
         raise OverflowError(
-            f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at most {limits.max})."
+            f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at "
+            f"most {limits.max})."
         )
     return value.astype(dtype)
 
@@ -166,4 +199,8 @@ def np_dtype(variable: keras.Variable) -> np.dtype:
 
 def _too_different(lines: list[str], most: int = 5) -> str:
     more = f"\n  ... and {len(lines) - most} more" if len(lines) > most else ""
-    return "The checkpoint is of another model. The first differences:\n  " + "\n  ".join(lines[:most]) + more
+    return (
+        "The checkpoint is of another model. The first differences:\n  "
+        + "\n  ".join(lines[:most])
+        + more
+    )

@@ -1,8 +1,9 @@
 """Where each variable of a model stands: the key that identifies it in a checkpoint.
 
-Names do not identify: two backbones share their paths, and running a notebook cell again renames every layer. The place
-in the object tree does: attribute names and list positions from the model down, as `.weights.h5` walks it. A slot of an
-optimizer is identified by the optimizer's place, the slot's name and the key of the variable that it serves.
+Names do not identify: two backbones share their paths, and running a notebook cell again renames
+every layer. The place in the object tree does: attribute names and list positions from the model
+down, as `.weights.h5` walks it. A slot of an optimizer is identified by the optimizer's place, the
+slot's name and the key of the variable that it serves.
 """
 
 from __future__ import annotations
@@ -20,14 +21,28 @@ from .. import _keras
 
 Role = Literal["weight", "metric", "optimizer"]
 
-_NODES = (keras.Layer, keras.Metric, keras.Loss, keras.optimizers.Optimizer, keras.random.SeedGenerator)
+_NODES = (
+    keras.Layer,
+    keras.Metric,
+    keras.Loss,
+    keras.optimizers.Optimizer,
+    keras.random.SeedGenerator,
+)
 _CONTAINERS = (list, tuple, dict)
 
-# Attributes in which Keras and torch keep second references to what stands in a better-named attribute as well. They are
-# read last, so that only what stands nowhere else takes its key from them.
+# Attributes in which Keras and torch keep second references to what stands in a better-named
+# attribute as well. They are read last, so that only what stands nowhere else takes its key from
+# them.
 _SECOND_REFERENCES = frozenset(
     {
-        *("_layers", "_metrics", "_variables", "_trainable_variables", "_non_trainable_variables", "_seed_generators"),
+        *(
+            "_layers",
+            "_metrics",
+            "_variables",
+            "_trainable_variables",
+            "_non_trainable_variables",
+            "_seed_generators",
+        ),
         *("_functional", "_operations", "_operations_by_depth", "_nodes_by_depth", "_tracker"),
         *("_modules", "_parameters", "_buffers", "_torch_params"),
     }
@@ -39,10 +54,11 @@ class Places:
     """What a walk over a model found.
 
     Attributes:
-        variables: Every variable that training reads or moves, by its key, such as `"layers/0/kernel"` or
-            `"optimizer/momentums[layers/0/kernel]"`; in an order that is the same in every process.
-        roles: What each key is: `"weight"` (anything a layer holds, seeds and recurrent states included), `"metric"`
-            or `"optimizer"`.
+        variables: Every variable that training reads or moves, by its key, such as
+            `"layers/0/kernel"` or `"optimizer/momentums[layers/0/kernel]"`; in an order that is the
+            same in every process.
+        roles: What each key is: `"weight"` (anything a layer holds, seeds and recurrent states
+            included), `"metric"` or `"optimizer"`.
         optimizers: The optimizers by their place, outer ones before those inside them.
     """
 
@@ -52,7 +68,9 @@ class Places:
 
     def of(self, *roles: Role) -> dict[str, keras.Variable]:
         """The variables of some roles, by key."""
-        return {key: variable for key, variable in self.variables.items() if self.roles[key] in roles}
+        return {
+            key: variable for key, variable in self.variables.items() if self.roles[key] in roles
+        }
 
     def built_on(self) -> dict[str, list[str]]:
         """For each built optimizer, the ordered keys of the variables that it trains."""
@@ -64,48 +82,71 @@ class Places:
         }
 
     def first_steps(self) -> dict[str, dict[str, int]]:
-        """For each optimizer, how many steps it had made when it began with a variable, by key; those of 0 are left out."""
+        """For each optimizer, how many steps it had made when it began with a variable, by key;
+        those of 0 are left out.
+        """
         key_of = {id(variable): key for key, variable in self.variables.items()}
-        found = {place: _keras.first_steps(optimizer) for place, optimizer in self.optimizers.items()}
-        return {place: {key_of[one]: step for one, step in steps.items()} for place, steps in found.items() if steps}
+        found = {
+            place: _keras.first_steps(optimizer) for place, optimizer in self.optimizers.items()
+        }
+        return {
+            place: {key_of[one]: step for one, step in steps.items()}
+            for place, steps in found.items()
+            if steps
+        }
 
 
 def find_variables(model: keras.Model) -> Places:
     """Walks over `model` and gives every variable its key.
 
-    Covers weights, seed generators, recurrent states, metrics (compiled ones and attributes), the optimizer and its
-    slots, and optimizers kept as attributes.
+    Covers weights, seed generators, recurrent states, metrics (compiled ones and attributes), the
+    optimizer and its slots, and optimizers kept as attributes.
 
     Args:
         model: A Keras model, compiled or not. What is not built yet is not found.
     """
     walk = _Walk()
-    # Metrics and optimizers refer to the layers' variables, hence they wait until every layer has its key.
+    # Metrics and optimizers refer to the layers' variables, hence they wait until every layer has
+    # its key.
     waiting: list[tuple[str, Any]] = [("", model)]
-    kinds: dict[Role, type] = {"weight": keras.Model, "metric": keras.Metric, "optimizer": keras.optimizers.Optimizer}
+    kinds: dict[Role, type] = {
+        "weight": keras.Model,
+        "metric": keras.Metric,
+        "optimizer": keras.optimizers.Optimizer,
+    }
     for role, kind in kinds.items():
         later = (keras.Metric, keras.optimizers.Optimizer) if role == "weight" else ()
-        waiting += walk.visit([entry for entry in waiting if isinstance(entry[1], kind)], role, later)
+        waiting += walk.visit(
+            [entry for entry in waiting if isinstance(entry[1], kind)], role, later
+        )
     return walk.places
 
 
 def has_own_step(model: keras.Model) -> bool:
-    """Whether a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for all that is trainable."""
+    """Whether a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for
+    all that is trainable.
+    """
     return type(model).train_step is not keras.Model.train_step
 
 
 class _Walk:
-    """Breadth-first passes over the object tree; the first, shortest way to a variable is its key."""
+    """Breadth-first passes over the object tree; the first, shortest way to a variable is its
+    key."""
 
     def __init__(self) -> None:
         self.places = Places()
         self._attributes = current().attributes
         self._key_of: dict[int, str] = {}
-        # Held, not only their ids: `layers` is a new list each time, and the next one could get the id of one that is gone.
+        # Held, not only their ids: `layers` is a new list each time, and the next one could get the
+        # id of one that is gone.
         self._seen: dict[int, Any] = {}
 
-    def visit(self, start: Iterable[tuple[str, Any]], role: Role, later: tuple[type, ...]) -> list[tuple[str, Any]]:
-        """Gives keys to what is reached from `start`; returns the nodes of the kinds in `later`, which it passes over."""
+    def visit(
+        self, start: Iterable[tuple[str, Any]], role: Role, later: tuple[type, ...]
+    ) -> list[tuple[str, Any]]:
+        """Gives keys to what is reached from `start`; returns the nodes of the kinds in `later`,
+        which it passes over.
+        """
         passed_over = []
         second: deque[tuple[str, Any]] = deque()
         queue = deque(start)
@@ -134,15 +175,21 @@ class _Walk:
             slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
         for name, child in self._members(node):
             is_second = name in _SECOND_REFERENCES
-            child_place = f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
+            child_place = (
+                f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
+            )
             if not is_second and _are_slots(child, len(slots)):
-                pairs = [(key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None]
+                pairs = [
+                    (key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None
+                ]
                 yield from ((f"{child_place}[{key}]", slot, False) for key, slot in pairs)
             elif isinstance(child, (keras.Variable, *_NODES, *_CONTAINERS)):
                 yield child_place, child, is_second
 
     def _members(self, node: Any) -> Iterator[tuple[str, Any]]:
-        """The named parts of a node, in an order that does not depend on when they were set: public names first."""
+        """The named parts of a node, in an order that does not depend on when they were set: public
+        names first.
+        """
         if isinstance(node, dict):
             yield from ((str(key), value) for key, value in node.items())
         elif isinstance(node, list | tuple):
@@ -150,11 +197,15 @@ class _Walk:
         else:
             if isinstance(node, keras.Model) and _keras.is_graph(node):
                 yield "layers", node.layers
-            yield from sorted(self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0]))
+            yield from sorted(
+                self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0])
+            )
 
 
 def _are_slots(value: Any, count: int) -> bool:
-    """Whether a list in an optimizer is aligned with what it trains; None stands where a variable has no such slot."""
+    """Whether a list in an optimizer is aligned with what it trains; None stands where a variable
+    has no such slot.
+    """
     return (
         count > 0
         and isinstance(value, list)

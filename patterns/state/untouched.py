@@ -20,9 +20,11 @@ _MISSING = object()
 
 @contextmanager
 def untouched(model: keras.Model) -> Iterator[None]:
-    """Whatever is trained or loaded within, and however it ends: afterwards everything is as before, bit for bit.
+    """Whatever is trained or loaded within, and however it ends: afterwards everything is as
+    before, bit for bit.
 
-    Weights, statistics, seeds, slots, counters, metrics, the global random states, and what `fit` sets on a model.
+    Weights, statistics, seeds, slots, counters, metrics, the global random states, and what `fit`
+    sets on a model.
 
     Args:
         model: Built, and its optimizers too.

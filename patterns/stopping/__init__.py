@@ -1,4 +1,6 @@
-"""Early stopping: rules as pure functions, the callback that follows one, and how much patience a curve calls for."""
+"""Early stopping: rules as pure functions, the callback that follows one, and how much patience a
+curve calls for.
+"""
 
 from .best_weights import BestWeights, InMemory
 from .early_stopping import EarlyStopping

@@ -39,7 +39,9 @@ class BestWeights(Protocol):
 
 
 class InMemory:
-    """Holds them on the host, as NumPy arrays in buffers that are used again; no second model is on the device."""
+    """Holds them on the host, as NumPy arrays in buffers that are used again; no second model is on
+    the device.
+    """
 
     def __init__(self) -> None:
         self._arrays: list[np.ndarray] | None = None
@@ -48,7 +50,8 @@ class InMemory:
     def keep(self, model: keras.Model) -> None:
         """Copies the weights off the device."""
         weights = model.weights
-        # A checkpoint that is being written in the background may still read the arrays that it was given.
+        # A checkpoint that is being written in the background may still read the arrays that it was
+        # given.
         if self._arrays is None or self._lent:
             self._arrays = [np.empty(weight.shape, np_dtype(weight)) for weight in weights]
             self._lent = False
@@ -61,7 +64,10 @@ class InMemory:
             return False
         weights = model.weights
         if [tuple(weight.shape) for weight in weights] != [array.shape for array in self._arrays]:
-            raise StateMismatch("The best weights that were kept are not those of this model: their number or shapes differ.")
+            raise StateMismatch(
+                "The best weights that were kept are not those of this model: their number or "
+                "shapes differ."
+            )
         for weight, array in zip(weights, self._arrays, strict=True):
             weight.assign(array)
         return True
@@ -85,7 +91,8 @@ class InMemory:
 
 
 class InCheckpoint:
-    """Has the run make a checkpoint of them, which stays as long as it is the best: nothing is held in memory.
+    """Has the run make a checkpoint of them, which stays as long as it is the best: nothing is held
+    in memory.
 
     Args:
         run: A run of `kp.fit` with a `kp.Checkpoint`.
@@ -100,13 +107,17 @@ class InCheckpoint:
         self._position = self._run.save_here()
 
     def put_back(self, model: keras.Model) -> bool:
-        """Reads them from the checkpoint; warns, and leaves the model as it is, if that is damaged."""
+        """Reads them from the checkpoint; warns, and leaves the model as it is, if that is
+        damaged."""
         if self._position is None:
             return False
         try:
             self._run.restore_weights(self._position)
         except StoreError as error:
-            warnings.warn(f"The best weights cannot be read, and the model keeps those that it has: {error}", stacklevel=2)
+            warnings.warn(
+                f"The best weights cannot be read, and the model keeps those that it has: {error}",
+                stacklevel=2,
+            )
             return False
         return True
 

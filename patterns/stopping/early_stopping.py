@@ -37,28 +37,31 @@ _MOVING: dict[str, Any] = {
 class EarlyStopping(DrivenCallback):
     """Stops when a metric no longer improves, or when another rule says so.
 
-    A drop-in for `keras.callbacks.EarlyStopping`: the same arguments mean the same. Beside it: any rule, patience in steps,
-    values that are not finite are never the best, the reason is printed and stands in `history.events`, and in `kp.fit` its state
-    survives a kill.
+    A drop-in for `keras.callbacks.EarlyStopping`: the same arguments mean the same. Beside it: any
+    rule, patience in steps, values that are not finite are never the best, the reason is printed
+    and stands in `history.events`, and in `kp.fit` its state survives a kill.
 
     Args:
         monitor: The metric. Defaults to `"val_loss"`.
-        min_delta: By more than how much a value must beat the best to be an improvement. Defaults to 0.
-        patience: How long to wait for an improvement, in epochs that have the metric, or in optimizer steps (see `unit`).
-            Defaults to 0.
+        min_delta: By more than how much a value must beat the best to be an improvement. Defaults
+            to 0.
+        patience: How long to wait for an improvement, in epochs that have the metric, or in
+            optimizer steps (see `unit`). Defaults to 0.
         verbose: 0 is silent; 1 says why it stopped and which weights were put back. Defaults to 1.
         mode: `"min"`, `"max"`, or `"auto"`, which goes by the metric's name. Defaults to `"auto"`.
-        baseline: Waiting begins anew only at an improvement that beats this as well. Defaults to None.
-        restore_best_weights: Whether the model has the weights of the best value at the end of training, be it stopped or not.
-            Until then a checkpoint holds them, where the run has a `kp.Checkpoint`, and otherwise the host's memory; never the
-            device. Defaults to False.
-        start_from_epoch: The epochs before this one, counted from 0, are not looked at. Defaults to 0.
-        rule: What to go by in place of `patience`, `min_delta` and `baseline`, such as `kp.Patience(5) |
-            kp.GeneralizationLoss(3)`. The best value is then the best by the rule: by its `min_delta`, and without one, by any
-            difference. Defaults to None.
-        unit: `"epochs"` looks at the ends of epochs and counts those. `"steps"` looks after every validation, inside epochs as
-            well (`validate_every_steps=` of `kp.fit`), and counts optimizer steps. Strips of Prechelt's rules count looks in
-            both. Defaults to `"epochs"`.
+        baseline: Waiting begins anew only at an improvement that beats this as well. Defaults to
+            None.
+        restore_best_weights: Whether the model has the weights of the best value at the end of
+            training, be it stopped or not. Until then a checkpoint holds them, where the run has a
+            `kp.Checkpoint`, and otherwise the host's memory; never the device. Defaults to False.
+        start_from_epoch: The epochs before this one, counted from 0, are not looked at. Defaults to
+            0.
+        rule: What to go by in place of `patience`, `min_delta` and `baseline`, such as
+            `kp.Patience(5) | kp.GeneralizationLoss(3)`. The best value is then the best by the
+            rule: by its `min_delta`, and without one, by any difference. Defaults to None.
+        unit: `"epochs"` looks at the ends of epochs and counts those. `"steps"` looks after every
+            validation, inside epochs as well (`validate_every_steps=` of `kp.fit`), and counts
+            optimizer steps. Strips of Prechelt's rules count looks in both. Defaults to `"epochs"`.
 
     Attributes:
         wait: Epochs (or steps) since the last improvement.
@@ -71,8 +74,8 @@ class EarlyStopping(DrivenCallback):
         held: Where the best weights are until the run ends.
 
     Raises:
-        ValueError: If an argument is out of range, if both a rule and its arguments are given, or if the rule is not defined for
-            the mode.
+        ValueError: If an argument is out of range, if both a rule and its arguments are given, or
+            if the rule is not defined for the mode.
         TypeError: If an argument is of the wrong type.
 
     Example:
@@ -83,7 +86,8 @@ class EarlyStopping(DrivenCallback):
     >>> model.compile(keras.optimizers.SGD(0.0), "mse")
     >>> stopping = kp.EarlyStopping("loss", patience=3)
     >>> x, y = np.ones((32, 4)), np.ones((32, 1))
-    >>> history = kp.fit(model, x, y, epochs=9, seed=0, verbose=0, callbacks=[stopping])  # doctest: +ELLIPSIS
+    >>> history = kp.fit(model, x, y, epochs=9, seed=0, verbose=0,
+    ...     callbacks=[stopping])  # doctest: +ELLIPSIS
     keras-patterns: stopped after step 4 (epoch 4): loss: no improvement on ... for 3 epochs.
     >>> history.events[0]["kind"], history.events[0]["step"]
     ('stopped', 4)
@@ -116,13 +120,16 @@ class EarlyStopping(DrivenCallback):
         check_choice("EarlyStopping", "unit", unit, ("epochs", "steps"))
         self.monitor, self.mode = monitor, resolve_mode("EarlyStopping", monitor, mode)
         self.verbose, self.restore_best_weights, self.unit = verbose, restore_best_weights, unit
-        self.start_from_epoch = whole_number("EarlyStopping", "start_from_epoch", start_from_epoch, least=0)
+        self.start_from_epoch = whole_number(
+            "EarlyStopping", "start_from_epoch", start_from_epoch, least=0
+        )
         self.min_delta, self.patience, self.baseline = min_delta, patience, baseline
         self.rule = chosen_rule(rule, min_delta=min_delta, patience=patience, baseline=baseline)
         self.rule.check(self.mode)
         if self.rule.needs_training and not monitor.startswith("val_"):
             raise ValueError(
-                f"EarlyStopping(monitor={monitor!r}): the rule compares a metric of the validation with that of the training; "
+                f"EarlyStopping(monitor={monitor!r}): the rule compares a metric of the validation "
+                "with that of the training; "
                 "monitor one whose name begins with val_."
             )
         self.held: BestWeights = InMemory()
@@ -149,7 +156,8 @@ class EarlyStopping(DrivenCallback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks at the logs."""
         self._epoch = epoch
-        # Where it stopped inside the epoch, the epoch ends at once, with the validation that it has seen.
+        # Where it stopped inside the epoch, the epoch ends at once, with the validation that it has
+        # seen.
         if not (self.unit == "steps" and self._looked_at == self.step):
             self._look(logs or {})
 
@@ -160,7 +168,10 @@ class EarlyStopping(DrivenCallback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Says why it stopped, and puts the best weights back."""
         if self.reason:
-            self._say(f"stopped after {_where(self.stopped_step, self.stopped_epoch)}: {self.monitor}: {self.reason}")
+            self._say(
+                f"stopped after {_where(self.stopped_step, self.stopped_epoch)}: {self.monitor}: "
+                f"{self.reason}"
+            )
         if not self.restore_best_weights:
             return
         if self.best is None:
@@ -168,7 +179,11 @@ class EarlyStopping(DrivenCallback):
             return
         at = _where(self.best_step, self.best_epoch, f", {self.monitor} {self.best:.4g}")
         put_back = self.held.put_back(self.model)
-        self._say(f"weights of {at} put back" if put_back else f"the weights of {at} were not kept; the weights stay as they are")
+        self._say(
+            f"weights of {at} put back"
+            if put_back
+            else f"the weights of {at} were not kept; the weights stay as they are"
+        )
 
     def get_config(self) -> dict[str, Any]:
         """What the script has set."""
@@ -181,7 +196,9 @@ class EarlyStopping(DrivenCallback):
         return {**moving, "rule": self._state, "of": self._kinds(), **self.held.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Puts back what `get_state` gave; a script that monitors another metric, or has other rules, begins those anew."""
+        """Puts back what `get_state` gave; a script that monitors another metric, or has other
+        rules, begins those anew.
+        """
         metric, rule = self._kinds()
         if state["of"][0] != metric:
             return
@@ -213,12 +230,19 @@ class EarlyStopping(DrivenCallback):
         self._observations += 1
         at = self.step - self._from_step if self.unit == "steps" else self._observations
         if self.rule.improves(value, self.best, self.mode):
-            self.best, self.best_epoch, self.best_step, self._best_at = value, self._epoch, self.step, at
+            self.best, self.best_epoch, self.best_step, self._best_at = (
+                value,
+                self._epoch,
+                self.step,
+                at,
+            )
             if self.restore_best_weights:
                 self.held.keep(self.model)
         trained = self.monitor.removeprefix("val_")
         training = number_in(logs, trained, self.monitor) if self.rule.needs_training else None
-        self._state, decision = self.rule.observe(self._state, Observation(value, at, training, self.unit), self.mode)
+        self._state, decision = self.rule.observe(
+            self._state, Observation(value, at, training, self.unit), self.mode
+        )
         self.wait = self._state.get("wait", at - self._best_at)
         if decision.stop:
             self._stop(decision)

@@ -22,11 +22,15 @@ def number_in(logs: Mapping[str, Any], name: str, monitor: str) -> float:
         ValueError: If it is not there, or more than one number.
     """
     if name not in logs:
-        raise ValueError(f"EarlyStopping(monitor={monitor!r}): the rule needs {name!r} as well; the logs have only {sorted(logs)}.")
+        raise ValueError(
+            f"EarlyStopping(monitor={monitor!r}): the rule needs {name!r} as well; the logs have "
+            f"only {sorted(logs)}."
+        )
     array = np.asarray(keras.ops.convert_to_numpy(logs[name]))
     if array.size != 1:
         raise ValueError(
-            f"EarlyStopping(monitor={monitor!r}): {name!r} must be one number. Received an array of shape {array.shape}; "
+            f"EarlyStopping(monitor={monitor!r}): {name!r} must be one number. Received an array "
+            f"of shape {array.shape}; "
             "monitor its mean or one part of it, as a metric of its own."
         )
     return float(array.reshape(()))
@@ -40,7 +44,8 @@ def warn_of_missing(monitor: str, epoch: int, logs: Mapping[str, Any]) -> None:
         else ""
     )
     warnings.warn(
-        f"EarlyStopping(monitor={monitor!r}): the logs of epoch {epoch + 1} have only {sorted(logs)}. Where it is missing, nothing "
+        f"EarlyStopping(monitor={monitor!r}): the logs of epoch {epoch + 1} have only "
+        f"{sorted(logs)}. Where it is missing, nothing "
         f"is looked at.{how}",
         stacklevel=2,
     )

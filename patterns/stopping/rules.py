@@ -1,4 +1,6 @@
-"""What a rule of early stopping is, and how rules combine: pure functions of a state and an observation."""
+"""What a rule of early stopping is, and how rules combine: pure functions of a state and an
+observation.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Observation:
     Attributes:
         value: Of the metric; need not be finite.
         at: When, in the unit of patience: 1, 2, 3, ... for observations, or optimizer steps done.
-        training: The metric of the same name without `val_`, which only `kp.ProgressQuotient` needs.
+        training: The metric of the same name without `val_`, which only `kp.ProgressQuotient`
+            needs.
         unit: What `at` counts, for the words of a decision.
     """
 
@@ -47,10 +50,12 @@ GO_ON = Decision()
 
 
 class Rule(ABC):
-    """When to stop: a value that holds no state, and a pure function from state and observation to state and decision.
+    """When to stop: a value that holds no state, and a pure function from state and observation to
+    state and decision.
 
-    Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which both say so. A rule of your own
-    is a frozen dataclass of JSON values that derives from this and has the two methods `begin` and `observe`.
+    Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which
+    both say so. A rule of your own is a frozen dataclass of JSON values that derives from this and
+    has the two methods `begin` and `observe`.
 
     Example:
 
@@ -60,7 +65,8 @@ class Rule(ABC):
     >>> for at, value in enumerate([1.0, 0.8, 0.9, 1.3], start=1):
     ...     state, decision = rule.observe(state, kp.stopping.Observation(value, at), "min")
     >>> print(decision.reason)
-    no improvement on 0.8 for 2 observations, and the generalization loss 62.5 exceeds 50 (lowest value: 0.8)
+    no improvement on 0.8 for 2 observations, and the generalization loss 62.5 exceeds 50 (lowest
+    value: 0.8)
     """
 
     # Whether it reads `Observation.training`.
@@ -68,7 +74,9 @@ class Rule(ABC):
 
     @abstractmethod
     def begin(self) -> State:
-        """The state before the first observation: JSON values by name. States are never changed, only replaced."""
+        """The state before the first observation: JSON values by name. States are never changed,
+        only replaced.
+        """
 
     @abstractmethod
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
@@ -101,10 +109,18 @@ class Rule(ABC):
         return {"rule": type(self).__name__, **{name: getattr(self, name) for name in names}}
 
     def __or__(self, other: Rule) -> Rule:
-        return AnyOf((*_parts(AnyOf, self), *_parts(AnyOf, other))) if isinstance(other, Rule) else NotImplemented
+        return (
+            AnyOf((*_parts(AnyOf, self), *_parts(AnyOf, other)))
+            if isinstance(other, Rule)
+            else NotImplemented
+        )
 
     def __and__(self, other: Rule) -> Rule:
-        return AllOf((*_parts(AllOf, self), *_parts(AllOf, other))) if isinstance(other, Rule) else NotImplemented
+        return (
+            AllOf((*_parts(AllOf, self), *_parts(AllOf, other)))
+            if isinstance(other, Rule)
+            else NotImplemented
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,10 @@ class _Combined(Rule):
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
         """Asks every part."""
-        pairs = [part.observe(of_part, observation, mode) for part, of_part in zip(self.parts, state["parts"], strict=True)]
+        pairs = [
+            part.observe(of_part, observation, mode)
+            for part, of_part in zip(self.parts, state["parts"], strict=True)
+        ]
         decision = self._together([decision for _, decision in pairs])
         return {"parts": [of_part for of_part, _ in pairs]}, decision
 
@@ -184,7 +203,9 @@ def improves(value: float, reference: float | None, mode: Mode, least: float = 0
 
 
 def _joined(decisions: list[Decision]) -> Decision:
-    return Decision(bool(decisions), ", and ".join(dict.fromkeys(decision.reason for decision in decisions)))
+    return Decision(
+        bool(decisions), ", and ".join(dict.fromkeys(decision.reason for decision in decisions))
+    )
 
 
 def _parts(kind: type[_Combined], rule: Rule) -> tuple[Rule, ...]:

@@ -1,4 +1,6 @@
-"""The rule that waits: so long without an improvement, a value that is good enough, or one that is hopeless."""
+"""The rule that waits: so long without an improvement, a value that is good enough, or one that is
+hopeless.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +17,24 @@ from .rules import GO_ON, Decision, Observation, Rule, State, improves
 class Patience(Rule):
     """Stops when the monitored value has not improved for `n` epochs or steps.
 
-    With its defaults it decides as `keras.callbacks.EarlyStopping` does on finite values. A value that is not finite is never
-    the best and counts as no improvement. The first observation never exhausts patience, so 0 and 1 are the same, as in Keras.
+    With its defaults it decides as `keras.callbacks.EarlyStopping` does on finite values. A value
+    that is not finite is never the best and counts as no improvement. The first observation never
+    exhausts patience, so 0 and 1 are the same, as in Keras.
 
     Args:
-        n: How long to wait for an improvement, in epochs (or observations), or in optimizer steps with
-            `kp.EarlyStopping(unit="steps")`.
-        min_delta: By more than how much a value must beat the best to be an improvement. Defaults to 0.
-        relative: Whether `min_delta` is a fraction of the size of the best value, whatever its sign: 0.01 asks for 1 %.
-            Defaults to False.
+        n: How long to wait for an improvement, in epochs (or observations), or in optimizer steps
+            with `kp.EarlyStopping(unit="steps")`.
+        min_delta: By more than how much a value must beat the best to be an improvement. Defaults
+            to 0.
+        relative: Whether `min_delta` is a fraction of the size of the best value, whatever its
+            sign: 0.01 asks for 1 %. Defaults to False.
         threshold: Stop as soon as the value is at least as good as this. Defaults to None.
         divergence: Stop as soon as the value is worse than this. Defaults to None.
         warmup: What comes in the first so many epochs or steps is not looked at. Defaults to 0.
         check_finite: Whether to stop at a value that is not finite. Defaults to False.
-        baseline: Waiting begins anew only at an improvement that beats this as well, by more than `min_delta`. As in Keras,
-            the run goes on as long as every value is an improvement. Defaults to None.
+        baseline: Waiting begins anew only at an improvement that beats this as well, by more than
+            `min_delta`. As in Keras, the run goes on as long as every value is an improvement.
+            Defaults to None.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -61,14 +66,22 @@ class Patience(Rule):
         object.__setattr__(self, "min_delta", check_number("Patience", "min_delta", self.min_delta))
         for name in ("threshold", "divergence", "baseline"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, check_number("Patience", name, getattr(self, name), least=-math.inf))
+                object.__setattr__(
+                    self, name, check_number("Patience", name, getattr(self, name), least=-math.inf)
+                )
         for name in ("relative", "check_finite"):
             if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"Patience: `{name}` must be True or False. Received: {getattr(self, name)!r}.")
+                raise TypeError(
+                    f"Patience: `{name}` must be True or False. Received: {getattr(self, name)!r}."
+                )
 
     def check(self, mode: Mode) -> None:
         """Raises if every value would be good enough or hopeless."""
-        if self.threshold is None or self.divergence is None or improves(self.threshold, self.divergence, mode):
+        if (
+            self.threshold is None
+            or self.divergence is None
+            or improves(self.threshold, self.divergence, mode)
+        ):
             return
         raise ValueError(
             f'Patience: with mode="{mode}" the `threshold` must be better than the `divergence`. '
@@ -88,10 +101,16 @@ class Patience(Rule):
         improved = self.improves(value, best, mode)
         if improved:
             best = value
-            since = observation.at if self.baseline is None or self.improves(value, self.baseline, mode) else since
+            since = (
+                observation.at
+                if self.baseline is None or self.improves(value, self.baseline, mode)
+                else since
+            )
         wait = observation.at - since
         exhausted = not improved and not first and wait >= max(self.n, 1)
-        reason = self._limits(value, mode) or (self._exhausted(best, wait, observation.unit) if exhausted else "")
+        reason = self._limits(value, mode) or (
+            self._exhausted(best, wait, observation.unit) if exhausted else ""
+        )
         return {"best": best, "since": since, "wait": wait}, Decision(bool(reason), reason)
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
@@ -102,11 +121,20 @@ class Patience(Rule):
     def _limits(self, value: float, mode: Mode) -> str:
         if self.check_finite and not math.isfinite(value):
             return f"the value {value:g} is not finite"
-        # A value equal to the threshold is good enough; one equal to the divergence is not hopeless yet.
-        if self.threshold is not None and math.isfinite(value) and not improves(self.threshold, value, mode):
+        # A value equal to the threshold is good enough; one equal to the divergence is not hopeless
+        # yet.
+        if (
+            self.threshold is not None
+            and math.isfinite(value)
+            and not improves(self.threshold, value, mode)
+        ):
             return f"the value {value:.4g} reaches the threshold {self.threshold:g}"
-        if self.divergence is not None and (value > self.divergence if mode == "min" else value < self.divergence):
-            return f"the value {value:.4g} is worse than the divergence threshold {self.divergence:g}"
+        if self.divergence is not None and (
+            value > self.divergence if mode == "min" else value < self.divergence
+        ):
+            return (
+                f"the value {value:.4g} is worse than the divergence threshold {self.divergence:g}"
+            )
         return ""
 
     def _exhausted(self, best: float | None, wait: int, unit: str) -> str:
@@ -116,19 +144,29 @@ class Patience(Rule):
         least = f" by more than {self.min_delta:.4g}" if self.min_delta else ""
         if self.relative and self.min_delta:
             least = f" by more than {100 * self.min_delta:.4g} %"
-        baseline = "" if self.baseline is None else f", or none that beats the baseline {self.baseline:g},"
+        baseline = (
+            "" if self.baseline is None else f", or none that beats the baseline {self.baseline:g},"
+        )
         return f"no improvement on {best:.4g}{least}{baseline} {waited}"
 
 
 def chosen_rule(rule: Rule | None, **arguments: Any) -> Rule:
-    """The rule that `kp.EarlyStopping` was given, or the `Patience` of its `patience`, `min_delta` and `baseline`."""
+    """The rule that `kp.EarlyStopping` was given, or the `Patience` of its `patience`, `min_delta`
+    and `baseline`.
+    """
     if rule is None:
         try:
-            return Patience(arguments["patience"], arguments["min_delta"], baseline=arguments["baseline"])
+            return Patience(
+                arguments["patience"], arguments["min_delta"], baseline=arguments["baseline"]
+            )
         except (TypeError, ValueError) as error:
-            raise type(error)(f"EarlyStopping: {error}".replace("`n`", "`patience`").replace("Patience: ", "")) from None
+            raise type(error)(
+                f"EarlyStopping: {error}".replace("`n`", "`patience`").replace("Patience: ", "")
+            ) from None
     if not isinstance(rule, Rule):
-        raise TypeError(f"EarlyStopping: `rule` must be a rule such as kp.Patience(5). Received: {rule!r}.")
+        raise TypeError(
+            f"EarlyStopping: `rule` must be a rule such as kp.Patience(5). Received: {rule!r}."
+        )
     given = {name: value for name, value in arguments.items() if value not in (0, None)}
     if given:
         names = ", ".join(f"{name}={value!r}" for name, value in given.items())

@@ -1,10 +1,12 @@
 """The three families of stopping criteria of Prechelt (1998), to the letter.
 
-A strip is `strip` observations; strips follow one another from the first observation on. `E(t)` is the monitored value at
-observation t, such as the validation error of epoch t, and `Eopt(t)` the lowest up to there.
+A strip is `strip` observations; strips follow one another from the first observation on. `E(t)` is
+the monitored value at observation t, such as the validation error of epoch t, and `Eopt(t)` the
+lowest up to there.
 
-Where a value is not finite, no criterion is met at that observation: it is never the lowest, a strip that holds one has no
-progress, and a rise from or to one is none. `| kp.Patience(..., check_finite=True)` stops there.
+Where a value is not finite, no criterion is met at that observation: it is never the lowest, a
+strip that holds one has no progress, and a rise from or to one is none. `| kp.Patience(...,
+check_finite=True)` stops there.
 
 References:
     - [Prechelt, 1998, Early stopping - but when?](https://doi.org/10.1007/3-540-49430-8_3)
@@ -31,20 +33,24 @@ class _OfErrors(Rule):
     alpha: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "alpha", check_number(type(self).__name__, "alpha", self.alpha, above=0.0))
+        object.__setattr__(
+            self, "alpha", check_number(type(self).__name__, "alpha", self.alpha, above=0.0)
+        )
 
     def check(self, mode: Mode) -> None:
         """Raises where more is better."""
         if mode == "max":
             raise ValueError(
-                f'{type(self).__name__} is defined for errors, of which less is better; received mode="max". '
+                f"{type(self).__name__} is defined for errors, of which less is better; received "
+                'mode="max". '
                 "Monitor a loss or an error, or use kp.Patience or kp.SuccessiveRises."
             )
 
     def _next_lowest(self, lowest: float | None, value: float) -> float | None:
         if value <= 0:
             raise ValueError(
-                f"{type(self).__name__} divides by the lowest value, and is defined for positive ones; received {value:g}. "
+                f"{type(self).__name__} divides by the lowest value, and is defined for positive "
+                f"ones; received {value:g}. "
                 "Monitor an error that stays above 0, or use kp.Patience or kp.SuccessiveRises."
             )
         return value if improves(value, lowest, "min") else lowest
@@ -52,16 +58,18 @@ class _OfErrors(Rule):
 
 @dataclass(frozen=True)
 class GeneralizationLoss(_OfErrors):
-    """Prechelt's GL: stops as soon as the value exceeds the lowest one by more than `alpha` percent.
+    """Prechelt's GL: stops as soon as the value exceeds the lowest one by more than `alpha`
+    percent.
 
-    `GL(t) = 100 (E(t) / Eopt(t) - 1)`, and it stops after the first observation t with `GL(t) > alpha`. Prechelt tried `alpha`
-    from 1 to 5.
+    `GL(t) = 100 (E(t) / Eopt(t) - 1)`, and it stops after the first observation t with `GL(t) >
+    alpha`. Prechelt tried `alpha` from 1 to 5.
 
     Args:
         alpha: In percent; positive.
 
     Raises:
-        ValueError: If `alpha` is not positive; when it observes, if the value is not, or if more is better.
+        ValueError: If `alpha` is not positive; when it observes, if the value is not, or if more is
+            better.
 
     Example:
 
@@ -86,24 +94,28 @@ class GeneralizationLoss(_OfErrors):
         lowest = self._next_lowest(state["lowest"], observation.value)
         loss = _generalization_loss(observation.value, lowest)
         stop = loss is not None and loss > self.alpha
-        return {"lowest": lowest}, Decision(True, _too_general(loss, self.alpha, lowest)) if stop else GO_ON
+        return {"lowest": lowest}, Decision(
+            True, _too_general(loss, self.alpha, lowest)
+        ) if stop else GO_ON
 
 
 @dataclass(frozen=True)
 class ProgressQuotient(_OfErrors):
-    """Prechelt's PQ: stops when the generalization loss is high for how fast the training still goes on.
+    """Prechelt's PQ: stops when the generalization loss is high for how fast the training still
+    goes on.
 
-    `P(t) = 1000 (mean of the training errors of the strip / lowest of them - 1)`, and it stops after the first observation t that
-    ends a strip with `GL(t) / P(t) > alpha`, `GL` as in `kp.GeneralizationLoss`. A strip without any progress is met by any
-    `GL(t) > 0`. Prechelt tried `alpha` from 0.5 to 3 with strips of 5 epochs.
+    `P(t) = 1000 (mean of the training errors of the strip / lowest of them - 1)`, and it stops
+    after the first observation t that ends a strip with `GL(t) / P(t) > alpha`, `GL` as in
+    `kp.GeneralizationLoss`. A strip without any progress is met by any `GL(t) > 0`. Prechelt tried
+    `alpha` from 0.5 to 3 with strips of 5 epochs.
 
     Args:
         alpha: The quotient; positive.
         strip: Observations in a strip; at least 2. Defaults to 5.
 
     Raises:
-        ValueError: If an argument is out of range; when it observes, if a value is not positive, if more is better, or if there
-            is no training value.
+        ValueError: If an argument is out of range; when it observes, if a value is not positive, if
+            more is better, or if there is no training value.
 
     Example:
 
@@ -111,7 +123,8 @@ class ProgressQuotient(_OfErrors):
     >>> rule = kp.ProgressQuotient(alpha=0.5, strip=2)
     >>> state = rule.begin()
     >>> for at, (value, training) in enumerate([(0.5, 0.31), (0.6, 0.30)], start=1):
-    ...     state, decision = rule.observe(state, kp.stopping.Observation(value, at, training), "min")
+    ...     state, decision = rule.observe(state, kp.stopping.Observation(value, at, training),
+    ...         "min")
     >>> print(decision.reason)
     the generalization loss 20 over the training progress 16.67 exceeds 0.5 (lowest value: 0.5)
 
@@ -124,7 +137,9 @@ class ProgressQuotient(_OfErrors):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "strip", whole_number("ProgressQuotient", "strip", self.strip, least=2))
+        object.__setattr__(
+            self, "strip", whole_number("ProgressQuotient", "strip", self.strip, least=2)
+        )
 
     def begin(self) -> State:
         """No lowest value, and an empty strip."""
@@ -137,20 +152,28 @@ class ProgressQuotient(_OfErrors):
         training = [*state["training"], self._training(observation)]
         if len(training) < self.strip:
             return {"lowest": lowest, "training": training}, GO_ON
-        loss, state = _generalization_loss(observation.value, lowest), {"lowest": lowest, "training": []}
+        loss, state = (
+            _generalization_loss(observation.value, lowest),
+            {"lowest": lowest, "training": []},
+        )
         if loss is None or None in training:
             return state, GO_ON
         progress = 1000 * (sum(training) / (self.strip * min(training)) - 1)
         # As a product: a strip without progress is no division by zero.
         if not loss > self.alpha * progress:
             return state, GO_ON
-        return state, Decision(True, _too_general(loss, self.alpha, lowest, f" over the training progress {progress:.4g}"))
+        return state, Decision(
+            True,
+            _too_general(loss, self.alpha, lowest, f" over the training progress {progress:.4g}"),
+        )
 
     def _training(self, observation: Observation) -> float | None:
         if observation.training is None or observation.training <= 0:
             raise ValueError(
-                f"ProgressQuotient needs the training value beside the monitored one, and a positive one; received "
-                f"{observation.training!r}. Monitor a metric of the validation (val_...) that is there for the training too."
+                "ProgressQuotient needs the training value beside the monitored one, and a "
+                "positive one; received "
+                f"{observation.training!r}. Monitor a metric of the validation (val_...) that is "
+                "there for the training too."
             )
         # JSON knows no NaN.
         return observation.training if math.isfinite(observation.training) else None
@@ -160,9 +183,9 @@ class ProgressQuotient(_OfErrors):
 class SuccessiveRises(Rule):
     """Prechelt's UP: stops when the value has become worse in `s` strips, one after the other.
 
-    It compares the ends of strips: `UP(1)` stops after the first end of a strip, t, with `E(t) > E(t - strip)`, and `UP(s)` if
-    `UP(s - 1)` stops after `t - strip` and `E(t) > E(t - strip)`. By how much plays no part, nor does the lowest value. In mode
-    `"max"` a fall counts.
+    It compares the ends of strips: `UP(1)` stops after the first end of a strip, t, with `E(t) >
+    E(t - strip)`, and `UP(s)` if `UP(s - 1)` stops after `t - strip` and `E(t) > E(t - strip)`. By
+    how much plays no part, nor does the lowest value. In mode `"max"` a fall counts.
 
     Args:
         s: How many strips; at least 1.
@@ -203,10 +226,21 @@ class SuccessiveRises(Rule):
             return {**state, "seen": seen}, GO_ON
         rose = end is not None and math.isfinite(value) and improves(end, value, mode)
         rises = state["rises"] + 1 if rose else 0
-        reason = f"{rises} strips of {self.strip} ended worse than the one before, at last with {value:.4g}"
-        decision = Decision(True, reason if rises > 1 else reason.replace("strips", "strip")) if rises >= self.s else GO_ON
+        reason = (
+            f"{rises} strips of {self.strip} ended worse than the one before, at last with "
+            f"{value:.4g}"
+        )
+        decision = (
+            Decision(True, reason if rises > 1 else reason.replace("strips", "strip"))
+            if rises >= self.s
+            else GO_ON
+        )
         # JSON knows no NaN, and nothing is compared with one.
-        return {"seen": seen, "end": value if math.isfinite(value) else None, "rises": rises}, decision
+        return {
+            "seen": seen,
+            "end": value if math.isfinite(value) else None,
+            "rises": rises,
+        }, decision
 
 
 def _generalization_loss(value: float, lowest: float | None) -> float | None:
@@ -214,4 +248,6 @@ def _generalization_loss(value: float, lowest: float | None) -> float | None:
 
 
 def _too_general(loss: float | None, alpha: float, lowest: float | None, over: str = "") -> str:
-    return f"the generalization loss {loss:.4g}{over} exceeds {alpha:g} (lowest value: {lowest:.4g})"
+    return (
+        f"the generalization loss {loss:.4g}{over} exceeds {alpha:g} (lowest value: {lowest:.4g})"
+    )

@@ -47,23 +47,26 @@ def suggest_patience(
 ) -> SuggestedPatience:
     """Reads `patience` and `min_delta` off a few epochs: how long noise alone can hide progress.
 
-    - The noise `s` is a robust standard deviation of the values around their trend: the median distance of each from the mean of
-      its two neighbours (Gasser et al.), over 0.6745 (of a normal distribution) and the square root of 1.5. A straight trend
-      plays no part in it.
-    - The progress `p` is the median slope between any two epochs (Theil-Sen) of the second half of the way to the best value,
-      which is taken from the running median of three, so that a lucky epoch is no best.
+    - The noise `s` is a robust standard deviation of the values around their trend: the median
+      distance of each from the mean of its two neighbours (Gasser et al.), over 0.6745 (of a normal
+      distribution) and the square root of 1.5. A straight trend plays no part in it.
+    - The progress `p` is the median slope between any two epochs (Theil-Sen) of the second half of
+      the way to the best value, which is taken from the running median of three, so that a lucky
+      epoch is no best.
     - `min_delta = s`: a difference that noise makes in a third of all epochs is no improvement.
-    - `patience = 1 + ceil((min_delta + 4 s) / p)`: after so many epochs progress at this pace has beaten the best by `min_delta`,
-      even if that was lucky by four deviations. A curve without noise needs 1.
-    - If that is longer than the curve, or `p` less than three standard errors of a slope, the progress cannot be told from the
-      noise: `patience` is then the length of the curve, and the reasoning says so.
+    - `patience = 1 + ceil((min_delta + 4 s) / p)`: after so many epochs progress at this pace has
+      beaten the best by `min_delta`, even if that was lucky by four deviations. A curve without
+      noise needs 1.
+    - If that is longer than the curve, or `p` less than three standard errors of a slope, the
+      progress cannot be told from the noise: `patience` is then the length of the curve, and the
+      reasoning says so.
 
-    On 150 straight lines with normal noise, read off 50 epochs, with a progress of 0.1 to 3 deviations an epoch, it stopped at
-    most 3 % of other runs of 100 epochs too early.
+    On 150 straight lines with normal noise, read off 50 epochs, with a progress of 0.1 to 3
+    deviations an epoch, it stopped at most 3 % of other runs of 100 epochs too early.
 
     Args:
-        history: What `fit` returned, its dict of lists, or the values themselves, an epoch each. Values that are not finite are
-            left out.
+        history: What `fit` returned, its dict of lists, or the values themselves, an epoch each.
+            Values that are not finite are left out.
         monitor: The metric. Defaults to `"val_loss"`.
         mode: `"min"`, `"max"`, or `"auto"`, which goes by the metric's name. Defaults to `"auto"`.
 
@@ -79,11 +82,12 @@ def suggest_patience(
     >>> import keras_patterns as kp
     >>> noise = np.random.default_rng(0).normal(0, 0.01, 20)
     >>> print(kp.suggest_patience(1.0 - 0.02 * np.arange(20) + noise))  # doctest: +ELLIPSIS
-    patience=3, min_delta=0.00694: the noise of val_loss is 0.00694 (20 epochs); it last improved by 0.0181 an epoch (...
+    patience=3, min_delta=0.00694: the noise of val_loss is 0.00694 (20 epochs); it last improved by
+    0.0181 an epoch (...
 
     References:
-        - [Gasser, Sroka & Jennen-Steinmetz, 1986, Residual variance and residual pattern in nonlinear
-          regression](https://doi.org/10.1093/biomet/73.3.625)
+        - [Gasser, Sroka & Jennen-Steinmetz, 1986, Residual variance and residual pattern in
+          nonlinear regression](https://doi.org/10.1093/biomet/73.3.625)
         - [Sen, 1968, Estimates of the regression coefficient based on Kendall's
         tau](https://doi.org/10.1080/01621459.1968.10480934)
     """
@@ -100,7 +104,10 @@ def suggest_patience(
     if enough:
         why = f"so after {patience} epochs it beats also a lucky best value by min_delta"
     else:
-        why = f"too slowly to be told from noise in {len(values)} epochs: no more patience than that can be read off them"
+        why = (
+            f"too slowly to be told from noise in {len(values)} epochs: no more patience than that "
+            "can be read off them"
+        )
     reasoning = f"the noise of {monitor} is {noise:.3g} ({len(values)} epochs); {pace}, {why}"
     return SuggestedPatience(patience, noise, noise, progress, reasoning)
 
@@ -109,17 +116,22 @@ def _values(history: Any, monitor: str) -> np.ndarray:
     found = getattr(history, "history", history)
     if isinstance(found, Mapping):
         if monitor not in found:
-            raise ValueError(f"suggest_patience(monitor={monitor!r}): the history has only {sorted(found)}. Name one of these.")
+            raise ValueError(
+                f"suggest_patience(monitor={monitor!r}): the history has only {sorted(found)}. "
+                "Name one of these."
+            )
         found = found[monitor]
     values = np.asarray(found, "float64")
     if values.ndim != 1:
         raise ValueError(
-            f"suggest_patience: expected one value of {monitor!r} an epoch. Received an array of shape {values.shape}."
+            f"suggest_patience: expected one value of {monitor!r} an epoch. Received an array of "
+            f"shape {values.shape}."
         )
     values = values[np.isfinite(values)]
     if len(values) < _FEWEST:
         raise ValueError(
-            f"suggest_patience needs at least {_FEWEST} epochs with a finite {monitor!r}. Received {len(values)}; "
+            f"suggest_patience needs at least {_FEWEST} epochs with a finite {monitor!r}. Received "
+            f"{len(values)}; "
             "train some more first."
         )
     return values
@@ -131,7 +143,9 @@ def _noise(values: np.ndarray) -> float:
 
 
 def _progress(values: np.ndarray) -> tuple[int, int, float]:
-    """Of the second half of the way to the best value: first and last epoch, and how much each improved; not negative."""
+    """Of the second half of the way to the best value: first and last epoch, and how much each
+    improved; not negative.
+    """
     medians = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
     # Of the three values around the lowest median, the last.
     last = max(int(np.argmin(medians)) + 2, _FEWEST // 2 - 1)

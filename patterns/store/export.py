@@ -16,20 +16,29 @@ _PREFIX = "variables/"
 
 
 def export_weights(checkpoint: Checkpoint, path: Path) -> None:
-    """Writes the weights into a new file, whole or not at all; StoreError if that cannot be done."""
+    """Writes the weights into a new file, whole or not at all; StoreError if that cannot be
+    done."""
     roles = checkpoint.document.get("variables")
     if not isinstance(roles, dict):
         raise StoreError(
-            checkpoint.entry.folder, "it does not say which tensors are weights", "Export a checkpoint of kp.Checkpoint."
+            checkpoint.entry.folder,
+            "it does not say which tensors are weights",
+            "Export a checkpoint of kp.Checkpoint.",
         )
-    weights = {key: checkpoint.tensors[_PREFIX + key] for key, role in roles.items() if role == "weight"}
+    weights = {
+        key: checkpoint.tensors[_PREFIX + key] for key, role in roles.items() if role == "weight"
+    }
     data = save(weights, {"format": "np", "step": str(checkpoint.position.step)})
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
         # Takes the name, or finds it taken, in one step.
         open(path, "xb").close()
     except FileExistsError as error:
-        raise StoreError(path, "there is a file already, and it stays as it is", "Give another name, or move it away.") from error
+        raise StoreError(
+            path,
+            "there is a file already, and it stays as it is",
+            "Give another name, or move it away.",
+        ) from error
     except OSError as error:
         raise StoreError.failed(path, "write the weights", error) from error
     try:

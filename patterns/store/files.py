@@ -49,7 +49,8 @@ class Tensor:
         key: its name, unique in the checkpoint.
         array: any shape; bool, integer, float or complex, of NumPy or ml_dtypes.
         path: what Keras shows as its path. Defaults to "".
-        still: whether later checkpoints will most likely hold the same, and are to link it. Defaults to False.
+        still: whether later checkpoints will most likely hold the same, and are to link it.
+            Defaults to False.
     """
 
     key: str
@@ -113,7 +114,9 @@ def encode(tensor: Tensor) -> Stored:
             "numbers only. Turn it into numbers, or put it into the document as JSON."
         ) from error
     data = np.asarray(array, dtype, order="C").reshape(-1).view(np.uint8)
-    return Stored(tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still)
+    return Stored(
+        tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still
+    )
 
 
 def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
@@ -123,7 +126,9 @@ def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
         key = tensor.key
         # The reserved word of safetensors for what is no tensor.
         if not isinstance(key, str) or key in ("", "__metadata__") or key in stored:
-            raise ValueError(f"Each tensor of a checkpoint needs a key of its own, a non-empty text: {key!r}.")
+            raise ValueError(
+                f"Each tensor of a checkpoint needs a key of its own, a non-empty text: {key!r}."
+            )
         stored[key] = encode(tensor)
     return stored
 
@@ -223,7 +228,9 @@ def _header(tensors: Iterable[Stored]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _parts(header: Any, tensors: Mapping[str, TensorRow], body: np.ndarray) -> dict[str, np.ndarray]:
+def _parts(
+    header: Any, tensors: Mapping[str, TensorRow], body: np.ndarray
+) -> dict[str, np.ndarray]:
     """The bytes of each tensor; ValueError unless they fill the body with no gap and no overlap."""
     if set(header) != tensors.keys():
         raise ValueError(f"other tensors: {sorted(set(header) ^ tensors.keys())[:3]}")

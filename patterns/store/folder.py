@@ -21,7 +21,9 @@ from .manifest import FILE_NAME, MANIFEST, Manifest, Position
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
 
 
-def write_folder(target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None) -> None:
+def write_folder(
+    target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+) -> None:
     """Publishes a checkpoint under its name, or leaves nothing.
 
     Args:
@@ -64,12 +66,16 @@ def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, Stored]) -> b
     """Whether a checkpoint is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
     # As text, since NaN is not equal to itself.
-    texts = [json.dumps([one.document, one.score, one.needs], sort_keys=True) for one in (found, draft)]
+    texts = [
+        json.dumps([one.document, one.score, one.needs], sort_keys=True) for one in (found, draft)
+    ]
     return rows == found.tensors and rows.keys() == stored.keys() and texts[0] == texts[1]
 
 
 def set_aside(folder: Path, why: str = "damaged") -> None:
-    """Renames a checkpoint, by default as a damaged one, so that the store does not see it; all of it stays."""
+    """Renames a checkpoint, by default as a damaged one, so that the store does not see it; all of
+    it stays.
+    """
     try:
         os.rename(folder, _beside(folder, why))
     except OSError as error:
@@ -107,7 +113,9 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
     return sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found)
 
 
-def _fill(folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None) -> Manifest:
+def _fill(
+    folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+) -> Manifest:
     files, rows = {}, {}
     layout = lay_out(stored, donor)
     for name, keys in (layout.links | layout.writes).items():

@@ -54,7 +54,9 @@ def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
     """
     old = donor.manifest.tensors if donor else {}
     still = {
-        key for key, new in stored.items() if key in old and new.row(old[key].file)._replace(path="") == old[key]._replace(path="")
+        key
+        for key, new in stored.items()
+        if key in old and new.row(old[key].file)._replace(path="") == old[key]._replace(path="")
     }
     groups: dict[str, list[str]] = {name: [] for name in sorted(donor.files)} if donor else {}
     for key, row in old.items():

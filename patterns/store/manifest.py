@@ -48,7 +48,9 @@ class Position(NamedTuple):
         whole = all(type(part) is int for part in position)
         if whole and cls.parse(cls(*position).folder_name) == position:
             return cls(*position)
-        raise ValueError(f"A position has run >= 1, step >= 0 and phase 0 or 1, all integers, not {position!r}.")
+        raise ValueError(
+            f"A position has run >= 1, step >= 0 and phase 0 or 1, all integers, not {position!r}."
+        )
 
     @classmethod
     def parse(cls, folder_name: str) -> Position | None:
@@ -128,7 +130,9 @@ class Manifest:
             lost = {row.file for row in manifest.tensors.values()} - manifest.files.keys()
             _check(not lost, f"tensors lie in {sorted(lost)[:3]}, which are not among its files")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedCheckpoint(folder, MANIFEST, f"a field is not as it must be ({error})") from error
+            raise DamagedCheckpoint(
+                folder, MANIFEST, f"a field is not as it must be ({error})"
+            ) from error
         return manifest
 
 
@@ -137,7 +141,9 @@ def plain(value: Any, name: str) -> Any:
     try:
         return json.loads(json.dumps(value), object_pairs_hook=_unique)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"The {name} of a checkpoint must be plain JSON: {error}. Arrays go into the tensors.") from error
+        raise TypeError(
+            f"The {name} of a checkpoint must be plain JSON: {error}. Arrays go into the tensors."
+        ) from error
 
 
 def score_of(fields: Mapping[str, Any] | None) -> Score | None:
@@ -147,7 +153,10 @@ def score_of(fields: Mapping[str, Any] | None) -> Score | None:
             return None
         case {"monitor": str(monitor), "mode": "min" | "max" as mode, "value": value}:
             return Score(monitor, mode, float(value))
-    raise ValueError(f"A score is {{'monitor': name, 'mode': 'min' or 'max', 'value': number}}, not {_brief(fields)}.")
+    raise ValueError(
+        f"A score is {{'monitor': name, 'mode': 'min' or 'max', 'value': number}}, not "
+        f"{_brief(fields)}."
+    )
 
 
 def _table(value: Any) -> str:
@@ -155,7 +164,11 @@ def _table(value: Any) -> str:
     if not isinstance(value, Mapping) or not value:
         return json.dumps(value)
     # A slice of the object's own text: keys are converted by json, not by us.
-    return "{\n" + ",\n".join("  " + json.dumps({key: entry})[1:-1] for key, entry in value.items()) + "\n}"
+    return (
+        "{\n"
+        + ",\n".join("  " + json.dumps({key: entry})[1:-1] for key, entry in value.items())
+        + "\n}"
+    )
 
 
 def _verified(folder: Path) -> dict[str, Any]:
@@ -205,7 +218,9 @@ def _text(value: Any) -> str:
 
 
 def _file_name(name: str) -> str:
-    _check(bool(FILE_NAME.fullmatch(name)), f"{_brief(name)} is not the name of a file of a checkpoint")
+    _check(
+        bool(FILE_NAME.fullmatch(name)), f"{_brief(name)} is not the name of a file of a checkpoint"
+    )
     return name
 
 

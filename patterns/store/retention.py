@@ -23,7 +23,8 @@ class Candidate(NamedTuple):
 class Retention:
     """Which checkpoints of a run to keep; one stays if any of the rules says so.
 
-    A checkpoint from before a validation stays only while it is the newest. What one that stays needs, stays too.
+    A checkpoint from before a validation stays only while it is the newest. What one that stays
+    needs, stays too.
 
     Args:
         keep_last: how many of the newest; None keeps all. Defaults to 3.
@@ -62,7 +63,10 @@ class Retention:
         best = [candidate.position for candidate in ranked(complete)[: self.keep_best or 0]]
         every = self.keep_every_steps
         milestones = [position for position in positions if every and position.step % every == 0]
-        return _with_needs({*newest, *last, *best, *milestones}, {candidate.position: candidate for _, candidate in ordered})
+        return _with_needs(
+            {*newest, *last, *best, *milestones},
+            {candidate.position: candidate for _, candidate in ordered},
+        )
 
 
 def _with_needs(kept: set[Position], candidates: Mapping[Position, Candidate]) -> set[Position]:

@@ -85,7 +85,8 @@ class CheckpointStore:
             tensors: the arrays; they must not change until this returns.
             score: `{"monitor": name, "mode": "min" or "max", "value": number}`. Defaults to None.
             made_with: plain JSON, such as versions and backend. Defaults to None.
-            needs: the positions of earlier ones that stay as long as this one does. Defaults to none.
+            needs: the positions of earlier ones that stay as long as this one does. Defaults to
+                none.
 
         Returns:
             The new checkpoint.
@@ -156,7 +157,11 @@ class CheckpointStore:
         """The newest checkpoint of a step of the newest run; StoreError if there is none."""
         found = [entry for entry in newest_run(self.entries()) if entry.position.step == step]
         if not found:
-            raise StoreError(self.directory, f"there is no checkpoint of step {step}", f"The newest run has {self.steps()}.")
+            raise StoreError(
+                self.directory,
+                f"there is no checkpoint of step {step}",
+                f"The newest run has {self.steps()}.",
+            )
         return found[-1]
 
     def prune(self, retention: Retention) -> list[Entry]:
@@ -178,12 +183,17 @@ class CheckpointStore:
                 raise StoreError.failed(self.directory, "delete old ones", error) from error
 
     def discard_after(self, position: Position) -> None:
-        """Deletes what the run of a checkpoint has saved after it, for a run that goes on from there in another way.
+        """Deletes what the run of a checkpoint has saved after it, for a run that goes on from
+        there in another way.
 
         What is damaged, or has a foreign file in its folder, is renamed to "abandoned-...".
         """
         with self._lock.needed():
-            later = [entry for entry in self.entries() if entry.position.run == position.run and entry.position > position]
+            later = [
+                entry
+                for entry in self.entries()
+                if entry.position.run == position.run and entry.position > position
+            ]
             # The newest first: killed in between, what is left is a run that can go on.
             for entry in reversed(later):
                 if not (self._usable(entry) and delete_folder(entry.folder, entry.manifest)):

@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 
 class BackgroundWriter:
-    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the run waits for it.
+    """One thread that writes one checkpoint at a time; what goes wrong there is raised where the
+    run waits for it.
 
     Attributes:
         failed: Whether `wait` would raise. Reading it costs nothing.

@@ -1,6 +1,14 @@
-"""Assertions for a person's own tests: that a model trains the same way twice, and that a killed run goes on exactly."""
+"""Assertions for a person's own tests: that a model trains the same way twice, and that a killed
+run goes on exactly.
+"""
 
 from .comparison import assert_same_state, differences, run_state
 from .runs import assert_deterministic, assert_resumes_exactly
 
-__all__ = ["assert_deterministic", "assert_resumes_exactly", "assert_same_state", "differences", "run_state"]
+__all__ = [
+    "assert_deterministic",
+    "assert_resumes_exactly",
+    "assert_same_state",
+    "differences",
+    "run_state",
+]

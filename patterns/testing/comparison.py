@@ -20,7 +20,11 @@ State = dict[str, Any]
 _REFERENCES = {"model", "_model", "params", "validation_data", "resumes"}
 
 
-def run_state(model: keras.Model, history: keras.callbacks.History, callbacks: Iterable[keras.callbacks.Callback] = ()) -> State:
+def run_state(
+    model: keras.Model,
+    history: keras.callbacks.History,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+) -> State:
     """Everything that a run ends with, as a flat dict of arrays and plain values by name.
 
     Args:
@@ -29,19 +33,29 @@ def run_state(model: keras.Model, history: keras.callbacks.History, callbacks: I
         callbacks: Those whose state is wanted. `kp.Checkpoint` has none.
 
     Returns:
-        Names such as `"variables/layers/0/kernel"`, `"callbacks/EarlyStopping/wait"`, `"random/python/words"`; the arrays are
-        copies.
+        Names such as `"variables/layers/0/kernel"`, `"callbacks/EarlyStopping/wait"`,
+        `"random/python/words"`; the arrays are copies.
     """
     random = get_random_state()
     held = {name: _held(callback) for name, callback in named(callbacks).items()}
-    parts = {"variables": copy_values(find_variables(model).variables), "callbacks": held, "random": random}
+    parts = {
+        "variables": copy_values(find_variables(model).variables),
+        "callbacks": held,
+        "random": random,
+    }
     return dict(_flat({**parts, "history": _held(history)}, ""))
 
 
 def differences(expected: State, found: State) -> list[str]:
-    """Where two results of `run_state` differ in any bit, type, dtype or shape: a line for each name."""
+    """Where two results of `run_state` differ in any bit, type, dtype or shape: a line for each
+    name.
+    """
     lines = [f"{name}: missing" for name in expected if name not in found]
-    lines += [f"{name}: not expected, found {_shown(found[name])}" for name in found if name not in expected]
+    lines += [
+        f"{name}: not expected, found {_shown(found[name])}"
+        for name in found
+        if name not in expected
+    ]
     for name in expected.keys() & found.keys():
         if _bits(expected[name]) != _bits(found[name]):
             lines.append(f"{name}: {_difference(expected[name], found[name])}")
@@ -49,7 +63,8 @@ def differences(expected: State, found: State) -> list[str]:
 
 
 def assert_same_state(expected: State, found: State, where: str = "The states differ.") -> None:
-    """Asserts that two results of `run_state` are equal bit for bit: NaN, the sign of zero and dtypes included.
+    """Asserts that two results of `run_state` are equal bit for bit: NaN, the sign of zero and
+    dtypes included.
 
     Raises:
         AssertionError: Naming `where` and the first ten parts that differ.
@@ -58,11 +73,15 @@ def assert_same_state(expected: State, found: State, where: str = "The states di
     if lines:
         more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
         of = len(expected.keys() | found.keys())
-        raise AssertionError(f"{where} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more))
+        raise AssertionError(
+            f"{where} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more)
+        )
 
 
 def _held(callback: keras.callbacks.Callback) -> State:
-    """All plain values and arrays in a callback's attributes, whether a checkpoint carries them or not."""
+    """All plain values and arrays in a callback's attributes, whether a checkpoint carries them or
+    not.
+    """
     values = {name: value for name, value in vars(callback).items() if name not in _REFERENCES}
     return {name: value for name, value in values.items() if _is_plain(value)}
 
@@ -72,7 +91,11 @@ def _is_plain(value: Any) -> bool:
         return all(map(_is_plain, value.values()))
     if isinstance(value, list | tuple):
         return all(map(_is_plain, value))
-    return value is None or isinstance(value, str | int | float | np.ndarray | np.generic) or keras.ops.is_tensor(value)
+    return (
+        value is None
+        or isinstance(value, str | int | float | np.ndarray | np.generic)
+        or keras.ops.is_tensor(value)
+    )
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -82,7 +105,10 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         for key, item in items:
             yield from _flat(item, f"{name}/{key}" if name else str(key))
     else:
-        yield name, np.array(keras.ops.convert_to_numpy(value)) if keras.ops.is_tensor(value) else value
+        yield (
+            name,
+            np.array(keras.ops.convert_to_numpy(value)) if keras.ops.is_tensor(value) else value,
+        )
 
 
 def _bits(value: Any) -> tuple[Any, ...]:
@@ -93,10 +119,18 @@ def _bits(value: Any) -> tuple[Any, ...]:
 
 def _difference(expected: Any, found: Any) -> str:
     arrays = isinstance(expected, np.ndarray) and isinstance(found, np.ndarray)
-    if arrays and expected.size > 1 and (expected.dtype, expected.shape) == (found.dtype, found.shape):
-        first, second = (np.frombuffer(array.tobytes(), f"V{array.itemsize}") for array in (expected, found))
+    if (
+        arrays
+        and expected.size > 1
+        and (expected.dtype, expected.shape) == (found.dtype, found.shape)
+    ):
+        first, second = (
+            np.frombuffer(array.tobytes(), f"V{array.itemsize}") for array in (expected, found)
+        )
         far = np.max(np.abs(expected.astype("float64") - found.astype("float64")))
-        return f"{int(np.sum(first != second))} of {expected.size} elements differ, by up to {far:.3g}"
+        return (
+            f"{int(np.sum(first != second))} of {expected.size} elements differ, by up to {far:.3g}"
+        )
     return f"expected {_shown(expected)}, found {_shown(found)}"
 
 

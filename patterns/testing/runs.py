@@ -18,19 +18,23 @@ from ..fit import fit
 from .comparison import State, assert_same_state, differences, run_state
 
 
-def assert_deterministic(make_model: Callable[[], keras.Model], x: Any, y: Any = None, *, seed: int = 0, **arguments: Any) -> None:
+def assert_deterministic(
+    make_model: Callable[[], keras.Model], x: Any, y: Any = None, *, seed: int = 0, **arguments: Any
+) -> None:
     """Asserts that two uninterrupted runs of `kp.fit` end in the same state, bit for bit.
 
-    Where they do not, no resume can be exact either: look for another number of threads, kernels that add up in any order,
-    or a layer with a random state that Keras does not know.
+    Where they do not, no resume can be exact either: look for another number of threads, kernels
+    that add up in any order, or a layer with a random state that Keras does not know.
 
     Args:
         make_model: Returns a new compiled model.
         x: As in `kp.fit`.
         y: As in `kp.fit`.
-        seed: Of the order of the data, and of all global random states before `make_model` is called. Defaults to 0.
-        **arguments: The other arguments of `kp.fit`. What holds state (callbacks, a generator, a dataset that changes) must be
-            made anew for each run: give a function without arguments that returns it. This goes for `x` too.
+        seed: Of the order of the data, and of all global random states before `make_model` is
+            called. Defaults to 0.
+        **arguments: The other arguments of `kp.fit`. What holds state (callbacks, a generator, a
+            dataset that changes) must be made anew for each run: give a function without arguments
+            that returns it. This goes for `x` too.
 
     Raises:
         AssertionError: If any part of the state differs; the first ones are named.
@@ -40,7 +44,8 @@ def assert_deterministic(make_model: Callable[[], keras.Model], x: Any, y: Any =
     >>> import keras, numpy as np
     >>> from keras_patterns.testing import assert_deterministic
     >>> def make_model():
-    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5),
+    ...         keras.layers.Dense(1)])
     ...     model.compile("adam", "mse")
     ...     return model
     >>> assert_deterministic(make_model, np.ones((20, 4)), np.ones((20, 1)), batch_size=8, epochs=2)
@@ -60,20 +65,25 @@ def assert_resumes_exactly(
     seed: int = 0,
     **arguments: Any,
 ) -> None:
-    """Asserts that a run that is killed and resumed ends in the state of the run that is not, bit for bit.
+    """Asserts that a run that is killed and resumed ends in the state of the run that is not, bit
+    for bit.
 
-    The killed run is begun again with new objects and with other random seeds, as in a new process; the checkpoints lie in
-    a temporary folder. Compared are all variables with their dtypes (weights, slots, seeds, metrics), what every callback
-    holds, the History and the global random states.
+    The killed run is begun again with new objects and with other random seeds, as in a new process;
+    the checkpoints lie in a temporary folder. Compared are all variables with their dtypes
+    (weights, slots, seeds, metrics), what every callback holds, the History and the global random
+    states.
 
     Args:
         make_model: Returns a new compiled model.
         x: As in `kp.fit`.
         y: As in `kp.fit`.
-        kill_at: After how many steps the run is killed; if several, the one run is killed at each in turn.
+        kill_at: After how many steps the run is killed; if several, the one run is killed at each
+            in turn.
         every_steps: How often the run is saved. Defaults to 1: nothing is trained twice.
-        seed: Of the order of the data, and of all global random states before the first run. Defaults to 0.
-        **arguments: The other arguments of `kp.fit`, as in `assert_deterministic`. Without a `kp.Checkpoint`.
+        seed: Of the order of the data, and of all global random states before the first run.
+            Defaults to 0.
+        **arguments: The other arguments of `kp.fit`, as in `assert_deterministic`. Without a
+            `kp.Checkpoint`.
 
     Raises:
         AssertionError: If any part of the state differs; the first ones are named.
@@ -84,13 +94,15 @@ def assert_resumes_exactly(
     >>> import keras, numpy as np
     >>> from keras_patterns.testing import assert_resumes_exactly
     >>> def make_model():
-    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5),
+    ...         keras.layers.Dense(1)])
     ...     model.compile("adam", "mse")
     ...     return model
     >>> def callbacks():
     ...     return [keras.callbacks.ReduceLROnPlateau("loss", patience=1)]
     >>> x, y = np.ones((20, 4)), np.ones((20, 1))
-    >>> assert_resumes_exactly(make_model, x, y, batch_size=8, epochs=2, callbacks=callbacks, kill_at=[2, 5])
+    >>> assert_resumes_exactly(make_model, x, y, batch_size=8, epochs=2, callbacks=callbacks,
+    ...     kill_at=[2, 5])
     """
     kills = _kills(kill_at, every_steps)
     arguments = _checked({"x": x, "y": y, "seed": seed, **arguments})
@@ -104,14 +116,28 @@ def assert_resumes_exactly(
                 _run(make_model, arguments, seed + attempt, [checkpoint, _Kill(step)])
             except _Killed:
                 continue
-            raise ValueError(f"assert_resumes_exactly: kill_at={step}, but the run was over before it began that step.")
-        found = _run(make_model, arguments, seed + len(kills), [Checkpoint(folder, every_steps=every_steps), _Kill(None)])
-    where = f"A run that was killed at {_listed(kills)} and resumed ends in another state than one that was not."
+            raise ValueError(
+                f"assert_resumes_exactly: kill_at={step}, but the run was over before it began "
+                "that step."
+            )
+        found = _run(
+            make_model,
+            arguments,
+            seed + len(kills),
+            [Checkpoint(folder, every_steps=every_steps), _Kill(None)],
+        )
+    where = (
+        f"A run that was killed at {_listed(kills)} and resumed ends in another state than one "
+        "that was not."
+    )
     try:
         assert_same_state(expected, found, where)
     except AssertionError as error:
         if differences(expected, _run(make_model, arguments, seed, every_steps=every_steps)):
-            error.add_note("Two uninterrupted runs differ as well, so no resume can be exact: see assert_deterministic.")
+            error.add_note(
+                "Two uninterrupted runs differ as well, so no resume can be exact: see "
+                "assert_deterministic."
+            )
         raise
 
 
@@ -154,7 +180,9 @@ def _run(
     made = {name: value() if callable(value) else value for name, value in arguments.items()}
     own = list(keras.tree.flatten(made.pop("callbacks", None) or []))
     with tempfile.TemporaryDirectory() as folder:
-        if not extra and any(isinstance(callback, DrivenCallback) and callback.needs_checkpoint for callback in own):
+        if not extra and any(
+            isinstance(callback, DrivenCallback) and callback.needs_checkpoint for callback in own
+        ):
             extra = [Checkpoint(folder, every_steps=every_steps)]
         try:
             history = fit(model, **made, callbacks=[*own, *extra])
@@ -165,7 +193,9 @@ def _run(
 
 
 def _close_files(callbacks: Iterable[keras.callbacks.Callback]) -> None:
-    """As the end of a process would. Keras's callbacks do so in `on_train_end`, to which a killed run does not come."""
+    """As the end of a process would. Keras's callbacks do so in `on_train_end`, to which a killed
+    run does not come.
+    """
     for callback in callbacks:
         if isinstance(callback, keras.callbacks.CSVLogger) and callback.csv_file is not None:
             callback.csv_file.close()
@@ -175,7 +205,8 @@ def _checked(arguments: State) -> State:
     callbacks = arguments.get("callbacks")
     if callbacks and not callable(callbacks):
         raise TypeError(
-            "callbacks= must be a function without arguments that returns new callbacks, since each run needs its own; "
+            "callbacks= must be a function without arguments that returns new callbacks, since "
+            "each run needs its own; "
             f"received {type(callbacks).__name__}."
         )
     return {"verbose": 0, **arguments}
@@ -185,9 +216,15 @@ def _kills(kill_at: int | Iterable[int], every_steps: int) -> list[int]:
     steps = [kill_at] if isinstance(kill_at, int) else list(kill_at)
     kills = [whole_number("assert_resumes_exactly", "kill_at", step) for step in steps]
     if not kills or kills != sorted(set(kills)):
-        raise ValueError(f"assert_resumes_exactly: kill_at must be one step or several in rising order; received {kill_at!r}.")
+        raise ValueError(
+            "assert_resumes_exactly: kill_at must be one step or several in rising order; "
+            f"received {kill_at!r}."
+        )
     if kills[0] < every_steps:
-        raise ValueError(f"assert_resumes_exactly: nothing is saved by step {kills[0]} with every_steps={every_steps}.")
+        raise ValueError(
+            f"assert_resumes_exactly: nothing is saved by step {kills[0]} with "
+            f"every_steps={every_steps}."
+        )
     return kills
 
 

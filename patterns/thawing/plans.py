@@ -10,14 +10,16 @@ from .._where import Where
 
 
 def last_layers_first(model: keras.Model, every: int) -> dict[int, Where]:
-    """Thaws a layer every so many steps, from the last but one to the first; the last one, the head, is trained from the start.
+    """Thaws a layer every so many steps, from the last but one to the first; the last one, the
+    head, is trained from the start.
 
     Args:
         model: A built model.
         every: Steps between two layers.
 
     Returns:
-        Stages for `kp.GradualUnfreeze`. Its last key is the step at which everything is trained: plan more than that.
+        Stages for `kp.GradualUnfreeze`. Its last key is the step at which everything is trained:
+        plan more than that.
 
     Raises:
         TypeError: If `every` is no whole number.
@@ -31,7 +33,8 @@ def last_layers_first(model: keras.Model, every: int) -> dict[int, Where]:
     {100: 1, 200: 0}
 
     References:
-        J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL 2018, arXiv:1801.06146.
+        J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL
+            2018, arXiv:1801.06146.
     """
     asked = "kp.last_layers_first"
     every = whole_number(asked, "every", every)
@@ -40,7 +43,8 @@ def last_layers_first(model: keras.Model, every: int) -> dict[int, Where]:
     deepest = max(depths(model).values(), default=0)
     if not deepest:
         raise ValueError(
-            f"{asked}: {model.name!r} has fewer than two layers with weights, so there is nothing to thaw after its head."
+            f"{asked}: {model.name!r} has fewer than two layers with weights, so there is nothing "
+            "to thaw after its head."
         )
     return {every * number: deepest - number for number in range(1, deepest + 1)}
 
@@ -65,6 +69,7 @@ def head_then_all(head_steps: int) -> dict[int, Where]:
     {200: slice(None, -1, None)}
 
     References:
-        J. Howard, S. Gugger, "fastai: A Layered API for Deep Learning", Information 2020, arXiv:2002.04688 (`fine_tune`).
+        J. Howard, S. Gugger, "fastai: A Layered API for Deep Learning", Information 2020,
+            arXiv:2002.04688 (`fine_tune`).
     """
     return {whole_number("kp.head_then_all", "head_steps", head_steps): slice(-1)}

@@ -1,4 +1,5 @@
-"""Files of weights: what is in them, read without running anything and only as far as it is used."""
+"""Files of weights: what is in them, read without running anything and only as far as it is
+used."""
 
 from __future__ import annotations
 
@@ -20,9 +21,22 @@ from .matching import Entry
 _WEIGHTS = "model.weights.h5"
 # Keras stores them as they are; what grows far beyond that when it is read is no file of Keras's.
 _MOST_EXPANSION = 100
-_DAMAGES = (OSError, EOFError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError)
+_DAMAGES = (
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    safetensors.SafetensorError,
+)
 
-_DTYPES = {"BF16": ml_dtypes.bfloat16, "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "BOOL": bool}
+_DTYPES = {
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "BOOL": bool,
+}
 _KINDS = {"F": "float", "I": "int", "U": "uint"}
 
 
@@ -47,12 +61,16 @@ def open_h5(asked: str, path: Path) -> Iterator[list[Entry]]:
 
 @contextmanager
 def open_safetensors(asked: str, path: Path) -> Iterator[list[Entry]]:
-    """The tensors in a `.safetensors` file: by place if kp.CheckpointStore has written it or a key has a number, else by path."""
+    """The tensors in a `.safetensors` file: by place if kp.CheckpointStore has written it or a key
+    has a number, else by path.
+    """
     with _told(asked, path):
         file = safetensors.safe_open(path, "numpy")
         keys = sorted(key for key in file.keys() if not key.endswith("seed_generator/state"))  # noqa: SIM118 - it is no mapping
         metadata = file.metadata() or {}
-        places = "step" in metadata or any(token.isdigit() for key in keys for token in key.split("/"))
+        places = "step" in metadata or any(
+            token.isdigit() for key in keys for token in key.split("/")
+        )
         entries = []
         for key in keys:
             place, slices = tuple(key.split("/")), file.get_slice(key)
@@ -80,15 +98,25 @@ def _open_groups(asked: str, path: Path, content: Any) -> Iterator[list[Entry]]:
 
 
 def _visit(file: Any, h5py: Any) -> tuple[dict[str, str], dict[str, Any]]:
-    """The name of each layer by its group, and the arrays by theirs. Links that lead elsewhere are not followed."""
+    """The name of each layer by its group, and the arrays by theirs. Links that lead elsewhere are
+    not followed.
+    """
     names: dict[str, str] = {}
     arrays: dict[str, Any] = {}
 
     def note(place: str, item: Any) -> None:
         group, _, last = place.rpartition("/")
-        if isinstance(item, h5py.Group) and last == "vars" and isinstance(item.attrs.get("name"), str):
+        if (
+            isinstance(item, h5py.Group)
+            and last == "vars"
+            and isinstance(item.attrs.get("name"), str)
+        ):
             names[group] = item.attrs["name"]
-        elif isinstance(item, h5py.Dataset) and (group == "vars" or group.endswith("/vars")) and not place.startswith("optimizer/"):
+        elif (
+            isinstance(item, h5py.Dataset)
+            and (group == "vars" or group.endswith("/vars"))
+            and not place.startswith("optimizer/")
+        ):
             if item.external or item.is_virtual:
                 raise ValueError(f"{place!r} lies in another file")
             arrays[place] = item
@@ -111,7 +139,14 @@ def _entry(asked: str, path: Path, place: str, names: dict[str, str], array: Any
     # Files of early Keras call a model's layers otherwise.
     place = re.sub("(^|/)_layer_checkpoint_dependencies/", r"\1layers/", place)
     label = "/".join([*layers, number]) if known else place
-    return Entry(label, ((*layers, number),) if known else (), tuple(place.split("/")), tuple(array.shape), dtype, read)
+    return Entry(
+        label,
+        ((*layers, number),) if known else (),
+        tuple(place.split("/")),
+        tuple(array.shape),
+        dtype,
+        read,
+    )
 
 
 def _dtype(code: str) -> np.dtype:
@@ -126,6 +161,7 @@ def _told(asked: str, path: Path) -> Iterator[None]:
         yield
     except _DAMAGES as error:
         raise ValueError(
-            f"{asked}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another kind of file than its name says; "
+            f"{asked}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another "
+            "kind of file than its name says; "
             "nothing was loaded."
         ) from error

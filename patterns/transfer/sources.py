@@ -31,7 +31,8 @@ class Source:
     Attributes:
         label: Where it is from, for people.
         entries: The variables in it.
-        by_groups: Whether their places are groups of Keras's weights files, and their own names numbers.
+        by_groups: Whether their places are groups of Keras's weights files, and their own names
+            numbers.
     """
 
     label: str
@@ -46,23 +47,31 @@ def open_source(asked: str, source: Any, step: int | None) -> Iterator[Source]:
         with _open_file(asked, Path(source), step) as opened:
             yield opened
     elif isinstance(source, CheckpointStore | str | os.PathLike):
-        yield _from_checkpoint(source if isinstance(source, CheckpointStore) else CheckpointStore(source), step)
+        yield _from_checkpoint(
+            source if isinstance(source, CheckpointStore) else CheckpointStore(source), step
+        )
     elif isinstance(source, keras.Model):
         _refuse_step(asked, source.name, step)
         if not source.built:
             raise ValueError(
-                f"{asked}: the source {source.name!r} is not built, so it has no weights yet. Call it on a batch first."
+                f"{asked}: the source {source.name!r} is not built, so it has no weights yet. Call "
+                "it on a batch first."
             )
-        yield Source(f"the model {source.name!r}", [_readable(entry) for entry in model_entries(source)])
+        yield Source(
+            f"the model {source.name!r}", [_readable(entry) for entry in model_entries(source)]
+        )
     else:
         raise TypeError(
-            f"{asked}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or a built model. "
+            f"{asked}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or a "
+            "built model. "
             f"Received: {source!r} ({type(source).__name__})."
         )
 
 
 def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
-    """The weights of a built model, by their places in the object tree, or in a weights file of Keras's."""
+    """The weights of a built model, by their places in the object tree, or in a weights file of
+    Keras's.
+    """
     places = {id(variable): key for key, variable in find_variables(model).of("weight").items()}
     groups = _keras.saved_groups(model) if by_groups else {}
     found = []
@@ -71,16 +80,36 @@ def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
             if is_seed(variable):
                 continue
             name = str(number) if by_groups else variable.name
-            place = f"{groups.get(id(node.layer), '')}/vars/{number}".lstrip("/") if by_groups else places[id(variable)]
+            place = (
+                f"{groups.get(id(node.layer), '')}/vars/{number}".lstrip("/")
+                if by_groups
+                else places[id(variable)]
+            )
             names = tuple(tuple(f"{path}/{name}".lstrip("/").split("/")) for path in node.paths)
             label = f"{node.path}/{variable.name}".lstrip("/")
-            found.append(Entry(label, names, tuple(place.split("/")), tuple(variable.shape), np_dtype(variable), variable))
+            found.append(
+                Entry(
+                    label,
+                    names,
+                    tuple(place.split("/")),
+                    tuple(variable.shape),
+                    np_dtype(variable),
+                    variable,
+                )
+            )
     return found
 
 
 def _readable(entry: Entry) -> Entry:
     variable = entry.value
-    return Entry(entry.label, entry.names, entry.place, entry.shape, entry.dtype, lambda: copy_values({"value": variable})["value"])
+    return Entry(
+        entry.label,
+        entry.names,
+        entry.place,
+        entry.shape,
+        entry.dtype,
+        lambda: copy_values({"value": variable})["value"],
+    )
 
 
 def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
@@ -89,7 +118,11 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
         if checkpoint is None and damaged:
             raise damaged[0]
         if checkpoint is None:
-            raise StoreError(store.directory, "there is no checkpoint", "Name the folder that kp.Checkpoint was given.")
+            raise StoreError(
+                store.directory,
+                "there is no checkpoint",
+                "Name the folder that kp.Checkpoint was given.",
+            )
         for error in damaged:
             say(f"{error} Step {checkpoint.position.step} is loaded instead.")
     else:
@@ -97,28 +130,51 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
     roles = checkpoint.document.get("variables")
     if not isinstance(roles, dict):
         raise StoreError(
-            checkpoint.entry.folder, "it does not say which tensors are weights", "Give a checkpoint of kp.Checkpoint."
+            checkpoint.entry.folder,
+            "it does not say which tensors are weights",
+            "Give a checkpoint of kp.Checkpoint.",
         )
-    weights = [key for key, role in roles.items() if role == "weight" and not key.endswith("seed_generator/state")]
+    weights = [
+        key
+        for key, role in roles.items()
+        if role == "weight" and not key.endswith("seed_generator/state")
+    ]
     rows = checkpoint.entry.manifest.tensors
     entries = []
     for key in weights:
         array, path = checkpoint.tensors[f"variables/{key}"], rows[f"variables/{key}"].path
         names = (tuple(path.split("/")),) if path else ()
-        entries.append(Entry(key, names, tuple(key.split("/")), array.shape, array.dtype, lambda array=array: array))
+        entries.append(
+            Entry(
+                key,
+                names,
+                tuple(key.split("/")),
+                array.shape,
+                array.dtype,
+                lambda array=array: array,
+            )
+        )
     return Source(f"step {checkpoint.position.step} of {store.directory}", entries)
 
 
 @contextmanager
 def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
     _refuse_step(asked, str(path), step)
-    reader = next((reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None)
+    reader = next(
+        (reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None
+    )
     if not path.exists():
-        hint = "" if reader else ' For the weights of keras.applications, give the model: VGG19(weights="imagenet").'
+        hint = (
+            ""
+            if reader
+            else " For the weights of keras.applications, give the model: "
+            'VGG19(weights="imagenet").'
+        )
         raise FileNotFoundError(f"{asked}: there is no file or folder {str(path)!r}.{hint}")
     if reader is None:
         raise ValueError(
-            f"{asked}: {str(path)!r} is none of the files that can be read: {_listed(list(_READERS))}. If Keras can load it "
+            f"{asked}: {str(path)!r} is none of the files that can be read: "
+            f"{_listed(list(_READERS))}. If Keras can load it "
             "(model.load_weights), load it into a model, and give that as the source."
         )
     with reader(asked, path) as entries:
@@ -129,7 +185,10 @@ def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
 
 def _refuse_step(asked: str, source: str, step: int | None) -> None:
     if step is not None:
-        raise ValueError(f"{asked}: `step` names a checkpoint in a folder, and {source!r} is none. Received: step={step!r}.")
+        raise ValueError(
+            f"{asked}: `step` names a checkpoint in a folder, and {source!r} is none. Received: "
+            f"step={step!r}."
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

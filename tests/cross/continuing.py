@@ -1,4 +1,6 @@
-"""One process of test_continuing.py: `python continuing.py run FOLDER` or `python continuing.py go-on FOLDER...`."""
+"""One process of test_continuing.py: `python continuing.py run FOLDER` or `python continuing.py
+go-on FOLDER...`.
+"""
 
 import sys
 from pathlib import Path
@@ -39,7 +41,9 @@ def make_model():
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     return model
 
 
@@ -48,17 +52,32 @@ def train(folder, *extra):
 
     x, y = load_digits(return_X_y=True)
     x = x.reshape(-1, 8, 8, 1).astype("float32") / 16
-    callbacks = [keras.callbacks.ReduceLROnPlateau(patience=1), kp.Checkpoint(folder, every_steps=KILLED_AT), *extra]
+    callbacks = [
+        keras.callbacks.ReduceLROnPlateau(patience=1),
+        kp.Checkpoint(folder, every_steps=KILLED_AT),
+        *extra,
+    ]
     model = make_model()
     plan = kp.StepPlan(TOTAL_STEPS, steps_per_epoch=8)
     history = kp.fit(
-        model, x, y, plan=plan, batch_size=32, seed=5, callbacks=callbacks, validation_data=(x[:64], y[:64]), verbose=0
+        model,
+        x,
+        y,
+        plan=plan,
+        batch_size=32,
+        seed=5,
+        callbacks=callbacks,
+        validation_data=(x[:64], y[:64]),
+        verbose=0,
     )
     return model, history
 
 
 def dump(path, model, history):
-    arrays = {key: keras.ops.convert_to_numpy(v.value) for key, v in find_variables(model).variables.items()}
+    arrays = {
+        key: keras.ops.convert_to_numpy(v.value)
+        for key, v in find_variables(model).variables.items()
+    }
     arrays |= {f"history/{name}": np.array(values) for name, values in history.history.items()}
     np.savez(path, **{key.replace("/", "|"): value for key, value in arrays.items()})
 

@@ -1,4 +1,6 @@
-"""One process of test_loading.py: `python loading.py save FOLDER` or `python loading.py load FOLDER...`."""
+"""One process of test_loading.py: `python loading.py save FOLDER` or `python loading.py load
+FOLDER...`.
+"""
 
 import sys
 from pathlib import Path
@@ -13,14 +15,31 @@ X = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
 
 
 def make_model():
-    hidden = [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten(), layers.Dropout(0.2)]
-    return keras.Sequential([keras.Input((8, 8, 1)), *hidden, layers.Dense(10, activation="softmax", name="digits")], name="net")
+    hidden = [
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.BatchNormalization(),
+        layers.Flatten(),
+        layers.Dropout(0.2),
+    ]
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), *hidden, layers.Dense(10, activation="softmax", name="digits")],
+        name="net",
+    )
 
 
 def save(folder):
     model = make_model()
     model.compile("adam", "sparse_categorical_crossentropy")
-    kp.fit(model, X, np.arange(16) % 10, batch_size=8, epochs=1, seed=0, verbose=0, callbacks=[kp.Checkpoint(folder / "runs")])
+    kp.fit(
+        model,
+        X,
+        np.arange(16) % 10,
+        batch_size=8,
+        epochs=1,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.Checkpoint(folder / "runs")],
+    )
     model.save(folder / "net.keras")
     model.save_weights(folder / "net.weights.h5")
     kp.CheckpointStore(folder / "runs").export(folder / "net.safetensors")
@@ -32,7 +51,9 @@ def load(folder):
         model = make_model()
         report = kp.load_pretrained(model, folder / name)
         assert len(report.matched) == 8, report
-        np.testing.assert_allclose(model.predict(X, verbose=0), np.load(folder / "expected.npy"), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            model.predict(X, verbose=0), np.load(folder / "expected.npy"), rtol=1e-5, atol=1e-6
+        )
     print(f"loaded {folder}")
 
 

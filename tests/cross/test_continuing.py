@@ -1,4 +1,6 @@
-"""Any backend continues any other's run: weights, slots, step, data position and callback states carry over."""
+"""Any backend continues any other's run: weights, slots, step, data position and callback states
+carry over.
+"""
 
 import shutil
 from pathlib import Path
@@ -12,7 +14,9 @@ SCRIPT = Path(__file__).with_name("continuing.py")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """For each pair, the folder of the first one's run as the second one continued it, and what the second one said."""
+    """For each pair, the folder of the first one's run as the second one continued it, and what the
+    second one said.
+    """
     root = tmp_path_factory.mktemp("runs")
     folders, said = {}, {}
     for first in BACKENDS:
@@ -22,7 +26,9 @@ def runs(tmp_path_factory):
             folders[first, second] = root / f"{first}-{second}"
             shutil.copytree(root / first, folders[first, second])
     for second in BACKENDS:
-        said[second] = run_script(SCRIPT, second, "go-on", *(folders[first, second] for first in BACKENDS))
+        said[second] = run_script(
+            SCRIPT, second, "go-on", *(folders[first, second] for first in BACKENDS)
+        )
     return folders, said
 
 
@@ -37,7 +43,9 @@ def test_ten_further_steps_agree(runs, first, second):
         if first == second or expected.dtype.kind in "iu":
             np.testing.assert_array_equal(found, expected, err_msg=key)
         else:
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=key)
+            np.testing.assert_allclose(
+                found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=key
+            )
 
 
 @pytest.mark.parametrize("second", BACKENDS)

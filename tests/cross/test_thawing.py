@@ -37,7 +37,10 @@ def test_each_stage_trains_what_it_names_and_has_slots_of_that_alone(runs, backe
     stages = [(2, HEAD), (6, HIGH + HEAD), (10, LOW + HIGH + HEAD)]
     assert said["trained"] == [trained for _, trained in stages for _ in range(4)]
     for step, trained in stages:
-        keys = {f"layers/{PLACES[layer]}/{name}" for layer, name in (path.split("/") for path in trained)}
+        keys = {
+            f"layers/{PLACES[layer]}/{name}"
+            for layer, name in (path.split("/") for path in trained)
+        }
         slots = {f"optimizer/{slot}[{key}]" for slot in ("momentums", "velocities") for key in keys}
         assert {key for key in states[step] if "[" in key} == slots
 
@@ -47,9 +50,13 @@ def test_what_is_frozen_stays_to_the_bit(runs, backend):
     states, _ = runs[backend]
     for layer, until in {"stem": 12, "low": 8, "low_norm": 8, "high": 4, "high_norm": 4}.items():
         kept = [key for key in states[2] if key.startswith(f"layers/{PLACES[layer]}/")]
-        assert_same_state({key: states[2][key] for key in kept}, {key: states[until][key] for key in kept})
+        assert_same_state(
+            {key: states[2][key] for key in kept}, {key: states[until][key] for key in kept}
+        )
         # Once it is thawed all of it moves, BatchNorm's statistics too.
-        assert until == 12 or not any(np.array_equal(states[2][key], states[12][key]) for key in kept)
+        assert until == 12 or not any(
+            np.array_equal(states[2][key], states[12][key]) for key in kept
+        )
 
 
 @pytest.mark.parametrize("backend", BACKENDS[1:])
@@ -61,4 +68,6 @@ def test_weights_and_slots_agree(runs, backend):
         assert states[step].keys() == variables.keys()
         for key, value in variables.items():
             atol = 1e-5 * np.abs(value).max()
-            np.testing.assert_allclose(states[step][key], value, rtol=1e-5, atol=atol, err_msg=f"{key} after {step} steps")
+            np.testing.assert_allclose(
+                states[step][key], value, rtol=1e-5, atol=atol, err_msg=f"{key} after {step} steps"
+            )

@@ -24,11 +24,15 @@ class Noting(keras.callbacks.Callback):
         self.trained = []
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.trained.append(["/".join(variable.path.split("/")[-2:]) for variable in self.model.trainable_variables])
+        self.trained.append(
+            ["/".join(variable.path.split("/")[-2:]) for variable in self.model.trainable_variables]
+        )
 
 
 def make_model():
-    """Its weights come from NumPy. No bias stands before a BatchNormalization: its gradient would be noise, Adam's step full."""
+    """Its weights come from NumPy. No bias stands before a BatchNormalization: its gradient would
+    be noise, Adam's step full.
+    """
     body = [
         layers.Conv2D(3, 3, activation="relu", name="stem"),
         layers.Conv2D(4, 3, use_bias=False, name="low"),
@@ -39,8 +43,15 @@ def make_model():
         layers.BatchNormalization(name="high_norm"),
         layers.ReLU(),
     ]
-    model = keras.Sequential([keras.Input((6, 6, 1)), *body, layers.Dense(3, activation="softmax", name="head")])
-    model.set_weights([RNG.uniform(0.1, 1.0, weight.shape) - 0.5 * (weight.ndim > 1) for weight in model.get_weights()])
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), *body, layers.Dense(3, activation="softmax", name="head")]
+    )
+    model.set_weights(
+        [
+            RNG.uniform(0.1, 1.0, weight.shape) - 0.5 * (weight.ndim > 1)
+            for weight in model.get_weights()
+        ]
+    )
     kp.freeze(model, "stem")
     optimizer = kp.layerwise_rates(keras.optimizers.Adam(1e-3), model, decay=0.5)
     model.compile(optimizer, "sparse_categorical_crossentropy")
@@ -50,7 +61,17 @@ def make_model():
 def main(folder):
     noting, thaw = Noting(), kp.GradualUnfreeze(STAGES, batch_norm="frozen")
     callbacks = [thaw, noting, kp.Checkpoint(folder / "runs", every_steps=2, keep_last=9)]
-    history = kp.fit(make_model(), X, Y, batch_size=8, total_steps=12, epochs=2, seed=3, verbose=0, callbacks=callbacks)
+    history = kp.fit(
+        make_model(),
+        X,
+        Y,
+        batch_size=8,
+        total_steps=12,
+        epochs=2,
+        seed=3,
+        verbose=0,
+        callbacks=callbacks,
+    )
     said = {"trained": noting.trained, "loss": history.history["loss"]}
     (folder / "said.json").write_text(json.dumps(said), encoding="utf-8")
 

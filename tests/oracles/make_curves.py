@@ -1,6 +1,7 @@
 """Writes curves.json: the losses of real sweeps, from a convolutional net and from a dense one.
 
-KERAS_BACKEND=jax python tests/oracles/make_curves.py    # in an environment with this package and scikit-learn
+KERAS_BACKEND=jax python tests/oracles/make_curves.py    # in an environment with this package and
+scikit-learn
 """
 
 import json
@@ -18,7 +19,9 @@ layers = keras.layers
 def digits():
     images, labels = load_digits(return_X_y=True)
     hidden = [layers.Conv2D(16, 3, activation="relu"), layers.Flatten(), layers.Dropout(0.3)]
-    model = keras.Sequential([keras.Input((8, 8, 1)), *hidden, layers.Dense(10, activation="softmax")])
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), *hidden, layers.Dense(10, activation="softmax")]
+    )
     model.compile("adam", "sparse_categorical_crossentropy")
     return model, images.reshape(-1, 8, 8, 1) / 16, labels
 
@@ -26,7 +29,13 @@ def digits():
 def cancer():
     x, y = load_breast_cancer(return_X_y=True)
     x = (x - x.mean(0)) / x.std(0)
-    model = keras.Sequential([keras.Input((30,)), layers.Dense(32, activation="relu"), layers.Dense(1, activation="sigmoid")])
+    model = keras.Sequential(
+        [
+            keras.Input((30,)),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(1, activation="sigmoid"),
+        ]
+    )
     model.compile(keras.optimizers.SGD(momentum=0.9), "binary_crossentropy")
     return model, x, y
 

@@ -1,4 +1,5 @@
-"""Writes fine_tune.json: what fastai's `fine_tune` trains, and at which rates and momentum, at each step.
+"""Writes fine_tune.json: what fastai's `fine_tune` trains, and at which rates and momentum, at each
+step.
 
 pip install torch==2.13.0 fastai && python tests/oracles/make_fine_tune.py
 """
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import torch
 
-# fastai imports torchvision, which a CPU build of torch may not fit; none of its operators is used here.
+# fastai imports torchvision, which a CPU build of torch may not fit; none of its operators is used
+# here.
 register_fake = torch.library.register_fake
 torch.library.register_fake = lambda name, *rest, **how: (
-    (lambda function: function) if str(name).startswith("torchvision::") else register_fake(name, *rest, **how)
+    (lambda function: function)
+    if str(name).startswith("torchvision::")
+    else register_fake(name, *rest, **how)
 )
 
 from fastai.callback import schedule  # noqa: E402
@@ -60,7 +64,13 @@ def fine_tune(batches, epochs, freeze_epochs, **arguments):
     with learner.no_bar(), learner.no_logging():
         learner.fine_tune(epochs, freeze_epochs=freeze_epochs, **arguments, cbs=recorded)
     steps = {"head_steps": batches * freeze_epochs, "all_steps": batches * epochs}
-    return {**steps, "arguments": arguments, "trained": recorded.trained, "rates": recorded.rates, "momenta": recorded.momenta}
+    return {
+        **steps,
+        "arguments": arguments,
+        "trained": recorded.trained,
+        "rates": recorded.rates,
+        "momenta": recorded.momenta,
+    }
 
 
 def main():
@@ -74,7 +84,8 @@ def main():
     made_with = {name: version(name) for name in ("torch", "fastai")}
     lines = ",\n".join(json.dumps(row) for row in rows)
     OUT.write_text(
-        f'{{"command": "python tests/oracles/make_fine_tune.py", "made_with": {json.dumps(made_with)}, "rows": [\n{lines}\n]}}\n'
+        f'{{"command": "python tests/oracles/make_fine_tune.py", "made_with": '
+        f'{json.dumps(made_with)}, "rows": [\n{lines}\n]}}\n'
     )
 
 

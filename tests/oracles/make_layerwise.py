@@ -1,4 +1,5 @@
-"""Writes layerwise.json: the scales that timm gives to the layers of a model, and the rates of fastai's groups at each step.
+"""Writes layerwise.json: the scales that timm gives to the layers of a model, and the rates of
+fastai's groups at each step.
 
 pip install torch==2.13.0 timm fastai && python tests/oracles/make_layerwise.py
 """
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import torch
 
-# timm and fastai import torchvision, which a CPU build of torch may not fit; none of its operators is used here.
+# timm and fastai import torchvision, which a CPU build of torch may not fit; none of its operators
+# is used here.
 register_fake = torch.library.register_fake
 torch.library.register_fake = lambda name, *rest, **how: (
-    (lambda function: function) if str(name).startswith("torchvision::") else register_fake(name, *rest, **how)
+    (lambda function: function)
+    if str(name).startswith("torchvision::")
+    else register_fake(name, *rest, **how)
 )
 
 from fastai.callback import schedule  # noqa: E402
@@ -36,7 +40,15 @@ schedule.tensor = lambda values: torch.tensor(list(values), dtype=torch.float64)
 
 class MLP(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 1))
+        super().__init__(
+            nn.Linear(4, 5),
+            nn.ReLU(),
+            nn.Linear(5, 5),
+            nn.ReLU(),
+            nn.Linear(5, 5),
+            nn.ReLU(),
+            nn.Linear(5, 1),
+        )
 
     def group_matcher(self, coarse=False):
         return {"layers": r"^(\d+)"}
@@ -45,19 +57,39 @@ class MLP(nn.Sequential):
 def scales(name, model, layer_decay):
     """The scale of each module that holds parameters, in the model's order."""
     groups = param_groups_layer_decay(model, layer_decay=layer_decay)
-    scale_of = {id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]}
+    scale_of = {
+        id(parameter): group["lr_scale"] for group in groups for parameter in group["params"]
+    }
     found = {}
     for path, parameter in model.named_parameters():
         found.setdefault(path.rpartition(".")[0], set()).add(scale_of[id(parameter)])
     assert all(len(values) == 1 for values in found.values())
-    return {"peer": "timm", "model": name, "decay": layer_decay, "scales": {path: values.pop() for path, values in found.items()}}
+    return {
+        "peer": "timm",
+        "model": name,
+        "decay": layer_decay,
+        "scales": {path: values.pop() for path, values in found.items()},
+    }
 
 
 def timm_rows():
-    small_vit = {"img_size": 8, "patch_size": 4, "embed_dim": 8, "depth": 3, "num_heads": 2, "num_classes": 3}
-    vit = VisionTransformer(**small_vit, class_token=False, pos_embed="none", global_pool="avg", fc_norm=False)
+    small_vit = {
+        "img_size": 8,
+        "patch_size": 4,
+        "embed_dim": 8,
+        "depth": 3,
+        "num_heads": 2,
+        "num_classes": 3,
+    }
+    vit = VisionTransformer(
+        **small_vit, class_token=False, pos_embed="none", global_pool="avg", fc_norm=False
+    )
     vgg = VGG([4, "M", 6, 6, "M", 8, "M"], num_classes=3)
-    return [scales(*model, decay) for model in (("MLP", MLP()), ("ViT", vit), ("VGG", vgg)) for decay in (0.75, 0.5)]
+    return [
+        scales(*model, decay)
+        for model in (("MLP", MLP()), ("ViT", vit), ("VGG", vgg))
+        for decay in (0.75, 0.5)
+    ]
 
 
 class Rates(Callback):
@@ -90,7 +122,10 @@ def one_cycle(lr_max, steps=12):
 
 
 def fastai_rows():
-    mults = [{"peer": "fastai", "even_mults": [0.01, 0.2, n], "rates": list(even_mults(0.01, 0.2, n))} for n in (2, 3, 5)]
+    mults = [
+        {"peer": "fastai", "even_mults": [0.01, 0.2, n], "rates": list(even_mults(0.01, 0.2, n))}
+        for n in (2, 3, 5)
+    ]
     return [*mults, one_cycle(slice(0.01, 0.2)), one_cycle(slice(0.2))]
 
 
@@ -99,7 +134,8 @@ def main():
     made_with = {name: version(name) for name in ("torch", "timm", "fastai")}
     lines = ",\n".join(json.dumps(row) for row in [*timm_rows(), *fastai_rows()])
     OUT.write_text(
-        f'{{"command": "python tests/oracles/make_layerwise.py", "made_with": {json.dumps(made_with)}, "rows": [\n{lines}\n]}}\n'
+        f'{{"command": "python tests/oracles/make_layerwise.py", "made_with": '
+        f'{json.dumps(made_with)}, "rows": [\n{lines}\n]}}\n'
     )
 
 

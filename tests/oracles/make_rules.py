@@ -1,4 +1,5 @@
-"""Writes rules.json: what fastai's four rules suggest for the curves of curves.json and for some formulas.
+"""Writes rules.json: what fastai's four rules suggest for the curves of curves.json and for some
+formulas.
 
 pip install torch==2.13.0 fastai && python tests/oracles/make_rules.py
 """
@@ -43,11 +44,19 @@ def main():
     rows = []
     for name, rates, losses in [*recorded(), *formulas()]:
         rates, losses = np.asarray(rates, "float64"), np.asarray(losses, "float64")
-        found = {rule: getattr(schedule, rule)(torch.tensor(rates), torch.tensor(losses), len(rates))[0] for rule in RULES}
+        found = {
+            rule: getattr(schedule, rule)(torch.tensor(rates), torch.tensor(losses), len(rates))[0]
+            for rule in RULES
+        }
         values = {"rates": rates.tolist(), "losses": losses.tolist()}
-        rows.append({"curve": name, **values, "fastai": {rule: float(rate) for rule, rate in found.items()}})
+        rows.append(
+            {"curve": name, **values, "fastai": {rule: float(rate) for rule, rate in found.items()}}
+        )
     lines = ",\n".join(json.dumps(row) for row in rows)
-    head = f'"command": "python tests/oracles/make_rules.py", "made_with": {{"fastai": "{version("fastai")}"}}'
+    head = (
+        f'"command": "python tests/oracles/make_rules.py", "made_with": {{"fastai": '
+        f'"{version("fastai")}"}}'
+    )
     (HERE / "rules.json").write_text(f'{{{head}, "rows": [\n{lines}\n]}}\n')
 
 
