@@ -64,9 +64,10 @@ class Rule(ABC):
     >>> state = rule.begin()
     >>> for at, value in enumerate([1.0, 0.8, 0.9, 1.3], start=1):
     ...     state, decision = rule.observe(state, kp.stopping.Observation(value, at), "min")
-    >>> print(decision.reason)
-    no improvement on 0.8 for 2 observations, and the generalization loss 62.5 exceeds 50 (lowest
-    value: 0.8)
+    >>> decision.stop
+    True
+    >>> print(decision.reason)  # doctest: +ELLIPSIS
+    no improvement on 0.8 for 2 observations, and the generalization loss 62.5 exceeds 50 ...
     """
 
     # Whether it reads `Observation.training`.
