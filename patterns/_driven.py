@@ -78,11 +78,13 @@ class DrivenCallback(keras.callbacks.Callback):
     Attributes:
         run: The run of `kp.fit` that it is part of; None in plain `model.fit`.
         needs_checkpoint: Whether `kp.fit` cannot do without a `kp.Checkpoint` then.
+        only_one: Whether a run of `kp.fit` takes but one of its class.
         single_steps: Whether `steps_per_execution` is to be one for now.
     """
 
     run: DrivingRun | None = None
     needs_checkpoint = False
+    only_one = False
     single_steps = False
     _before = _counted = 0
 

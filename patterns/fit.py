@@ -12,6 +12,7 @@ import keras
 from keras_patterns.backends import current
 
 from ._arguments import whole_number
+from ._driven import DrivenCallback
 from ._messages import say
 from .checkpoint import Checkpoint
 from .checkpoint_store import Found
@@ -23,7 +24,6 @@ from .driver.run import Run
 from .driver.saving import Saver
 from .driver.streams import generator_stream
 from .driver.validation import Validation
-from .guard import NonFiniteGuard
 from .identity import Identity, describe_callbacks, describe_optimizers
 from .plan import StepPlan
 from .state.callbacks import warn_of_untold
@@ -241,7 +241,8 @@ def _only_checkpoint(callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoin
                 "kp.fit: BackupAndRestore would put back another epoch than kp.Checkpoint does. "
                 "Leave it out."
             )
-    for kind in (Checkpoint, NonFiniteGuard):
+    alone = {type(c) for c in callbacks if isinstance(c, DrivenCallback) and c.only_one}
+    for kind in (Checkpoint, *alone):
         found = [callback for callback in callbacks if isinstance(callback, kind)]
         if len(found) > 1:
             raise ValueError(

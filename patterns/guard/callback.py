@@ -86,6 +86,8 @@ class NonFiniteGuard(DrivenCallback):
         to before a spike, and skipping its batches.
     """
 
+    only_one = True
+
     def __init__(
         self,
         rollback: bool = True,
