@@ -35,7 +35,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_patterns as kp
 from keras_patterns.backends import current
-from keras_patterns.driver.saving import Saver
+from keras_patterns.run.saving import Saver
 
 WARM_UP = 2
 

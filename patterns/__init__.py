@@ -18,28 +18,24 @@ if __name__ != "keras_patterns":
 from importlib.metadata import version
 
 from . import schedules, stopping
-from .checkpoint import Checkpoint
-from .checkpoint_store import CheckpointStore
-from .data import DataExhausted
-from .driver.signals import RunInterrupted
-from .features import CachedFeatures, cache_features
-from .finder import LearningRateSweep, find_learning_rate
-from .fine_tune import fine_tune
-from .fit import fit
-from .freezing import TrainableTable, freeze, trainable_table, unfreeze
-from .guard import NonFiniteError, NonFiniteGuard
-from .history_plot import plot_history
-from .identity import ResumeRefused
-from .layerwise import layerwise_rates
-from .momentum import one_cycle, with_momentum_schedule
-from .plan import StepPlan
-from .selection import (
+from .checkpoint import (
     CheckpointSelection,
     SelectionRow,
     average_checkpoints,
     select_checkpoint,
     warm_start,
 )
+from .checkpoint.identity import ResumeRefused
+from .checkpoint.store import CheckpointStore
+from .data import DataExhausted
+from .finder import LearningRateSweep, find_learning_rate
+from .guard import NonFiniteError, NonFiniteGuard
+from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
+from .plots import plot_history
+from .run.checkpoint import Checkpoint
+from .run.fit import fit
+from .run.plan import StepPlan
+from .run.signals import RunInterrupted
 from .state.snapshot import StateMismatch
 from .stopping import (
     EarlyStopping,
@@ -49,9 +45,23 @@ from .stopping import (
     SuccessiveRises,
     suggest_patience,
 )
-from .store import DamagedCheckpoint, StoreError, StoreInUse
-from .thawing import GradualUnfreeze, head_then_all, last_layers_first
-from .transfer import LoadReport, LoadRow, load_pretrained, replace_head
+from .storage import DamagedCheckpoint, StoreError, StoreInUse
+from .transfer import (
+    CachedFeatures,
+    GradualUnfreeze,
+    LoadReport,
+    LoadRow,
+    TrainableTable,
+    cache_features,
+    fine_tune,
+    freeze,
+    head_then_all,
+    last_layers_first,
+    load_pretrained,
+    replace_head,
+    trainable_table,
+    unfreeze,
+)
 
 __version__ = version("keras-patterns")
 

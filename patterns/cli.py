@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from . import demo
-from ._table import format_table
-from .checkpoint_store import CheckpointStore
-from .compare import differing_tensors, differing_values
-from .store import Checkpoint, Entry, StoreError
+from ._util.table import format_table
+from .checkpoint.compare import differing_tensors, differing_values
+from .checkpoint.store import CheckpointStore
+from .storage import Checkpoint, Entry, StoreError
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.store import Position, Tensor
+from keras_patterns.storage import Position, Tensor
 
 HEAD = b'{\n"checksum": "'
 

@@ -12,7 +12,7 @@ from itertools import count
 import numpy as np
 from store_support import at, tensors
 
-from keras_patterns.store import CheckpointStore, Retention
+from keras_patterns.storage import CheckpointStore, Retention
 
 
 def arrays_at(step):

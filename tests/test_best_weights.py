@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 import keras_patterns as kp
-from keras_patterns.record import Record
+from keras_patterns.checkpoint.contents import Record
 from keras_patterns.stopping.best_weights import InCheckpoint, InMemory
 
 _rng = np.random.default_rng(1)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import keras_patterns as kp
 from keras_patterns.cli import main
-from keras_patterns.store import Position, Tensor
+from keras_patterns.storage import Position, Tensor
 
 
 def train(folder, epochs=2):

@@ -9,8 +9,8 @@ import pytest
 from models import CASES
 
 from keras_patterns.backends import current
+from keras_patterns.checkpoint.contents import Record
 from keras_patterns.data import ArraySource
-from keras_patterns.record import Record
 from keras_patterns.testing import assert_resumes_exactly
 
 
@@ -184,7 +184,7 @@ def test_the_position_in_the_data(monkeypatch):
 
 def test_the_seed_of_the_data(monkeypatch):
     module = sys.modules[
-        "keras_patterns.fit"
+        "keras_patterns.run.fit"
     ]  # the package's attribute of this name is the function
     make_source = module.make_source
     runs = iter(["uninterrupted", "killed", "resumed", "uninterrupted"])

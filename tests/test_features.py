@@ -17,8 +17,8 @@ from store_support import python
 import keras_patterns as kp
 from keras_patterns.state.randomness import get_random_state
 from keras_patterns.state.snapshot import copy_values
-from keras_patterns.state.tree import find_variables
-from keras_patterns.store.files import dtype_named
+from keras_patterns.state.variables import find_variables
+from keras_patterns.storage.files import dtype_named
 from keras_patterns.testing import assert_resumes_exactly
 
 _rng = np.random.default_rng(3)
@@ -708,7 +708,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from keras_patterns.features import stored
+from keras_patterns.transfer.features import stored
 
 def killing(module, name, count):
     original, left = getattr(module, name), [count]

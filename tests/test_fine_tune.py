@@ -13,7 +13,7 @@ from keras import layers, optimizers
 from sklearn.datasets import load_digits
 
 import keras_patterns as kp
-from keras_patterns.layerwise import rate_factor_of
+from keras_patterns.optimizers import rate_factor_of
 from keras_patterns.testing import assert_same_state, run_state
 
 ORACLES = json.loads(

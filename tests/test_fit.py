@@ -8,7 +8,7 @@ import pytest
 
 import keras_patterns as kp
 from keras_patterns.backends import current
-from keras_patterns.store import StoreError
+from keras_patterns.storage import StoreError
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 

@@ -7,9 +7,9 @@ from keras import layers
 
 import keras_patterns as kp
 from keras_patterns import _keras
-from keras_patterns.record import build_optimizers
+from keras_patterns.checkpoint.contents import build_optimizers
 from keras_patterns.state.snapshot import copy_values
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 from keras_patterns.testing import assert_same_state
 
 _rng = np.random.default_rng(3)

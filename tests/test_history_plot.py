@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from models import FEATURES, LABELS, TRAIN, VALIDATION, compiled, small
 
 import keras_patterns as kp
-from keras_patterns._history import add_event
+from keras_patterns.state.history import add_event
 
 RUNNING, INSIDE, RATE = (
     "running mean of the epoch",

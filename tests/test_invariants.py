@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from keras_patterns import StepPlan
-from keras_patterns.driver.segments import segments
+from keras_patterns.run.segments import segments
 from keras_patterns.state.codec import decode, encode
 from keras_patterns.state.snapshot import as_dtype
 from keras_patterns.testing import differences

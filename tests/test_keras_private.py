@@ -11,7 +11,7 @@ from keras_patterns import _keras
 from keras_patterns.backends import current
 from keras_patterns.backends._feed import Batches
 from keras_patterns.state.snapshot import copy_values
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 
 
 def small_model():

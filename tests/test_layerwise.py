@@ -13,9 +13,9 @@ import pytest
 from keras import optimizers
 
 import keras_patterns as kp
-from keras_patterns.layerwise import rate_factor_of
-from keras_patterns.momentum import optimizers as momentum
-from keras_patterns.state.tree import find_variables
+from keras_patterns.optimizers import momentum_classes as momentum
+from keras_patterns.optimizers import rate_factor_of
+from keras_patterns.state.variables import find_variables
 
 ORACLES = json.loads(
     Path(__file__).with_name("oracles").joinpath("layerwise.json").read_text(encoding="utf-8")

@@ -15,41 +15,21 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # Each module or folder of the package, from the ground up: one imports only what stands in a line
 # above its own. "" is the package itself, `import keras_patterns`.
 LAYERS = (
-    {"_arguments", "_history", "_keras", "_messages", "_registered", "_steps", "_table", "compare"},
-    {"_depth", "_monitor", "plan", "schedules"},
-    {"backends", "store", "data", "momentum", "history_plot"},
-    {"_driven", "_where", "state"},
-    {"_rates"},
-    {"identity", "guard", "layerwise", "stopping"},
-    {"freezing"},
-    {"record", "thawing"},
-    {"checkpoint_store"},
-    {"plain_fit"},
+    {"_keras", "_util"},
+    {"backends", "data", "schedules", "storage"},
+    {"select", "state"},
+    {"optimizers"},
     {"checkpoint"},
-    {"driver"},
-    {"features", "fit", "finder", "selection", "transfer"},
-    {"fine_tune", "testing"},
+    {"run"},
+    {"finder", "guard", "plots", "stopping"},
+    {"testing", "transfer"},
     {""},
     {"demo"},
     {"cli"},
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {
-    *(
-        "features",
-        "finder",
-        "freezing",
-        "guard",
-        "history_plot",
-        "layerwise",
-        "momentum",
-        "schedules",
-        "selection",
-        "stopping",
-    ),
-    *("thawing", "transfer"),
-}
+PATTERNS = {"finder", "guard", "plots", "schedules", "stopping", "transfer"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {
@@ -135,7 +115,7 @@ CORE = [module for module in MODULES if module.unit != "backends"]
 
 
 def unit_of(name: str) -> str:
-    """The unit that an absolute name of ours reaches: keras_patterns.store.files -> store."""
+    """The unit that an absolute name of ours reaches: keras_patterns.storage.files -> store."""
     parts = name.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in LEVEL else ""
 

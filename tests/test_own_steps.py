@@ -7,7 +7,7 @@ from keras import layers
 from models import CASES, TRAIN, frozen_body
 
 import keras_patterns as kp
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 from keras_patterns.testing import assert_resumes_exactly
 
 A, B = "layers/0/kernel", "layers/1/kernel"
@@ -238,7 +238,9 @@ def test_a_saved_model_is_loaded_as_one_of_keras():
 
 def test_a_checkpoint_that_did_not_hold_them_would_not_go_on_exactly(monkeypatch):
     """The rows "thawing" of the conformance table go on exactly; this is their control."""
-    monkeypatch.setattr("keras_patterns.record.begin_fresh_slots", lambda *arguments: None)
+    monkeypatch.setattr(
+        "keras_patterns.checkpoint.contents.begin_fresh_slots", lambda *arguments: None
+    )
     case = CASES["thawing"]
     with pytest.raises(AssertionError, match="killed at step 6 and resumed ends in another state"):
         assert_resumes_exactly(case.make_model, **case.arguments, kill_at=6)
@@ -272,7 +274,7 @@ def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(
 ):
     how = {**TRAIN, "total_steps": 4, "epochs": 1, "seed": 0, "verbose": 0}
     with monkeypatch.context() as patch:
-        patch.setattr("keras_patterns.state.tree.Places.first_steps", lambda places: nonsense)
+        patch.setattr("keras_patterns.state.variables.Places.first_steps", lambda places: nonsense)
         kp.fit(frozen_body(), **how, callbacks=[kp.Checkpoint(tmp_path)])
     model = frozen_body()
     before = model.get_weights()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_patterns.plan import StepPlan
+from keras_patterns.run.plan import StepPlan
 
 counts = st.integers(1, 10**7)
 

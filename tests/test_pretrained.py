@@ -16,12 +16,12 @@ from safetensors.numpy import save_file
 
 import keras_patterns as kp
 from keras_patterns import _keras
-from keras_patterns.identity import Identity
-from keras_patterns.record import Record
+from keras_patterns.checkpoint.contents import Record
+from keras_patterns.checkpoint.identity import Identity
 from keras_patterns.state.snapshot import copy_values
-from keras_patterns.state.tree import find_variables
-from keras_patterns.store import CheckpointStore as FileStore
-from keras_patterns.store import Position
+from keras_patterns.state.variables import find_variables
+from keras_patterns.storage import CheckpointStore as FileStore
+from keras_patterns.storage import Position
 
 KINDS = ("keras", "weights.h5", "checkpoint", "store", "export", "safetensors", "model")
 

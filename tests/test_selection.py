@@ -27,13 +27,13 @@ from models import (
 
 import keras_patterns as kp
 from keras_patterns import _keras
+from keras_patterns.checkpoint.average import averaged as average_of
+from keras_patterns.checkpoint.average import shares
+from keras_patterns.checkpoint.rows import best_row
 from keras_patterns.data import make_source
-from keras_patterns.selection.average import averaged as average_of
-from keras_patterns.selection.average import shares
-from keras_patterns.selection.rows import best_row
 from keras_patterns.state.snapshot import copy_values, is_seed
-from keras_patterns.state.tree import find_variables
-from keras_patterns.store import Position
+from keras_patterns.state.variables import find_variables
+from keras_patterns.storage import Position
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -275,7 +275,7 @@ def test_a_checkpoint_from_before_the_validation_is_no_row_of_its_own():
     model, store = run_of([3.0, 1.5]), kp.CheckpointStore("runs")
     for step in (2, 3):
         found = store.read(store.at(2))
-        arrays = [kp.store.Tensor(key, array) for key, array in found.tensors.items()]
+        arrays = [kp.storage.Tensor(key, array) for key, array in found.tensors.items()]
         store.write(Position(1, step, 0), found.document, arrays)
     rows = kp.select_checkpoint(store, model, (ONES, ONES), verbose=0).rows
     assert [(row.step, row.values["loss"]) for row in rows] == [(1, 4.0), (2, 0.25), (3, 0.25)]

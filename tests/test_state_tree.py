@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 
 
 class Subclassed(keras.Model):

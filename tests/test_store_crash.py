@@ -9,7 +9,7 @@ from pathlib import Path
 from store_support import assert_same, at, listing, python
 from store_writer import arrays_at
 
-from keras_patterns.store import CheckpointStore
+from keras_patterns.storage import CheckpointStore
 
 KILLS = int(os.environ.get("KERAS_PATTERNS_STORM", "20"))
 

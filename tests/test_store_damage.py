@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, tensors
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.store import CheckpointStore, DamagedCheckpoint, NewerFormat
+from keras_patterns.storage import CheckpointStore, DamagedCheckpoint, NewerFormat
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 from safetensors.numpy import load_file
 from store_support import assert_same, at, some_arrays, tensors
 
-from keras_patterns.store import CheckpointStore, Position, StoreError, Tensor
+from keras_patterns.storage import CheckpointStore, Position, StoreError, Tensor
 
 ODD_ARRAYS = {
     "scalar": np.asarray(2.5, np.float32),

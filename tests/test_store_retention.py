@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_support import at, listing, some_arrays, tensors
 
-from keras_patterns.store import Candidate, CheckpointStore, Position, Retention, Score
+from keras_patterns.storage import Candidate, CheckpointStore, Position, Retention, Score
 
 
 def candidates(values, mode="min"):

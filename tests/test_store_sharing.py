@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import assert_same, at, tensors
 
-from keras_patterns.store import CheckpointStore, Position, Retention, Tensor
+from keras_patterns.storage import CheckpointStore, Position, Retention, Tensor
 
 KEYS = ("a", "b", "c", "d")
 BIG = 2 << 20

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from store_support import assert_same, at, listing, python, some_arrays, tensors
 
-from keras_patterns.store import CheckpointStore, Retention, StoreError, StoreInUse
+from keras_patterns.storage import CheckpointStore, Retention, StoreError, StoreInUse
 
 CALLS = ("mkdir", "fsync", "rename", "open", "listdir", "unlink")
 
@@ -67,7 +67,7 @@ def test_a_full_disk_is_said_and_harms_nothing(full_disk, limit):
 AS_NOBODY = """
 import os, sys
 import numpy as np
-from keras_patterns.store import CheckpointStore, Position, Tensor, StoreError
+from keras_patterns.storage import CheckpointStore, Position, Tensor, StoreError
 if os.geteuid() == 0:
     os.setgid(65534), os.setuid(65534)
 store = CheckpointStore(sys.argv[1])
@@ -222,7 +222,7 @@ HOLD = """
 import sys
 import tempfile
 from pathlib import Path
-from keras_patterns.store import CheckpointStore
+from keras_patterns.storage import CheckpointStore
 with CheckpointStore(sys.argv[1]).lock():
     print("held", flush=True)
     sys.stdin.read()

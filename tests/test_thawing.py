@@ -8,9 +8,9 @@ from keras import layers
 from models import FEATURES, LABELS, SPOILED, TRAIN, VALIDATION, frozen_body
 
 import keras_patterns as kp
-from keras_patterns.driver.segments import segments
+from keras_patterns.run.segments import segments
 from keras_patterns.state.snapshot import copy_values
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 from keras_patterns.testing import assert_same_state
 
 

@@ -9,7 +9,7 @@ from children import Folder, references
 from models import CASES, FEATURES, LABELS, TRAIN, VALIDATION, recurrent, runnable, unseeded_dropout
 
 import keras_patterns as kp
-from keras_patterns._driven import DrivenCallback
+from keras_patterns.run.hooks import DrivenCallback
 from keras_patterns.testing import assert_same_state, run_state
 
 

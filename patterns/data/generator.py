@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from .._arguments import whole_number
+from .._util.arguments import whole_number
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import whole_number
+from .._util.arguments import whole_number
 
 # An order is computed and kept for so many positions at a time: a batch then costs microseconds.
 _BLOCK = 4096

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._arguments import whole_number
+from .._util.arguments import whole_number
 from .order import BatchOrder
 from .prefetch import Job, fetch, fetch_in_order
 from .streams import seeded, stream_words

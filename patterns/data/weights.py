@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._arguments import whole_number
+from .._util.arguments import whole_number
 
 
 def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) -> tuple:

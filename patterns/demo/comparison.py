@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .._table import format_table
-from ..compare import Difference, differing_tensors, differing_values
+from .._util.table import format_table
+from ..checkpoint.compare import Difference, differing_tensors, differing_values
 from ..state.codec import decode
-from ..store import Checkpoint, CheckpointStore
+from ..storage import Checkpoint, CheckpointStore
 from .processes import PREDICTIONS, Life
 
 _VARIABLES = {

@@ -13,8 +13,8 @@ from statistics import median
 
 import numpy as np
 
-from .._table import format_table
-from ..freezing import trainable_table
+from .._util.table import format_table
+from ..transfer.freezing import trainable_table
 from . import transfer
 from .comparison import Outcome, compare, journey, verdict
 from .picture import draw_accuracies

@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import select_checkpoint
 from ..finder import LearningRateSweep, find_learning_rate
-from ..fit import fit
 from ..guard import NonFiniteGuard
-from ..momentum import one_cycle
-from ..selection import select_checkpoint
+from ..optimizers import one_cycle
+from ..run.checkpoint import Checkpoint
+from ..run.fit import fit
 from ..stopping import EarlyStopping, Patience
 
 EPOCHS = 20

@@ -14,13 +14,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..checkpoint import Checkpoint
-from ..features import cache_features
-from ..fit import fit
-from ..freezing import freeze, trainable_table
-from ..layerwise import layerwise_rates
-from ..thawing import GradualUnfreeze
+from ..optimizers import layerwise_rates
+from ..run.checkpoint import Checkpoint
+from ..run.fit import fit
 from ..transfer import replace_head
+from ..transfer.features import cache_features
+from ..transfer.freezing import GradualUnfreeze, freeze, trainable_table
 from .training import Data, StepCounter
 
 SIDE = 12

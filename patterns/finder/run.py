@@ -13,18 +13,18 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
-from .._arguments import check_choice, check_number, check_order, whole_number
-from .._rates import steps_made, with_rates
+from .._util.arguments import check_choice, check_number, check_order, whole_number
 from ..data import make_source
-from ..driver.checks import check_model
-from ..driver.finalization import finalized_once
-from ..driver.recorded import Recorded
-from ..driver.streams import generator_stream
+from ..data.peekable import Recorded
+from ..optimizers.finalization import finalized_once
+from ..optimizers.rates import steps_made, with_rates
+from ..optimizers.sweep import swept
+from ..run.checks import check_model
+from ..run.streams import generator_stream
+from ..state.preserved import untouched
 from ..state.snapshot import copy_values
-from ..state.tree import find_variables
-from ..state.untouched import untouched
+from ..state.variables import find_variables
 from .listener import Enough, Listener
-from .optimizers import swept
 from .sweep import LearningRateSweep
 
 Spacing = Literal["exponential", "linear"]

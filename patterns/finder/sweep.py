@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from .._table import format_table
-from ..driver.checks import check_model
-from .optimizers import set_rate
+from .._util.table import format_table
+from ..optimizers.sweep import set_rate
+from ..run.checks import check_model
 from .rules import RULES, centred, fall, smooth
 
 if TYPE_CHECKING:

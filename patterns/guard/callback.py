@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .._arguments import check_number, whole_number
-from .._driven import DrivenCallback
-from .._history import add_event
-from .._rates import ScaledRates
-from .._steps import next_multiple
-from ..store import Position
+from .._util.arguments import check_number, whole_number
+from .._util.steps import next_multiple
+from ..optimizers.rates import ScaledRates
+from ..run.hooks import DrivenCallback
+from ..state.history import add_event
+from ..storage import Position
 from .finding import Finding
 from .plain import EpochGuard
 from .search import Search

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..state.tree import find_variables
-from ..state.untouched import untouched
+from ..state.preserved import untouched
+from ..state.variables import find_variables
 
 
 def explain(model: keras.Model, batch: tuple[Any, ...], examples: Sequence[int]) -> str:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from .._history import add_event
-from .._messages import say
-from .._rates import ScaledRates
+from .._util.messages import say
+from ..optimizers.rates import ScaledRates
+from ..state.history import add_event
 from ..state.snapshot import copy_values, put_back
-from ..state.tree import find_variables
+from ..state.variables import find_variables
 from .finding import Finding, NonFiniteError
 from .watch import Variables
 

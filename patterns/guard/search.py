@@ -9,10 +9,10 @@ from typing import NoReturn
 
 import keras
 
-from .._driven import DrivingRun
-from .._messages import say
+from .._util.messages import say
+from ..run.hooks import DrivingRun
 from ..state.randomness import set_random_state
-from ..store import Position
+from ..storage import Position
 from .finding import Finding, NonFiniteError
 from .forward import broken_rows, explain, wrong_in_batch
 from .watch import Variables

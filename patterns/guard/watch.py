@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from ..state.tree import find_variables
+from ..state.variables import find_variables
 
 
 class NewestLoss:

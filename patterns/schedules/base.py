@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import keras
 from keras import ops
 
-from .._arguments import check_number, whole_number
-from .._steps import whole_steps
+from .._util.arguments import check_number, whole_number
+from .._util.steps import whole_steps
 
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 

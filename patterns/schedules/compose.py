@@ -9,9 +9,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from .._arguments import check_number, whole_number
-from .._registered import registered
-from .._steps import whole_steps
+from .._util.arguments import check_number, whole_number
+from .._util.registered import registered
+from .._util.steps import whole_steps
 from .base import Rate, Schedule, share, take_rate, take_steps, value_of
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from keras import ops
 
-from .._arguments import check_choice, check_order
-from .._registered import registered
-from .._steps import whole_steps
+from .._util.arguments import check_choice, check_order
+from .._util.registered import registered
+from .._util.steps import whole_steps
 from .base import Schedule, take_rate, take_steps
 
 Mode = Literal["triangular", "triangular2", "exp_range"]

@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from keras import ops
 
-from .._arguments import check_choice, check_order
-from .._registered import registered
-from .._steps import whole_steps
+from .._util.arguments import check_choice, check_order
+from .._util.registered import registered
+from .._util.steps import whole_steps
 from .base import Schedule, move, take_rate, take_steps
 
 Anneal = Literal["cosine", "linear"]

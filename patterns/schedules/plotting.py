@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from .. import _keras
-from .._arguments import whole_number
+from .._util.arguments import whole_number
 from .base import value_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from keras import ops
 
-from .._arguments import check_choice
-from .._registered import registered
-from .._steps import whole_steps
+from .._util.arguments import check_choice
+from .._util.registered import registered
+from .._util.steps import whole_steps
 from .base import Schedule, move, share, take_rate, take_steps
 
 Decay = Literal["linear", "cosine", "sqrt"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from .._history import KEPT
+from .history import KEPT
 
 _C = keras.callbacks
 

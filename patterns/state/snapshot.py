@@ -12,7 +12,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
-from .tree import Places, Role, find_variables
+from .variables import Places, Role, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
 # 2**32; counters are numbers.

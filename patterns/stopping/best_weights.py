@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from .._driven import DrivingRun
+from ..run.hooks import DrivingRun
 from ..state.snapshot import StateMismatch, np_dtype
-from ..store import Position, StoreError
+from ..storage import Position, StoreError
 
 
 class BestWeights(Protocol):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from .._arguments import check_choice, whole_number
-from .._driven import DrivenCallback
-from .._history import add_event
-from .._messages import say
-from .._monitor import resolve_mode
-from ..store import Position
+from .._util.arguments import check_choice, whole_number
+from .._util.messages import say
+from .._util.metrics import resolve_mode
+from ..run.hooks import DrivenCallback
+from ..state.history import add_event
+from ..storage import Position
 from .best_weights import BestWeights, InCheckpoint, InMemory
 from .logs import number_in, warn_of_missing
 from .rules import Decision, Observation, Rule

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .._monitor import Mode
+from .._util.metrics import Mode
 
 State = Mapping[str, Any]
 

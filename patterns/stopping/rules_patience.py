@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .._arguments import check_number, whole_number
-from .._monitor import Mode
+from .._util.arguments import check_number, whole_number
+from .._util.metrics import Mode
 from .rules import GO_ON, Decision, Observation, Rule, State, improves
 
 

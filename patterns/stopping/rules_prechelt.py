@@ -17,8 +17,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .._arguments import check_number, whole_number
-from .._monitor import Mode
+from .._util.arguments import check_number, whole_number
+from .._util.metrics import Mode
 from .rules import GO_ON, Decision, Observation, Rule, State, improves
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from .._monitor import resolve_mode
+from .._util.metrics import resolve_mode
 
 # With fewer values neither noise nor progress can be told.
 _FEWEST = 8

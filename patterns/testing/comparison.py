@@ -12,7 +12,7 @@ import numpy as np
 from ..state.callbacks import named
 from ..state.randomness import get_random_state
 from ..state.snapshot import copy_values
-from ..state.tree import find_variables
+from ..state.variables import find_variables
 
 State = dict[str, Any]
 

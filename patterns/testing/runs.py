@@ -11,10 +11,10 @@ from typing import Any
 import keras
 
 from .. import _keras
-from .._arguments import whole_number
-from .._driven import DrivenCallback
-from ..checkpoint import Checkpoint
-from ..fit import fit
+from .._util.arguments import whole_number
+from ..run.checkpoint import Checkpoint
+from ..run.fit import fit
+from ..run.hooks import DrivenCallback
 from .comparison import State, assert_same_state, differences, run_state
 
 

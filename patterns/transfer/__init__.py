@@ -1,6 +1,32 @@
-"""Pretrained models: a new head on their features, and their weights into another model."""
+"""Transfer learning: new heads, pretrained weights, cached features, freezing and thawing."""
 
-from .head import replace_head
-from .pretrained import LoadReport, LoadRow, load_pretrained
+from .features import CachedFeatures, cache_features
+from .freezing import (
+    GradualUnfreeze,
+    TrainableTable,
+    freeze,
+    head_then_all,
+    last_layers_first,
+    trainable_table,
+    unfreeze,
+)
+from .heads import replace_head
+from .loading import LoadReport, LoadRow, load_pretrained
+from .recipe import fine_tune
 
-__all__ = ["LoadReport", "LoadRow", "load_pretrained", "replace_head"]
+__all__ = [
+    "CachedFeatures",
+    "GradualUnfreeze",
+    "LoadReport",
+    "LoadRow",
+    "TrainableTable",
+    "cache_features",
+    "fine_tune",
+    "freeze",
+    "head_then_all",
+    "last_layers_first",
+    "load_pretrained",
+    "replace_head",
+    "trainable_table",
+    "unfreeze",
+]

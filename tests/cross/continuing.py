@@ -10,7 +10,7 @@ import numpy as np
 from keras import layers
 
 import keras_patterns as kp
-from keras_patterns.state.tree import find_variables
+from keras_patterns.state.variables import find_variables
 
 TOTAL_STEPS, KILLED_AT = 20, 10
 

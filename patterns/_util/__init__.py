@@ -1,0 +1,1 @@
+"""Small helpers for every room: checks of arguments, the console, tables, names of metrics."""

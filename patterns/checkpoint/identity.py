@@ -1,0 +1,196 @@
+"""What may change in a script between a run and its resume, and what may not.
+
+| changed in the script | what happens |
+| --- | --- |
+| nothing | goes on, exactly |
+| a larger `total_steps` or `epochs` | goes on; said |
+| a setting of the optimizer; a callback that is new or gone | the script wins; said |
+| batch size, seed, order or content of the data | refused, with the way out |
+| a model of another shape | refused; the first differences are named |
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import keras
+
+from ..state import callbacks as callback_states
+
+Json = dict[str, Any]
+
+
+class ResumeRefused(ValueError):
+    """The script differs from the run in the folder in a way that no resume can bridge."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a run this run and no other; kept in each of its checkpoints.
+
+    Attributes:
+        total_steps: Steps in the plan.
+        steps_per_epoch: Steps of an epoch.
+        seed: The seed of the order of the data.
+        data: What the source says of its data, the batch size and the order included.
+        optimizers: For each optimizer by its place, its class and settings, as the script gave
+            them.
+        callbacks: For each callback by its name, its settings, as the script gave them.
+    """
+
+    total_steps: int
+    steps_per_epoch: int
+    seed: int
+    data: Json
+    optimizers: dict[str, Json] = field(default_factory=dict)
+    callbacks: dict[str, Json] = field(default_factory=dict)
+
+    def as_json(self) -> Json:
+        """A dictionary for the manifest."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Identity:
+        """The inverse of `as_json`."""
+        return cls(**value)
+
+
+# For each optimizer that a run has used in this process: the settings that the script gave, and
+# those that the run left.
+_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> dict[str, Json]:
+    """Each optimizer's class and settings, as JSON, as the script gave them.
+
+    Training moves a rate that stands in the settings. Where a run is begun again in one process on
+    the same model (a notebook cell run again), what the run before has left is not what the script
+    says.
+    """
+    found = {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
+    for place, optimizer in optimizers.items():
+        given, left = _LEFT.get(optimizer, ({}, None))
+        if found[place] == left:
+            found[place] = given
+    return found
+
+
+def note_left(
+    optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]
+) -> None:
+    """Notes what a run that ends here leaves in its optimizers' settings."""
+    for place, optimizer in optimizers.items():
+        if place in given:
+            _LEFT[optimizer] = given[place], _describe_optimizer(optimizer)
+
+
+def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
+    """Has what is in the optimizers now count as given by the script, whatever a run before has
+    left.
+    """
+    for optimizer in optimizers.values():
+        _LEFT.pop(optimizer, None)
+
+
+def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:
+    """Each callback's settings, by its name."""
+    return {
+        name: _plain(callback_states.configuration(c))
+        for name, c in callback_states.named(callbacks).items()
+    }
+
+
+def _describe_optimizer(optimizer: keras.optimizers.Optimizer) -> Json:
+    try:
+        config = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+    except NotImplementedError:
+        # A person's own schedule need not tell its settings to be trained with.
+        config = {}
+    # What is inside another optimizer stands under its own place.
+    config = {key: value for key, value in config.items() if "optimizer" not in key}
+    return {"class": type(optimizer).__name__, **_plain(config)}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON and without automatic names; what JSON cannot hold becomes its text."""
+    if isinstance(value, Mapping):
+        return {
+            str(key): _plain(item)
+            for key, item in value.items()
+            if key not in ("name", "registered_name", "build_config")
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else repr(value)
+    return value if isinstance(value, str | int | bool | None) else type(value).__name__
+
+
+def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
+    """Raises if the script asks for another run than the one in the folder.
+
+    Args:
+        saved: From the checkpoint.
+        now: From the script.
+        folder: Where the checkpoints are, for the message.
+
+    Raises:
+        ResumeRefused: If the seed or anything about the data differs.
+    """
+    lines = (
+        [f"seed: {saved.seed} in the checkpoint, {now.seed} in the script"]
+        if saved.seed != now.seed
+        else []
+    )
+    lines += _differences("data", saved.data, now.data)
+    if lines:
+        raise ResumeRefused(
+            f"The run in {folder} cannot go on with this script: its batches would be others.\n  "
+            + "\n  ".join(lines)
+            + "\nPut these back to go on with it. To begin a new run from its weights, say "
+            'Checkpoint(..., resume="weights"); '
+            "to begin one from nothing, give Checkpoint another folder."
+        )
+
+
+def changes(saved: Identity, now: Identity) -> list[str]:
+    """What else differs, a line each; in all of it the script wins."""
+    lines = []
+    if saved.total_steps != now.total_steps:
+        lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
+    for place in sorted(saved.optimizers.keys() | now.optimizers.keys()):
+        lines += _differences(place, saved.optimizers.get(place, {}), now.optimizers.get(place, {}))
+    for name in sorted(now.callbacks.keys() - saved.callbacks.keys()):
+        lines.append(f"{name} is new, and starts here")
+    for name in sorted(saved.callbacks.keys() - now.callbacks.keys()):
+        lines.append(f"{name} is gone, and its state with it")
+    for name in sorted(saved.callbacks.keys() & now.callbacks.keys()):
+        lines += _differences(name, saved.callbacks[name], now.callbacks[name])
+    return lines
+
+
+def _differences(place: str, saved: Any, now: Any) -> list[str]:
+    if isinstance(saved, dict) and isinstance(now, dict):
+        keys = [*saved, *(key for key in now if key not in saved)]
+        return [
+            line
+            for key in keys
+            for line in _differences(f"{place}.{key}", saved.get(key), now.get(key))
+        ]
+    if _are_parts(saved) and _are_parts(now) and len(saved) == len(now):
+        return [
+            line
+            for i, pair in enumerate(zip(saved, now, strict=True))
+            for line in _differences(f"{place}[{i}]", *pair)
+        ]
+    return [] if saved == now else [f"{place} is {now!r}, it was {saved!r}"]
+
+
+def _are_parts(value: Any) -> bool:
+    """Whether it is a list of settings, such as those of schedules in a row."""
+    return isinstance(value, list) and all(isinstance(part, dict) for part in value)

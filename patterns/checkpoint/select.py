@@ -1,0 +1,205 @@
+"""`kp.select_checkpoint`: the best of the checkpoints of a run, by data that the run need not have
+seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import keras
+
+from .._util.arguments import check_choice
+from .._util.messages import say
+from .._util.metrics import direction
+from ..data import evaluate_arguments
+from ..state.preserved import untouched
+from ..state.randomness import get_random_state, set_random_state
+from ..state.snapshot import copy_values, is_seed, put_back, settle
+from ..state.variables import find_variables
+from ..storage import Entry, StoreError
+from .contents import Record, restore_weights
+from .reading import check_built, entries_by_step, open_store, read_sound
+from .rows import CheckpointSelection, Mode, SelectionRow, best_row
+from .store import CheckpointStore
+
+_WHERE = "select_checkpoint"
+
+
+def select_checkpoint(
+    store: CheckpointStore | str | os.PathLike[str],
+    model: keras.Model,
+    data: Any,
+    metric: str = "loss",
+    mode: Literal["auto", "min", "max"] = "auto",
+    *,
+    batch_size: int | None = None,
+    steps: Iterable[int] | None = None,
+    verbose: int | str = "auto",
+) -> CheckpointSelection:
+    """Evaluates the checkpoints of a run, and loads the weights of the best into the model.
+
+    Train longer than is good, keep checkpoints (`kp.Checkpoint(keep_last=20)`), and choose
+    afterwards: what is then the best is known, where early stopping must guess. Choose by data of
+    their own: the value of the best one is better than what new data will show, as it was picked
+    for it.
+
+    All checkpoints are evaluated from the same seeds. Only weights are loaded, with what else
+    layers hold, such as BatchNorm statistics: the optimizer, the running metrics, seeds and global
+    random states are as before. If anything fails, or is interrupted, the model is as before.
+
+    Args:
+        store: A `kp.CheckpointStore`, or its folder. The newest run in it counts.
+        model: A built and compiled model of the same shape, on any backend.
+        data: `(x, y)`, `(x, y, sample_weight)`, a `keras.utils.PyDataset`, or another dataset that
+            can be gone through again and again: what `validation_data` of `model.fit` takes.
+        metric: A name that `model.evaluate` returns. Defaults to `"loss"`.
+        mode: Whether less of it is better, `"min"`, or more, `"max"`. Defaults to `"auto"`, which
+            goes by the name.
+        batch_size: Of arrays. Defaults to None: Keras's 32.
+        steps: Which checkpoints, by their steps. Defaults to None: all that are kept.
+        verbose: Whether to show progress and the outcome: 0, 1 or `"auto"`, which is 1.
+
+    Returns:
+        The table: `.rows`, `.best`, `.best_step`; `print` shows it. A damaged checkpoint is named
+        in it and left out. A value that is not finite is never the best; of equal ones the earlier
+        checkpoint is.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If `evaluate` returns no such metric, the name does not say whether less of it
+            is better, no value is finite, or the model is not built or compiled.
+        kp.StoreError: If there is no checkpoint, none of a step, or none that is sound.
+        kp.StateMismatch: If the model is another one.
+
+    Example:
+
+    >>> import tempfile, keras, numpy as np
+    >>> import keras_patterns as kp
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = kp.fit(model, x, y, epochs=3, seed=0, verbose=0,
+    ...         callbacks=[kp.Checkpoint(folder)])
+    ...     selection = kp.select_checkpoint(folder, model, (x, y), verbose=0)
+    >>> [row.step for row in selection.rows], selection.best_step
+    ([2, 4, 6], 6)
+
+    References:
+        V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
+            chapter 4, "Checkpoints".
+    """
+    better = _mode(metric, mode)
+    check_built(_WHERE, model, compiled=True)
+    if isinstance(data, Iterator):
+        raise TypeError(
+            f"{_WHERE}: `data` is a {type(data).__name__}, which gives its batches once, and each "
+            "checkpoint needs them. "
+            "Give arrays, a keras.utils.PyDataset or another dataset that can be gone through "
+            "again."
+        )
+    arguments = {**evaluate_arguments(f"{_WHERE}: `data`", data), "batch_size": batch_size}
+    store = open_store(store)
+    entries = entries_by_step(_WHERE, store, steps)
+    bar = (
+        keras.utils.Progbar(len(entries), stateful_metrics=["step", metric])
+        if verbose != 0
+        else None
+    )
+    rows: list[SelectionRow] = []
+    chosen: Record | None = None
+    with untouched(model):
+        for row, record in _evaluated(store, entries, model, arguments, metric):
+            rows.append(row)
+            if record and best_row(rows, metric, better) is row:
+                chosen = record
+            if bar:
+                bar.update(
+                    len(rows), [("step", row.step), (metric, row.values.get(metric, float("nan")))]
+                )
+    best = best_row(rows, metric, better)
+    if best is None or chosen is None:
+        raise _nothing(store, rows, metric)
+    put_back(_without_seeds(model), chosen.variables)
+    settle(model)
+    if bar:
+        say(
+            f"{model.name!r} has the weights of step {best.step:,}, whose {metric} is "
+            f"{best.values[metric]:.5g}."
+        )
+    return CheckpointSelection(metric, better, tuple(rows), best)
+
+
+def _evaluated(
+    store: CheckpointStore,
+    entries: dict[int, list[Entry]],
+    model: keras.Model,
+    arguments: dict[str, Any],
+    metric: str,
+) -> Iterator[tuple[SelectionRow, Record | None]]:
+    """Evaluates one checkpoint after the other, each from the seeds and random states that there
+    were.
+    """
+    seeds = {
+        key: variable
+        for key, variable in find_variables(model).of("weight").items()
+        if is_seed(variable)
+    }
+    held, random = copy_values(seeds), get_random_state()
+    for step, candidates in entries.items():
+        try:
+            record = read_sound(store, candidates)
+        except StoreError as error:
+            yield SelectionRow(step, problem=str(error)), None
+            continue
+        if record is None:
+            continue
+        restore_weights(model, record)
+        put_back(seeds, held)
+        set_random_state(random)
+        values = model.evaluate(**arguments, return_dict=True, verbose=0)
+        if metric not in values:
+            raise ValueError(
+                f"{_WHERE}: evaluate returns no {metric!r}, but {', '.join(map(repr, values))}. "
+                "Name one of these."
+            )
+        yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
+    # Those that the first evaluation has made are not among what is put back.
+    model.reset_metrics()
+
+
+def _mode(metric: str, mode: str) -> Mode:
+    check_choice(_WHERE, "mode", mode, ("auto", "min", "max"))
+    found: Mode | None = direction(metric) if mode == "auto" else "min" if mode == "min" else "max"
+    if found is None:
+        raise ValueError(
+            f'{_WHERE}: whether less or more of {metric!r} is better does not show; say mode="min" '
+            'or "max".'
+        )
+    return found
+
+
+def _without_seeds(model: keras.Model) -> dict[str, keras.Variable]:
+    return {
+        key: variable
+        for key, variable in find_variables(model).of("weight").items()
+        if not is_seed(variable)
+    }
+
+
+def _nothing(store: CheckpointStore, rows: list[SelectionRow], metric: str) -> Exception:
+    problems = [row.problem for row in rows if row.problem]
+    if len(problems) == len(rows):
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        return StoreError(
+            store.directory,
+            f"none of its checkpoints is sound:{listed}\nThe model is as before",
+            "",
+        )
+    return ValueError(
+        f"{_WHERE}: {metric!r} is finite at none of the steps "
+        f"{[row.step for row in rows if row.values]}. The model is as before. "
+        "Look at the data for NaN and infinity, or at an earlier run."
+    )

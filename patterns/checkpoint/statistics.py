@@ -1,0 +1,121 @@
+"""The moving statistics of BatchNormalization, computed anew."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from .. import _keras
+from ..data import evaluate_arguments, make_source
+from ..data.peekable import Recorded
+from ..state.snapshot import copy_values, np_dtype
+
+# Those that `momentum` moves; the last one only with `renorm`.
+_STATISTICS = ("moving_mean", "moving_variance", "moving_stddev")
+
+
+def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The BatchNormalization layers of a model whose statistics move in training, those inside
+    other layers included.
+    """
+    return [
+        one
+        for one in _keras.all_layers(model)
+        if isinstance(one, keras.layers.BatchNormalization) and one.trainable
+    ]
+
+
+def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
+    """A function that gives the inputs of one pass over the data, in an order drawn anew, as in
+    training.
+
+    Raises:
+        ValueError: If nobody knows where a pass ends.
+    """
+    arguments = evaluate_arguments(f"{where}: `data`", data)
+    source = make_source(**arguments, batch_size=batch_size)
+    if source.steps_per_pass is None:
+        raise ValueError(
+            f"{where}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "
+            "that has one."
+        )
+
+    def inputs() -> Iterator[Any]:
+        with closing(Recorded(source.batches(0), lambda batch: batch[0])) as batches:
+            yield from itertools.islice(batches, source.steps_per_pass)
+
+    return inputs
+
+
+def recomputed(
+    where: str,
+    layers: Sequence[keras.layers.BatchNormalization],
+    model: keras.Model,
+    inputs: Callable[[], Iterator[Any]],
+) -> dict[int, np.ndarray]:
+    """The mean over the batches of each batch's statistics, by the `id` of the variable that is to
+    hold it.
+
+    What layers hold otherwise, such as seeds, moves as in training.
+
+    Args:
+        where: Who asks, for the message.
+        layers: Of the model.
+        model: With its weights.
+        inputs: Gives the batches.
+
+    Raises:
+        ValueError: If a statistic is not finite.
+    """
+    with ExitStack() as stack:
+        means = [stack.enter_context(_listened_to(layer)) for layer in layers]
+        for batch in inputs():
+            model(keras.tree.map_structure(keras.ops.convert_to_tensor, batch), training=True)
+    found: dict[int, np.ndarray] = {}
+    for layer, mean in zip(layers, means, strict=True):
+        for name, value in mean.items():
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"{where}: {name} of {layer.path!r} is not finite over `data`. Look for NaN "
+                    "and infinity there."
+                )
+            variable = getattr(layer, name)
+            found[id(variable)] = value.astype(np_dtype(variable))
+    return found
+
+
+@contextmanager
+def _listened_to(layer: keras.layers.BatchNormalization) -> Iterator[dict[str, np.ndarray]]:
+    """Has each call of a layer give its batch's statistics, whose means over the calls are in what
+    is yielded.
+    """
+    variables = {
+        name: getattr(layer, name) for name in _STATISTICS if getattr(layer, name, None) is not None
+    }
+    means: dict[str, np.ndarray] = {}
+    count, call, own, momentum = 0, layer.call, vars(layer).get("call"), layer.momentum
+
+    def listening(*arguments: Any, **how: Any) -> Any:
+        nonlocal count
+        outputs = call(*arguments, **how)
+        count += 1
+        for name, value in copy_values(variables).items():
+            wide = value.astype(np.float64)
+            mean = means.setdefault(name, wide)
+            mean += (wide - mean) / count
+        return outputs
+
+    # Not through Keras, which would track it. Without momentum, the statistics are the batch's own.
+    vars(layer)["call"], layer.momentum = listening, 0.0
+    try:
+        yield means
+    finally:
+        layer.momentum = momentum
+        del vars(layer)["call"]
+        if own is not None:
+            vars(layer)["call"] = own

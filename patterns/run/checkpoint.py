@@ -1,0 +1,255 @@
+"""`kp.Checkpoint`: when a run is saved, what is kept, and how it is found again."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from typing import Any, Literal, get_args
+
+import keras
+
+from keras_patterns.backends import current
+
+from .._util.arguments import whole_number
+from .._util.metrics import direction, resolve_mode
+from .._util.steps import next_multiple
+from ..checkpoint.identity import ResumeRefused
+from ..checkpoint.store import CheckpointStore, Found
+from ..storage import BackgroundWriter, Position, Retention, Tensor
+from .plain import EpochRun
+
+Resume = Literal["auto", "weights", "never"]
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves a run so that it can be killed at any instant and go on bit for bit.
+
+    In `kp.fit` everything is saved: weights, slots, seeds, running metrics, the position in the
+    data, the random states and the state of every callback. The run goes on at the step after the
+    checkpoint. In plain `model.fit` it saves and resumes at the ends of epochs, without the state
+    of the other callbacks, which `model.fit` keeps to itself.
+
+    Each checkpoint is a folder of its own, published whole or not at all. It is written in the
+    background from one copy of the state.
+
+    Args:
+        directory: The folder of the run. Made if it does not exist. One run writes to it at a time.
+        every_steps: Save when this many optimizer steps are done, and at each multiple.
+        every_seconds: Save at the first step after this many seconds, and again after as many. With
+            neither, a run is saved at the end of each epoch. Every run is saved at its end.
+        keep_last: How many of the newest checkpoints to keep. Defaults to 3.
+        keep_best: How many of the best by `monitor` to keep beside them. Defaults to none.
+        keep_every_steps: Keep those at multiples of this many steps for good. Defaults to none.
+        monitor: The metric in the logs of an epoch that says which is best. Defaults to
+            `"val_loss"`.
+        mode: `"min"`, `"max"`, or `"auto"`, which goes by the name: losses and errors are
+            minimised; accuracies, AUC, precision, recall and the like maximised.
+        background: Whether to write in a thread beside the training. Defaults to True.
+        on_signal: Whether SIGTERM and SIGINT (Ctrl-C) save the state after the step in flight and
+            end the run with `kp.RunInterrupted`. Defaults to True.
+        resume: `"auto"` goes on where the newest sound checkpoint is. `"weights"` begins a new run
+            from its weights alone, and when the script is started again goes on with that new run.
+            `"never"` begins from nothing. Neither removes what an earlier run left in the folder.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+
+    >>> import tempfile, keras, numpy as np
+    >>> import keras_patterns as kp
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile("adam", "mse")
+    >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     history = kp.fit(model, x, y, epochs=2, seed=0, verbose=0,
+    ...         callbacks=[kp.Checkpoint(folder)])
+    ...     kp.CheckpointStore(folder).steps()
+    [2, 4]
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        keep_last: int = 3,
+        keep_best: int | None = None,
+        keep_every_steps: int | None = None,
+        monitor: str = "val_loss",
+        mode: Literal["auto", "min", "max"] = "auto",
+        background: bool = True,
+        on_signal: bool = True,
+        resume: Resume = "auto",
+    ) -> None:
+        super().__init__()
+        if every_steps is not None:
+            every_steps = whole_number("Checkpoint", "every_steps", every_steps)
+        if every_seconds is not None and not every_seconds > 0:
+            raise ValueError(
+                "Checkpoint(every_seconds=...) must be positive or None; received "
+                f"{every_seconds!r}."
+            )
+        if resume not in get_args(Resume):
+            raise ValueError(
+                f"Checkpoint(resume=...) must be one of {get_args(Resume)}; received {resume!r}."
+            )
+        self.store = CheckpointStore(directory)
+        self.retention = Retention(
+            keep_last=keep_last, keep_best=keep_best, keep_every_steps=keep_every_steps
+        )
+        self.every_steps, self.every_seconds = every_steps, every_seconds
+        self.monitor = monitor
+        lenient = mode == "auto" and keep_best is None
+        self.mode = direction(monitor) if lenient else resolve_mode("Checkpoint", monitor, mode)
+        self.background, self.on_signal, self.resume = background, on_signal, resume
+        self.driven = False
+        self._plain: EpochRun | None = None
+        self._writer = BackgroundWriter()
+        self.begin(0)
+
+    # What the driver asks.
+
+    def begin(self, step: int, due: bool = False) -> None:
+        """Counts from a step: the start of a run, or a checkpoint.
+
+        Args:
+            step: The step.
+            due: Whether the state after it is still to be saved by `every_steps`, once its
+                validation is done.
+        """
+        self.next_step = step if due else next_multiple(step, self.every_steps)
+        self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
+
+    def is_planned(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Whether the state after `step` steps is to be saved in every run of the script, whatever
+        the clock says.
+        """
+        if self.every_steps is None:
+            return at_epoch_end and self.every_seconds is None
+        return self.is_due_by_steps(step)
+
+    def is_due_by_steps(self, step: int) -> bool:
+        """Whether `every_steps` asks for the state after `step` steps."""
+        return step >= self.next_step
+
+    def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
+        """Whether the state after `step` steps is to be saved."""
+        return self.is_planned(step, at_epoch_end) or time.monotonic() >= self.next_time
+
+    def wait(self) -> None:
+        """Waits until what was handed over is on disk; raises what went wrong there."""
+        self._writer.wait()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a save in the background went wrong, so that `wait` would raise."""
+        return self._writer.failed
+
+    def save(
+        self,
+        position: Position,
+        document: dict[str, Any],
+        tensors: Sequence[Tensor],
+        logs: dict[str, Any] | None,
+        needs: Iterable[Position] = (),
+    ) -> None:
+        """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
+        score = self._score(logs)
+        made_with = {
+            "keras_patterns": version("keras-patterns"),
+            "keras": keras.__version__,
+            "backend": current().name,
+        }
+
+        def write() -> None:
+            self.store.write(
+                position, document, tensors, score=score, made_with=made_with, needs=needs
+            )
+            self.store.prune(self.retention)
+
+        self._writer.submit(write, self.background)
+        self.begin(position.step, due=position.phase == 0 and self.is_due_by_steps(position.step))
+
+    def close(self) -> None:
+        """Ends the thread, after what was handed over is on disk."""
+        self._writer.close()
+
+    def find(self) -> Found | None:
+        """The newest sound checkpoint of the folder; None where there is none, or where nothing is
+        to be taken from it.
+        """
+        try:
+            return self.store.find()
+        except ResumeRefused:
+            if self.resume != "never":
+                raise
+            return None
+
+    def get_config(self) -> dict[str, Any]:
+        """Nothing: when and where a run is saved is no part of what it is."""
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: what is on disk is the state."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to put back."""
+
+    # What plain model.fit calls; in kp.fit the driver does it all.
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Puts the newest checkpoint back."""
+        self._plain = None if self.driven else EpochRun(self, self.model, self.params["epochs"])
+        if self._plain:
+            self._plain.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the resume."""
+        if self._plain:
+            self._plain.begin_epoch()
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts the steps."""
+        if self._plain:
+            self._plain.begin_batch(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Saves, if it is due."""
+        if self._plain:
+            self._plain.end_epoch(epoch, dict(logs or {}))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Saves what is not saved yet."""
+        if self._plain:
+            self._plain.end(dict(logs or {}))
+
+    def check_monitor(self, validates: bool) -> None:
+        """Raises if the best is to be kept by a metric of a validation that the run does not
+        have."""
+        if (
+            self.retention.keep_best is not None
+            and self.monitor.startswith("val_")
+            and not validates
+        ):
+            raise ValueError(
+                f"Checkpoint(monitor={self.monitor!r}, keep_best={self.retention.keep_best}) needs "
+                "validation data; there is none. "
+                "Give validation_data= or validation_split=, or monitor a metric of the training."
+            )
+
+    def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:
+        if logs is None or self.mode is None:
+            return None
+        if self.monitor not in logs:
+            if self.retention.keep_best is None or self.monitor.startswith("val_"):
+                return None
+            raise ValueError(
+                f"Checkpoint(monitor={self.monitor!r}): the epoch's logs have only {sorted(logs)}. "
+                "Name one of these."
+            )
+        return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}

@@ -1,0 +1,131 @@
+"""Where a run begins: at a checkpoint of its folder, with the weights of one, or from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..checkpoint.contents import Record
+from ..checkpoint.identity import Identity, ResumeRefused, changes, check_same_run
+from ..checkpoint.store import Found
+from ..storage import Position
+from .checkpoint import Checkpoint
+from .plan import StepPlan
+
+_START = Position(run=1, step=0)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a run begins.
+
+    Attributes:
+        record: What to put back, or None for a fresh start.
+        position: Of the checkpoint from which it goes on.
+        run: The ordinal of the run that begins or goes on.
+        begun: How that run began: `"auto"`, `"weights"` or `"never"`.
+        weights_only: Whether only the weights of `record` are put back.
+        messages: What to tell the person, first line first.
+    """
+
+    run: int = 1
+    begun: str = "auto"
+    record: Record | None = None
+    position: Position = _START
+    weights_only: bool = False
+    messages: tuple[str, ...] = ()
+
+
+def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
+    """The script's plan, with epochs as long as they were: their numbers must mean one thing
+    throughout a History.
+    """
+    if found is None:
+        return plan
+    saved = found.record.identity
+    same_total = plan.total_steps == saved.total_steps
+    if same_total and plan.steps_per_epoch == saved.steps_per_epoch:
+        return plan
+    return StepPlan(plan.total_steps, saved.steps_per_epoch)
+
+
+def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
+    """Whether the script asks for the run in the folder, or earlier began it from weights."""
+    return checkpoint.resume == "auto" or checkpoint.resume == found.record.begun == "weights"
+
+
+def begin(
+    checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str
+) -> Beginning:
+    """Decides how the run begins.
+
+    Args:
+        checkpoint: Says how the script wants to begin, and where.
+        found: The newest sound checkpoint, if there is one.
+        identity: What the script says.
+        backend: What runs now.
+
+    Raises:
+        ResumeRefused: If the script asks for another run than the one in the folder.
+    """
+    folder = str(checkpoint.store.directory)
+    if found is None:
+        return Beginning(
+            begun=checkpoint.resume,
+            messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",),
+        )
+    new = Beginning(found.position.run + 1, checkpoint.resume)
+    at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
+    if checkpoint.resume == "never":
+        return replace(
+            new,
+            messages=(
+                f'starting from step 0 beside what {folder} holds, because of resume="never".',
+            ),
+        )
+    if checkpoint.resume == "weights" and not (
+        may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)
+    ):
+        message = (
+            f"starting from step 0 with the weights at {at}, because of "
+            f'resume="weights"{found.fell_back}.'
+        )
+        return replace(new, record=found.record, weights_only=True, messages=(message,))
+    return _go_on(found, identity, folder, backend)
+
+
+def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Beginning:
+    check_same_run(found.record.identity, identity, folder)
+    step, total, saved = found.position.step, identity.total_steps, found.record.identity
+    if step > total:
+        raise ResumeRefused(
+            f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
+            "all. Ask for no fewer to go "
+            "on with it, or give Checkpoint another folder to begin a new run."
+        )
+    record = replace(found.record, stopped=found.record.stopped and total <= saved.total_steps)
+    finished = record.stopped or (step == total and record.logs is None)
+    lines = [f"{line}." for line in changes(saved, identity)]
+    if found.backend != backend:
+        lines.append(
+            f"saved on {found.backend}, going on on {backend}: weights, slots and data go on; "
+            "random streams differ."
+        )
+    why = f"the newest checkpoint in {folder}{found.fell_back}"
+    first = f"going on from step {step:,} of {total:,}: {why}."
+    if finished:
+        how = "was stopped" if record.stopped else "is finished"
+        first = (
+            f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is "
+            "nothing to train."
+        )
+    return Beginning(
+        found.position.run, found.record.begun, record, found.position, messages=(first, *lines)
+    )
+
+
+def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:
+    try:
+        check_same_run(found.record.identity, identity, folder)
+    except ResumeRefused:
+        return False
+    return True

@@ -1,0 +1,41 @@
+"""The random numbers of a generator, in a run that goes on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from ..checkpoint.store import Found
+from ..data import RandomStream
+from ..data.rows import is_rows
+from ..data.streams import global_state, set_global_state
+
+
+def generator_stream(x: Any, goes_on: Found | None) -> RandomStream | None:
+    """The random stream of a generator: as it began in the run that goes on, so that it gives the
+    same batches again.
+    """
+    if is_rows(x) or isinstance(x, keras.utils.PyDataset):
+        return None
+    if goes_on and inspect.isgenerator(x) and inspect.getgeneratorstate(x) != inspect.GEN_CREATED:
+        raise ValueError(
+            "kp.fit: the run goes on, and runs its generator again from the start to where it was; "
+            "but this generator has given "
+            "batches already. Make it anew: pass what the generator function returns now."
+        )
+
+    def get_state() -> dict[str, Any]:
+        return {"process": global_state(), "backend": current().random_state()}
+
+    def set_state(state: Mapping[str, Any]) -> None:
+        set_global_state(state["process"])
+        current().set_random_state(state["backend"])
+
+    return RandomStream(
+        get_state, set_state, goes_on.record.source.get("random") if goes_on else None
+    )

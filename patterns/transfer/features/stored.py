@@ -1,0 +1,272 @@
+"""Features in a `.npy` file, with a small JSON file beside it that says what they were computed
+from.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import xxhash
+from filelock import FileLock, Timeout
+
+from ..._util.messages import listed
+from ...select.where import variable_paths
+from ...state.snapshot import copy_values, is_seed
+from ...state.variables import find_variables
+from ...storage import StoreError, StoreInUse
+from ...storage.files import dtype_named, sync_folder, write_durably
+
+Json = dict[str, Any]
+Digests = dict[str, list[str]]
+
+_FORMAT = "keras-patterns features 1"
+_ANEW = "Give another `path`, or delete the file, and the features are computed anew."
+_READ_BYTES = 1 << 22
+_NAMED = 3
+
+
+def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
+    """Of each weight of a part of a model, by its place in the part: its path in the model, and a
+    digest.
+    """
+    weights = {
+        key: variable
+        for key, variable in find_variables(part).of("weight").items()
+        if not is_seed(variable)
+    }
+    paths = variable_paths(model)
+    return {
+        key: [
+            paths.get(id(weights[key]), weights[key].path),
+            xxhash.xxh3_128_hexdigest(np.ascontiguousarray(value).view(np.uint8).data),
+        ]
+        for key, value in copy_values(weights).items()
+    }
+
+
+def changed_weights(before: Digests, now: Digests) -> list[str]:
+    """The paths of the weights that differ, or are in one of the two only."""
+    old, new = ({place: digest for place, (_, digest) in rows.items()} for rows in (before, now))
+    return [
+        path for place, (path, _) in {**before, **now}.items() if old.get(place) != new.get(place)
+    ]
+
+
+def path_of_features(asked: str, path: Any) -> Path:
+    """Where features are stored, checked."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"{asked}: `path` must be the name of a .npy file. Received: {path!r}.")
+    if Path(path).suffix != ".npy":
+        raise ValueError(
+            f"{asked}: `path` must end in .npy, as what is stored there is. Received: "
+            f"{str(path)!r}."
+        )
+    return Path(path)
+
+
+def is_stored(path: Path) -> bool:
+    """Whether there is a file already."""
+    return os.path.lexists(path)
+
+
+def write(
+    path: Path,
+    about: Json,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    batches: Callable[[], Iterable[np.ndarray]],
+) -> None:
+    """Computes features into a new file, whole or not at all; if another process has done so
+    meanwhile, nothing.
+
+    The file is written, not mapped: on a full disk, writing to a map ends the process.
+
+    Args:
+        path: Where.
+        about: What the features are computed from, as JSON.
+        shape: Of all of them.
+        dtype: Theirs.
+        batches: Gives the rows of the file in order.
+
+    Raises:
+        kp.StoreError: If the system refuses. What was there is as it was.
+    """
+    try:
+        with _writing(path) as partial:
+            if not is_stored(path):
+                _check_beside(path)
+                _write(path, partial, about, shape, dtype, batches())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        mend = (
+            "Free some space there, give this user the right to write, or choose another `path`. "
+            "Nothing was left behind."
+        )
+        raise StoreError(path, f"cannot write the features ({reason})", mend) from error
+
+
+def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """Maps a file of features, after each of its bytes was checked.
+
+    Args:
+        path: Where.
+        about: What the features must have been computed from.
+        is_first: Says whether the first rows are those that the model gives now. That shows what
+            weights do not: another activation, another layer without weights to cut behind.
+
+    Raises:
+        kp.StoreError: If they were computed from something else, or are not what was written. The
+            file is as it was.
+    """
+    try:
+        found = _description(path)
+        _check_bytes(path, found)
+        features = np.load(path, mmap_mode="r", allow_pickle=False).view(
+            dtype_named(found["dtype"])
+        )
+        lines = _differences(found, about)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(path, f"cannot be read as features ({error})", _ANEW) from error
+    if not lines and not is_first(features):
+        lines = ["the model, as it is now, gives other features for the first examples"]
+    if lines:
+        lines += (
+            [f"at is {about['at']!r}, it was {found['at']!r}"] if found["at"] != about["at"] else []
+        )
+        raise StoreError(
+            path, f"holds features of something else:\n  {chr(10).join(lines)}\n", _ANEW
+        )
+    return features
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """Holds a file for one writer; gives the name under which it writes, where a killed one's half
+    file is cleared away.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+            try:
+                partial.unlink(missing_ok=True)
+                _beside(partial).unlink(missing_ok=True)
+                yield partial
+            finally:
+                partial.unlink(missing_ok=True)
+                _beside(partial).unlink(missing_ok=True)
+    except Timeout:
+        raise StoreInUse(
+            path,
+            "another process computes these features",
+            "Wait until it ends, or give another `path`.",
+        ) from None
+
+
+def _write(
+    path: Path,
+    partial: Path,
+    about: Json,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    batches: Iterable[np.ndarray],
+) -> None:
+    digest = xxhash.xxh3_128()
+
+    def parts() -> Iterator[memoryview]:
+        with memoryview(_header(shape, dtype)) as header:
+            digest.update(header)
+            yield header
+        for batch in batches:
+            data = np.asarray(batch, dtype, order="C").reshape(-1).view(np.uint8).data
+            digest.update(data)
+            yield data
+
+    write_durably(partial, parts())
+    found = {
+        **about,
+        "shape": shape,
+        "dtype": dtype.name,
+        "bytes": partial.stat().st_size,
+        "digest": digest.hexdigest(),
+    }
+    write_durably(_beside(partial), [json.dumps({"format": _FORMAT, **found}, indent=1).encode()])
+    # A description without features is written over; features without one would be in the way.
+    os.replace(_beside(partial), _beside(path))
+    os.replace(partial, path)
+    sync_folder(path.parent)
+
+
+def _header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer,
+        {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape},
+    )
+    return buffer.getvalue()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _check_beside(path: Path) -> None:
+    """Raises if writing the description would cost a file of somebody else's."""
+    if is_stored(_beside(path)):
+        try:
+            _description(path)
+        except (OSError, ValueError) as error:
+            mend = "Give another `path`, or move that file away."
+            raise StoreError(
+                _beside(path), "there is a file already that does not describe features", mend
+            ) from error
+
+
+def _description(path: Path) -> Json:
+    try:
+        found = json.loads(_beside(path).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(
+            f"there is no {_beside(path).name} beside it that says what they were computed from"
+        ) from None
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        raise ValueError(f"{_beside(path).name} does not describe features")
+    return found
+
+
+def _check_bytes(path: Path, found: Json) -> None:
+    size = path.stat().st_size
+    if size != found["bytes"]:
+        raise ValueError(f"it has {size:,} bytes instead of {found['bytes']:,}")
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while data := file.read(_READ_BYTES):
+            digest.update(data)
+    if digest.hexdigest() != found["digest"]:
+        raise ValueError("its bytes are not those that were written")
+
+
+def _differences(found: Json, about: Json) -> list[str]:
+    changed = changed_weights(found["weights"], about["weights"])
+    lines = [f"weights have changed: {listed(changed, _NAMED)}"] if changed else []
+    for place in sorted(found["x"].keys() | about["x"].keys()):
+        before, now = found["x"].get(place), about["x"].get(place)
+        if before != now:
+            lines.append(f"{place} is {_shown(now)}, it was {_shown(before)}")
+    return lines
+
+
+def _shown(array: Json | None) -> str:
+    return (
+        "None"
+        if array is None
+        else f"{array['dtype']} of shape {tuple(array['shape'])}, digest {array['digest'][:8]}"
+    )
