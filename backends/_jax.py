@@ -20,12 +20,29 @@ def _are_finite(arrays: list[Any]) -> Any:
     return jax.numpy.array([jax.numpy.isfinite(array).all() for array in arrays], bool)
 
 
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _as_array(leaf: Any) -> np.ndarray:
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(leaf: Any, array: np.ndarray) -> Any:
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, jax.Array):
+        return jax.device_put(array, leaf.sharding)
+    return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])
+
+
 class JaxBackend:
     """JAX has no global random state, and its trainer holds the training state outside the
     variables during an epoch.
     """
 
     name = "jax"
+    version = jax.__version__
     carries_attribute_optimizers = False
     decays_at_once = False
     fuses_steps = True
@@ -40,7 +57,8 @@ class JaxBackend:
         # Keras 3.15 ends a `fit` with use_ema by having a weight and its average share one array,
         # which the next step could not give away twice.
         seen: set[int] = set()
-        for variable in [*model.variables, *(model.optimizer.variables if model.optimizer else [])]:
+        optimizer = getattr(model, "optimizer", None)
+        for variable in [*model.variables, *getattr(optimizer, "variables", ())]:
             if id(variable.value) in seen:
                 variable.assign(jax.numpy.copy(variable.value))
             seen.add(id(variable.value))
@@ -84,6 +102,19 @@ class JaxBackend:
 
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         return lambda: np.asarray(_are_finite([variable.value for variable in variables]))
+
+    def device(self) -> str:
+        devices = jax.local_devices()
+        return f"{len(devices)} x {devices[0].device_kind}"
+
+    def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
+        paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+        return {jax.tree_util.keystr(path): _as_array(leaf) for path, leaf in paths}
+
+    def tree_from_arrays(self, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _like(leaf, arrays[jax.tree_util.keystr(path)]), like
+        )
 
     def random_state(self) -> dict[str, Any]:
         return {}

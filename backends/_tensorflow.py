@@ -15,6 +15,7 @@ from tensorflow.python.ops import stateful_random_ops
 
 from ._feed import Batch
 from ._measured import Values, assigning_step
+from ._trees import tree_from_arrays, tree_to_arrays
 
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
@@ -28,6 +29,7 @@ class TensorFlowBackend:
     """TensorFlow fetches its batches inside the step, from a `tf.data.Dataset`."""
 
     name = "tensorflow"
+    version = tf.__version__
     carries_attribute_optimizers = True
     decays_at_once = False
     fuses_steps = True
@@ -67,6 +69,16 @@ class TensorFlowBackend:
         # fifth function made here on.
         traced = are_finite.get_concrete_function()
         return lambda: np.array([bool(flag) for flag in traced()], bool)
+
+    def device(self) -> str:
+        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        return f"{len(devices)} x {devices[0].device_type}"
+
+    def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
+        return tree_to_arrays(tree)
+
+    def tree_from_arrays(self, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        return tree_from_arrays(like, arrays)
 
     def random_state(self) -> dict[str, Any]:
         # No public name reads either: the seeds that eager random operations draw, and the

@@ -11,6 +11,7 @@ import torch
 
 from ._feed import Batch, Batches
 from ._measured import Values, assigning_step
+from ._trees import tree_from_arrays, tree_to_arrays
 
 
 class TorchBackend:
@@ -19,6 +20,7 @@ class TorchBackend:
     """
 
     name = "torch"
+    version = torch.__version__
     carries_attribute_optimizers = True
     decays_at_once = True
     fuses_steps = False
@@ -74,6 +76,17 @@ class TorchBackend:
             return torch.stack(flags).cpu().numpy() if flags else np.zeros(0, bool)
 
         return are_finite
+
+    def device(self) -> str:
+        if torch.cuda.is_available():
+            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+        return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
+
+    def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
+        return tree_to_arrays(tree)
+
+    def tree_from_arrays(self, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        return tree_from_arrays(like, arrays)
 
     def random_state(self) -> dict[str, Any]:
         state = {"cpu": torch.get_rng_state().numpy()}

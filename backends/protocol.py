@@ -22,6 +22,7 @@ class Backend(Protocol):
 
     Attributes:
         name: What `keras.backend.backend()` says.
+        version: The framework's.
         carries_attribute_optimizers: Whether an optimizer other than `model.optimizer` can be used
             in a custom `train_step`. Where not, its state never reaches the model's variables.
         decays_at_once: Whether the weight decay of some variables is one operation, which needs at
@@ -30,6 +31,7 @@ class Backend(Protocol):
     """
 
     name: str
+    version: str
     carries_attribute_optimizers: bool
     decays_at_once: bool
     fuses_steps: bool
@@ -71,6 +73,15 @@ class Backend(Protocol):
         Returns:
             A function that returns booleans of shape `(variables,)`.
         """
+
+    def device(self) -> str:
+        """The device that trains, for people: its kind, and the number where there are several."""
+
+    def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
+        """The leaves of a tree of arrays, numbers and random keys, by their paths, as copies."""
+
+    def tree_from_arrays(self, like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The inverse of `tree_to_arrays`, with the structure and the kinds of leaf of `like`."""
 
     def random_state(self) -> dict[str, Any]:
         """The framework's own global random states, on every device, as arrays and JSON."""

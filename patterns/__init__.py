@@ -34,8 +34,13 @@ from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
 from .plots import plot_history
 from .run.checkpoint import Checkpoint
 from .run.fit import fit
+from .run.history import RunHistory
+from .run.hooks import Hook
 from .run.plan import StepPlan
+from .run.requests import Rewind, Save, SetTrainable, Stop
+from .run.run import Run
 from .run.signals import RunInterrupted
+from .state.preserved import preserved
 from .state.snapshot import StateMismatch
 from .stopping import (
     EarlyStopping,
@@ -75,6 +80,7 @@ __all__ = [
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
+    "Hook",
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
@@ -83,10 +89,16 @@ __all__ = [
     "Patience",
     "ProgressQuotient",
     "ResumeRefused",
+    "Rewind",
+    "Run",
+    "RunHistory",
     "RunInterrupted",
+    "Save",
     "SelectionRow",
+    "SetTrainable",
     "StateMismatch",
     "StepPlan",
+    "Stop",
     "StoreError",
     "StoreInUse",
     "SuccessiveRises",
@@ -104,6 +116,7 @@ __all__ = [
     "load_pretrained",
     "one_cycle",
     "plot_history",
+    "preserved",
     "replace_head",
     "schedules",
     "select_checkpoint",

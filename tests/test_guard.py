@@ -293,7 +293,7 @@ def test_everything_else_goes_back_too():
     assert guard.findings[0].step == 6
     assert told == ["begin", "end"]
     assert history.epoch == counts.epochs == [0, 1, 2]
-    assert len(history.history["loss"]) == len(history.ends) == 3
+    assert len(history.history["loss"]) == len(history.epoch_end_steps) == 3
     with open("log.csv", encoding="utf-8") as file:
         assert [row.split(",")[0] for row in file.read().split()] == ["epoch", "0", "1", "2"]
 
@@ -517,7 +517,7 @@ def test_a_schedule_is_not_lowered_again_by_a_second_call(same_process):
     assert rate_of(model) == pytest.approx(0.01)
     model, guard = (model, guard) if same_process else made()
     history = kp.fit(model, **data, total_steps=10, callbacks=[guard, kp.Checkpoint("run")])
-    assert history.rates == pytest.approx([0.005, 0.005])
+    assert history.learning_rates == pytest.approx([0.005, 0.005])
     for found, wanted in zip(model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
 

@@ -91,9 +91,9 @@ def test_a_run_of_kp_fit_against_steps():
         [row["val_loss"] for row in history.validations if row["step"] % 4],
     )
     at_ends = dict(zip([4, 8, 12], lists["loss"], strict=True))
-    running = {row["step"]: row["loss"] for row in history.steps} | at_ends
+    running = {row["step"]: row["loss"] for row in history.step_logs} | at_ends
     assert curves[RUNNING] == (sorted(running), [running[step] for step in sorted(running)])
-    assert curves[RATE] == ([4, 8, 12], history.rates)
+    assert curves[RATE] == ([4, 8, 12], history.learning_rates)
     assert [axes.get_xlabel() for axes in figure.axes] == ["optimizer step", ""]
     assert [axes.get_ylabel() for axes in figure.axes] == ["loss", "learning rate"]
     assert [axes.get_yscale() for axes in figure.axes] == ["linear", "linear"]
@@ -234,7 +234,7 @@ def test_a_model_without_one_rate_has_no_second_axis():
         keras.optimizers.OptimizerMap(keras.optimizers.SGD(), {".*kernel": keras.optimizers.SGD()})
     )
     history = kp.fit(compiled(small(), optimizer), **TRAIN, seed=0, verbose=0)
-    assert history.rates == [None] * len(history.ends)
+    assert history.learning_rates == [None] * len(history.epoch_end_steps)
     assert len(kp.plot_history(history).axes) == 1
 
 

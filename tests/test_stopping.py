@@ -569,7 +569,7 @@ def test_patience_in_steps():
     assert stopping.wait == 12
     assert stopping.reason.endswith(" for 12 steps")
     assert int(model.optimizer.iterations) == 16
-    assert history.ends == [10, 16]
+    assert history.epoch_end_steps == [10, 16]
     assert [event["step"] for event in history.events] == [16]
     assert stopping.best == history.validations[0]["val_loss"]
     assert model.evaluate(*CANCER["validation_data"], verbose=0)[0] == pytest.approx(
@@ -852,7 +852,7 @@ def test_a_run_that_goes_on_after_it_was_stopped_says_so_no_more(capsys):
             verbose=0,
             callbacks=callbacks,
         )
-    assert history.ends[-1] == 12
+    assert history.epoch_end_steps[-1] == 12
     assert (stopping.reason, stopping.stopped_step) == ("", 0)
     assert capsys.readouterr().out.count("stopped after step 6") == 1
     # That it was stopped once stays in its History.

@@ -141,8 +141,8 @@ def test_the_best_by_a_validation_that_is_not_there_is_refused_at_once():
 
 def test_metrics_inside_an_epoch():
     history = fit(make_model(), log_every_steps=3)
-    assert [entry["step"] for entry in history.steps] == [3, 6, 9, 12, 15, 18, 21]
-    assert all(entry["loss"] > 0 for entry in history.steps)
+    assert [entry["step"] for entry in history.step_logs] == [3, 6, 9, 12, 15, 18, 21]
+    assert all(entry["loss"] > 0 for entry in history.step_logs)
     with pytest.raises(ValueError, match=r"`log_every_steps` must be at least 1\. Received: 0"):
         fit(make_model(), log_every_steps=0)
 

@@ -50,7 +50,7 @@ def test_it_runs_at_the_multiples_and_at_the_ends_of_epochs():
     ]
     assert [row["step"] for row in history.validations] == [2, 4, 5, 6, 8, 10]
     assert len(history.history["val_loss"]) == 2
-    assert history.ends == [5, 10]
+    assert history.epoch_end_steps == [5, 10]
 
 
 def test_ends_of_epochs_can_be_left_out():
@@ -90,7 +90,9 @@ def test_training_is_as_it_would_be_without(make_model, arguments):
     without = run_state(model, history)
     model, history, _ = train(make_model, **arguments, validate_every_steps=1)
     assert len(history.validations) == 8
-    history.validations = [row for row in history.validations if row["step"] in history.ends]
+    history.validations = [
+        row for row in history.validations if row["step"] in history.epoch_end_steps
+    ]
     assert history.validations == ends
     assert_same_state(without, run_state(model, history))
 
@@ -111,7 +113,7 @@ def test_a_stop_inside_an_epoch_trains_no_further_step():
     )
     assert [step for step, _ in told.told] == [3, 3]
     assert int(model.optimizer.iterations) == 3
-    assert history.ends == [3]
+    assert history.epoch_end_steps == [3]
     # The row of the epoch that was cut short has what it was stopped by.
     assert history.history["val_loss"] == [history.validations[0]["val_loss"]]
     assert history.history["loss"]
@@ -136,7 +138,7 @@ def test_a_run_stopped_inside_an_epoch_is_finished():
                 callbacks=[told, kp.Checkpoint("run")],
             )
             assert int(model.optimizer.iterations) == 3
-            assert history.ends == [3]
+            assert history.epoch_end_steps == [3]
     assert told.told == []
 
 
@@ -154,7 +156,7 @@ def test_steps_that_run_together(case):
     # At the first boundary from each multiple on; at the ends of epochs as always.
     expected = {1: [3, 6, 9, 12], 4: [4, 6, 10, 12]}[case.make_model().steps_per_execution]
     assert [row["step"] for row in history.validations] == expected
-    assert history.ends == [6, 12]
+    assert history.epoch_end_steps == [6, 12]
 
 
 def test_killed_and_stopped_during_it(tmp_path):

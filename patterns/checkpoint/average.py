@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from .._util.arguments import check_choice, check_number
-from ..state.preserved import untouched
+from ..state.preserved import preserved
 from ..state.snapshot import check_fits, put_back, settle
 from ..state.variables import Places, find_variables
 from ..storage import Entry, StoreError
@@ -120,7 +120,7 @@ def average_checkpoints(
     )
     if layers:
         inputs = batches_of(_WHERE, data, batch_size)
-        with untouched(model):
+        with preserved(model):
             put_back(weights, values)
             statistics = recomputed(_WHERE, layers, model, inputs)
         values |= {
@@ -186,7 +186,7 @@ def _records(
                 f"the checkpoint of step {step} was deleted meanwhile",
                 "Name others by steps=.",
             )
-        check_fits(places, record.variables, record.roles)
+        check_fits(places, record.values, record.roles)
         _check_finite(step, record)
         yield record.of("weight")
 

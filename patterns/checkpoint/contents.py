@@ -1,26 +1,41 @@
-"""What a checkpoint of a run holds, and how it is put back."""
+"""What a checkpoint of a run holds, and how it lies in its document."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import numpy as np
 
-from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
 from ..state import callbacks as callback_states
 from ..state.codec import decode, encode
-from ..state.snapshot import StateMismatch, check_fits, differences, put_back, settle
-from ..state.variables import Places, Role, find_variables, has_own_step
-from ..storage import Tensor
+from ..state.snapshot import StateMismatch, VariableRecord
+from ..state.variables import Role
+from ..storage import NewerFormat, Tensor
+from .cursor import Cursor, Duty
 from .identity import Identity
 
 _VARIABLES = "variables/"
-# Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a
-# step, that of Adam a gradient.
-_ALIKE = ("Adam", "AdamW", "Nadam", "Lamb")
+# The version of each section of a document, as it is written now. A reader that does not know a
+# section keeps it where it is optional, and refuses the checkpoint where it is not.
+_REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
+_OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1}
+
+
+@dataclass(frozen=True)
+class OptimizerRecord:
+    """What must be known of an optimizer before its slots are put back.
+
+    Attributes:
+        trained: The keys of what it trains, in its order; None if it was not built.
+        first_steps: How many steps it had made when it began with a variable, by key; 0 is left
+            out.
+    """
+
+    trained: tuple[str, ...] | None = None
+    first_steps: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -29,122 +44,130 @@ class Record:
 
     Attributes:
         identity: Which run it is.
-        begun: How it began: from nothing (`"auto"` or `"never"`), or from another one's
+        start_mode: How it began: from nothing (`"auto"` or `"never"`), or from another one's
             `"weights"`.
-        variables: The values of the model's variables by key.
-        roles: What each variable is.
-        paths: Keras's name for each variable, for people.
-        built_on: For each optimizer, the ordered keys of what it trains.
-        first_steps: For each optimizer, how many steps it had made when it began with a variable,
-            by key; 0 is left out.
-        frozen: The keys of weights that are not trained, but would be if nothing were frozen. It is
-            not stored.
+        cursor: Where it stands.
+        variables: The model's variables by key.
+        optimizers: By their place in the model.
         callbacks: The state of each callback by its name.
         random: The global random states.
-        source: What the data source needs to go on, beside the step.
-        logs: The training metrics of an epoch whose validation is still to come, else None.
-        validates: Whether a validation inside an epoch is still to come.
-        save_due: Whether `every_steps` asks for a checkpoint of this step once its validation is
-            done.
-        stopped: Whether the run has ended before its plan did.
-        resumes: The steps at which other processes went on with the run.
-        skipped: What is left out of the data; see `data.Skipped`.
-        validated: Batches that validations have taken from a generator.
+        data: What the source needs to be found again beside the step, what is left out of it, and
+            how many batches validations have taken from a generator.
+        tracked: What a loop of one's own has given to `kp.Run.track`, by name.
+        resumed_at: The steps at which other processes went on with the run.
+        unknown: Sections of a newer release, kept as they are.
+        unknown_tensors: Their arrays.
     """
 
     identity: Identity
-    begun: str
-    variables: dict[str, np.ndarray]
-    roles: dict[str, Role]
-    paths: dict[str, str] = field(default_factory=dict)
-    built_on: dict[str, list[str]] = field(default_factory=dict)
-    first_steps: dict[str, dict[str, int]] = field(default_factory=dict)
-    frozen: Collection[str] = ()
+    start_mode: str
+    cursor: Cursor
+    variables: dict[str, VariableRecord]
+    optimizers: dict[str, OptimizerRecord] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
-    source: dict[str, Any] = field(default_factory=dict)
-    logs: dict[str, Any] | None = None
-    validates: bool = False
-    save_due: bool = False
-    stopped: bool = False
-    resumes: list[int] = field(default_factory=list)
-    skipped: dict[str, Any] = field(default_factory=dict)
-    validated: int = 0
+    data: dict[str, Any] = field(default_factory=dict)
+    tracked: dict[str, Any] = field(default_factory=dict)
+    resumed_at: list[int] = field(default_factory=list)
+    unknown: dict[str, Any] = field(default_factory=dict)
+    unknown_tensors: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, np.ndarray]:
+        """The values of the variables, by key."""
+        return {key: one.value for key, one in self.variables.items()}
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """The role of each variable, by key."""
+        return {key: one.role for key, one in self.variables.items()}
+
+    def of(self, *roles: Role) -> dict[str, np.ndarray]:
+        """The values of some roles, by key."""
+        return {key: one.value for key, one in self.variables.items() if one.role in roles}
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
         """The record as a JSON document and tensors. The values of the variables are not copied."""
         arrays: dict[str, np.ndarray] = {}
-        document = {
-            "identity": self.identity.as_json(),
-            "begun": self.begun,
+        cursor, optimizers = self.cursor, self.optimizers.items()
+        content = {
+            "identity": {**self.identity.as_json(), "start_mode": self.start_mode},
+            "cursor": {
+                "step": cursor.step,
+                "todo": list(cursor.todo),
+                "logs": encode(cursor.logs, "cursor/logs", arrays),
+                "ended": cursor.ended,
+                "resumed_at": self.resumed_at,
+            },
             "variables": self.roles,
-            "built_on": self.built_on,
-            "first_steps": self.first_steps,
-            "stopped": self.stopped,
-            "validates": self.validates,
-            "save_due": self.save_due,
-            "resumes": self.resumes,
-            "skipped": self.skipped,
-            "validated": self.validated,
+            "optimizers": {
+                place: {"trained": one.trained, "first_steps": dict(one.first_steps)}
+                for place, one in optimizers
+            },
+            "data": encode(self.data, "data", arrays),
             "callbacks": {
                 name: encode(state, f"callbacks/{name}", arrays)
                 for name, state in self.callbacks.items()
             },
             "random": encode(self.random, "random", arrays),
-            "source": encode(self.source, "source", arrays),
-            "logs": encode(self.logs, "logs", arrays),
+            "tracked": encode(self.tracked, "tracked", arrays),
+        }
+        document = {
+            name: {"version": version, "required": name in _REQUIRED, "content": content[name]}
+            for name, version in {**_REQUIRED, **_OPTIONAL}.items()
         }
         tensors = [
-            Tensor(_VARIABLES + key, value, self.paths.get(key, ""), still=key in self.frozen)
-            for key, value in self.variables.items()
+            Tensor(_VARIABLES + key, one.value, one.path, still=one.is_frozen)
+            for key, one in self.variables.items()
         ]
-        return document, tensors + [Tensor(key, value) for key, value in arrays.items()]
+        more = {**arrays, **self.unknown_tensors}
+        return {**self.unknown, **document}, tensors + [Tensor(*item) for item in more.items()]
 
     @classmethod
-    def unpack(cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Record:
-        """The inverse of `pack`."""
+    def unpack(
+        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], step: int
+    ) -> Record:
+        """The inverse of `pack`; reads the documents of format 1, too, which lack their step.
+
+        Raises:
+            NewerFormat: If a section that cannot be left out is not known here.
+        """
+        if "begun" in document:
+            return _from_format_1(document, tensors, step)
+        content = {name: _content(name, section) for name, section in document.items()}
+        known = {**_REQUIRED, **_OPTIONAL}
+        unknown = {name: section for name, section in document.items() if name not in known}
+        identity, cursor = dict(content["identity"]), content["cursor"]
+        start_mode = identity.pop("start_mode")
+        decoded = {
+            name: decode(content[name], tensors)
+            for name in ("data", "callbacks", "random", "tracked")
+            if name in content
+        }
         return cls(
-            identity=Identity.from_json(document["identity"]),
-            begun=document["begun"],
-            variables={key: tensors[_VARIABLES + key] for key in document["variables"]},
-            roles=document["variables"],
-            built_on=document["built_on"],
-            first_steps=_checked_steps(document.get("first_steps", {})),
-            stopped=document["stopped"],
-            validates=document.get("validates", False),
-            save_due=document.get("save_due", False),
-            resumes=document.get("resumes", []),
-            skipped=document.get("skipped", {}),
-            validated=document["validated"],
-            **{
-                name: decode(document[name], tensors)
-                for name in ("callbacks", "random", "source", "logs")
+            identity=Identity.from_json(identity),
+            start_mode=start_mode,
+            cursor=Cursor(
+                step=cursor["step"],
+                todo=tuple(map(Duty, cursor["todo"])),
+                logs=decode(cursor["logs"], tensors),
+                ended=cursor["ended"],
+            ),
+            variables=_variables(content["variables"], tensors),
+            optimizers={
+                place: _optimizer_record(one["trained"], one["first_steps"])
+                for place, one in content["optimizers"].items()
             },
+            resumed_at=cursor["resumed_at"],
+            unknown=unknown,
+            unknown_tensors={
+                key: array for key, array in tensors.items() if key.partition("/")[0] in unknown
+            },
+            **decoded,
         )
 
-    def of(self, *roles: Role) -> dict[str, np.ndarray]:
-        """The values of some roles, by key."""
-        return {key: value for key, value in self.variables.items() if self.roles[key] in roles}
 
-
-def _checked_steps(found: Any) -> dict[str, dict[str, int]]:
-    """What a document has for `first_steps`: nonsense in it would not show before it has been put
-    to use.
-    """
-    rows = list(found.values()) if isinstance(found, dict) else [None]
-    if all(
-        isinstance(steps, dict) and all(type(step) is int and step >= 0 for step in steps.values())
-        for steps in rows
-    ):
-        return found
-    raise StateMismatch(
-        "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. "
-        f"Received: {found!r}. It was not written "
-        "like this; go on from another checkpoint."
-    )
-
-
-def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
+def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
     """The state of each callback that can tell it, by name."""
     states = {
         name: callback_states.get_state(callback)
@@ -153,128 +176,80 @@ def callback_state(callbacks: list[keras.callbacks.Callback]) -> dict[str, Any]:
     return {name: state for name, state in states.items() if state is not None}
 
 
-def restore_variables(model: keras.Model, record: Record, keep: Collection[str] = ()) -> list[str]:
-    """Puts weights and optimizer state back into a built model; metrics are left alone.
-
-    Args:
-        model: The model, built.
-        record: From the checkpoint.
-        keep: Keys of optimizer variables that keep what they have.
-
-    Returns:
-        What could not be put back because the optimizer is another one, a line each.
-
-    Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
-    """
-    build_optimizers(model, record.built_on)
-    places = find_variables(model)
-    check_fits(places, record.variables, record.roles)
-    wanted = places.of("optimizer")
-    others = _of_another_kind(places, record.identity)
-    kept = {
-        key
-        for key in wanted
-        if key in record.variables and key not in keep and not _is_in(key, others)
-    }
-    wrong = differences({key: wanted[key] for key in kept}, record.variables)
-    if wrong:
-        raise StateMismatch(
-            "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
+def _content(name: str, section: Any) -> Any:
+    known = {**_REQUIRED, **_OPTIONAL}.get(name)
+    if known is None and section["required"]:
+        what = f"the checkpoint has a section {name!r} that this keras-patterns does not know"
+        raise NewerFormat(name, what, "Upgrade keras-patterns.")
+    if known is not None and section["version"] > known:
+        what = (
+            f"the section {name!r} of the checkpoint has version {section['version']}, and this "
+            f"keras-patterns reads version {known}"
         )
-    put_back(places.of("weight"), record.variables)
-    put_back(wanted, record.variables, kept)
-    settle(model)
-    fresh = sorted(wanted.keys() - kept - set(keep))
-    begin_fresh_slots(model, record.first_steps, set(fresh))
-    unused = sorted(
-        key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
+        raise NewerFormat(name, what, "Upgrade keras-patterns.")
+    return section["content"]
+
+
+def _variables(
+    roles: Mapping[str, Role], tensors: Mapping[str, np.ndarray]
+) -> dict[str, VariableRecord]:
+    return {key: VariableRecord(tensors[_VARIABLES + key], role) for key, role in roles.items()}
+
+
+def _optimizer_record(trained: Any, first_steps: Any) -> OptimizerRecord:
+    """An optimizer's record; nonsense in it would not show before it has been put to use."""
+    if isinstance(first_steps, dict) and all(
+        type(step) is int and step >= 0 for step in first_steps.values()
+    ):
+        return OptimizerRecord(None if trained is None else tuple(trained), first_steps)
+    raise StateMismatch(
+        "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. Received: "
+        f"{first_steps!r}. It was not written like this; go on from another checkpoint."
     )
-    lines = (
-        [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"]
-        if fresh
-        else []
+
+
+def _from_format_1(
+    document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], step: int
+) -> Record:
+    """The record of a document that release 0.1 wrote."""
+    first_steps = document.get("first_steps", {})
+    if not isinstance(first_steps, dict):
+        first_steps = {"": first_steps}
+    built_on = document["built_on"]
+    decoded = {
+        name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")
+    }
+    logs, validates = decoded["logs"], document.get("validates", False)
+    return Record(
+        identity=Identity.from_json(document["identity"]),
+        start_mode=document["begun"],
+        cursor=Cursor(
+            step=step,
+            todo=_todo_of_format_1(logs is not None, validates, document.get("save_due", False)),
+            logs=logs,
+            ended=document["stopped"],
+        ),
+        variables=_variables(document["variables"], tensors),
+        optimizers={
+            place: _optimizer_record(built_on.get(place), first_steps.get(place, {}))
+            for place in [*built_on, *(place for place in first_steps if place not in built_on)]
+        },
+        callbacks={
+            "RunHistory" if name == "History" else name: state
+            for name, state in decoded["callbacks"].items()
+        },
+        random=decoded["random"],
+        data={
+            **({"random": decoded["source"]["random"]} if "random" in decoded["source"] else {}),
+            "skipped": document.get("skipped", {}),
+            "validated": document["validated"],
+        },
+        resumed_at=document.get("resumes", []),
     )
-    return lines + (
-        [f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else []
-    )
 
 
-def set_by_script(record: Record, now: Identity) -> set[str]:
-    """The keys of optimizer variables whose setting the script has changed: the script wins."""
-    keys = {key for key, role in record.roles.items() if role == "optimizer"}
-    return {
-        key
-        for key in keys
-        if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)
-    }
-
-
-def restore_weights(model: keras.Model, record: Record) -> None:
-    """Puts only the weights back, for a run that begins anew from them.
-
-    Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
-    """
-    places = find_variables(model)
-    check_fits(places, record.variables, record.roles)
-    put_back(places.of("weight"), record.variables)
-    settle(model)
-
-
-def build_optimizers(model: keras.Model, built_on: Mapping[str, list[str]]) -> None:
-    """Builds the optimizers that build themselves late on what they were built on before.
-
-    But that with which Keras's own step trains, on what it is to train: other parts may be frozen
-    now than then.
-    """
-    places = find_variables(model)
-    for place, keys in built_on.items():
-        optimizer = places.optimizers.get(place)
-        if (
-            optimizer is not None
-            and not optimizer.built
-            and all(key in places.variables for key in keys)
-        ):
-            whole = place == "optimizer" and not has_own_step(model)
-            optimizer.build(
-                model.trainable_variables if whole else [places.variables[key] for key in keys]
-            )
-
-
-def _of_another_kind(places: Places, saved: Identity) -> set[str]:
-    """The places of optimizers whose slots hold other things than those of the optimizers that were
-    there before.
-    """
-    before = {place: settings["class"] for place, settings in saved.optimizers.items()}
-    now = {place: type(optimizer).__name__ for place, optimizer in places.optimizers.items()}
-    return {
-        place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])
-    }
-
-
-def _kind(name: str) -> str:
-    """The class without what of ours is mixed into it."""
-    name = name.removeprefix("Layerwise").removeprefix("MomentumScheduled")
-    return _ALIKE[0] if name in _ALIKE else name
-
-
-def _is_in(key: str, optimizers: Collection[str]) -> bool:
-    """Whether a slot of some optimizers has this key; an average of a weight is the same in all."""
-    place, name, variable = parts_of_slot(key)
-    return bool(variable) and place in optimizers and name != AVERAGE
-
-
-def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
-    """The running metrics of the epoch in progress, as far as the script still has these
-    metrics."""
-    metrics = {
-        key: variable for key, variable in places.of("metric").items() if key in record.variables
-    }
-    misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, record.variables)}
-    return {key: record.variables[key] for key in metrics if key not in misfits}
-
-
-def _differs(place: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    settings = after.get(place, {})
-    return name in settings and before.get(place, {}).get(name) != settings[name]
+def _todo_of_format_1(ends_epoch: bool, validates: bool, save_due: bool) -> tuple[Duty, ...]:
+    if not (ends_epoch or validates):
+        return ()
+    todo = {Duty.VALIDATE: True, Duty.HOOKS: True, Duty.CLOSE_EPOCH: ends_epoch}
+    return tuple(duty for duty, left in {**todo, Duty.SAVE: save_due}.items() if left)

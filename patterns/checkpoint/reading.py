@@ -94,7 +94,7 @@ def read_sound(store: CheckpointStore, entries: Sequence[Entry]) -> Record | Non
             if entry.folder.exists():
                 problem = problem or error
         else:
-            return Record.unpack(sound.document, sound.tensors)
+            return Record.unpack(sound.document, sound.tensors, sound.position.step)
     if problem:
         raise problem
     return None

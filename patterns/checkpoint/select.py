@@ -14,13 +14,14 @@ from .._util.arguments import check_choice
 from .._util.messages import say
 from .._util.metrics import direction
 from ..data import evaluate_arguments
-from ..state.preserved import untouched
+from ..state.preserved import preserved
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, is_seed, put_back, settle
 from ..state.variables import find_variables
 from ..storage import Entry, StoreError
-from .contents import Record, restore_weights
+from .contents import Record
 from .reading import check_built, entries_by_step, open_store, read_sound
+from .restore import restore_weights
 from .rows import CheckpointSelection, Mode, SelectionRow, best_row
 from .store import CheckpointStore
 
@@ -110,7 +111,7 @@ def select_checkpoint(
     )
     rows: list[SelectionRow] = []
     chosen: Record | None = None
-    with untouched(model):
+    with preserved(model):
         for row, record in _evaluated(store, entries, model, arguments, metric):
             rows.append(row)
             if record and best_row(rows, metric, better) is row:

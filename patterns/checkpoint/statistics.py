@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _keras
 from ..data import evaluate_arguments, make_source
-from ..data.peekable import Recorded
+from ..data.stream import BatchStream
 from ..state.snapshot import copy_values, np_dtype
 
 # Those that `momentum` moves; the last one only with `renorm`.
@@ -46,7 +46,7 @@ def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], It
         )
 
     def inputs() -> Iterator[Any]:
-        with closing(Recorded(source.batches(0), lambda batch: batch[0])) as batches:
+        with closing(BatchStream(source.batches(0), lambda batch: batch[0])) as batches:
             yield from itertools.islice(batches, source.steps_per_pass)
 
     return inputs

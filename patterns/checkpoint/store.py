@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from .._util.messages import say
 from ..storage import CheckpointStore as FileStore
 from ..storage import Entry, Position, StoreError, export_weights
-from .contents import Record, restore_variables, restore_weights
+from .contents import Record
 from .identity import ResumeRefused
+from .restore import restore_variables, restore_weights
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,13 @@ class Found:
     Attributes:
         position: Where in the training it was taken.
         record: What it holds.
-        backend: What it was saved on.
+        made_with: The versions, the backend and the processes that made it.
         fell_back: Why it is not the newest one, as the end of a sentence; empty if it is.
     """
 
     position: Position
     record: Record
-    backend: str
+    made_with: dict[str, Any]
     fell_back: str
 
 
@@ -67,8 +69,8 @@ class CheckpointStore(FileStore):
                 )
             return None
         fell_back = "".join(f"; fell back, because {one}" for one in damage)
-        record = Record.unpack(sound.document, sound.tensors)
-        return Found(sound.position, record, sound.entry.manifest.made_with["backend"], fell_back)
+        record = Record.unpack(sound.document, sound.tensors, sound.position.step)
+        return Found(sound.position, record, sound.entry.manifest.made_with, fell_back)
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
@@ -140,4 +142,4 @@ class CheckpointStore(FileStore):
                 )
             return found.position, found.record
         sound = self.read(self.at(step))
-        return sound.position, Record.unpack(sound.document, sound.tensors)
+        return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)

@@ -16,9 +16,10 @@ from .._util.messages import say
 from ..optimizers.rebuild import begin_fresh_slots
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import Places, find_variables
-from .contents import Record, restore_variables, restore_weights, set_by_script
+from .contents import Record
 from .identity import changes, describe_optimizers, forget_left
 from .reading import check_built, open_store
+from .restore import restore_variables, restore_weights, set_by_script
 from .store import CheckpointStore
 
 Kept = Literal["fresh", "keep"]

@@ -15,13 +15,13 @@ from keras_patterns.backends import current
 from .. import _keras
 from .._util.arguments import check_choice, check_number, check_order, whole_number
 from ..data import make_source
-from ..data.peekable import Recorded
+from ..data.stream import BatchStream
 from ..optimizers.finalization import finalized_once
 from ..optimizers.rates import steps_made, with_rates
 from ..optimizers.sweep import swept
 from ..run.checks import check_model
 from ..run.streams import generator_stream
-from ..state.preserved import untouched
+from ..state.preserved import preserved
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
 from .listener import Enough, Listener
@@ -115,13 +115,13 @@ def find_learning_rate(
         verbose=False,
     )
     listener = Listener(rates, smoothing, divergence, verbose != 0)
-    with closing(Recorded(source.batches(0), source.for_train_step)) as batches:
+    with closing(BatchStream(source.batches(0), source.for_train_step)) as batches:
         samples = batches.peek(2)
         current().build(model, samples[0])
         current().prepare(model)
         _check_built(model)
         optimizers = _stepping(model, samples)
-        with untouched(model), batches.errors_first():
+        with preserved(model), batches.errors_first():
             feed = current().feed(
                 itertools.islice(batches, len(rates)), samples, source.thread_safe
             )
@@ -157,7 +157,7 @@ def _stepping(model: keras.Model, samples: Any) -> dict[str, keras.optimizers.Op
     if all(place.split("/")[0] == "optimizer" for place in optimizers):
         return optimizers
     before = {place: steps_made(one) for place, one in optimizers.items()}
-    with untouched(model), finalized_once(model):
+    with preserved(model), finalized_once(model):
         model.fit(
             current().feed(iter(samples[:1]), samples[:1], False),
             steps_per_epoch=1,

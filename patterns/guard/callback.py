@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from .._util.arguments import check_number, whole_number
+from .._util.messages import say
 from .._util.steps import next_multiple
 from ..optimizers.rates import ScaledRates
-from ..run.hooks import DrivenCallback
-from ..state.history import add_event
+from ..run.history import add_event
+from ..run.hooks import Hook
+from ..run.requests import Boundary, Requests, Rewind, RunView, Save, Saving
 from ..storage import Position
-from .finding import Finding
-from .plain import EpochGuard
+from .finding import Finding, NonFiniteError
 from .search import Search
 from .watch import NewestLoss
 
 _ROLLED_BACK = "rolled back"
 
 
-class NonFiniteGuard(DrivenCallback):
+class NonFiniteGuard(Hook):
     """Goes back to the last sound checkpoint when a loss or a weight is not finite, and goes on
     without what did it.
 
@@ -98,7 +99,8 @@ class NonFiniteGuard(DrivenCallback):
     ) -> None:
         super().__init__()
         where = "NonFiniteGuard"
-        self.rollback, self.skip_batch = bool(rollback), bool(skip_batch)
+        self.rollback = bool(rollback)
+        self.skip_batch = bool(skip_batch)
         self.rate_factor = check_number(
             where, "rate_factor", rate_factor, above=0.0, below=1.0 + 1e-9
         )
@@ -110,11 +112,11 @@ class NonFiniteGuard(DrivenCallback):
         self._search = Search(self.rollback, self.rate_factor, self.max_rollbacks, self.skip_batch)
         self._loss = NewestLoss()
         self._rates: ScaledRates | None = None
-        self._plain: EpochGuard | None = None
+        self._restored: dict[str, Any] | None = None
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found in this run, the oldest first."""
+        """The findings of this run, the oldest first."""
         return self._search.findings
 
     # The state.
@@ -125,21 +127,19 @@ class NonFiniteGuard(DrivenCallback):
         return {name: getattr(self, name) for name in names}
 
     def get_state(self) -> dict[str, Any]:
-        """What was found, whether it is looking for a step, and where it would go back to."""
-        point = None if self._search.point is None else list(self._search.point)
+        """The findings, the step that a replay looks for, and where it would go back to."""
+        target = self._search.rollback_target
         return {
             "findings": [finding.as_json() for finding in self.findings],
-            "seeks": self._search.seeks,
-            "point": point,
+            "seeks": self._search.replay_until,
+            "point": None if target is None else list(target),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Puts back what `get_state` gave."""
-        self._search.findings = [Finding.from_json(fields) for fields in state["findings"]]
-        self._search.seeks = state["seeks"]
-        self._search.point = None if state["point"] is None else Position(*state["point"])
+        """Takes the state of a checkpoint; `on_restore` decides what becomes of it."""
+        self._restored = state
 
-    # What the driver calls.
+    # What the run calls.
 
     @property
     def needs_checkpoint(self) -> bool:  # type: ignore[override]
@@ -149,100 +149,105 @@ class NonFiniteGuard(DrivenCallback):
     @property
     def single_steps(self) -> bool:  # type: ignore[override]
         """While it looks for a step, each is run by itself."""
-        return self._search.seeks is not None
+        return self._search.replay_until is not None
 
-    def begins(self) -> None:
+    def on_run_start(self, run: RunView) -> Requests:
         """Checks that it could go back, and looks at what there is."""
-        assert self.run
-        if self._rates is None:
-            if self.rollback and self.run.rewinds:
+        search, is_new = self._search, self._rates is None
+        if is_new:
+            blocker = run.rewind_blocker() if run.can_replay else None
+            if self.rollback and blocker:
                 raise ValueError(
-                    "NonFiniteGuard(rollback=True): the run could not go back, since "
-                    f"{self.run.rewinds}. Mend that, or say "
-                    "rollback=False to end the run with a report."
+                    f"NonFiniteGuard(rollback=True): the run could not go back, since {blocker}. "
+                    "Mend that, or say rollback=False to end the run with a report."
                 )
-            self._search.open(self.model, self.run)
-            self._search.below_bar = self.params["verbose"] not in (0, 2)
-            self._rates = ScaledRates(self.model)
+            search.open(run)
+            self._rates = ScaledRates(run.model)
             if self._lowered and self._rates.scale(1.0, self._factor(self._lowered)):
-                self.run.recompile()
-            if self.rollback and self._search.point is None:
-                self._search.point = self.run.origin or self.run.save_now()
+                run.recompile_step()
         self._loss.note({})
-        self._search.looked = self.run.step
-        self._tell_history()
-        self._search.go_on()
+        search.last_checked_step = run.step
+        if not run.can_replay:
+            return Save()
+        self._tell_history(run)
+        search.start()
+        if self.rollback and search.rollback_target is None:
+            search.rollback_target = run.origin
+            return None if run.origin else Save()
+        return None
 
-    def note_step(self, step: int, logs: Mapping[str, Any]) -> None:
+    def on_step_logs(self, logs: Mapping[str, Any]) -> None:
         """Keeps the loss, unread."""
         self._loss.note(logs)
 
-    def next_boundary(self, step: int) -> float:
+    def next_boundary(self, step: int) -> int | None:
         """Every `every_steps` steps; each step, while it looks for one."""
-        return step + 1 if self._search.seeks is not None else next_multiple(step, self.every_steps)
+        return step + 1 if self.single_steps else int(next_multiple(step, self.every_steps))
 
-    def at_boundary(self) -> None:
-        """Looks."""
+    def on_check(self, step: int) -> Rewind | None:
+        """Looks, before anything else is done at a boundary."""
         assert self.run
+        if not self.run.can_replay:
+            return None
         search, in_loss = self._search, self._loss.is_wrong()
-        if search.seeks is not None:
-            search.seek(in_loss)
-        elif in_loss:
-            search.begin("the loss is not finite")
-        elif self.run.step >= next_multiple(search.looked, self.every_steps):
-            search.looked = self.run.step
-            search.begin_if(search.variables.wrong())
+        if search.replay_until is not None:
+            return search.replay(in_loss)
+        if in_loss:
+            return search.begin("the loss is not finite")
+        if step >= next_multiple(search.last_checked_step, self.every_steps):
+            search.last_checked_step = step
+            return search.begin_if(search.variables.wrong())
+        return None
 
-    def retrained(self) -> None:
+    def on_boundary(self, boundary: Boundary) -> Requests:
+        """At the end of an epoch, sees to it that there is something to go back to."""
+        assert self.run
+        if not self.run.can_replay:
+            return self._look_at_epoch(boundary)
+        ends_epoch = boundary.epoch is not None
+        return Save() if ends_epoch and self.rollback and not self.run.plans_saves else None
+
+    def on_trainable_changed(self) -> None:
         """Looks at the optimizer's new variables from here on."""
         self._search.variables.refresh()
 
-    def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
-        """Lets nothing become a checkpoint that is not finite."""
-        self._search.begin_if(self._search.variables.wrong_in(variables, roles))
+    def on_save(self, saving: Saving) -> Rewind | None:
+        """Lets nothing become a checkpoint that is not finite; goes back to here from now on."""
+        found = self._search.begin_if(self._search.variables.wrong_in(saving.variables))
+        if found is None and saving.is_planned:
+            self._search.rollback_target = saving.position
+        return found
 
-    def saved(self, position: Position) -> None:
-        """From now on it goes back to here."""
-        self._search.point = position
-
-    def needs(self) -> Iterable[Position]:
+    def required_checkpoints(self) -> Iterable[Position]:
         """Where it would go back to."""
-        return [self._search.point] if self._search.point and self.rollback else []
+        target = self._search.rollback_target
+        return [target] if target and self.rollback else []
 
-    def rolled_back(self, state: dict[str, Any] | None, position: Position) -> None:
-        """What it knows, it keeps; rates are what they were in the checkpoint, and made smaller by
+    def on_restore(self, rewound: bool) -> None:
+        """Going back, it keeps what it knows: rates are those of the checkpoint, made smaller by
         what was found since.
         """
-        self._search.point = position
+        state, self._restored = self._restored, None
+        if not rewound:
+            self._take(state)
+            return
         assert self.run
         assert self._rates
+        self._search.rollback_target = self.run.position
         before = sum(fields["scaled"] for fields in state["findings"]) if state else 0
-        if self._rates.scale(self._factor(self._lowered - before), self._factor(self._lowered)):
-            self.run.recompile()
+        now = self._factor(self._lowered - before)
+        if self._rates.scale(now, self._factor(self._lowered)):
+            self.run.recompile_step()
 
-    def ends(self) -> None:
+    def on_run_end(self) -> None:
         """Leaves the script's schedules as they were: the next call begins with them."""
         if self._rates and self._rates.scale(1.0, 1.0):
             self.model.train_function = None
 
-    # What Keras calls.
-
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets an earlier run."""
-        super().on_train_begin(logs)
         self._reset()
-        if self.run is None:
-            self._plain = EpochGuard(self.model, self)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks, in plain `model.fit`; in `kp.fit`, sees to it that there is something to go back
-        to.
-        """
-        if self.run is None:
-            assert self._plain
-            self._plain.end_epoch(epoch, self.step, logs or {})
-        elif self.rollback and not self.run.plans_saves:
-            self.run.save_here()
+        super().on_train_begin(logs)
 
     # Odds and ends.
 
@@ -253,8 +258,39 @@ class NonFiniteGuard(DrivenCallback):
     def _factor(self, times: int) -> float:
         return float(self.rate_factor**times)
 
-    def _tell_history(self) -> None:
-        history = self.model.history
+    def _take(self, state: Mapping[str, Any] | None) -> None:
+        if state is None:
+            return
+        search, target = self._search, state["point"]
+        search.findings = [Finding.from_json(fields) for fields in state["findings"]]
+        search.replay_until = state["seeks"]
+        search.rollback_target = None if target is None else Position(*target)
+
+    def _tell_history(self, run: RunView) -> None:
+        history = run.history
         history.events = [event for event in history.events if event["kind"] != _ROLLED_BACK]
         for finding in self.findings:
             add_event(history, _ROLLED_BACK, finding.step, str(finding))
+
+    def _look_at_epoch(self, boundary: Boundary) -> Requests:
+        """In plain `model.fit`, which cannot go back in its data: from epoch to epoch."""
+        assert self.run
+        assert boundary.epoch is not None
+        wrong = self._search.variables.wrong()
+        in_loss = not np.isfinite(np.asarray(boundary.logs.get("loss", 0.0), "float64")).all()
+        if not wrong and not in_loss:
+            return Save()
+        what = "loss" if in_loss else "weights"
+        cause = f"the {what} of epoch {boundary.epoch + 1} is not finite"
+        finding = Finding(boundary.step, -1, cause, wrong[0] if wrong else "")
+        found = [*self.findings, finding]
+        if not self.rollback or len(found) > self.max_rollbacks:
+            raise NonFiniteError(f"Training is not finite: {finding}.", found)
+        self.findings.append(finding)
+        text = (
+            f"{finding}. Going on with the state before the epoch, and the rate times "
+            f"{self.rate_factor:g}"
+        )
+        say(f"{text} (rollback {len(found)} of {self.max_rollbacks}).")
+        add_event(self.run.history, _ROLLED_BACK, boundary.step, text)
+        return Rewind(self.run.position)

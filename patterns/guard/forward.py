@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..state.preserved import untouched
+from ..state.preserved import preserved
 from ..state.variables import find_variables
 
 
@@ -30,7 +30,7 @@ def explain(model: keras.Model, batch: tuple[Any, ...], examples: Sequence[int])
     if wrong:
         return wrong
     try:
-        with untouched(model):
+        with preserved(model):
             return _forward(model, *(*batch, None, None)[:3])
     except Exception as error:
         # A train_step of its own may never call the model as a whole.

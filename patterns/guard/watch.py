@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from ..state.snapshot import VariableRecord
 from ..state.variables import find_variables
 
 
@@ -71,10 +72,15 @@ class Variables:
             if "float" in keras.backend.standardize_dtype(variable.dtype)
         }
 
-    def wrong_in(self, values: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> list[str]:
+    def wrong_in(self, records: Mapping[str, VariableRecord]) -> list[str]:
         """The same for values that are on the host."""
-        watched = (key for key in values if roles[key] != "metric" and key not in self._ignored)
-        return [key for key in watched if not _all_finite(values[key])]
+        return [
+            key
+            for key, record in records.items()
+            if record.role != "metric"
+            and key not in self._ignored
+            and not _all_finite(record.value)
+        ]
 
 
 def _all_finite(array: np.ndarray) -> bool:

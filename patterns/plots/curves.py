@@ -12,7 +12,7 @@ import numpy as np
 
 from .._util.arguments import check_choice, whole_number
 from .._util.metrics import direction
-from ..state.history import KEPT
+from ..run.history import KEPT
 
 _RATE = "learning_rate"
 _WHERE = "kp.plot_history"
@@ -114,13 +114,15 @@ def read(
     if not isinstance(metric, str):
         raise TypeError(f"{_WHERE}: `metric` must be the name of one metric. Received: {metric!r}.")
     name = metric.removeprefix("val_")
-    _check_metric(name, lists, kept["steps"] + kept["validations"])
+    _check_metric(name, lists, kept["step_logs"] + kept["validations"])
     epochs = list(getattr(history, "epoch", ())) or list(
         range(max(map(len, lists.values()), default=0))
     )
-    by_steps = len(kept["ends"]) == len(epochs) > 0 or (hasattr(history, "ends") and not epochs)
+    by_steps = len(kept["epoch_end_steps"]) == len(epochs) > 0 or (
+        hasattr(history, "epoch_end_steps") and not epochs
+    )
     ends = np.array([epoch + 1 for epoch in epochs], float)
-    ends = _at_ends("ends", kept["ends"], ends).values if by_steps else ends
+    ends = _at_ends("ends", kept["epoch_end_steps"], ends).values if by_steps else ends
     training = _at_ends(name, lists.get(name, []), ends)
     validated = _by_steps(kept["validations"], f"val_{name}")
     every = None
@@ -136,7 +138,7 @@ def read(
     place = _Place(
         by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps")
     )
-    rows = {row["step"]: row[name] for row in kept["steps"] if name in row}
+    rows = {row["step"]: row[name] for row in kept["step_logs"] if name in row}
     if rows:
         rows |= dict(zip(training.at, training.values, strict=True))
     return Course(
@@ -147,7 +149,7 @@ def read(
         validation=validation,
         inside=inside,
         every=every,
-        rate=_rate(kept["rates"], lists.get(_RATE, []), ends),
+        rate=_rate(kept["learning_rates"], lists.get(_RATE, []), ends),
         mode=direction(name) if mode == "auto" else mode,
         events=sorted(
             (Event(e["kind"], place(e["step"]), e["step"], e["text"]) for e in kept["events"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,7 @@ from .._util.steps import next_multiple
 from ..checkpoint.identity import ResumeRefused
 from ..checkpoint.store import CheckpointStore, Found
 from ..storage import BackgroundWriter, Position, Retention, Tensor
-from .plain import EpochRun
+from .plain_saves import PlainSaves
 
 Resume = Literal["auto", "weights", "never"]
 
@@ -106,39 +106,29 @@ class Checkpoint(keras.callbacks.Callback):
         lenient = mode == "auto" and keep_best is None
         self.mode = direction(monitor) if lenient else resolve_mode("Checkpoint", monitor, mode)
         self.background, self.on_signal, self.resume = background, on_signal, resume
-        self.driven = False
-        self._plain: EpochRun | None = None
+        self.is_driven = False
+        self._plain: PlainSaves | None = None
         self._writer = BackgroundWriter()
         self.begin(0)
 
     # What the driver asks.
 
-    def begin(self, step: int, due: bool = False) -> None:
-        """Counts from a step: the start of a run, or a checkpoint.
-
-        Args:
-            step: The step.
-            due: Whether the state after it is still to be saved by `every_steps`, once its
-                validation is done.
-        """
-        self.next_step = step if due else next_multiple(step, self.every_steps)
+    def begin(self, step: int) -> None:
+        """Counts from a step: the start of a run, or a checkpoint."""
+        self.next_step = next_multiple(step, self.every_steps)
         self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
 
-    def is_planned(self, step: int, at_epoch_end: bool = False) -> bool:
+    def is_planned(self, step: int, ends_epoch: bool) -> bool:
         """Whether the state after `step` steps is to be saved in every run of the script, whatever
         the clock says.
         """
         if self.every_steps is None:
-            return at_epoch_end and self.every_seconds is None
-        return self.is_due_by_steps(step)
-
-    def is_due_by_steps(self, step: int) -> bool:
-        """Whether `every_steps` asks for the state after `step` steps."""
+            return ends_epoch and self.every_seconds is None
         return step >= self.next_step
 
-    def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
+    def is_due(self, step: int, ends_epoch: bool) -> bool:
         """Whether the state after `step` steps is to be saved."""
-        return self.is_planned(step, at_epoch_end) or time.monotonic() >= self.next_time
+        return self.is_planned(step, ends_epoch) or time.monotonic() >= self.next_time
 
     def wait(self) -> None:
         """Waits until what was handed over is on disk; raises what went wrong there."""
@@ -154,16 +144,13 @@ class Checkpoint(keras.callbacks.Callback):
         position: Position,
         document: dict[str, Any],
         tensors: Sequence[Tensor],
-        logs: dict[str, Any] | None,
+        logs: Mapping[str, Any] | None,
         needs: Iterable[Position] = (),
+        made_with: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
         score = self._score(logs)
-        made_with = {
-            "keras_patterns": version("keras-patterns"),
-            "keras": keras.__version__,
-            "backend": current().name,
-        }
+        made_with = made_with or versions()
 
         def write() -> None:
             self.store.write(
@@ -172,7 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
             self.store.prune(self.retention)
 
         self._writer.submit(write, self.background)
-        self.begin(position.step, due=position.phase == 0 and self.is_due_by_steps(position.step))
+        self.begin(position.step)
 
     def close(self) -> None:
         """Ends the thread, after what was handed over is on disk."""
@@ -204,7 +191,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the newest checkpoint back."""
-        self._plain = None if self.driven else EpochRun(self, self.model, self.params["epochs"])
+        self._plain = (
+            None if self.is_driven else PlainSaves(self, self.model, self.params["epochs"])
+        )
         if self._plain:
             self._plain.begin()
 
@@ -242,14 +231,24 @@ class Checkpoint(keras.callbacks.Callback):
                 "Give validation_data= or validation_split=, or monitor a metric of the training."
             )
 
-    def _score(self, logs: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _score(self, logs: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if logs is None or self.mode is None:
             return None
         if self.monitor not in logs:
-            if self.retention.keep_best is None or self.monitor.startswith("val_"):
+            inside_epoch = all(name.startswith("val_") for name in logs)
+            if self.retention.keep_best is None or self.monitor.startswith("val_") or inside_epoch:
                 return None
             raise ValueError(
                 f"Checkpoint(monitor={self.monitor!r}): the epoch's logs have only {sorted(logs)}. "
                 "Name one of these."
             )
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
+
+
+def versions() -> dict[str, Any]:
+    """The versions that make a checkpoint, and the backend."""
+    return {
+        "keras_patterns": version("keras-patterns"),
+        "keras": keras.__version__,
+        "backend": current().name,
+    }

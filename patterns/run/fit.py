@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 import keras
 
-from keras_patterns.backends import current
-
-from .._util.arguments import whole_number
-from .._util.messages import say
-from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
-from ..checkpoint.store import Found
-from ..data import BatchSource, make_source, split_validation
-from ..state.callbacks import warn_of_untold
-from ..state.variables import find_variables
-from . import start_point as resume
-from .checkpoint import Checkpoint
+from ..data import BatchSource, split_validation
 from .checks import check_model
-from .hooks import DrivenCallback
+from .history import RunHistory
+from .keras_fit import train_by_fit
+from .opening import RunArguments, open_run
 from .plan import StepPlan
-from .run import Run
-from .saving import Saver
-from .start_point import Beginning
-from .streams import generator_stream
-from .validation import Validation
+from .validation import NoValidation, Validation
+
+_CALLER = "kp.fit"
 
 
 def fit(
@@ -53,7 +42,7 @@ def fit(
     log_every_steps: int | None = None,
     validate_every_steps: int | None = None,
     seed: int | None = None,
-) -> keras.callbacks.History:
+) -> RunHistory:
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
 
@@ -87,7 +76,7 @@ def fit(
         validation_batch_size: As in `model.fit`.
         validation_freq: As in `model.fit`.
         log_every_steps: Read the running metrics at multiples of this many steps too; they stand in
-            `history.steps` as one dict for each. Defaults to None: only at the end of an epoch.
+            `history.step_logs` as one dict for each. Defaults to None: only at the end of an epoch.
         validate_every_steps: Validate at multiples of this many steps too, inside epochs. All
             validations stand in `history.validations`, one dict for each; the running metrics of
             the epoch, and what is trained, stay as they would be without. Defaults to None: only at
@@ -96,7 +85,7 @@ def fit(
             checkpoint.
 
     Returns:
-        The `History` of the whole run, across kills.
+        The `kp.RunHistory` of the whole run, across kills.
 
     Raises:
         ValueError: If arguments disagree, or the model is not compiled.
@@ -119,86 +108,43 @@ def fit(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4.
     """
-    check_model("kp.fit", model)
-    callbacks = keras.tree.flatten(callbacks) if callbacks is not None else []
-    checkpoint = _only_checkpoint(callbacks)
+    check_model(_CALLER, model)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = split_validation(
             x, y, sample_weight, validation_split
         )
-    validation = None
+    if validation_data is None and validate_every_steps is not None:
+        raise ValueError(
+            f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or "
+            "validation_split=."
+        )
+    validation: Validation | NoValidation = NoValidation()
     if validation_data is not None:
         size = validation_batch_size or batch_size
         validation = Validation(
             validation_data, size, validation_steps, validation_freq, validate_every_steps
         )
-    elif validate_every_steps is not None:
-        raise ValueError(
-            f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or "
-            "validation_split=."
-        )
-    if log_every_steps is not None:
-        log_every_steps = whole_number("kp.fit", "log_every_steps", log_every_steps)
-    if checkpoint:
-        checkpoint.check_monitor(validates=validation is not None)
-
-    with checkpoint.store.lock() if checkpoint else nullcontext():
-        found = checkpoint.find() if checkpoint else None
-        goes_on = found if checkpoint and found and resume.may_go_on(checkpoint, found) else None
-        seed = _seed(seed, goes_on, silent=verbose == 0)
-        source = make_source(
-            x,
-            y,
-            sample_weight,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            seed=seed,
-            stream=generator_stream(x, goes_on),
-            verbose=verbose != 0,
-        )
-        asked = _plan(plan, total_steps, steps_per_epoch, epochs, source)
-        plan = resume.plan_of(goes_on, asked)
-        beginning, saver = Beginning(), None
-        if checkpoint:
-            beginning, saver = _begin(
-                checkpoint, found, model, plan, seed, source, callbacks, verbose
-            )
-            if plan.steps_per_epoch != asked.steps_per_epoch:
-                say(
-                    f"epochs stay {plan.steps_per_epoch:,} steps long, not "
-                    f"{asked.steps_per_epoch:,}."
-                )
-        run = Run(model, plan, source, validation, callbacks, saver, verbose, log_every_steps)
-        return run.execute(beginning)
-
-
-def _begin(
-    checkpoint: Checkpoint,
-    found: Found | None,
-    model: keras.Model,
-    plan: StepPlan,
-    seed: int,
-    source: BatchSource,
-    callbacks: Sequence[keras.callbacks.Callback],
-    verbose: int | str,
-) -> tuple[Beginning, Saver]:
-    """Decides where the run begins, and says so."""
-    warn_of_untold(callbacks)
-    identity = Identity(
-        total_steps=plan.total_steps,
-        steps_per_epoch=plan.steps_per_epoch,
+    asked = RunArguments(
+        caller=_CALLER,
+        model=model,
+        data={
+            "x": x,
+            "y": y,
+            "sample_weight": sample_weight,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "class_weight": class_weight,
+        },
+        make_plan=lambda source: _plan(plan, total_steps, steps_per_epoch, epochs, source),
+        callbacks=keras.tree.flatten(callbacks) if callbacks is not None else [],
+        validation=validation,
+        log_every=log_every_steps,
         seed=seed,
-        data=source.fingerprint(),
-        optimizers=describe_optimizers(find_variables(model).optimizers),
-        callbacks=describe_callbacks(callbacks),
+        verbose=verbose,
     )
-    beginning = resume.begin(checkpoint, found, identity, current().name)
-    # A run that begins with nothing to tell says so only where the person wants to see anything.
-    if verbose != 0 or beginning.record or (found and found.fell_back):
-        for message in beginning.messages:
-            say(message)
-    return beginning, Saver(checkpoint, model, identity, beginning.run, beginning.begun)
+    with ExitStack() as until_end:
+        driver, start = open_run(asked, until_end)
+        return train_by_fit(driver, start, verbose)
 
 
 def _plan(
@@ -218,34 +164,3 @@ def _plan(
             f"epochs={epochs}."
         )
     return plan
-
-
-def _seed(seed: int | None, goes_on: Found | None, silent: bool) -> int:
-    if seed is not None:
-        return whole_number("kp.fit", "seed", seed, least=0)
-    if goes_on:
-        return goes_on.record.identity.seed
-    seed = secrets.randbits(32)
-    if not silent:
-        say(
-            f"seed={seed} was drawn for the order of the data; give it to have the same order in "
-            "another run."
-        )
-    return seed
-
-
-def _only_checkpoint(callbacks: Sequence[keras.callbacks.Callback]) -> Checkpoint | None:
-    for callback in callbacks:
-        if isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ValueError(
-                "kp.fit: BackupAndRestore would put back another epoch than kp.Checkpoint does. "
-                "Leave it out."
-            )
-    alone = {type(c) for c in callbacks if isinstance(c, DrivenCallback) and c.only_one}
-    for kind in (Checkpoint, *alone):
-        found = [callback for callback in callbacks if isinstance(callback, kind)]
-        if len(found) > 1:
-            raise ValueError(
-                f"kp.fit: a run has one kp.{kind.__name__}; received {len(found)} of them."
-            )
-    return next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)

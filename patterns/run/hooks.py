@@ -1,171 +1,133 @@
-"""Callbacks that `kp.fit` tells more than Keras does, and that work in plain `model.fit` too."""
+"""`kp.Hook`: the base of all that acts at the boundaries between steps."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any
 
 import keras
-import numpy as np
 
-from ..data import BatchSource, Skipped
 from ..storage import Position
+from .plain import PlainRun
+from .requests import Boundary, Requests, RunView, Saving
 
 
-class DrivingRun(Protocol):
-    """What a run of `kp.fit` is to its callbacks.
+class Hook(keras.callbacks.Callback):
+    """Acts at boundaries between steps: logs, stops, saves, thaws, goes back.
 
-    Attributes:
-        step: Optimizer steps done, at a boundary.
-        source: The training data.
-        skipped: What is left out of them.
-        random: The global random states that the next step is to begin with, at the start of a run
-            and after a rollback.
-        saves: Whether it has a `kp.Checkpoint`.
-        validates: Whether it has data to validate on.
-        plans_saves: Whether every run of the script saves at the same steps, whatever the clock
-            says.
-        origin: Of the checkpoint from which the run goes on; None if it began in this process.
-        rewinds: Why it cannot go back to an earlier step; empty if it can.
-    """
+    Pass it in `callbacks=` of `kp.fit`, or of plain `model.fit`, where the boundaries are the ends
+    of epochs. Override what is needed; each of Keras's own hooks works as well. Nothing is read
+    from the device between boundaries.
 
-    step: int
-    source: BatchSource
-    skipped: Skipped
-    random: dict[str, Any]
-    origin: Position | None
-
-    @property
-    def saves(self) -> bool: ...
-
-    @property
-    def validates(self) -> bool: ...
-
-    @property
-    def plans_saves(self) -> bool: ...
-
-    @property
-    def rewinds(self) -> str: ...
-
-    def save_now(self) -> Position:
-        """Makes a checkpoint of the start of the run; returns where it is. To be called in
-        `begins`.
-        """
-
-    def save_here(self) -> Position:
-        """Asks for a checkpoint at this boundary, after every callback has been told; returns where
-        it will be.
-        """
-
-    def restore_weights(self, position: Position) -> None:
-        """Puts `model.weights` back from a checkpoint."""
-
-    def roll_back(self, position: Position) -> NoReturn:
-        """Leaves what is going on, and goes on from a checkpoint. Its later ones are discarded."""
-
-    def recompile(self) -> None:
-        """Has the step compiled anew, since what is compiled into it has changed."""
-
-    def number_of_batch(self, step: int) -> int:
-        """Which batch of the source the step after `step` ones trains on."""
-
-
-class DrivenCallback(keras.callbacks.Callback):
-    """The base of such callbacks. All that it is told beside Keras's hooks, it is told in `kp.fit`
-    only.
+    At a boundary, the running metrics are read and the validation is done before `on_boundary`; the
+    epoch is closed and the checkpoint is made after it. Of several requests, `kp.Rewind` comes
+    before `kp.Stop`, that before `kp.SetTrainable`, and `kp.Save` last.
 
     Attributes:
-        run: The run of `kp.fit` that it is part of; None in plain `model.fit`.
-        needs_checkpoint: Whether `kp.fit` cannot do without a `kp.Checkpoint` then.
-        only_one: Whether a run of `kp.fit` takes but one of its class.
-        single_steps: Whether `steps_per_execution` is to be one for now.
+        run: The run that it is part of, while that is under way.
+        needs_checkpoint: Whether it cannot do without a `kp.Checkpoint`.
+        only_one: Whether a run takes but one of its class.
+        single_steps: Whether each step is to be run by itself for now, whatever
+            `steps_per_execution` says.
+
+    Example:
+
+    >>> import keras, numpy as np, keras_patterns as kp
+    >>> class StopBelow(kp.Hook):
+    ...     def next_boundary(self, step):
+    ...         return step + 5
+    ...     def on_boundary(self, boundary):
+    ...         if boundary.logs["loss"] < 0.1:
+    ...             return kp.Stop("the loss is below 0.1")
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(0.1), "mse")
+    >>> x = np.ones((64, 4), "float32")
+    >>> history = kp.fit(model, x, x[:, 0], total_steps=60, epochs=3, seed=0, verbose=0,
+    ...     callbacks=[StopBelow()])
+    >>> history.events[0]["text"]
+    'the loss is below 0.1'
     """
 
-    run: DrivingRun | None = None
+    run: RunView | None = None
     needs_checkpoint = False
     only_one = False
     single_steps = False
-    _before = _counted = 0
 
-    @property
-    def step(self) -> int:
-        """Optimizer steps done since the run began, at the end of an epoch or of a validation."""
-        return self._counted if self.run is None else self.run.step
+    def next_boundary(self, step: int) -> int | None:
+        """The first step after `step` at which it wants a boundary; None for those of others
+        alone.
+        """
+        return None
 
-    def shapes(self, model: keras.Model, state: Mapping[str, Any] | None, total_steps: int) -> None:
-        """The model is built. Set `trainable` as it was when a checkpoint was made that has
-        `state`; None: as at the start.
+    def restore_trainable(self, model: keras.Model, step: int, total_steps: int) -> None:
+        """Sets `trainable` as it is after `step` steps, before a state is put back; the model is
+        built. For hooks that ask for `kp.SetTrainable`.
         """
 
-    def next_change(self, step: int) -> float:
-        """After which step after `step` it wants `changes` to be called; infinity for none."""
-        return math.inf
-
-    def changes(self, model: keras.Model, step: int) -> bool:
-        """`step` steps are done, and no `fit` is going on. Set `trainable` as it is to be from here
-        on; True if that is other.
+    def on_run_start(self, run: RunView) -> Requests:
+        """Everything is in place, and the next step or the rest of a boundary is to follow. Called
+        again when the run has gone back.
         """
-        return False
+        return None
 
-    def retrained(self) -> None:
-        """What is trained has changed, and so have the variables of the optimizer."""
+    def on_check(self, step: int) -> Requests:
+        """`step` steps are done, and nothing of this boundary yet; may ask for `kp.Rewind`."""
+        return None
 
-    def begins(self) -> None:
-        """The model is built, and what is to be put back is put back; the first step, or the end of
-        an epoch, is to follow.
+    def on_boundary(self, boundary: Boundary) -> Requests:
+        """The metrics are read and the validation is done; the end of the epoch and the save
+        follow.
         """
+        return None
 
-    def note_step(self, step: int, logs: Mapping[str, Any]) -> None:
-        """The step that makes `step` ones has been handed to the device; `logs` are on it, and
-        reading them waits for it.
+    def on_save(self, saving: Saving) -> Requests:
+        """A checkpoint is about to be written, with the state that this has after the call; may ask
+        for `kp.Rewind` instead.
         """
+        return None
 
-    def next_boundary(self, step: int) -> float:
-        """Before which step after `step` it wants `at_boundary` to be called; infinity for none."""
-        return math.inf
-
-    def at_boundary(self) -> None:
-        """`step` steps are done; nothing that is to happen here (log, validation, end of the epoch,
-        save) has happened yet.
+    def on_restore(self, rewound: bool) -> None:
+        """A state has been put back, `set_state` first: at the start of a process, or, if
+        `rewound`, in a run that goes back.
         """
 
-    def on_step_validation(self, logs: dict[str, Any]) -> None:
-        """A validation inside an epoch has ended (`validate_every_steps=`); `logs` are its metrics,
-        `val_` before their names.
-        """
+    def on_trainable_changed(self) -> None:
+        """Other variables are trained now, and so those of the optimizer are others."""
 
-    def check(self, variables: Mapping[str, np.ndarray], roles: Mapping[str, str]) -> None:
-        """A checkpoint is to be made of these values; may roll back instead."""
+    def on_step_logs(self, logs: Mapping[str, Any]) -> None:
+        """A step has been handed to the device. `logs` are still there: reading them waits."""
 
-    def saved(self, position: Position) -> None:
-        """A checkpoint is made that every run of the script makes here, be it killed or not; its
-        state is taken after this.
-        """
-
-    def ends(self) -> None:
+    def on_run_end(self) -> None:
         """The run is over, however it ended."""
 
-    def needs(self) -> Iterable[Position]:
-        """The checkpoints that must be kept for this one's state to be of use."""
+    def required_checkpoints(self) -> Iterable[Position]:
+        """The checkpoints that must be kept for its state to be of use."""
         return ()
 
-    def rolled_back(self, state: dict[str, Any] | None, position: Position) -> None:
-        """The run stands where an earlier checkpoint was made; `state` is this callback's in it."""
-        if state is not None and hasattr(self, "set_state"):
-            self.set_state(state)
-
-    # What Keras calls.
+    # Keras calls these. In plain `model.fit` they drive the methods above.
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Counts from 0, in plain `model.fit`."""
-        self._before = self._counted = 0
+        """Begins a run of plain `model.fit`."""
+        if self.run is None or isinstance(self.run, PlainRun):
+            self.run = PlainRun(self)
+            self.run.start()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts, in plain `model.fit`."""
-        self._before = self._counted
+        if isinstance(self.run, PlainRun):
+            self.run.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts, in plain `model.fit`."""
-        if self.run is None:
-            self._counted = self._before + batch + self.model.steps_per_execution
+        if isinstance(self.run, PlainRun):
+            self.run.begin_batch(batch)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """A boundary of plain `model.fit`."""
+        if isinstance(self.run, PlainRun):
+            self.run.end_epoch(epoch, logs or {})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Ends a run of plain `model.fit`."""
+        if isinstance(self.run, PlainRun):
+            self.run.end()

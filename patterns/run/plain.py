@@ -1,166 +1,142 @@
-"""Saving and resuming in plain `model.fit`, at the ends of epochs."""
+"""One hook in plain `model.fit`, where the boundaries are the ends of epochs."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import keras
+import numpy as np
 
-from .. import _keras
-from .._util.messages import say
-from ..checkpoint.contents import Record, restore_variables, restore_weights, set_by_script
-from ..checkpoint.identity import Identity, ResumeRefused, describe_optimizers
-from ..checkpoint.store import CheckpointStore, Found
-from ..state.randomness import get_random_state, set_random_state
-from ..state.snapshot import Snapshot
+from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
-from ..storage import Position, Tensor
-
-_DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
-
-
-class SavesEpochs(Protocol):
-    """What an `EpochRun` asks of its `kp.Checkpoint`."""
-
-    store: CheckpointStore
-    resume: str
-
-    def begin(self, step: int, due: bool = False) -> None:
-        """Counts from a step."""
-
-    def find(self) -> Found | None:
-        """The newest sound checkpoint."""
-
-    def is_due(self, step: int, at_epoch_end: bool = False) -> bool:
-        """Whether to save."""
-
-    def wait(self) -> None:
-        """Waits for the writer."""
-
-    def save(
-        self,
-        position: Position,
-        document: dict[str, Any],
-        tensors: list[Tensor],
-        logs: dict[str, Any] | None,
-    ) -> None:
-        """Writes, or hands over to the writer."""
-
-    def close(self) -> None:
-        """Ends the writer."""
+from ..storage import Position
+from .history import add_event
+from .requests import Boundary, Request, Rewind, Save, SetTrainable, Stop, as_requests
 
 
-class EpochRun:
-    """A run of `model.fit` as its `kp.Checkpoint` sees it.
+class PlainRun:
+    """Plain `model.fit` as one hook sees it. The state that it last asked to save is in memory.
 
     Args:
-        checkpoint: Which saves.
-        model: The model in training.
-        epochs: As given to `model.fit`.
+        hook: Whose methods are called.
+
+    Attributes:
+        step: Optimizer steps done since `fit` began.
     """
 
-    def __init__(self, checkpoint: SavesEpochs, model: keras.Model, epochs: int) -> None:
-        self._checkpoint, self._model = checkpoint, model
-        self._snapshot: Snapshot | None = None
-        self._history: dict[str, Any] = {"history": {}, "epoch": []}
-        self._random: dict[str, Any] | None = None
-        self._step = self._batch = self._saved = 0
-        self._run, self._epochs = 1, epochs
-        self._identity = Identity(
-            epochs, 1, 0, _DATA, describe_optimizers(find_variables(model).optimizers), {}
-        )
+    total_steps = None
+    origin = None
+    has_checkpoints = False
+    has_validation = False
+    plans_saves = True
+    can_replay = False
+    has_open_bar = False
 
-    def begin(self) -> None:
-        """In `on_train_begin`: puts the newest checkpoint back, and makes `fit` begin at the epoch
-        after it.
-        """
-        self._checkpoint.begin(0)
-        found = self._checkpoint.find()
-        if found is None:
-            return
-        self._run = found.position.run
-        folder = self._checkpoint.store.directory
-        if self._checkpoint.resume != "auto":
-            self._run += 1
-            if self._checkpoint.resume == "weights":
-                restore_weights(self._model, found.record)
-            return
-        record = found.record
-        if record.identity.data != _DATA:
-            raise ResumeRefused(
-                f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
-                "is model.fit."
-            )
-        for line in restore_variables(self._model, record, set_by_script(record, self._identity)):
-            say(f"{line}.")
-        self._step = self._saved = found.position.step
-        self._history, self._random = record.callbacks["History"], record.random
-        epoch = len(self._history["epoch"])
-        say(
-            f"going on from epoch {epoch + 1}, after step {self._step:,}: the newest checkpoint in "
-            f"{folder}{found.fell_back}."
-        )
-        self._checkpoint.begin(self._step)
-        _keras.begin_at_epoch(self._model, epoch)
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self.step = 0
+        self._steps_before_epoch = 0
+        self._saved: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None
 
-    def begin_epoch(self) -> None:
-        """In `on_epoch_begin`: what every callback's `on_train_begin`, and `fit` itself, had to do
-        first.
-        """
-        if self._random is not None:
-            _keras.forget_initial_epoch(self._model)
-            vars(self._model.history).update(self._history)
-            set_random_state(self._random)
-            self._random = None
+    @property
+    def model(self) -> keras.Model:
+        """The model in training."""
+        return self._hook.model
+
+    @property
+    def history(self) -> keras.callbacks.History:
+        """The History of this `fit`."""
+        return self.model.history
+
+    @property
+    def position(self) -> Position:
+        """Of the state in memory, if this step is saved."""
+        return Position(1, self.step)
+
+    def start(self) -> None:
+        """In `on_train_begin`."""
+        self._carry_out(as_requests(self._hook.on_run_start(self), self._hook))
+
+    def begin_epoch(self, epoch: int) -> None:
+        """In `on_epoch_begin`."""
+        self._steps_before_epoch = self.step
 
     def begin_batch(self, batch: int) -> None:
-        """In `on_train_batch_begin`: counts."""
-        self._batch = batch
+        """In `on_train_batch_begin`."""
+        self.step = self._steps_before_epoch + batch + self.model.steps_per_execution
 
-    def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
-        """In `on_epoch_end`: saves, if it is due."""
-        self._step += self._batch + self._model.steps_per_execution
-        history = self._history["history"]
-        # History comes after the user's callbacks, so it does not have this epoch yet.
-        self._history = {
-            "history": {name: [*history.get(name, []), value] for name, value in logs.items()},
-            "epoch": [*self._history["epoch"], epoch],
-        }
-        # Before `fit` ends, where an optimizer with EMA overwrites the weights.
-        last = epoch + 1 == self._epochs or self._model.stop_training
-        if last or self._checkpoint.is_due(self._step, at_epoch_end=True):
-            self._save(logs)
+    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+        """In `on_epoch_end`."""
+        hook = self._hook
+        hook.on_step_logs(logs)
+        requests = as_requests(hook.on_check(self.step), hook)
+        if not requests:
+            validation = {name: logs[name] for name in logs if name.startswith("val_")} or None
+            boundary = Boundary(self.model, self.step, epoch, validation, lambda: logs)
+            requests = as_requests(hook.on_boundary(boundary), hook)
+        self._carry_out(requests)
 
-    def end(self, logs: dict[str, Any]) -> None:
-        """In `on_train_end`: saves what a callback after this one stopped without warning."""
-        self.begin_epoch()
-        if self._step != self._saved:
-            self._save(logs)
-        self._checkpoint.close()
+    def end(self) -> None:
+        """In `on_train_end`."""
+        self._hook.on_run_end()
 
-    def _save(self, logs: dict[str, Any]) -> None:
-        self._snapshot = self._snapshot or Snapshot(self._model)
-        self._checkpoint.save(
-            Position(self._run, self._step), *self._record(self._snapshot).pack(), logs
-        )
-        # Nobody tells a callback that model.fit was left by an exception, so nothing may be left to
-        # a thread.
-        self._checkpoint.wait()
-        self._saved = self._step
+    def recompile_step(self) -> None:
+        """Has the step compiled anew."""
+        self.model.make_train_function(force=True)
 
-    def _record(self, snapshot: Snapshot) -> Record:
-        # First of all: an optimizer that has built itself since has places that only this finds.
-        variables = snapshot.take()
-        places = snapshot.places
-        return Record(
-            identity=self._identity,
-            begun=self._checkpoint.resume,
-            variables=variables,
-            roles=places.roles,
-            paths=snapshot.paths,
-            built_on=places.built_on(),
-            first_steps=places.first_steps(),
-            frozen=snapshot.frozen,
-            callbacks={"History": self._history},
-            random=get_random_state(),
-        )
+    def rewind_blocker(self) -> str:
+        """Plain `fit` cannot go back in its data."""
+        return "model.fit keeps the order of its data to itself"
+
+    def restore_weights(self, position: Position) -> NoReturn:
+        """There are no checkpoints."""
+        raise _not_here("a checkpoint")
+
+    def batch_number(self, step: int) -> int:
+        """The number of a batch is not known."""
+        return -1
+
+    def batch(self, number: int) -> NoReturn:
+        """Its batches are out of reach."""
+        raise _not_here("a batch by its number")
+
+    def examples(self, number: int) -> tuple[int, ...]:
+        """Which examples a batch holds is not known."""
+        return ()
+
+    def leave_out(self, number: int, examples: Sequence[int]) -> NoReturn:
+        """Its batches are out of reach."""
+        raise _not_here("leaving a batch out")
+
+    def _carry_out(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            match request:
+                case Rewind():
+                    self._rewind()
+                    return
+                case Stop(reason):
+                    self.model.stop_training = True
+                    add_event(self.history, "stopped", self.step, reason)
+                case SetTrainable():
+                    raise _not_here("a change of what is trained")
+                case Save():
+                    held = find_variables(self.model).of("weight", "optimizer")
+                    get_state = getattr(self._hook, "get_state", dict)
+                    self._saved = copy_values(held), get_state()
+
+    def _rewind(self) -> None:
+        if self._saved is None:
+            raise ValueError(
+                f"{type(self._hook).__name__} asked model.fit to go back, and has saved nothing. "
+                "Return kp.Save() from on_run_start first."
+            )
+        values, state = self._saved
+        put_back(find_variables(self.model).of("weight", "optimizer"), values, values)
+        if hasattr(self._hook, "set_state"):
+            self._hook.set_state(state)
+        self._hook.on_restore(rewound=True)
+
+
+def _not_here(what: str) -> ValueError:
+    return ValueError(f"{what} is not to be had in plain model.fit. Train with kp.fit.")

@@ -1,261 +1,221 @@
-"""One run: the calls of `model.fit`, and what is carried from one to the next."""
+"""`kp.Run`: a run with its checkpoints, its data and its hooks, for loops of one's own."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
 import keras
-import numpy as np
 
-from keras_patterns.backends import current
-
-from .. import _keras
-from .._util.messages import say
-from ..checkpoint.contents import Record, metric_values, restore_weights
-from ..data import BatchSource, Skipped
-from ..data.peekable import Recorded
-from ..optimizers.finalization import finalized_once
-from ..state.randomness import get_random_state, set_random_state
-from ..state.snapshot import copy_values, put_back
-from ..state.variables import find_variables
-from ..storage import Position
-from .boundaries import AtBoundaries, EndsHere, RolledBack, Stopped
-from .callback_list import RunCallbacks
-from .fusing import FusedSteps
+from .._util.arguments import whole_number
+from .checkpoint import Checkpoint
+from .checks import check_model
+from .driver import Driver
+from .history import RunHistory
+from .keras_fit import train_by_fit
+from .opening import RunArguments, open_run
+from .own_loop import OwnLoop
 from .plan import StepPlan
-from .saving import Saver
-from .segments import Segment, segments
-from .shaping import Shaping
-from .signals import RunInterrupted
-from .start_point import Beginning
-from .validation import Validation
+from .start_point import StartPoint
+from .validation import CalledValidation, NoValidation
+
+_CALLER = "kp.Run"
+# The name under which the sums of the metrics are carried.
+_LOGGED = "logged"
 
 
-class Run(AtBoundaries):
-    """A run of a compiled model, taken from one `model.fit` to the next; its own `Boundaries`.
+class Run:
+    """A run whose steps are one's own: the promises of `kp.fit` for any loop.
+
+    The run hands out the batches of each step, begins where a checkpoint of an earlier process
+    stands, and does at boundaries what `kp.fit` does there: logs, validates, asks the hooks, closes
+    epochs, saves. The weights of `model` are in the checkpoint; all else that the loop moves is
+    given to `track`.
 
     Args:
-        model: The model.
+        model: A built Keras model; compiled or not.
         plan: How many steps, in epochs of how many.
-        source: The training data.
-        validation: How to validate, if at all.
-        callbacks, verbose, log_every_steps: As in `kp.fit`.
-        saver: Makes and puts back checkpoints; None if the run is not saved.
+        data: The data of `kp.fit`: `x`, or a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, a
+            `keras.utils.PyDataset`, or a generator of batches.
+        batch_size: Of arrays. Defaults to None: 32.
+        shuffle: Whether each pass over the data is in a new order. Defaults to True.
+        checkpoint: A `kp.Checkpoint`. Defaults to None: the run is not saved.
+        callbacks: Keras's callbacks and hooks. Defaults to none.
+        validate: A function that returns metrics, called at the end of each epoch. Defaults to
+            None.
+        validate_every_steps: Calls it at multiples of this many steps, too. Defaults to None.
+        log_every_steps: As in `kp.fit`.
+        seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the
+            checkpoint.
+        verbose: As in `model.fit`. Defaults to 0.
+
+    Attributes:
+        history: The `kp.RunHistory` of the run.
+        step: Optimizer steps done, at a boundary.
+
+    Raises:
+        TypeError: If an argument is of the wrong type.
+        ValueError: If the model is not built, or arguments disagree.
+        kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
+        kp.RunInterrupted: If a signal asked the run to stop; its state is saved.
+
+    Example:
+
+    >>> import keras, numpy as np, keras_patterns as kp
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    >>> optimizer = keras.optimizers.SGD(0.1)
+    >>> optimizer.build(model.trainable_variables)
+    >>> x = np.ones((32, 3), "float32")
+    >>> with kp.Run(model, plan=kp.StepPlan(8, 4), data=(x, x[:, :1]), seed=0) as run:
+    ...     run.track(optimizer=optimizer)
+    ...     for step, (inputs, targets) in run.steps():
+    ...         run.log({"loss": float(step)})  # a step of your own, with its metrics
+    >>> run.history.history["loss"]
+    [1.5, 5.5]
     """
 
     def __init__(
         self,
         model: keras.Model,
+        *,
         plan: StepPlan,
-        source: BatchSource,
-        validation: Validation | None,
-        callbacks: Sequence[keras.callbacks.Callback],
-        saver: Saver | None,
-        verbose: int | str,
-        log_every_steps: int | None,
+        data: Any,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        checkpoint: Checkpoint | None = None,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        validate: Callable[[], Mapping[str, Any]] | None = None,
+        validate_every_steps: int | None = None,
+        log_every_steps: int | None = None,
+        seed: int | None = None,
+        verbose: int | str = 0,
     ) -> None:
-        listeners = RunCallbacks(
-            callbacks, self, model, verbose=verbose, epochs=plan.epochs, steps=plan.steps_per_epoch
-        )
-        super().__init__(model, plan, source, validation, saver, listeners, log_every_steps)
-        self.until_end = ExitStack()
-        self._verbose = verbose
-        self._metrics: dict[str, np.ndarray] = {}
-        self._fused = FusedSteps(model)
-        self._shaping = Shaping(model, self.callbacks.callbacks, plan.total_steps)
-
-    def execute(self, beginning: Beginning) -> keras.callbacks.History:
-        """Trains to the end of the plan."""
-        with self.until_end as stack:
-            stack.callback(_keras.shut_down, self.callbacks)
-            stack.enter_context(self.callbacks.driven_by(self))
-            if self.saver:
-                stack.enter_context(self.saver)
-            stack.enter_context(self._requests)
-            finalize = stack.enter_context(finalized_once(self.model))
-            try:
-                self._train_through(self._begin(beginning))
-            except Stopped:
-                assert self.saver
-                raise self._interruption(self.saver) from None
-            finalize()
-            self.callbacks.end_run(self.last_logs)
-            if self.saver and self.stop_is_requested():
-                raise self._interruption(self.saver)
-        return self.callbacks.history
-
-    def _train_through(self, logs: dict[str, Any] | None) -> None:
-        """Trains to the end and saves it, going back wherever a callback asks for it."""
-        while True:
-            try:
-                self.callbacks.tell_beginning()
-                self._train(logs)
-                if self.saver:
-                    self.saver.finish(self)
-                return
-            except RolledBack as request:
-                (position,) = request.args
-                logs = self._go_back(position)
-
-    def _interruption(self, saver: Saver) -> RunInterrupted:
-        saver.checkpoint.wait()
-        return self._requests.interruption(
-            self.step, self.plan.total_steps, saver.checkpoint.store.directory
-        )
-
-    def _begin(self, beginning: Beginning) -> dict[str, Any] | None:
-        """Starts the callbacks and puts back the state; returns the logs of an epoch whose end is
-        still to be told.
-        """
-        record = beginning.record
-        self.model.stop_training = False
-        if record and not beginning.weights_only:
-            self.step, self.stopped = beginning.position.step, record.stopped
-            self.skipped = Skipped(self.source, record.skipped)
-        self._open_data()
-        self.shape(None if beginning.weights_only else record)
-        if record or self.callbacks.want_to_begin:
-            current().build(self.model, self._samples[0])
-        if record is None or beginning.weights_only:
-            if record:
-                restore_weights(self.model, record)
-            self.callbacks.start_run()
-            self.random = get_random_state()
-            self._plan_boundaries()
-            return None
-        assert self.saver
-        lines = self.saver.put_back(self, beginning.position, record)
-        self.origin = beginning.position
-        goes_on = record.logs is not None or (
-            self.step < self.plan.total_steps and not self.stopped
-        )
-        self.callbacks.history.resumes = record.resumes + [self.step] * goes_on
-        return self._enter(record, lines)
-
-    def _go_back(self, position: Position) -> dict[str, Any] | None:
-        """Puts everything back to where a checkpoint was made, but for what callbacks of ours keep;
-        as `_begin` does.
-        """
-        assert self.saver
-        self.model.stop_training = False
-        position, record, lines = self.saver.go_back(self, position)
-        self._shaping.tell()
-        self.step, self.stopped = position.step, record.stopped
-        self._batches.close()
-        self._open_data()
-        return self._enter(record, lines)
-
-    def _open_data(self) -> None:
-        # Where nothing is left, one batch shows how to build the model; a generator need not be run
-        # to its end for it.
-        left = 0 if self.stopped else self.plan.total_steps - self.step
-        batches = self.skipped.batches(self.step if left else 0)
-        self._batches = Recorded(batches, self.source.for_train_step)
-        self.until_end.callback(self._batches.close)
-        self._samples = self._batches.peek(min(2, left or 1))
-
-    def _enter(self, record: Record, lines: list[str]) -> dict[str, Any] | None:
-        for line in lines:
-            say(f"{line}.")
-        self.random = record.random
-        self.last_logs = {
-            name: values[-1] for name, values in self.callbacks.history.history.items() if values
-        }
-        self._metrics = metric_values(find_variables(self.model), record)
-        if self.validation:
-            self.validation.skip_to(record.validated)
-        self._plan_boundaries()
-        if record.validates and record.logs is None:
-            self.next_boundary = self._next_validation = self.step
-        return record.logs
-
-    def _train(self, logs: dict[str, Any] | None) -> None:
-        if logs is not None:
-            epoch = self.plan.locate(self.step - 1)[0]
-            self.callbacks.open_bar(epoch)
-            self._put_back_carried()
-            self.model.stop_training = self.stopped
-            self.epoch_ends(epoch, self.step, logs)
-        elif self.step == self.plan.total_steps or self.stopped:
-            self._put_back_carried()
-        elif self.plan.locate(self.step)[1]:
-            self.callbacks.open_bar(self.plan.locate(self.step)[0])
-        else:
-            self._metrics = {}
-        step = self.step
-        while step < self.plan.total_steps and not self.stopped:
-            if self._shaping.change(step):
-                self._forget_shape()
-            segment = self._next_segment(step)
-            try:
-                self._fit(segment)
-            except EndsHere as end:
-                (logs,) = end.args
-                self._close_epoch(self.plan.locate(self.step)[0], logs)
-            step = segment.stop
-
-    def _next_segment(self, step: int) -> Segment:
-        cut = self._shaping.next_change(step)
-        if any(callback.single_steps for callback in self.callbacks.driven):
-            # To the end of the epoch, where it is seen whether they are single still.
-            return replace(next(segments(self.plan, step, cut=cut)), epochs=1)
-        return next(segments(self.plan, step, self.model.steps_per_execution, cut))
-
-    def _fit(self, segment: Segment) -> None:
-        self.callbacks.begin_segment(segment, self.plan.steps_in(segment.first_epoch))
-        count = segment.stop - segment.start
-        feed = current().feed(
-            itertools.islice(self._batches, count), self._samples, self.source.thread_safe
-        )
-        with self._fused.running(segment.steps_per_execution), self._batches.errors_first():
-            self.model.fit(
-                feed,
-                initial_epoch=segment.first_epoch,
-                epochs=segment.first_epoch + segment.epochs,
-                steps_per_epoch=segment.steps,
-                callbacks=self.callbacks,
-                verbose=self._verbose,
-                shuffle=False,
+        if not isinstance(model, keras.Model):
+            raise TypeError(
+                f"{_CALLER}: the first argument must be a Keras model; received "
+                f"{type(model).__name__}."
             )
+        if not isinstance(plan, StepPlan):
+            raise TypeError(f"{_CALLER}: `plan` must be a kp.StepPlan; received {plan!r}.")
+        if validate is None and validate_every_steps is not None:
+            raise ValueError(f"{_CALLER}: validate_every_steps= needs validate=.")
+        if validate_every_steps is not None:
+            whole_number(_CALLER, "validate_every_steps", validate_every_steps)
+        parts = data if isinstance(data, tuple) else (data,)
+        self._asked = RunArguments(
+            caller=_CALLER,
+            model=model,
+            data={
+                **dict(zip(("x", "y", "sample_weight"), parts, strict=False)),
+                "batch_size": batch_size,
+                "shuffle": shuffle,
+            },
+            make_plan=lambda source: plan,
+            callbacks=[*keras.tree.flatten(callbacks), *([checkpoint] if checkpoint else [])],
+            validation=(
+                CalledValidation(validate, validate_every_steps) if validate else NoValidation()
+            ),
+            log_every=log_every_steps,
+            seed=seed,
+            verbose=verbose,
+        )
+        self._until_end = ExitStack()
+        self._driver: Driver | None = None
+        self._start = StartPoint()
+        self._loop: OwnLoop | None = None
 
-    def shape(self, record: Record | None) -> None:
-        """Has the model train what it trained when a checkpoint was made, or what it is to train at
-        the start.
+    def __enter__(self) -> Run:
+        with ExitStack() as stack:
+            self._driver, self._start = open_run(self._asked, stack)
+            self._until_end = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._until_end.__exit__(kind, error, trace)
+
+    @property
+    def history(self) -> RunHistory:
+        """The History of the run."""
+        return self._opened.callbacks.history
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done, at a boundary."""
+        return self._opened.cursor.step
+
+    def track(self, **parts: Any) -> None:
+        """Has checkpoints carry state beside the model's; to be called before `steps`.
+
+        Args:
+            **parts: By name: a Keras variable, a list or dict of them, or a Keras object that has
+                some (an optimizer, a metric); an object with `get_state` and `set_state`, or
+                `state_dict` and `load_state_dict`; or a pair `(get, set)` of functions over any
+                tree of arrays, such as the state of an Optax optimizer or a random key. `get` is
+                called at boundaries only.
+
+        Raises:
+            TypeError: If a part is none of these.
+            ValueError: If a name is taken, or the run has begun.
         """
-        if self._shaping.begin(record.callbacks if record else {}, self._samples[0]):
-            self._forget_shape()
+        if self._loop is not None:
+            raise ValueError(f"{_CALLER}.track: the run has begun. Track before `steps`.")
+        for name, what in parts.items():
+            if name == _LOGGED:
+                raise ValueError(f"{_CALLER}.track: the name {_LOGGED!r} is the run's own.")
+            self._asked.tracked.add(name, what)
 
-    def _forget_shape(self) -> None:
-        self._fused.forget()
-        if self.saver:
-            self.saver.forget_variables()
+    def log(self, logs: Mapping[str, Any]) -> None:
+        """Adds the metrics of a step to those of the epoch, whose means go into the History.
 
-    def recompile(self) -> None:
-        """Has the step compiled anew, since what is compiled into it has changed."""
-        self._fused.forget()
+        Args:
+            logs: Numbers or tensors by name. They stay on the device until a boundary reads them.
+        """
+        if self._loop is None:
+            raise ValueError(f"{_CALLER}.log: there is no step yet. Log inside `steps`.")
+        self._loop.note(logs)
 
-    def _put_back_carried(self) -> None:
-        set_random_state(self.random)
-        if self._metrics:
-            put_back(find_variables(self.model).of("metric"), self._metrics)
-            self._metrics = {}
+    def steps(self) -> Iterator[tuple[int, Any]]:
+        """Gives each step, from 0, with its batch, from where the run stands to its end.
 
-    def segment_opens(self) -> None:
-        set_random_state(self.random)
+        Boundaries happen between two steps. A run that is finished gives none.
+        """
+        for first, batches in self.blocks(most=1):
+            yield first, batches[0]
 
-    def epoch_is_open(self) -> None:
-        self.random = get_random_state()
+    def blocks(self, most: int = 64) -> Iterator[tuple[int, list[Any]]]:
+        """Gives the first step of each block, with its batches: for a step of one's own that takes
+        many batches in one compiled program. No boundary lies inside a block.
 
-    def first_step(self) -> None:
-        # Between on_epoch_begin and here, fit has reset the metrics, and on some backends drawn
-        # from a global generator.
-        self._put_back_carried()
-        current().prepare(self.model)
+        Args:
+            most: The length of a block at most. Defaults to 64.
+        """
+        most = whole_number(f"{_CALLER}.blocks", "most", most)
+        driver = self._opened
+        if not self._asked.model.built:
+            raise ValueError(
+                f"{_CALLER}: {self._asked.model.name!r} is not built, so no checkpoint could be "
+                "put back into it. Call it on a batch first."
+            )
+        self._loop = loop = OwnLoop(driver)
+        driver.engine = loop
+        self._asked.tracked.add(_LOGGED, loop, moves=False)
+        yield from loop.blocks(self._start, most)
+        driver.end()
 
-    def segment_ends(self) -> None:
-        self.random = get_random_state()
-        self._metrics = copy_values(find_variables(self.model).of("metric"))
+    def fit(self) -> RunHistory:
+        """Runs all steps by `model.fit`, whose model must be compiled; returns the History."""
+        check_model(_CALLER, self._asked.model)
+        return train_by_fit(self._opened, self._start, self._asked.verbose)
+
+    @property
+    def _opened(self) -> Driver:
+        if self._driver is None:
+            raise ValueError(f"{_CALLER}: the run is not open. Use it in a `with` statement.")
+        return self._driver

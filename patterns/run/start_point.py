@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefused, changes, check_same_run
@@ -15,24 +17,26 @@ _START = Position(run=1, step=0)
 
 
 @dataclass(frozen=True)
-class Beginning:
+class StartPoint:
     """How a run begins.
 
     Attributes:
         record: What to put back, or None for a fresh start.
         position: Of the checkpoint from which it goes on.
-        run: The ordinal of the run that begins or goes on.
-        begun: How that run began: `"auto"`, `"weights"` or `"never"`.
+        number: The ordinal, in its folder, of the run that begins or goes on.
+        start_mode: How that run began: `"auto"`, `"weights"` or `"never"`.
         weights_only: Whether only the weights of `record` are put back.
-        messages: What to tell the person, first line first.
+        messages: For the person, first line first.
+        made_with: The versions and processes that made the checkpoint.
     """
 
-    run: int = 1
-    begun: str = "auto"
+    number: int = 1
+    start_mode: str = "auto"
     record: Record | None = None
     position: Position = _START
     weights_only: bool = False
     messages: tuple[str, ...] = ()
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
@@ -50,12 +54,12 @@ def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
 
 def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
     """Whether the script asks for the run in the folder, or earlier began it from weights."""
-    return checkpoint.resume == "auto" or checkpoint.resume == found.record.begun == "weights"
+    return checkpoint.resume == "auto" or checkpoint.resume == found.record.start_mode == "weights"
 
 
 def begin(
     checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str
-) -> Beginning:
+) -> StartPoint:
     """Decides how the run begins.
 
     Args:
@@ -69,11 +73,11 @@ def begin(
     """
     folder = str(checkpoint.store.directory)
     if found is None:
-        return Beginning(
-            begun=checkpoint.resume,
+        return StartPoint(
+            start_mode=checkpoint.resume,
             messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",),
         )
-    new = Beginning(found.position.run + 1, checkpoint.resume)
+    new = StartPoint(found.position.run + 1, checkpoint.resume)
     at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
     if checkpoint.resume == "never":
         return replace(
@@ -93,33 +97,42 @@ def begin(
     return _go_on(found, identity, folder, backend)
 
 
-def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Beginning:
+def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> StartPoint:
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
         raise ResumeRefused(
             f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
-            "all. Ask for no fewer to go "
-            "on with it, or give Checkpoint another folder to begin a new run."
+            "all. Ask for no fewer to go on with it, or give Checkpoint another folder to begin a "
+            "new run."
         )
-    record = replace(found.record, stopped=found.record.stopped and total <= saved.total_steps)
-    finished = record.stopped or (step == total and record.logs is None)
+    cursor = found.record.cursor
+    if cursor.ended and total > saved.total_steps:
+        cursor = replace(cursor, ended=False)
+    record = replace(found.record, cursor=cursor)
+    is_finished = not cursor.todo and (cursor.ended or step == total)
     lines = [f"{line}." for line in changes(saved, identity)]
-    if found.backend != backend:
+    saved_on = found.made_with["backend"]
+    if saved_on != backend:
         lines.append(
-            f"saved on {found.backend}, going on on {backend}: weights, slots and data go on; "
-            "random streams differ."
+            f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
+            "streams differ."
         )
     why = f"the newest checkpoint in {folder}{found.fell_back}"
     first = f"going on from step {step:,} of {total:,}: {why}."
-    if finished:
-        how = "was stopped" if record.stopped else "is finished"
+    if is_finished:
+        how = "was stopped" if cursor.ended else "is finished"
         first = (
             f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is "
             "nothing to train."
         )
-    return Beginning(
-        found.position.run, found.record.begun, record, found.position, messages=(first, *lines)
+    return StartPoint(
+        number=found.position.run,
+        start_mode=record.start_mode,
+        record=record,
+        position=found.position,
+        messages=(first, *lines),
+        made_with=found.made_with,
     )
 
 

@@ -37,5 +37,5 @@ def generator_stream(x: Any, goes_on: Found | None) -> RandomStream | None:
         current().set_random_state(state["backend"])
 
     return RandomStream(
-        get_state, set_state, goes_on.record.source.get("random") if goes_on else None
+        get_state, set_state, goes_on.record.data.get("random") if goes_on else None
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
 
@@ -15,9 +16,64 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
 from ..data import evaluate_arguments
-from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
+
+
+class NoValidation:
+    """A run without validation."""
+
+    exists = False
+    random_access = True
+    taken = 0
+
+    def is_due(self, epoch: int, step: int) -> bool:
+        """Never."""
+        return False
+
+    def next_step(self, step: int) -> float:
+        """None."""
+        return math.inf
+
+    def skip_to(self, taken: int) -> None:
+        """There are no batches."""
+
+
+class CalledValidation(NoValidation):
+    """The validation of a loop of one's own: a function that returns metrics.
+
+    Args:
+        function: Without arguments; returns numbers by name.
+        every_steps: At multiples of how many steps, beside the ends of epochs. Defaults to None.
+    """
+
+    exists = True
+
+    def __init__(
+        self, function: Callable[[], Mapping[str, Any]], every_steps: int | None = None
+    ) -> None:
+        self._function = function
+        self._every = every_steps
+
+    def is_due(self, epoch: int, step: int) -> bool:
+        """At each end of an epoch."""
+        return True
+
+    def next_step(self, step: int) -> float:
+        """The next multiple of `every_steps`."""
+        return next_multiple(step, self._every)
+
+    def run(
+        self,
+        model: keras.Model,
+        callbacks: keras.callbacks.CallbackList,
+        is_interrupted: Callable[[], bool],
+    ) -> dict[str, float]:
+        """Calls the function; returns its metrics under names that start with `val_`."""
+        callbacks.on_test_begin()
+        logs = {name: float(keras.ops.convert_to_numpy(v)) for name, v in self._function().items()}
+        callbacks.on_test_end(logs)
+        return {f"val_{name}": value for name, value in logs.items()}
 
 
 class Validation:
@@ -35,6 +91,8 @@ class Validation:
     Raises:
         ValueError: If `frequency`, `steps` or `every_steps` makes no sense.
     """
+
+    exists = True
 
     def __init__(
         self,
@@ -87,20 +145,38 @@ class Validation:
         """
         return next_multiple(step, self._every)
 
-    def run(self, model: keras.Model, callbacks: keras.callbacks.CallbackList) -> dict[str, float]:
-        """Evaluates, and returns the metrics under names that start with `val_`."""
+    def run(
+        self,
+        model: keras.Model,
+        callbacks: keras.callbacks.CallbackList,
+        is_interrupted: Callable[[], bool],
+    ) -> dict[str, float] | None:
+        """Evaluates; returns the metrics under names that start with `val_`.
+
+        Args:
+            model: In training.
+            callbacks: Of the run; they are told of the validation.
+            is_interrupted: Asked before each batch.
+
+        Returns:
+            None if it was interrupted.
+        """
         arguments = self._arguments
         if self._batches is not None:
             # Keras looks a few batches ahead; it must not look into those of the next validation.
             arguments = {"x": (batch for batch in itertools.islice(self._batches, self._steps))}
-        logs = model.evaluate(
-            **arguments,
-            batch_size=self._batch_size,
-            steps=self._steps,
-            callbacks=callbacks,
-            return_dict=True,
-            verbose=0,
-        )
+        interrupter = _Interrupter(callbacks, is_interrupted)
+        try:
+            logs = model.evaluate(
+                **arguments,
+                batch_size=self._batch_size,
+                steps=self._steps,
+                callbacks=interrupter,
+                return_dict=True,
+                verbose=0,
+            )
+        except _Interrupted:
+            return None
         # Only now: a run that is stopped before takes these batches again.
         self.taken += self._steps if self._batches is not None and self._steps else 0
         return {f"val_{name}": value for name, value in logs.items()}
@@ -113,38 +189,62 @@ class Validation:
         self.taken = taken
 
 
-class HeldState:
-    """What a validation may change, held so that a run that is stopped during it can be saved as it
-    was before it.
+class _Interrupted(Exception):
+    """Leaves `model.evaluate`."""
+
+
+class _Interrupter(keras.callbacks.CallbackList):
+    """Passes on to the callbacks of a run what `evaluate` tells, and leaves it when it is asked to.
 
     Args:
-        model: The model, before its validation.
-        logs: The training metrics of the epoch that ends; None inside an epoch.
-        callbacks: The states of the callbacks, whose hooks for validation may move them.
+        callbacks: Of the run.
+        is_interrupted: Asked before each batch.
     """
 
     def __init__(
-        self, model: keras.Model, logs: dict[str, Any] | None, callbacks: dict[str, Any]
+        self, callbacks: keras.callbacks.CallbackList, is_interrupted: Callable[[], bool]
     ) -> None:
+        super().__init__()
+        self._callbacks = callbacks
+        self._is_interrupted = is_interrupted
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._callbacks.on_test_begin(logs)
+
+    def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._is_interrupted():
+            raise _Interrupted
+        self._callbacks.on_test_batch_begin(batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._callbacks.on_test_batch_end(batch, logs)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._callbacks.on_test_end(logs)
+
+
+class PreservedState:
+    """The part of a model that a validation may change, for one inside an epoch to put back.
+
+    Args:
+        model: Before its validation.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
         current().sync(model)
         trained = {id(variable) for variable in model.trainable_variables}
         variables = find_variables(model).of("weight", "metric")
-        self._model, self.logs, self.callbacks = model, logs, callbacks
+        self._model = model
         self._variables = {
             key: variable for key, variable in variables.items() if id(variable) not in trained
         }
         self._values: dict[str, np.ndarray] = copy_values(self._variables)
-        self._random = get_random_state()
+        self._random = current().random_state()
 
     def put_back(self) -> None:
-        """Makes the model, and the random states, what they were."""
-        self.put_back_model()
-        set_random_state(self._random)
-
-    def put_back_model(self) -> None:
         """Makes the model what it was, and what its framework draws from. A person's own generator
         of batches goes on.
         """
         current().sync(self._model)
         put_back(self._variables, self._values)
-        current().set_random_state(self._random[current().name])
+        current().set_random_state(self._random)

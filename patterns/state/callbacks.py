@@ -13,8 +13,6 @@ from typing import Any
 
 import keras
 
-from .history import KEPT
-
 _C = keras.callbacks
 
 # What each of Keras's callbacks moves while it runs; all else in it is configuration, and the
@@ -35,7 +33,7 @@ _MOVING: dict[type, tuple[str, ...]] = {
         "_current_epoch",
         "_total_batches_seen",
     ),
-    _C.History: ("history", "epoch", *KEPT),
+    _C.History: ("history", "epoch"),
     _C.TensorBoard: (
         "_global_train_batch",
         "_global_test_batch",

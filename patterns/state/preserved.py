@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 @contextmanager
-def untouched(model: keras.Model) -> Iterator[None]:
+def preserved(model: keras.Model) -> Iterator[None]:
     """Whatever is trained or loaded within, and however it ends: afterwards everything is as
     before, bit for bit.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -21,6 +22,24 @@ _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 class StateMismatch(ValueError):
     """A checkpoint's variables are not those of the model."""
+
+
+@dataclass(frozen=True)
+class VariableRecord:
+    """One variable of a checkpoint.
+
+    Attributes:
+        value: Its value.
+        role: A weight, a metric's or an optimizer's.
+        path: Keras's name for it, for people.
+        is_frozen: Whether it is a weight that is not trained, but would be if nothing were frozen.
+            Not stored.
+    """
+
+    value: np.ndarray
+    role: Role
+    path: str = ""
+    is_frozen: bool = False
 
 
 class Snapshot:
@@ -42,30 +61,31 @@ class Snapshot:
         """Finds the variables anew; to be called when the set of variables may have changed."""
         self.places: Places = find_variables(self._model)
         self._variables = list(self.places.variables.values())
-        self.arrays: dict[str, np.ndarray] = {
-            key: np.empty(variable.shape, np_dtype(variable))
-            for key, variable in self.places.variables.items()
-        }
-        self._buffers = list(self.arrays.values())
-        self.paths = {key: variable.path for key, variable in self.places.variables.items()}
         frozen = {
             id(weight) for weight in _keras.weights_to_train(self._model) if not weight.trainable
         }
-        self.frozen = frozenset(
-            key for key, variable in self.places.variables.items() if id(variable) in frozen
-        )
+        self.records: dict[str, VariableRecord] = {
+            key: VariableRecord(
+                value=np.empty(variable.shape, np_dtype(variable)),
+                role=self.places.roles[key],
+                path=variable.path,
+                is_frozen=id(variable) in frozen,
+            )
+            for key, variable in self.places.variables.items()
+        }
+        self._buffers = [record.value for record in self.records.values()]
         self._slots = self._count_slots()
 
-    def take(self) -> dict[str, np.ndarray]:
-        """Copies the values that the variables have now. The same arrays are returned, and
-        overwritten, by every call.
+    def take(self) -> dict[str, VariableRecord]:
+        """Copies the values that the variables have now. The same records are returned, and their
+        arrays overwritten, by every call.
         """
         # An optimizer that is used for the first time late in a run builds itself then.
         if self._count_slots() != self._slots:
             self.refresh()
         current().sync(self._model)
         current().to_host(self._variables, self._buffers)
-        return self.arrays
+        return self.records
 
     def _count_slots(self) -> int:
         return sum(len(optimizer.variables) for optimizer in self.places.optimizers.values())

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from ..run.hooks import DrivingRun
+from ..run.requests import Request, RunView, Save
 from ..state.snapshot import StateMismatch, np_dtype
 from ..storage import Position, StoreError
 
@@ -19,8 +19,12 @@ from ..storage import Position, StoreError
 class BestWeights(Protocol):
     """What holds the best weights for a callback."""
 
-    def keep(self, model: keras.Model) -> None:
-        """Holds the weights that the model has now, in place of those before."""
+    def keep(self, model: keras.Model) -> list[Request]:
+        """Holds the weights that the model has now, in place of those before.
+
+        Returns:
+            What the run is to be asked for.
+        """
 
     def put_back(self, model: keras.Model) -> bool:
         """Gives the model the weights that are held; False where none are."""
@@ -28,7 +32,7 @@ class BestWeights(Protocol):
     def forget(self) -> None:
         """Lets go of what is held; a run begins."""
 
-    def needs(self) -> list[Position]:
+    def required_checkpoints(self) -> list[Position]:
         """The checkpoints without which the state is of no use."""
 
     def get_state(self) -> dict[str, Any]:
@@ -47,7 +51,7 @@ class InMemory:
         self._arrays: list[np.ndarray] | None = None
         self._lent = False
 
-    def keep(self, model: keras.Model) -> None:
+    def keep(self, model: keras.Model) -> list[Request]:
         """Copies the weights off the device."""
         weights = model.weights
         # A checkpoint that is being written in the background may still read the arrays that it was
@@ -57,6 +61,7 @@ class InMemory:
             self._lent = False
         current().sync(model)
         current().to_host(weights, self._arrays)
+        return []
 
     def put_back(self, model: keras.Model) -> bool:
         """Copies the weights to the device."""
@@ -76,7 +81,7 @@ class InMemory:
         """Lets go of the arrays."""
         self._arrays = None
 
-    def needs(self) -> list[Position]:
+    def required_checkpoints(self) -> list[Position]:
         """None."""
         return []
 
@@ -98,13 +103,14 @@ class InCheckpoint:
         run: A run of `kp.fit` with a `kp.Checkpoint`.
     """
 
-    def __init__(self, run: DrivingRun) -> None:
+    def __init__(self, run: RunView) -> None:
         self._run = run
         self._position: Position | None = None
 
-    def keep(self, model: keras.Model) -> None:
+    def keep(self, model: keras.Model) -> list[Request]:
         """Asks for a checkpoint here."""
-        self._position = self._run.save_here()
+        self._position = self._run.position
+        return [Save()]
 
     def put_back(self, model: keras.Model) -> bool:
         """Reads them from the checkpoint; warns, and leaves the model as it is, if that is
@@ -125,7 +131,7 @@ class InCheckpoint:
         """Lets go of the checkpoint."""
         self._position = None
 
-    def needs(self) -> list[Position]:
+    def required_checkpoints(self) -> list[Position]:
         """The checkpoint."""
         return [self._position] if self._position else []
 

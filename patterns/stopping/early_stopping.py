@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from .._util.arguments import check_choice, whole_number
 from .._util.messages import say
 from .._util.metrics import resolve_mode
-from ..run.hooks import DrivenCallback
-from ..state.history import add_event
+from ..run.hooks import Hook
+from ..run.requests import Boundary, Request, Stop
 from ..storage import Position
 from .best_weights import BestWeights, InCheckpoint, InMemory
 from .logs import number_in, warn_of_missing
-from .rules import Decision, Observation, Rule
+from .rules import Observation, Rule
 from .rules_patience import chosen_rule
 
 Unit = Literal["epochs", "steps"]
@@ -34,7 +35,7 @@ _MOVING: dict[str, Any] = {
 }
 
 
-class EarlyStopping(DrivenCallback):
+class EarlyStopping(Hook):
     """Stops when a metric no longer improves, or when another rule says so.
 
     A drop-in for `keras.callbacks.EarlyStopping`: the same arguments mean the same. Beside it: any
@@ -71,7 +72,7 @@ class EarlyStopping(DrivenCallback):
         stopped_epoch: The epoch in which it stopped, from 0; 0 if it has not.
         stopped_step: Optimizer steps done when it stopped; 0 if it has not.
         reason: Why it stopped, in words; empty if it has not.
-        held: Where the best weights are until the run ends.
+        best_weights: Where they are until the run ends.
 
     Raises:
         ValueError: If an argument is out of range, if both a rule and its arguments are given, or
@@ -118,12 +119,15 @@ class EarlyStopping(DrivenCallback):
     ) -> None:
         super().__init__()
         check_choice("EarlyStopping", "unit", unit, ("epochs", "steps"))
-        self.monitor, self.mode = monitor, resolve_mode("EarlyStopping", monitor, mode)
+        self.monitor = monitor
+        self.mode = resolve_mode("EarlyStopping", monitor, mode)
         self.verbose, self.restore_best_weights, self.unit = verbose, restore_best_weights, unit
         self.start_from_epoch = whole_number(
             "EarlyStopping", "start_from_epoch", start_from_epoch, least=0
         )
-        self.min_delta, self.patience, self.baseline = min_delta, patience, baseline
+        self.min_delta = min_delta
+        self.patience = patience
+        self.baseline = baseline
         self.rule = chosen_rule(rule, min_delta=min_delta, patience=patience, baseline=baseline)
         self.rule.check(self.mode)
         if self.rule.needs_training and not monitor.startswith("val_"):
@@ -132,13 +136,14 @@ class EarlyStopping(DrivenCallback):
                 "with that of the training; "
                 "monitor one whose name begins with val_."
             )
-        self.held: BestWeights = InMemory()
+        self.best_weights: BestWeights = InMemory()
         self._begin()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begins anew, as Keras's does."""
         super().on_train_begin(logs)
-        self.held = InCheckpoint(self.run) if self.run and self.run.saves else InMemory()
+        assert self.run
+        self.best_weights = InCheckpoint(self.run) if self.run.has_checkpoints else InMemory()
         self._begin()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -146,27 +151,24 @@ class EarlyStopping(DrivenCallback):
         super().on_epoch_begin(epoch, logs)
         self._epoch = epoch
 
-    def on_step_validation(self, logs: dict[str, Any]) -> None:
-        """With `unit="steps"`, looks at a validation inside an epoch."""
-        if self.unit == "steps" and self.monitor.startswith("val_"):
-            # Those of the epoch so far.
-            training = self.model.get_metrics_result() if self.rule.needs_training else {}
-            self._look({**training, **logs})
+    def on_boundary(self, boundary: Boundary) -> list[Request]:
+        """Looks at the end of an epoch; with `unit="steps"`, at validations inside it, too."""
+        if boundary.epoch is not None:
+            self._epoch = boundary.epoch
+            return self._look(boundary.step, boundary.logs)
+        if boundary.validation is None or self.unit != "steps" or not self._is_of_validation:
+            return []
+        # The metrics of the training are those of the epoch so far.
+        logs = boundary.logs if self.rule.needs_training else boundary.validation
+        return self._look(boundary.step, logs)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks at the logs."""
-        self._epoch = epoch
-        # Where it stopped inside the epoch, the epoch ends at once, with the validation that it has
-        # seen.
-        if not (self.unit == "steps" and self._looked_at == self.step):
-            self._look(logs or {})
-
-    def needs(self) -> list[Position]:
+    def required_checkpoints(self) -> list[Position]:
         """The checkpoint that holds the best weights, if one does."""
-        return self.held.needs()
+        return self.best_weights.required_checkpoints()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Says why it stopped, and puts the best weights back."""
+        super().on_train_end(logs)
         if self.reason:
             self._say(
                 f"stopped after {_where(self.stopped_step, self.stopped_epoch)}: {self.monitor}: "
@@ -178,7 +180,7 @@ class EarlyStopping(DrivenCallback):
             self._say(f"no finite {self.monitor} was seen; the weights stay as they are")
             return
         at = _where(self.best_step, self.best_epoch, f", {self.monitor} {self.best:.4g}")
-        put_back = self.held.put_back(self.model)
+        put_back = self.best_weights.put_back(self.model)
         self._say(
             f"weights of {at} put back"
             if put_back
@@ -193,7 +195,7 @@ class EarlyStopping(DrivenCallback):
     def get_state(self) -> dict[str, Any]:
         """All that moves, the best weights among it."""
         moving = {name: getattr(self, name) for name in _MOVING}
-        return {**moving, "rule": self._state, "of": self._kinds(), **self.held.get_state()}
+        return {**moving, "rule": self._state, "of": self._kinds(), **self.best_weights.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave; a script that monitors another metric, or has other
@@ -204,7 +206,7 @@ class EarlyStopping(DrivenCallback):
             return
         for name in _MOVING:
             setattr(self, name, state[name])
-        self.held.set_state(state)
+        self.best_weights.set_state(state)
         if state["of"][1] == rule:
             self._state = state["rule"]
 
@@ -212,45 +214,52 @@ class EarlyStopping(DrivenCallback):
         for name, value in _MOVING.items():
             setattr(self, name, value)
         self._state = self.rule.begin()
-        self.held.forget()
+        self.best_weights.forget()
 
-    def _look(self, logs: dict[str, Any]) -> None:
+    @property
+    def _is_of_validation(self) -> bool:
+        return self.monitor.startswith("val_")
+
+    def _look(self, step: int, logs: Mapping[str, Any]) -> list[Request]:
+        """Looks at the metrics after `step` steps; returns what it asks the run for."""
         if self._epoch < self.start_from_epoch:
-            self._from_step = self.step
-            return
-        first, self._looked_at = not self._looked_at, self.step
+            self._from_step = step
+            return []
+        is_first, self._looked_at = not self._looked_at, step
         # A run that was stopped, and goes on because the script asks for more.
-        self.stopped_epoch, self.stopped_step, self.reason = 0, 0, ""
+        self.stopped_epoch = 0
+        self.stopped_step = 0
+        self.reason = ""
         if self.monitor not in logs:
+            assert self.run
             # A validation that is still to come is no fault.
-            if first and not (self.run and self.run.validates and self.monitor.startswith("val_")):
+            if is_first and not (self.run.has_validation and self._is_of_validation):
                 warn_of_missing(self.monitor, self._epoch, logs)
-            return
+            return []
         value = number_in(logs, self.monitor, self.monitor)
         self._observations += 1
-        at = self.step - self._from_step if self.unit == "steps" else self._observations
-        if self.rule.improves(value, self.best, self.mode):
-            self.best, self.best_epoch, self.best_step, self._best_at = (
-                value,
-                self._epoch,
-                self.step,
-                at,
-            )
-            if self.restore_best_weights:
-                self.held.keep(self.model)
+        at = step - self._from_step if self.unit == "steps" else self._observations
+        requests = self._keep_if_best(value, step, at)
         trained = self.monitor.removeprefix("val_")
         training = number_in(logs, trained, self.monitor) if self.rule.needs_training else None
-        self._state, decision = self.rule.observe(
-            self._state, Observation(value, at, training, self.unit), self.mode
-        )
+        observation = Observation(value, at, training, self.unit)
+        self._state, decision = self.rule.observe(self._state, observation, self.mode)
         self.wait = self._state.get("wait", at - self._best_at)
-        if decision.stop:
-            self._stop(decision)
+        if not decision.stop:
+            return requests
+        self.stopped_epoch = self._epoch
+        self.stopped_step = step
+        self.reason = decision.reason
+        return [*requests, Stop(f"{self.monitor}: {self.reason}")]
 
-    def _stop(self, decision: Decision) -> None:
-        self.stopped_epoch, self.stopped_step, self.reason = self._epoch, self.step, decision.reason
-        self.model.stop_training = True
-        add_event(self.model.history, "stopped", self.step, f"{self.monitor}: {self.reason}")
+    def _keep_if_best(self, value: float, step: int, at: int) -> list[Request]:
+        if not self.rule.improves(value, self.best, self.mode):
+            return []
+        self.best = value
+        self.best_epoch = self._epoch
+        self.best_step = step
+        self._best_at = at
+        return self.best_weights.keep(self.model) if self.restore_best_weights else []
 
     def _kinds(self) -> list[str]:
         return [f"{self.monitor} {self.mode}", f"{self.unit} {self.rule.kind}"]

@@ -14,7 +14,7 @@ from .. import _keras
 from .._util.arguments import whole_number
 from ..run.checkpoint import Checkpoint
 from ..run.fit import fit
-from ..run.hooks import DrivenCallback
+from ..run.hooks import Hook
 from .comparison import State, assert_same_state, differences, run_state
 
 
@@ -181,7 +181,7 @@ def _run(
     own = list(keras.tree.flatten(made.pop("callbacks", None) or []))
     with tempfile.TemporaryDirectory() as folder:
         if not extra and any(
-            isinstance(callback, DrivenCallback) and callback.needs_checkpoint for callback in own
+            isinstance(callback, Hook) and callback.needs_checkpoint for callback in own
         ):
             extra = [Checkpoint(folder, every_steps=every_steps)]
         try:

@@ -161,11 +161,11 @@ def fine_tune(
 class FineTuneStage(GradualUnfreeze):
     """Knows, too, whether the run that it is part of has begun."""
 
-    begun = False
+    has_begun = False
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """The first step is to follow."""
-        self.begun = True
+        self.has_begun = True
 
 
 def _check_free(
@@ -297,7 +297,7 @@ def _as_before_unless_begun(model: keras.Model, stage: FineTuneStage) -> Iterato
     try:
         yield
     except BaseException:
-        if not stage.begun:
+        if not stage.has_begun:
             trained.put_into(model)
             _keras.put_optimizer(model, optimizer)
         raise

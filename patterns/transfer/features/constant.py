@@ -11,7 +11,7 @@ import numpy as np
 from ... import _keras
 from ..._util.messages import listed
 from ...select.where import nodes_of, variable_paths
-from ...state.preserved import untouched
+from ...state.preserved import preserved
 from ...state.snapshot import copy_values
 from ...state.variables import find_variables
 from .cut import Cut
@@ -65,7 +65,7 @@ def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.n
         lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch
     )
     variables = find_variables(cut.part).variables
-    with untouched(cut.part):
+    with preserved(cut.part):
         before = copy_values(variables)
         outputs = cut.part(inputs, training=False)
         trained = cut.part(inputs, training=True)

@@ -9,13 +9,14 @@ import keras
 
 from ..._util.arguments import check_choice, whole_number
 from ..._util.messages import say
-from ...run.hooks import DrivenCallback
+from ...run.history import add_event
+from ...run.hooks import Hook
+from ...run.requests import Boundary, RunView, SetTrainable
 from ...select.where import Where, describe, select
-from ...state.history import add_event
 from .trained import Trained
 
 
-class GradualUnfreeze(DrivenCallback):
+class GradualUnfreeze(Hook):
     """Thaws parts of a model in stages, each at a step of `kp.fit`.
 
     The parts that it names are frozen when the run begins, and thawed at their steps; what it does
@@ -71,8 +72,10 @@ class GradualUnfreeze(DrivenCallback):
                 f"{stages!r}."
             )
         self.stages = {whole_number(where, "stages", step): stages[step] for step in sorted(stages)}
-        self.batch_norm, self.verbose = batch_norm, verbose
+        self.batch_norm = batch_norm
+        self.verbose = verbose
         self._done = 0
+        self._trained_at = 0
         self._trained: dict[int, Trained] = {}
 
     def get_config(self) -> dict[str, Any]:
@@ -83,50 +86,50 @@ class GradualUnfreeze(DrivenCallback):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Up to which step its stages are done."""
+        """The step up to which its stages are done."""
         return {"done": self._done}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave."""
         self._done = state["done"]
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Refuses plain `model.fit`."""
-        super().on_train_begin(logs)
-        if self.run is None:
+    def on_run_start(self, run: RunView) -> None:
+        """Refuses plain `model.fit`; says what was thawed where the run is taken up."""
+        if run.total_steps is None:
             raise ValueError(
                 "GradualUnfreeze: what is trained cannot change inside model.fit. Train with "
                 "kp.fit."
             )
+        # A checkpoint of release 0.1 was made before the stage of its step.
+        self._say_thawed(self._trained_at)
 
-    # What the driver calls.
-
-    def shapes(self, model: keras.Model, state: Mapping[str, Any] | None, total_steps: int) -> None:
-        """Has trained what was trained when `state` was taken; None is the start of a run."""
-        self._done = state["done"] if state else 0
+    def restore_trainable(self, model: keras.Model, step: int, total_steps: int) -> None:
+        """Has trained what is trained after `step` steps."""
         self._plan(model, total_steps)
-        self._stage_at(self._done).put_into(model)
+        self._trained_at = self._done = step
+        self._stage_at(step).put_into(model)
 
-    def next_change(self, step: int) -> float:
-        """The step of the next stage that is not done."""
-        return min(
-            (stage for stage in self.stages if stage > self._done),
-            default=super().next_change(step),
-        )
+    def next_boundary(self, step: int) -> int | None:
+        """The step of the next stage."""
+        return min((stage for stage in self.stages if stage > step), default=None)
 
-    def changes(self, model: keras.Model, step: int) -> bool:
-        """Thaws what is due after `step` steps."""
+    def on_boundary(self, boundary: Boundary) -> SetTrainable | None:
+        """Thaws what is due."""
+        self._trained_at = boundary.step
+        thawed = self._say_thawed(boundary.step)
+        return SetTrainable(self._stage_at(boundary.step).put_into) if thawed else None
+
+    def _say_thawed(self, step: int) -> bool:
+        """Says what is thawed at a step, and notes it; whether it is anything."""
+        assert self.run
         due = [stage for stage in self.stages if self._done < stage <= step]
-        if not due:
-            return False
-        self._done = due[-1]
-        self._stage_at(self._done).put_into(model)
+        self._done = step
         for stage in due:
             text = f"{describe(self.stages[stage])} is thawed"
-            add_event(model.history, "thawed", step, text)
+            add_event(self.run.history, "thawed", step, text)
             if self.verbose:
-                say(f"step {step:,}: {text}.", below_bar=self.params["verbose"] not in (0, 2))
-        return True
+                say(f"step {step:,}: {text}.", below_bar=self.run.has_open_bar)
+        return bool(due)
 
     def _stage_at(self, step: int) -> Trained:
         return self._trained[max(stage for stage in self._trained if stage <= step)]

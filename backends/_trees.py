@@ -1,0 +1,33 @@
+"""Trees of arrays as named NumPy arrays, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def tree_to_arrays(tree: Any) -> dict[str, np.ndarray]:
+    """The leaves of a tree by their paths, for frameworks without trees of their own."""
+    paths = keras.tree.flatten_with_path(tree)
+    return {
+        "/".join(map(str, path)): np.array(keras.ops.convert_to_numpy(leaf))
+        for path, leaf in paths
+    }
+
+
+def tree_from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """The inverse of `tree_to_arrays`, with the structure and the kinds of leaf of `like`."""
+    leaves = [
+        _like(leaf, arrays["/".join(map(str, path))])
+        for path, leaf in keras.tree.flatten_with_path(like)
+    ]
+    return keras.tree.pack_sequence_as(like, leaves)
+
+
+def _like(leaf: Any, array: np.ndarray) -> Any:
+    if keras.ops.is_tensor(leaf):
+        return keras.ops.convert_to_tensor(array)
+    return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])

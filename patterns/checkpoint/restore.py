@@ -1,0 +1,145 @@
+"""Putting a checkpoint back into a model: the one path, for a resume, a rollback and a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
+from ..state.snapshot import StateMismatch, check_fits, differences, put_back, settle
+from ..state.variables import Places, find_variables, has_own_step
+from .contents import OptimizerRecord, Record
+from .identity import Identity
+
+# Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a
+# step, that of Adam a gradient.
+_ALIKE = ("Adam", "AdamW", "Nadam", "Lamb")
+
+
+def restore_variables(model: keras.Model, record: Record, keep: Collection[str] = ()) -> list[str]:
+    """Puts weights and optimizer state back into a built model; metrics are left alone.
+
+    Args:
+        model: The model, built.
+        record: From the checkpoint.
+        keep: Keys of optimizer variables that keep what they have.
+
+    Returns:
+        What could not be put back because the optimizer is another one, a line each.
+
+    Raises:
+        StateMismatch: If the model is another one; nothing has been changed then.
+    """
+    values = record.values
+    build_optimizers(model, record.optimizers)
+    places = find_variables(model)
+    check_fits(places, record.values, record.roles)
+    wanted = places.of("optimizer")
+    others = _of_another_kind(places, record.identity)
+    kept = {
+        key
+        for key in wanted
+        if key in record.variables and key not in keep and not _is_in(key, others)
+    }
+    wrong = differences({key: wanted[key] for key in kept}, values)
+    if wrong:
+        raise StateMismatch(
+            "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
+        )
+    put_back(places.of("weight"), values)
+    put_back(wanted, values, kept)
+    settle(model)
+    fresh = sorted(wanted.keys() - kept - set(keep))
+    steps = {place: one.first_steps for place, one in record.optimizers.items()}
+    begin_fresh_slots(model, steps, set(fresh))
+    unused = sorted(
+        key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
+    )
+    lines = (
+        [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"]
+        if fresh
+        else []
+    )
+    return lines + (
+        [f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else []
+    )
+
+
+def set_by_script(record: Record, now: Identity) -> set[str]:
+    """The keys of optimizer variables whose setting the script has changed: the script wins."""
+    keys = {key for key, role in record.roles.items() if role == "optimizer"}
+    return {
+        key
+        for key in keys
+        if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)
+    }
+
+
+def restore_weights(model: keras.Model, record: Record) -> None:
+    """Puts only the weights back, for a run that begins anew from them.
+
+    Raises:
+        StateMismatch: If the model is another one; nothing has been changed then.
+    """
+    places = find_variables(model)
+    check_fits(places, record.values, record.roles)
+    put_back(places.of("weight"), record.of("weight"))
+    settle(model)
+
+
+def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord]) -> None:
+    """Builds the optimizers that build themselves late on what they were built on before.
+
+    But that with which Keras's own step trains, on what it is to train: other parts may be frozen
+    now than then.
+    """
+    places = find_variables(model)
+    for place, record in records.items():
+        optimizer = places.optimizers.get(place)
+        if optimizer is None or optimizer.built or record.trained is None:
+            continue
+        if place == "optimizer" and not has_own_step(model):
+            optimizer.build(model.trainable_variables)
+        elif all(key in places.variables for key in record.trained):
+            optimizer.build([places.variables[key] for key in record.trained])
+
+
+def _of_another_kind(places: Places, saved: Identity) -> set[str]:
+    """The places of optimizers whose slots hold other things than those of the optimizers that were
+    there before.
+    """
+    before = {place: settings["class"] for place, settings in saved.optimizers.items()}
+    now = {place: type(optimizer).__name__ for place, optimizer in places.optimizers.items()}
+    return {
+        place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])
+    }
+
+
+def _kind(name: str) -> str:
+    """The class without what of ours is mixed into it."""
+    name = name.removeprefix("Layerwise").removeprefix("MomentumScheduled")
+    return _ALIKE[0] if name in _ALIKE else name
+
+
+def _is_in(key: str, optimizers: Collection[str]) -> bool:
+    """Whether a slot of some optimizers has this key; an average of a weight is the same in all."""
+    place, name, variable = parts_of_slot(key)
+    return bool(variable) and place in optimizers and name != AVERAGE
+
+
+def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
+    """The running metrics of the epoch in progress, as far as the script still has them."""
+    metrics = {
+        key: variable for key, variable in places.of("metric").items() if key in record.variables
+    }
+    values = record.values
+    misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, values)}
+    return {key: values[key] for key in metrics if key not in misfits}
+
+
+def _differs(place: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    settings = after.get(place, {})
+    return name in settings and before.get(place, {}).get(name) != settings[name]

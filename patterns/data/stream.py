@@ -1,0 +1,111 @@
+"""The batches of a run, one for each step, however far ahead they are read."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class BatchStream(Iterator[Any]):
+    """An iterator that can be looked into, that takes back what nobody trained on, and that
+    remembers what it raised.
+
+    A framework reads batches ahead, in threads of its own too, and reports an error of the source
+    as one of its own.
+
+    Args:
+        batches: From the source.
+        form: Gives a batch the form in which `train_step` gets it.
+
+    Attributes:
+        error: What the source raised, or None.
+    """
+
+    def __init__(self, batches: Iterator[tuple[Any, ...]], form: Callable[[Any], Any]) -> None:
+        self._source = batches
+        self._batches: Iterator[Any] = map(form, batches)
+        self._loan: _Loan | None = None
+        self.error: Exception | None = None
+
+    def peek(self, count: int) -> list[Any]:
+        """The next batches, without taking them."""
+        first = list(itertools.islice(self._batches, count))
+        self._batches = itertools.chain(first, self._batches)
+        return first
+
+    def lend(self, count: int) -> Iterator[Any]:
+        """The next batches, for a reader that may read ahead and may not get to the end."""
+        self._loan = _Loan(itertools.islice(self, count))
+        return self._loan
+
+    def note_trained(self, count: int) -> None:
+        """So many batches of the last loan have been trained on."""
+        if self._loan is not None:
+            self._loan.note_trained(count)
+
+    def take_back(self) -> None:
+        """Ends the loan: what was read and not trained on comes next again."""
+        if self._loan is not None:
+            self._batches = itertools.chain(self._loan.close(), self._batches)
+            self._loan = None
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches, if there are any."""
+        if self._loan is not None:
+            self._loan.close()
+        if hasattr(self._source, "close"):
+            self._source.close()
+
+    @contextmanager
+    def errors_first(self) -> Iterator[None]:
+        """Raises what the source raised in place of what a framework made of it."""
+        try:
+            yield
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
+
+    def __next__(self) -> Any:
+        try:
+            return next(self._batches)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Loan(Iterator[Any]):
+    """Batches that are lent to a reader, which may be a thread that outlives its use."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+        self._out: deque[Any] = deque()
+        self._trained = 0
+        self._is_open = True
+        self._lock = threading.Lock()
+
+    def __next__(self) -> Any:
+        with self._lock:
+            if not self._is_open:
+                raise StopIteration
+            batch = next(self._batches)
+            self._out.append(batch)
+            return batch
+
+    def note_trained(self, count: int) -> None:
+        """So many batches have been trained on since it began."""
+        while self._trained < count:
+            self._out.popleft()
+            self._trained += 1
+
+    def close(self) -> list[Any]:
+        """Ends it; returns what was read and not trained on."""
+        with self._lock:
+            self._is_open = False
+            return list(self._out)

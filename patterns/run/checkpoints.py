@@ -1,0 +1,323 @@
+"""The checkpoints of one run: made, read again, and discarded where the run goes back."""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from .._util.messages import say
+from ..checkpoint.capture import Recorder
+from ..checkpoint.contents import Record, callback_state
+from ..checkpoint.cursor import Cursor
+from ..checkpoint.identity import Identity, note_left
+from ..state.snapshot import VariableRecord, put_back
+from ..state.variables import find_variables
+from ..storage import DamagedCheckpoint, Entry, Position
+from .callback_list import RunCallbacks
+from .checkpoint import Checkpoint, versions
+from .hooks import Hook
+from .requests import Rewind, Saving, as_requests
+
+_BEFORE_VALIDATION, _COMPLETE = 0, 1
+
+
+class NoCheckpoints:
+    """A run that is not saved."""
+
+    exist = False
+    handle_signals = False
+    has_failed = False
+    next_step = math.inf
+    next_time = math.inf
+    plans_saves = False
+
+    def __enter__(self) -> NoCheckpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def position(self, step: int) -> Position:
+        """Where the state would be."""
+        return Position(1, step)
+
+    def begin(self, step: int) -> None:
+        """Nothing is counted."""
+
+    def raise_failure(self) -> None:
+        """Nothing can fail."""
+
+    def is_planned(self, step: int, ends_epoch: bool) -> bool:
+        """Never."""
+        return False
+
+    def save(
+        self,
+        callbacks: RunCallbacks,
+        cursor: Cursor,
+        more: dict[str, Any],
+        is_planned: bool,
+        score: Mapping[str, Any] | None,
+    ) -> None:
+        """Nothing is saved."""
+
+    def wait(self) -> None:
+        """There is nothing to wait for."""
+
+    def forget_variables(self) -> None:
+        """None are known."""
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        checkpoint: Says when, and writes.
+        model: The model in training.
+        identity: Of this run.
+        number: The ordinal of this run in its folder.
+        start_mode: How this run began: one of the values of `Checkpoint(resume=)`.
+    """
+
+    exist = True
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        model: keras.Model,
+        identity: Identity,
+        number: int,
+        start_mode: str,
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.identity = identity
+        self._model = model
+        self._number = number
+        self._recorder = Recorder(model, identity, start_mode)
+        self._saved: Position | None = None
+        self._kept: dict[str, Any] = {}
+        self._before: list[dict[str, Any]] = []
+        self._first_step = 0
+        self._versions = versions()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Checkpoints:
+        self.checkpoint.is_driven = True
+        self.checkpoint.begin(0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.checkpoint.is_driven = False
+        note_left(find_variables(self._model).optimizers, self.identity.optimizers)
+        self.checkpoint.close()
+        try:
+            self.checkpoint.wait()
+        except Exception as failure:
+            # An error that ends the run must not hide that a save failed too, nor be hidden by it.
+            if error is None:
+                raise
+            say(f"the last checkpoint could not be written: {failure}")
+
+    @property
+    def handle_signals(self) -> bool:
+        """Whether a signal saves the run before it ends."""
+        return self.checkpoint.on_signal
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a save in the background went wrong."""
+        return self.checkpoint.failed
+
+    @property
+    def next_step(self) -> float:
+        """The next step at which the run is to be saved."""
+        return self.checkpoint.next_step
+
+    @property
+    def next_time(self) -> float:
+        """The time, on the monotonic clock, at which it is."""
+        return self.checkpoint.next_time
+
+    @property
+    def plans_saves(self) -> bool:
+        """Whether every run of the script saves at the same steps, whatever the clock says."""
+        return self.checkpoint.every_steps is not None or self.checkpoint.every_seconds is None
+
+    def is_planned(self, step: int, ends_epoch: bool) -> bool:
+        """Whether the state after `step` steps is saved in every run of the script."""
+        return self.checkpoint.is_planned(step, ends_epoch)
+
+    def position(self, step: int) -> Position:
+        """Where the state after `step` steps is found, once all that belongs to it is done."""
+        return Position(self._number, step, _COMPLETE)
+
+    def begin(self, step: int) -> None:
+        """Counts from a step: the start of a run, or a checkpoint."""
+        self.checkpoint.begin(step)
+
+    def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
+        """Goes on with the run of a checkpoint, which other processes have made."""
+        self._saved = position
+        self._before = list(made_with.get("processes", []))
+        self._first_step = position.step
+        self._kept = {"unknown": record.unknown, "unknown_tensors": record.unknown_tensors}
+
+    def save(
+        self,
+        callbacks: RunCallbacks,
+        cursor: Cursor,
+        more: dict[str, Any],
+        is_planned: bool,
+        score: Mapping[str, Any] | None,
+    ) -> Rewind | None:
+        """Saves the state where a run stands, unless a hook asks to go back instead.
+
+        Args:
+            callbacks: Of the run, between two steps.
+            cursor: Where it stands.
+            more: The other fields of the record.
+            is_planned: Whether every run of the script is saved here.
+            score: The metrics by which it is scored; None if there are none.
+        """
+        position = self._position_of(cursor)
+        if position == self._saved:
+            return None
+        variables = self._copy(callbacks)
+        rewind = _ask(callbacks.hooks, Saving(position, is_planned, variables))
+        if rewind is None:
+            self._write(self._record(callbacks, cursor, variables, more), callbacks, score)
+        return rewind
+
+    def capture(self, callbacks: RunCallbacks, cursor: Cursor, more: dict[str, Any]) -> Record:
+        """The state where a run stands, to be written later if need be; good until the next one."""
+        return self._record(callbacks, cursor, self._copy(callbacks), more)
+
+    def save_captured(self, callbacks: RunCallbacks, record: Record) -> Rewind | None:
+        """Saves a record that was captured before, unless a hook asks to go back instead."""
+        position = self._position_of(record.cursor)
+        rewind = _ask(callbacks.hooks, Saving(position, False, record.variables))
+        if rewind is None:
+            self._write(record, callbacks, score=None)
+        return rewind
+
+    def _write(
+        self, record: Record, callbacks: RunCallbacks, score: Mapping[str, Any] | None
+    ) -> None:
+        position = self._position_of(record.cursor)
+        hooks = callbacks.hooks
+        needs = {one for hook in hooks for one in hook.required_checkpoints()} - {position}
+        made_with = self._made_with(record.cursor.step)
+        self.checkpoint.save(position, *record.pack(), score, needs, made_with)
+        self._saved = position
+
+    def raise_failure(self) -> None:
+        """Raises what went wrong in a save in the background, if anything did."""
+        if self.checkpoint.failed:
+            self.checkpoint.wait()
+
+    def wait(self) -> None:
+        """Waits until what was handed over is on disk."""
+        self.checkpoint.wait()
+
+    def forget_variables(self) -> None:
+        """The variables of the model have changed: the next save looks for them anew."""
+        self._recorder.forget_variables()
+
+    def load_sound(self, position: Position) -> tuple[Position, Record]:
+        """Reads a checkpoint of this run, or the last sound one before it; deletes those after.
+
+        Raises:
+            DamagedCheckpoint: If none is sound.
+        """
+        store = self.checkpoint.store
+        self.checkpoint.wait()
+        earlier = [entry.position for entry in store.entries() if entry.position < position]
+        own = [one for one in earlier if one.run == self._number]
+        for candidate in [position, *reversed(own)]:
+            try:
+                record = self._read(candidate)
+            except DamagedCheckpoint as error:
+                damage = error
+                say(f"{error} Going back further.")
+                continue
+            store.discard_after(candidate)
+            self._saved = candidate
+            return candidate, record
+        raise damage
+
+    def restore_weights(self, position: Position) -> None:
+        """Puts `model.weights` back from a checkpoint of this run; seeds and recurrent states
+        stay.
+        """
+        self.checkpoint.wait()
+        record = self._read(position)
+        own = {id(weight) for weight in self._model.weights}
+        weights = {
+            key: variable
+            for key, variable in find_variables(self._model).of("weight").items()
+            if id(variable) in own
+        }
+        put_back(weights, record.values, weights)
+
+    def _position_of(self, cursor: Cursor) -> Position:
+        return Position(self._number, cursor.step, _BEFORE_VALIDATION if cursor.todo else _COMPLETE)
+
+    def _read(self, position: Position) -> Record:
+        store = self.checkpoint.store
+        sound = store.read(Entry(position, store.directory / position.folder_name))
+        return Record.unpack(sound.document, sound.tensors, position.step)
+
+    def _copy(self, callbacks: RunCallbacks) -> dict[str, VariableRecord]:
+        callbacks.finish_batch_ends()
+        # The buffers are free only after the last checkpoint is on disk.
+        self.checkpoint.wait()
+        return self._recorder.copy_variables()
+
+    def _record(
+        self,
+        callbacks: RunCallbacks,
+        cursor: Cursor,
+        variables: dict[str, VariableRecord],
+        more: dict[str, Any],
+    ) -> Record:
+        return self._recorder.record(
+            cursor,
+            variables,
+            callbacks=callback_state(callbacks.callbacks),
+            **self._kept,
+            **more,
+        )
+
+    def _made_with(self, step: int) -> dict[str, Any]:
+        """Versions, and the processes that trained the run, this one last."""
+        this_process = {
+            "host": platform.node(),
+            "backend": f"{current().name} {current().version}",
+            "device": current().device(),
+            "first_step": self._first_step,
+            "last_step": step,
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+        return {**self._versions, "processes": [*self._before, this_process]}
+
+
+def _ask(hooks: Sequence[Hook], saving: Saving) -> Rewind | None:
+    """Asks hooks before a checkpoint is written."""
+    for hook in hooks:
+        for request in as_requests(hook.on_save(saving), hook):
+            if isinstance(request, Rewind):
+                return request
+    return None

@@ -1,0 +1,384 @@
+"""The driver: what happens at the boundaries of a run, whatever runs the steps between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from ..checkpoint.contents import Record
+from ..checkpoint.cursor import Cursor, Duty
+from ..optimizers.rebuild import retrain
+from ..state.randomness import set_random_state
+from ..state.snapshot import put_back
+from ..state.variables import find_variables
+from ..storage import Position
+from .callback_list import RunCallbacks
+from .carried import CarriedState
+from .checkpoints import Checkpoints, NoCheckpoints
+from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
+from .history import add_event
+from .plan import StepPlan
+from .requests import Boundary, Rewind, Save, SetTrainable, Stop, as_requests
+from .restore import Restorer
+from .run_data import RunData
+from .signals import StopRequests
+from .start_point import StartPoint
+from .timeline import Timeline
+from .validation import NoValidation, PreservedState, Validation
+
+
+@dataclass
+class Driver:
+    """A run at its boundaries. An engine runs the steps, and calls `at_step` where `is_due` says.
+
+    Attributes:
+        model: In training.
+        plan: How many steps, in epochs of how many.
+        data: The batches.
+        callbacks: Keras's and hooks.
+        validation: How it is validated.
+        checkpoints: Where it is saved.
+        timeline: When it has boundaries.
+        signals: SIGTERM and SIGINT.
+        carried: The state with which the next step begins.
+        restorer: Puts checkpoints back.
+        tracked: Returns what a loop of one's own has given to the run to carry.
+        cursor: Where the run stands, and what is left to do there.
+        origin: The checkpoint at which this process took the run up; None if it began here.
+        last_logs: Of the newest epoch that has ended.
+        next_boundary: The step at which something is due.
+    """
+
+    model: keras.Model
+    plan: StepPlan
+    data: RunData
+    callbacks: RunCallbacks
+    validation: Validation | NoValidation
+    checkpoints: Checkpoints | NoCheckpoints
+    timeline: Timeline
+    signals: StopRequests
+    carried: CarriedState
+    restorer: Restorer
+    tracked: Callable[[int], dict[str, Any]]
+    cursor: Cursor = field(default_factory=Cursor)
+    origin: Position | None = None
+    last_logs: Mapping[str, Any] | None = None
+    next_boundary: float = 0
+    engine: Engine = None  # type: ignore[assignment]  # set before the run begins
+    _validated: Mapping[str, Any] | None = None
+
+    # For engines.
+
+    def is_due(self, step: int) -> bool:
+        """Whether something is to be done after `step` steps. Costs next to nothing."""
+        return (
+            step >= self.next_boundary
+            or self.signals.received is not None
+            or self.checkpoints.has_failed
+            or time.monotonic() >= self.checkpoints.next_time
+        )
+
+    def at_step(self, step: int, logs: dict[str, Any] | None = None) -> Verdict:
+        """Does what is due after `step` steps.
+
+        Args:
+            step: Steps done.
+            logs: The metrics of the epoch that ends there; None inside one.
+        """
+        # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it
+        # twice. One step later will do.
+        if logs is None and not self._is_inside_epoch(step):
+            return CONTINUE
+        self._validated = None
+        ended = logs is not None and self.model.stop_training
+        self.cursor = Cursor(step, logs=logs, ended=ended)
+        self.checkpoints.raise_failure()
+        verdict = self._check()
+        if verdict is None:
+            epoch = None if logs is None else self.timeline.epoch_that_ends(step)
+            self.cursor = self.cursor.also(*self.timeline.duties(step, epoch))
+            verdict = self.finish_boundary()
+        if verdict is not CONTINUE or logs is not None:
+            self.carry()
+        return verdict
+
+    def carry(self) -> None:
+        """Takes the state with which the next step is to begin."""
+        if self._is_inside_epoch(self.cursor.step):
+            self.carried.take()
+        else:
+            self.carried.take_random()
+
+    # For whoever calls the engine.
+
+    def settle(self, verdict: Verdict) -> bool:
+        """Carries out a verdict outside the engine.
+
+        Returns:
+            Whether there are steps left to run.
+
+        Raises:
+            RunInterrupted: If a signal asked for it.
+        """
+        while verdict is not CONTINUE:
+            if verdict is DONE:
+                last = self._save(is_planned=False)
+                if last is None:
+                    self.checkpoints.wait()
+                    return False
+                verdict = last
+            elif isinstance(verdict, Interrupted):
+                self.interrupt()
+            elif isinstance(verdict, SetTrainable):
+                self._set_trainable(verdict)
+                verdict = self.finish_outside()
+            elif isinstance(verdict, Rewind):
+                verdict = self._rewind(verdict.position)
+        return True
+
+    def interrupt(self) -> None:
+        """Ends the run as a signal asked."""
+        self.checkpoints.wait()
+        assert isinstance(self.checkpoints, Checkpoints)
+        folder = self.checkpoints.checkpoint.store.directory
+        raise self.signals.interruption(self.cursor.step, self.plan.total_steps, folder) from None
+
+    def end(self) -> None:
+        """Ends a run that has come to its end."""
+        self.callbacks.on_train_end(dict(self.last_logs or {}))
+        if self.signals.received is not None:
+            self.interrupt()
+
+    def begin(self, start: StartPoint) -> Verdict:
+        """Brings the run to where it begins."""
+        self.cursor = self.restorer.begin(start)
+        if start.record is not None and not start.weights_only:
+            self.origin = start.position
+        return self._enter()
+
+    def _rewind(self, position: Position) -> Verdict:
+        self.cursor = self.restorer.rewind(position)
+        return self._enter()
+
+    def _set_trainable(self, request: SetTrainable) -> None:
+        if not self.model.built:
+            current().build(self.model, self.data.samples[0])
+        request.change(self.model)
+        retrain(self.model)
+        self._forget_compiled()
+        for hook in self.callbacks.hooks:
+            hook.on_trainable_changed()
+
+    def _forget_compiled(self) -> None:
+        self.engine.forget_compiled()
+        self.checkpoints.forget_variables()
+
+    def _enter(self) -> Verdict:
+        """Begins where the cursor stands, once everything is in place: finishes a boundary that was
+        left in its middle.
+        """
+        logs = self.callbacks.history.history
+        self.last_logs = {name: values[-1] for name, values in logs.items() if values}
+        if self.restorer.sets_trainable:
+            self._forget_compiled()
+        set_random_state(self.carried.random)
+        self._start_hooks()
+        cursor = self.cursor
+        if cursor.todo or self._is_inside_epoch(cursor.step):
+            self.engine.open_epoch(self.timeline.epoch_that_ends(cursor.step))
+        else:
+            self.carried.metrics = {}
+        if cursor.todo:
+            self.model.stop_training = cursor.ended
+            return self.finish_outside()
+        if self._is_over:
+            self.carried.put_back()
+        return self._plan_next()
+
+    def _start_hooks(self) -> None:
+        for hook in self.callbacks.hooks:
+            for request in as_requests(hook.on_run_start(hook.run), hook):
+                if isinstance(request, SetTrainable):
+                    self._set_trainable(request)
+                elif isinstance(request, Save):
+                    self._save(is_planned=True)
+                else:
+                    raise ValueError(
+                        f"{type(hook).__name__}.on_run_start returned {request!r}; at the start of "
+                        "a run only kp.Save and kp.SetTrainable can be carried out."
+                    )
+
+    def finish_outside(self) -> Verdict:
+        """Does what is left of a boundary, outside of the engine."""
+        self.carried.put_back()
+        current().prepare(self.model)
+        verdict = self.finish_boundary()
+        self.carry()
+        return verdict
+
+    def finish_boundary(self) -> Verdict:
+        """Does what is left to do where the cursor stands."""
+        duties: dict[Duty, Callable[[], Verdict | None]] = {
+            Duty.LOG: self._log,
+            Duty.VALIDATE: self._validate,
+            Duty.HOOKS: self._ask_hooks,
+            Duty.CLOSE_EPOCH: self._close_epoch,
+            Duty.SAVE: self._save_as_planned,
+        }
+        while self.cursor.todo:
+            verdict = duties[self.cursor.todo[0]]()
+            if verdict is not None:
+                return verdict
+        # Not in every run of the script: the clock and signals.
+        if self.signals.received is not None or time.monotonic() >= self.checkpoints.next_time:
+            rewind = self._save(is_planned=False)
+            if rewind is not None:
+                return rewind
+            if self.signals.received is not None:
+                return INTERRUPTED
+        return self._plan_next()
+
+    # The duties. Each takes itself off the cursor.
+
+    def _check(self) -> Rewind | None:
+        for hook in self.callbacks.hooks:
+            for request in as_requests(hook.on_check(self.cursor.step), hook):
+                if isinstance(request, Rewind):
+                    return request
+        return None
+
+    def _log(self) -> None:
+        self.cursor = self.cursor.done()
+        self.callbacks.log(self.cursor.step, self.engine.metrics())
+
+    def _validate(self) -> Rewind | Interrupted | None:
+        before = None
+        if self.checkpoints.exist and self.checkpoints.handle_signals:
+            assert isinstance(self.checkpoints, Checkpoints)
+            before = self.checkpoints.capture(self.callbacks, self.cursor, self._more())
+            if self.signals.received is not None:
+                return self._leave_before(before)
+        inside = self.cursor.logs is None
+        preserved = PreservedState(self.model) if inside else None
+        found = self.validation.run(  # type: ignore[union-attr]
+            self.model, self.callbacks, lambda: before is not None and self._is_interrupted
+        )
+        if found is None:
+            assert before
+            return self._leave_before(before)
+        if preserved:
+            preserved.put_back()
+        self.callbacks.keep_validation(self.cursor.step, found)
+        self._validated = found
+        logs = None if inside else {**(self.cursor.logs or {}), **found}
+        self.cursor = replace(self.cursor.done(), logs=logs)
+        return None
+
+    def _leave_before(self, before: Record) -> Rewind | Interrupted:
+        """Saves the state before a validation that a signal cuts short; the model has it, too."""
+        assert isinstance(self.checkpoints, Checkpoints)
+        current().sync(self.model)
+        put_back(find_variables(self.model).variables, before.values)
+        rewind = self.checkpoints.save_captured(self.callbacks, before)
+        return INTERRUPTED if rewind is None else rewind
+
+    def _ask_hooks(self) -> Verdict | None:
+        cursor = self.cursor = self.cursor.done()
+        epoch = None if cursor.logs is None else self.timeline.epoch_that_ends(cursor.step)
+        logs = cursor.logs
+        boundary = Boundary(
+            self.model,
+            cursor.step,
+            epoch,
+            self._validated,
+            self.engine.metrics if logs is None else lambda: logs,
+        )
+        requests = [
+            request
+            for hook in self.callbacks.hooks
+            for request in as_requests(hook.on_boundary(boundary), hook)
+        ]
+        by_kind = {type(request): request for request in reversed(requests)}
+        if Rewind in by_kind:
+            return by_kind[Rewind]  # type: ignore[return-value]
+        if Stop in by_kind:
+            self._stop(boundary, [one for one in requests if isinstance(one, Stop)])
+        if Save in by_kind:
+            self.cursor = self.cursor.also(Duty.SAVE)
+        changes = [one.change for one in requests if isinstance(one, SetTrainable)]
+        return (
+            SetTrainable(lambda model: [change(model) for change in changes]) if changes else None
+        )
+
+    def _stop(self, boundary: Boundary, requests: list[Stop]) -> None:
+        for request in requests:
+            add_event(self.callbacks.history, "stopped", self.cursor.step, request.reason)
+        self.model.stop_training = True
+        logs = boundary.logs if self.cursor.logs is None else self.cursor.logs
+        self.cursor = replace(self.cursor.also(Duty.CLOSE_EPOCH), logs=logs, ended=True)
+
+    def _close_epoch(self) -> None:
+        step, logs = self.cursor.step, dict(self.cursor.logs or {})
+        self.callbacks.close_epoch(self.timeline.epoch_that_ends(step), step, logs)
+        self.last_logs = logs
+        self.cursor = replace(
+            self.cursor.done(), ended=self.cursor.ended or bool(self.model.stop_training)
+        )
+        if self.timeline.plans_save(step, ends_epoch=True):
+            self.cursor = self.cursor.also(Duty.SAVE)
+
+    def _save_as_planned(self) -> Rewind | Interrupted | None:
+        self.cursor = self.cursor.done()
+        rewind = self._save(is_planned=True)
+        if rewind is None and self.signals.received is not None:
+            return INTERRUPTED
+        return rewind
+
+    def _save(self, is_planned: bool) -> Rewind | None:
+        """Saves the state at the cursor, if it is not saved yet."""
+        cursor = replace(self.cursor, logs=None)
+        return self.checkpoints.save(
+            self.callbacks, cursor, self._more(), is_planned, self._score_logs()
+        )
+
+    # Odds and ends.
+
+    @property
+    def _is_over(self) -> bool:
+        return self.cursor.ended or self.cursor.step == self.plan.total_steps
+
+    @property
+    def _is_interrupted(self) -> bool:
+        return self.signals.received is not None
+
+    def _is_inside_epoch(self, step: int) -> bool:
+        return step < self.plan.total_steps and self.plan.locate(step)[1] > 0
+
+    def _plan_next(self) -> Verdict:
+        self._validated = None
+        self.timeline.begin(self.cursor.step)
+        self.next_boundary = self.timeline.next_boundary(self.cursor.step)
+        return DONE if self._is_over else CONTINUE
+
+    def _score_logs(self) -> Mapping[str, Any] | None:
+        """The metrics by which a checkpoint here is scored: those of the epoch that has ended here,
+        or of the validation inside it.
+        """
+        inside = self._is_inside_epoch(self.cursor.step) and not self.cursor.ended
+        return self._validated if inside else self.last_logs
+
+    def _more(self) -> dict[str, Any]:
+        """The fields of a record that the driver knows."""
+        data = {**self.data.state(), "validated": self.validation.taken}
+        history = self.callbacks.history
+        return {
+            "data": data,
+            "resumed_at": history.resumes,
+            "tracked": self.tracked(self.cursor.step),
+        }

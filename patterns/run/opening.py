@@ -1,0 +1,216 @@
+"""Opening a run: its folder, its data, its plan, and where it begins; the one place that wires."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from .._util.arguments import whole_number
+from .._util.messages import say
+from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
+from ..checkpoint.store import Found
+from ..data import BatchSource, make_source
+from ..state.callbacks import warn_of_untold
+from ..state.variables import find_variables
+from . import start_point
+from .callback_list import RunCallbacks
+from .carried import CarriedState
+from .checkpoint import Checkpoint
+from .checkpoints import Checkpoints, NoCheckpoints
+from .driver import Driver
+from .hooks import Hook
+from .plan import StepPlan
+from .restore import Restorer
+from .run_data import RunData
+from .signals import StopRequests
+from .start_point import StartPoint
+from .streams import generator_stream
+from .timeline import Timeline
+from .tracked import Tracked
+from .validation import NoValidation, Validation
+from .view import DrivenRun
+
+
+@dataclass
+class RunArguments:
+    """A run as it was asked for.
+
+    Attributes:
+        caller: The public function, for messages.
+        model: To be trained.
+        data: The arguments of `make_source`.
+        make_plan: Gives the plan, once the data are known.
+        callbacks: Keras's and hooks.
+        validation: How it is validated.
+        log_every: At multiples of how many steps the running metrics are kept, if at all.
+        seed: Of the order of the data; None draws one, or takes that of the run that goes on.
+        verbose: As in `model.fit`.
+        tracked: What else is carried.
+    """
+
+    caller: str
+    model: keras.Model
+    data: Mapping[str, Any]
+    make_plan: Callable[[BatchSource], StepPlan]
+    callbacks: Sequence[keras.callbacks.Callback]
+    validation: Validation | NoValidation = field(default_factory=NoValidation)
+    log_every: int | None = None
+    seed: int | None = None
+    verbose: int | str = "auto"
+    tracked: Tracked = field(default_factory=Tracked)
+
+    def __post_init__(self) -> None:
+        if self.log_every is not None:
+            self.log_every = whole_number(self.caller, "log_every_steps", self.log_every)
+        self.checkpoint = _only_checkpoint(self.caller, self.callbacks)
+        if self.checkpoint:
+            self.checkpoint.check_monitor(validates=self.validation.exists)
+
+
+def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPoint]:
+    """Opens a run.
+
+    Args:
+        asked: The run.
+        until_end: Is given all that must be closed when the run ends.
+
+    Returns:
+        Its driver, still without an engine, and where it begins.
+
+    Raises:
+        ResumeRefused: If the folder holds a run that this script cannot go on with.
+    """
+    checkpoint, found = asked.checkpoint, None
+    if checkpoint:
+        until_end.enter_context(checkpoint.store.lock())
+        found = checkpoint.find()
+    goes_on = found if checkpoint and found and start_point.may_go_on(checkpoint, found) else None
+    seed = _seed(asked, goes_on)
+    source = make_source(
+        **asked.data,
+        seed=seed,
+        stream=generator_stream(asked.data["x"], goes_on),
+        verbose=asked.verbose != 0,
+    )
+    wanted = asked.make_plan(source)
+    plan = start_point.plan_of(goes_on, wanted)
+    start, checkpoints = StartPoint(), NoCheckpoints()
+    if checkpoint:
+        start, checkpoints = _begin(asked, checkpoint, found, plan, seed, source)
+        if plan.steps_per_epoch != wanted.steps_per_epoch:
+            say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {wanted.steps_per_epoch:,}.")
+    return _wire(asked, plan, source, checkpoints, until_end), start
+
+
+def _wire(
+    asked: RunArguments,
+    plan: StepPlan,
+    source: BatchSource,
+    checkpoints: Checkpoints | NoCheckpoints,
+    until_end: ExitStack,
+) -> Driver:
+    callbacks = RunCallbacks(
+        asked.callbacks,
+        asked.model,
+        verbose=asked.verbose,
+        epochs=plan.epochs,
+        steps=plan.steps_per_epoch,
+    )
+    until_end.callback(callbacks.shut_down)
+    data = RunData(source)
+    until_end.callback(data.close)
+    carried = CarriedState(asked.model)
+    restorer = Restorer(
+        asked.model,
+        plan.total_steps,
+        data,
+        callbacks,
+        asked.validation,
+        checkpoints,
+        carried,
+        asked.tracked.restore,
+        until_end,
+    )
+    driver = Driver(
+        asked.model,
+        plan,
+        data,
+        callbacks,
+        asked.validation,
+        checkpoints,
+        Timeline(plan, asked.validation, checkpoints, callbacks.hooks, asked.log_every),
+        StopRequests(checkpoints.exist and checkpoints.handle_signals),
+        carried,
+        restorer,
+        asked.tracked.state,
+    )
+    until_end.enter_context(callbacks.driven_by(DrivenRun(driver)))
+    until_end.enter_context(checkpoints)
+    until_end.enter_context(driver.signals)
+    return driver
+
+
+def _begin(
+    asked: RunArguments,
+    checkpoint: Checkpoint,
+    found: Found | None,
+    plan: StepPlan,
+    seed: int,
+    source: BatchSource,
+) -> tuple[StartPoint, Checkpoints]:
+    """Decides where the run begins, and says so."""
+    warn_of_untold(asked.callbacks)
+    identity = Identity(
+        total_steps=plan.total_steps,
+        steps_per_epoch=plan.steps_per_epoch,
+        seed=seed,
+        data=source.fingerprint(),
+        optimizers=describe_optimizers(find_variables(asked.model).optimizers),
+        callbacks=describe_callbacks(asked.callbacks),
+    )
+    start = start_point.begin(checkpoint, found, identity, current().name)
+    # A run that begins with nothing to tell says so only where the person wants to see anything.
+    if asked.verbose != 0 or start.record or (found and found.fell_back):
+        for message in start.messages:
+            say(message)
+    return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
+
+
+def _seed(asked: RunArguments, goes_on: Found | None) -> int:
+    if asked.seed is not None:
+        return whole_number(asked.caller, "seed", asked.seed, least=0)
+    if goes_on:
+        return goes_on.record.identity.seed
+    seed = secrets.randbits(32)
+    if asked.verbose != 0:
+        say(
+            f"seed={seed} was drawn for the order of the data; give it to have the same order in "
+            "another run."
+        )
+    return seed
+
+
+def _only_checkpoint(
+    caller: str, callbacks: Sequence[keras.callbacks.Callback]
+) -> Checkpoint | None:
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.BackupAndRestore):
+            raise ValueError(
+                f"{caller}: BackupAndRestore would put back another epoch than kp.Checkpoint does. "
+                "Leave it out."
+            )
+    alone = {type(one) for one in callbacks if isinstance(one, Hook) and one.only_one}
+    for kind in (Checkpoint, *alone):
+        found = [callback for callback in callbacks if isinstance(callback, kind)]
+        if len(found) > 1:
+            raise ValueError(
+                f"{caller}: a run has one kp.{kind.__name__}; received {len(found)} of them."
+            )
+    return next((one for one in callbacks if isinstance(one, Checkpoint)), None)

@@ -1,0 +1,104 @@
+"""The engine of a loop of one's own: it hands out batches, and has boundaries between them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from keras import ops
+
+from .driver import Driver
+from .engine import CONTINUE
+from .start_point import StartPoint
+
+
+class OwnLoop:
+    """Hands out the batches of a run in blocks that no boundary cuts.
+
+    Args:
+        driver: Of the run.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+        self._newest: Mapping[str, Any] = {}
+
+    def blocks(self, start: StartPoint, most: int) -> Iterator[tuple[int, list[Any]]]:
+        """Gives the first step of each block and its batches; at most `most` of them."""
+        driver = self._driver
+        more = self._settle(driver.begin(start))
+        while more:
+            first = driver.cursor.step
+            epoch, offset = driver.plan.locate(first)
+            if not offset:
+                self.reset()
+                driver.callbacks.set_epoch_steps(driver.plan.steps_in(epoch))
+                driver.callbacks.on_epoch_begin(epoch)
+            count = self._length(first, most)
+            batches = list(itertools.islice(driver.data.stream, count))
+            driver.callbacks.on_train_batch_begin(offset)
+            yield first, batches
+            driver.callbacks.on_train_batch_end(offset + count - 1, dict(self._newest))
+            more = self._boundary(first + count)
+
+    def note(self, logs: Mapping[str, Any]) -> None:
+        """Adds the metrics of a step to those of the epoch; nothing is read from the device."""
+        self._newest = logs
+        self._count += 1
+        for name, value in logs.items():
+            value = ops.stop_gradient(ops.convert_to_tensor(value))
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+
+    def metrics(self) -> dict[str, Any]:
+        """The means of the epoch so far; waits for the device."""
+        return {
+            name: float(ops.convert_to_numpy(value)) / self._count
+            for name, value in self._sums.items()
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """The sums of the epoch so far."""
+        sums = {name: ops.convert_to_numpy(value) for name, value in self._sums.items()}
+        return {"sums": sums, "count": self._count}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `get_state` gave."""
+        self._sums = {name: ops.convert_to_tensor(v) for name, v in state["sums"].items()}
+        self._count = state["count"]
+
+    def reset(self) -> None:
+        """An epoch begins."""
+        self._sums = {}
+        self._count = 0
+
+    def open_epoch(self, epoch: int) -> None:
+        """Shows its progress bar."""
+        self._driver.callbacks.open_bar(epoch)
+
+    def forget_compiled(self) -> None:
+        """The step is the person's own."""
+
+    def _length(self, first: int, most: int) -> int:
+        """How many steps there are until something is due, at least one and at most `most`."""
+        driver = self._driver
+        epoch, offset = driver.plan.locate(first)
+        left = driver.plan.steps_in(epoch) - offset
+        until_boundary = max(driver.next_boundary - first, 1)
+        return int(min(most, left, until_boundary))
+
+    def _boundary(self, step: int) -> bool:
+        driver = self._driver
+        driver.cursor = replace(driver.cursor, step=step)
+        if step == driver.plan.total_steps or not driver.plan.locate(step)[1]:
+            return self._settle(driver.at_step(step, self.metrics()))
+        return self._settle(driver.at_step(step)) if driver.is_due(step) else True
+
+    def _settle(self, verdict: Any) -> bool:
+        more = self._driver.settle(verdict)
+        if verdict is not CONTINUE or self._driver.carried.metrics:
+            self._driver.carried.put_back()
+        return more

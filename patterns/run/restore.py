@@ -1,0 +1,169 @@
+"""Putting a checkpoint back into a run: at its start, and where it goes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+from .._util.messages import say
+from ..checkpoint.contents import Record
+from ..checkpoint.cursor import Cursor, Duty
+from ..checkpoint.restore import (
+    metric_values,
+    restore_variables,
+    restore_weights,
+    set_by_script,
+)
+from ..optimizers.rebuild import retrain
+from ..state import callbacks as callback_states
+from ..state.snapshot import copy_values, put_back
+from ..state.variables import find_variables
+from ..storage import Position
+from .callback_list import RunCallbacks
+from .carried import CarriedState
+from .checkpoints import Checkpoints, NoCheckpoints
+from .hooks import Hook
+from .run_data import RunData
+from .start_point import StartPoint
+from .validation import NoValidation, Validation
+
+
+@dataclass
+class Restorer:
+    """Brings a run to where a checkpoint was made.
+
+    Attributes:
+        model: In training.
+        total_steps: Of the plan.
+        data: The batches.
+        callbacks: Keras's and hooks.
+        validation: How it is validated.
+        checkpoints: Where it is saved.
+        carried: The state with which the next step begins.
+        tracked: Takes the state of a loop of one's own.
+        until_end: Closed when the run ends.
+    """
+
+    model: keras.Model
+    total_steps: int
+    data: RunData
+    callbacks: RunCallbacks
+    validation: Validation | NoValidation
+    checkpoints: Checkpoints | NoCheckpoints
+    carried: CarriedState
+    tracked: Callable[[Mapping[str, Any]], None]
+    until_end: ExitStack
+    _script_values: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def begin(self, start: StartPoint) -> Cursor:
+        """Starts the callbacks and puts back what the run begins with.
+
+        Returns:
+            Where it stands.
+        """
+        record, cursor = start.record, Cursor()
+        self.model.stop_training = False
+        if record and not start.weights_only:
+            cursor = record.cursor
+            self.data.take_over(record.data)
+        self._open_data(cursor)
+        self.restore_trainable(cursor)
+        if record or any(type(one).on_run_start is not Hook.on_run_start for one in self._hooks):
+            current().build(self.model, self.data.samples[0])
+        if record is None or start.weights_only:
+            if record:
+                restore_weights(self.model, record)
+            self.callbacks.on_train_begin()
+            self.carried.take_random()
+            return cursor
+        assert isinstance(self.checkpoints, Checkpoints)
+        self.checkpoints.take_over(start.position, record, start.made_with)
+        self.checkpoints.begin(cursor.step)
+        names = callback_states.named(self.callbacks.callbacks)
+        self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))
+        self.callbacks.on_train_begin()
+        self._put_back(record, rewound=False)
+        is_over = cursor.ended or cursor.step == self.total_steps
+        self.callbacks.history.resumes = [
+            *record.resumed_at,
+            *([] if is_over and not cursor.todo else [cursor.step]),
+        ]
+        return cursor
+
+    def rewind(self, position: Position) -> Cursor:
+        """Puts everything back to where a checkpoint was made, or the last sound one before it;
+        later ones are deleted. Hooks may keep what they know.
+
+        Returns:
+            Where the run stands.
+        """
+        assert isinstance(self.checkpoints, Checkpoints)
+        self.model.stop_training = False
+        position, record = self.checkpoints.load_sound(position)
+        self.checkpoints.begin(position.step)
+        names = callback_states.named(self.callbacks.callbacks)
+        callback_states.cut_files(names, record.callbacks)
+        self.restore_trainable(record.cursor)
+        self._put_back(record, rewound=True)
+        for hook in self._hooks if self.sets_trainable else ():
+            hook.on_trainable_changed()
+        self._open_data(record.cursor)
+        return record.cursor
+
+    @property
+    def sets_trainable(self) -> bool:
+        """Whether a hook has a say in what is trained."""
+        return bool(self._setters)
+
+    def restore_trainable(self, cursor: Cursor) -> None:
+        """Has the model train what it trains where a run stands."""
+        if not self._setters:
+            return
+        if not self.model.built:
+            current().build(self.model, self.data.samples[0])
+        # What hooks ask for at a boundary has not happened where that is left to do.
+        step = cursor.step - (Duty.HOOKS in cursor.todo)
+        for hook in self._setters:
+            hook.restore_trainable(self.model, step, self.total_steps)
+        retrain(self.model)
+
+    @property
+    def _setters(self) -> list[Hook]:
+        own = Hook.restore_trainable
+        return [hook for hook in self._hooks if type(hook).restore_trainable is not own]
+
+    @property
+    def _hooks(self) -> list[Hook]:
+        return self.callbacks.hooks
+
+    def _open_data(self, cursor: Cursor) -> None:
+        self.data.open_at(cursor.step, 0 if cursor.ended else self.total_steps - cursor.step)
+
+    def _put_back(self, record: Record, rewound: bool) -> None:
+        assert isinstance(self.checkpoints, Checkpoints)
+        kept = set_by_script(record, self.checkpoints.identity)
+        for line in restore_variables(self.model, record, kept):
+            say(f"{line}.")
+        variables = find_variables(self.model).variables
+        if rewound:
+            # What the script has set stays as it set it, whatever has moved it since.
+            put_back(variables, self._script_values, kept & self._script_values.keys())
+        else:
+            own = {key: variables[key] for key in kept if key in variables}
+            self._script_values = copy_values(own)
+        for name, callback in callback_states.named(self.callbacks.callbacks).items():
+            if name in record.callbacks:
+                callback_states.set_state(callback, record.callbacks[name])
+        self.tracked(record.tracked)
+        for hook in self._hooks:
+            hook.on_restore(rewound)
+        self.carried.random = record.random
+        self.carried.metrics = metric_values(find_variables(self.model), record)
+        self.validation.skip_to(record.data["validated"])

@@ -1,0 +1,71 @@
+"""The data of a run: its source, the batches that are left out, and the stream that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..data import BatchSource, Skipped
+from ..data.stream import BatchStream
+
+
+class RunData:
+    """The batches of one run.
+
+    Args:
+        source: Batches by their number.
+
+    Attributes:
+        source: Batches by their number.
+        skipped: The batches that are left out.
+        stream: The batches from the present step on.
+        samples: The first one or two of them, for their shapes.
+    """
+
+    stream: BatchStream
+    samples: list[Any]
+
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
+        self.skipped = Skipped(source)
+
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """Leaves out the batches that an earlier process has left out."""
+        self.skipped = Skipped(self.source, state.get("skipped"))
+
+    def state(self) -> dict[str, Any]:
+        """The part of a checkpoint that finds the batches again, beside the step."""
+        random = getattr(self.source, "random_state", None)
+        return {"skipped": self.skipped.state, **({} if random is None else {"random": random})}
+
+    def open_at(self, step: int, steps_left: int) -> None:
+        """Reads from a step on."""
+        self.close()
+        # Where nothing is left, one batch shows how to build the model; a generator need not be run
+        # to its end for it.
+        batches = self.skipped.batches(step if steps_left else 0)
+        self.stream = BatchStream(batches, self.source.for_train_step)
+        self.samples = self.stream.peek(min(2, steps_left or 1))
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches."""
+        if hasattr(self, "stream"):
+            self.stream.close()
+
+    def rewind_blocker(self) -> str | None:
+        """Why an earlier step cannot be taken up again; None if it can."""
+        if getattr(self.source, "random_access", False):
+            return None
+        return (
+            "the data (a generator, or a PyDataset with on_epoch_end) cannot be taken up at an "
+            "earlier step again"
+        )
+
+    def examples(self, number: int) -> tuple[int, ...]:
+        """Which examples a batch holds; empty where that is not known."""
+        indices = getattr(self.source, "indices", None)
+        return () if indices is None else tuple(int(index) for index in indices(number))
+
+    def leave_out(self, number: int, examples: Sequence[int]) -> None:
+        """Leaves out a batch, and later ones that hold any of some examples."""
+        self.skipped.leave_out(number, examples)
