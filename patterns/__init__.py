@@ -25,9 +25,9 @@ from .checkpoint import (
     select_checkpoint,
     warm_start,
 )
-from .checkpoint.identity import ResumeRefused
+from .checkpoint.identity import ResumeRefusedError
 from .checkpoint.store import CheckpointStore
-from .data import DataExhausted
+from .data import DataExhaustedError
 from .finder import LearningRateSweep, find_learning_rate
 from .guard import NonFiniteError, NonFiniteGuard
 from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
@@ -36,7 +36,7 @@ from .run.checkpoint import Checkpoint
 from .run.fit import fit
 from .run.plan import StepPlan
 from .run.signals import RunInterrupted
-from .state.snapshot import StateMismatch
+from .state.snapshot import StateMismatchError
 from .stopping import (
     EarlyStopping,
     GeneralizationLoss,
@@ -45,7 +45,7 @@ from .stopping import (
     SuccessiveRises,
     suggest_patience,
 )
-from .storage import DamagedCheckpoint, StoreError, StoreInUse
+from .storage import DamagedCheckpointError, StoreError, StoreInUseError
 from .transfer import (
     CachedFeatures,
     GradualUnfreeze,
@@ -70,8 +70,8 @@ __all__ = [
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
-    "DamagedCheckpoint",
-    "DataExhausted",
+    "DamagedCheckpointError",
+    "DataExhaustedError",
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
@@ -82,13 +82,13 @@ __all__ = [
     "NonFiniteGuard",
     "Patience",
     "ProgressQuotient",
-    "ResumeRefused",
+    "ResumeRefusedError",
     "RunInterrupted",
     "SelectionRow",
-    "StateMismatch",
+    "StateMismatchError",
     "StepPlan",
     "StoreError",
-    "StoreInUse",
+    "StoreInUseError",
     "SuccessiveRises",
     "TrainableTable",
     "__version__",

@@ -65,7 +65,7 @@ def test_another_model_is_refused_and_stays_as_it_is(trained):
     model = make_model(width=5)
     before = model.get_weights()
     with pytest.raises(
-        kp.StateMismatch,
+        kp.StateMismatchError,
         match=r"layers/0/kernel \(.*\): shape \(4, 3\) in the checkpoint, \(4, 5\) in the model",
     ):
         kp.CheckpointStore("runs").restore(model)

@@ -168,7 +168,7 @@ def test_everything_is_as_before_after_an_error_of_the_data():
 
 
 def test_data_that_run_out():
-    swept_until(kp.DataExhausted, dense(), x=batches(12), steps=20, verbose=0)
+    swept_until(kp.DataExhaustedError, dense(), x=batches(12), steps=20, verbose=0)
 
 
 def test_averaged_weights_that_share_their_arrays():

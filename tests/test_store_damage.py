@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, tensors
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.storage import CheckpointStore, DamagedCheckpoint, NewerFormat
+from keras_patterns.storage import CheckpointStore, DamagedCheckpointError, NewerFormatError
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_every_damaged_tensor_of_a_file_is_named(tmp_path):
     for key in ("model/kernel", "model/counts"):
         body[spans(path)[key].start] ^= 1
     path.write_bytes(body)
-    with pytest.raises(DamagedCheckpoint, match="put this one back from a copy") as error:
+    with pytest.raises(DamagedCheckpointError, match="put this one back from a copy") as error:
         CheckpointStore(tmp_path).read(entry)
     assert set(error.value.tensors) == {"model/kernel", "model/counts"}
 
@@ -179,7 +179,7 @@ def test_a_hostile_manifest_is_refused(tmp_path, case):
     fields = fields_of(entry.folder)
     edit(fields)
     (entry.folder / "manifest.json").write_bytes(sign(json.dumps(fields)))
-    with pytest.raises(DamagedCheckpoint, match=text):
+    with pytest.raises(DamagedCheckpointError, match=text):
         store.read(entry)
     assert store.newest_sound()[0] is None
 
@@ -200,7 +200,7 @@ def test_a_signed_text_that_is_no_manifest_is_refused(tmp_path, text):
     folder.mkdir()
     (folder / "manifest.json").write_bytes(sign(text))
     (report,) = CheckpointStore(tmp_path).verify()
-    assert isinstance(report.problem, DamagedCheckpoint)
+    assert isinstance(report.problem, DamagedCheckpointError)
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
@@ -211,7 +211,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
     path.write_bytes(sign(text))
     assert_same(store.read(entry).tensors, some_arrays(1))
     path.write_bytes(sign(text.replace('"document"', '"score": null, "document"')))
-    with pytest.raises(DamagedCheckpoint, match="a key stands twice"):
+    with pytest.raises(DamagedCheckpointError, match="a key stands twice"):
         store.read(entry)
 
 
@@ -254,7 +254,7 @@ def test_a_hostile_header_is_refused(tmp_path, header):
     row = {"bytes": len(head) + 12, "header_checksum": xxh3_128_hexdigest(head)}
     fields["files"]["tensors-1.safetensors"] = row
     (entry.folder / "manifest.json").write_bytes(sign(json.dumps(fields)))
-    with pytest.raises(DamagedCheckpoint, match="does not hold the tensors of the manifest"):
+    with pytest.raises(DamagedCheckpointError, match="does not hold the tensors of the manifest"):
         store.read(entry)
 
 
@@ -264,10 +264,10 @@ def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
     entry = store.write(at(2), {}, tensors(some_arrays(2)))
     (entry.folder / "manifest.json").write_bytes(sign('{"format": 7, "more": "than we know"}'))
     text = "format 7, this keras-patterns reads format 1. Upgrade keras-patterns"
-    with pytest.raises(NewerFormat, match=text):
+    with pytest.raises(NewerFormatError, match=text):
         store.newest_sound()
     assert text in str(store.verify()[-1].problem)
-    with pytest.raises(NewerFormat):
+    with pytest.raises(NewerFormatError):
         store.write(at(2), {}, tensors(some_arrays(2)))
 
 
@@ -284,7 +284,7 @@ def test_a_link_a_pipe_or_a_folder_in_place_of_a_file_is_refused(tmp_path, name,
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(DamagedCheckpoint, match=f"{name}: .* not a file of its own"):
+    with pytest.raises(DamagedCheckpointError, match=f"{name}: .* not a file of its own"):
         store.read(entry)
 
 

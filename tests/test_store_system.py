@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from store_support import assert_same, at, listing, python, some_arrays, tensors
 
-from keras_patterns.storage import CheckpointStore, Retention, StoreError, StoreInUse
+from keras_patterns.storage import CheckpointStore, Retention, StoreError, StoreInUseError
 
 CALLS = ("mkdir", "fsync", "rename", "open", "listdir", "unlink")
 
@@ -202,7 +202,7 @@ def test_two_stores_in_one_process_exclude_each_other(tmp_path):
             lambda: other.write(at(2), {}, []),
             lambda: other.prune(Retention(1)),
         ):
-            with pytest.raises(StoreInUse, match=text + ".*give this run a folder of its own"):
+            with pytest.raises(StoreInUseError, match=text + ".*give this run a folder of its own"):
                 attempt()
         assert other.latest().position == at(1)
     other.write(at(2), {}, tensors(some_arrays(2)))
@@ -234,7 +234,7 @@ def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
     try:
         assert process.stdout.readline() == "held\n"
         store = CheckpointStore(tmp_path)
-        with pytest.raises(StoreInUse, match=f"process {process.pid} on "):
+        with pytest.raises(StoreInUseError, match=f"process {process.pid} on "):
             store.write(at(1), {}, [])
     finally:
         process.send_signal(signal.SIGKILL)

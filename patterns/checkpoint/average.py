@@ -68,7 +68,7 @@ def average_checkpoints(
             or a number in a checkpoint, or in the statistics, is not finite.
         kp.StoreError: If there is no checkpoint, none of a step, or one is damaged: name the others
             by `steps`.
-        kp.StateMismatch: If the model is another one.
+        kp.StateMismatchError: If the model is another one.
 
     Example:
 

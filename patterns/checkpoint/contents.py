@@ -12,7 +12,7 @@ import numpy as np
 from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
 from ..state import callbacks as callback_states
 from ..state.codec import decode, encode
-from ..state.snapshot import StateMismatch, check_fits, differences, put_back, settle
+from ..state.snapshot import StateMismatchError, check_fits, differences, put_back, settle
 from ..state.variables import Places, Role, find_variables, has_own_step
 from ..storage import Tensor
 from .identity import Identity
@@ -137,7 +137,7 @@ def _checked_steps(found: Any) -> dict[str, dict[str, int]]:
         for steps in rows
     ):
         return found
-    raise StateMismatch(
+    raise StateMismatchError(
         "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. "
         f"Received: {found!r}. It was not written "
         "like this; go on from another checkpoint."
@@ -165,7 +165,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         What could not be put back because the optimizer is another one, a line each.
 
     Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
+        StateMismatchError: If the model is another one; nothing has been changed then.
     """
     build_optimizers(model, record.built_on)
     places = find_variables(model)
@@ -179,7 +179,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     }
     wrong = differences({key: wanted[key] for key in kept}, record.variables)
     if wrong:
-        raise StateMismatch(
+        raise StateMismatchError(
             "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
         )
     put_back(places.of("weight"), record.variables)
@@ -214,7 +214,7 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     """Puts only the weights back, for a run that begins anew from them.
 
     Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
+        StateMismatchError: If the model is another one; nothing has been changed then.
     """
     places = find_variables(model)
     check_fits(places, record.variables, record.roles)

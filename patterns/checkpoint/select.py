@@ -71,7 +71,7 @@ def select_checkpoint(
         ValueError: If `evaluate` returns no such metric, the name does not say whether less of it
             is better, no value is finite, or the model is not built or compiled.
         kp.StoreError: If there is no checkpoint, none of a step, or none that is sound.
-        kp.StateMismatch: If the model is another one.
+        kp.StateMismatchError: If the model is another one.
 
     Example:
 

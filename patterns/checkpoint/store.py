@@ -12,7 +12,7 @@ from .._util.messages import say
 from ..storage import CheckpointStore as FileStore
 from ..storage import Entry, Position, StoreError, export_weights
 from .contents import Record, restore_variables, restore_weights
-from .identity import ResumeRefused
+from .identity import ResumeRefusedError
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class CheckpointStore(FileStore):
         checkpoints.
 
         Raises:
-            ResumeRefused: If there are checkpoints and none of them is sound.
+            ResumeRefusedError: If there are checkpoints and none of them is sound.
         """
         sound, damage = self.newest_sound()
         if sound is None:
             if damage:
-                raise ResumeRefused(
+                raise ResumeRefusedError(
                     f"Every checkpoint in {self.directory} is damaged:\n  "
                     + "\n  ".join(str(one) for one in damage)
                     + (
@@ -86,7 +86,7 @@ class CheckpointStore(FileStore):
 
         Raises:
             StoreError: If there is no such checkpoint, or it is damaged.
-            StateMismatch: If the model is another one; it is unchanged then.
+            StateMismatchError: If the model is another one; it is unchanged then.
         """
         position, record = self.read_record(step)
         if weights_only or not model.compiled:

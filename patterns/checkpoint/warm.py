@@ -59,7 +59,7 @@ def warm_start(
         ValueError: If `optimizer` is none of these, the model is not built, there is no optimizer
             to keep, or one cannot be made anew.
         kp.StoreError: If there is no such checkpoint, or it is damaged.
-        kp.StateMismatch: If the model is another one; it is unchanged then.
+        kp.StateMismatchError: If the model is another one; it is unchanged then.
 
     Example:
 

@@ -12,7 +12,7 @@ from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 
 
-class DataExhausted(RuntimeError):
+class DataExhaustedError(RuntimeError):
     """The data ran out before the run did."""
 
 
@@ -74,7 +74,7 @@ class GeneratorSource:
 
         Raises:
             ValueError: the generator is past `start` already.
-            DataExhausted: the generator ended; also raised by the iterator.
+            DataExhaustedError: the generator ended; also raised by the iterator.
         """
         start = whole_number("batches", "start", start, least=0)
         if start < self._position:
@@ -129,7 +129,7 @@ class GeneratorSource:
             self._iterator = iter(self._iterable)
             for item in self._iterator:
                 return item
-        raise DataExhausted(
+        raise DataExhaustedError(
             f"the generator ended at step {self._position}: it gave {self._position} batches, and "
             "the run needs more. Let it go on without end (`while True:`), or plan fewer steps."
         )

@@ -81,7 +81,7 @@ def find_learning_rate(
         TypeError: If an argument is of the wrong type.
         ValueError: If one is out of range, the model is not compiled, or its `train_step` returns
             no loss.
-        kp.DataExhausted: If the data end before the sweep does.
+        kp.DataExhaustedError: If the data end before the sweep does.
 
     Example:
 

@@ -16,7 +16,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.metrics import direction, resolve_mode
 from .._util.steps import next_multiple
-from ..checkpoint.identity import ResumeRefused
+from ..checkpoint.identity import ResumeRefusedError
 from ..checkpoint.store import CheckpointStore, Found
 from ..storage import BackgroundWriter, Position, Retention, Tensor
 from .plain import EpochRun
@@ -184,7 +184,7 @@ class Checkpoint(keras.callbacks.Callback):
         """
         try:
             return self.store.find()
-        except ResumeRefused:
+        except ResumeRefusedError:
             if self.resume != "never":
                 raise
             return None

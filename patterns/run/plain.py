@@ -9,7 +9,7 @@ import keras
 from .. import _keras
 from .._util.messages import say
 from ..checkpoint.contents import Record, restore_variables, restore_weights, set_by_script
-from ..checkpoint.identity import Identity, ResumeRefused, describe_optimizers
+from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimizers
 from ..checkpoint.store import CheckpointStore, Found
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import Snapshot
@@ -87,7 +87,7 @@ class EpochRun:
             return
         record = found.record
         if record.identity.data != _DATA:
-            raise ResumeRefused(
+            raise ResumeRefusedError(
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
                 "is model.fit."
             )

@@ -16,7 +16,7 @@ from ..state import callbacks as callback_states
 from ..state.randomness import get_random_state
 from ..state.snapshot import Snapshot, copy_values, put_back
 from ..state.variables import find_variables
-from ..storage import DamagedCheckpoint, Entry, Position
+from ..storage import DamagedCheckpointError, Entry, Position
 from .checkpoint import Checkpoint
 from .hooks import DrivenCallback
 
@@ -133,7 +133,7 @@ class Saver:
         for candidate in [position, *reversed(earlier)]:
             try:
                 return candidate, self.read(candidate)
-            except DamagedCheckpoint as error:
+            except DamagedCheckpointError as error:
                 damage = error
                 say(f"{error} Going back further.")
         raise damage

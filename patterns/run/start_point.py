@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..checkpoint.contents import Record
-from ..checkpoint.identity import Identity, ResumeRefused, changes, check_same_run
+from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
 from ..checkpoint.store import Found
 from ..storage import Position
 from .checkpoint import Checkpoint
@@ -65,7 +65,7 @@ def begin(
         backend: What runs now.
 
     Raises:
-        ResumeRefused: If the script asks for another run than the one in the folder.
+        ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
     folder = str(checkpoint.store.directory)
     if found is None:
@@ -97,7 +97,7 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
-        raise ResumeRefused(
+        raise ResumeRefusedError(
             f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
             "all. Ask for no fewer to go "
             "on with it, or give Checkpoint another folder to begin a new run."
@@ -126,6 +126,6 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
 def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:
     try:
         check_same_run(found.record.identity, identity, folder)
-    except ResumeRefused:
+    except ResumeRefusedError:
         return False
     return True

@@ -1,7 +1,7 @@
 """Checkpoints on disk: atomic, checked byte by byte, deduplicated, retained by policy."""
 
 from .entry import Checkpoint, Entry, Report
-from .errors import DamagedCheckpoint, NewerFormat, StoreError, StoreInUse
+from .errors import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
@@ -14,16 +14,16 @@ __all__ = [
     "Candidate",
     "Checkpoint",
     "CheckpointStore",
-    "DamagedCheckpoint",
+    "DamagedCheckpointError",
     "Entry",
     "Manifest",
-    "NewerFormat",
+    "NewerFormatError",
     "Position",
     "Report",
     "Retention",
     "Score",
     "StoreError",
-    "StoreInUse",
+    "StoreInUseError",
     "Tensor",
     "export_weights",
 ]

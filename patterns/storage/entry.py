@@ -27,7 +27,7 @@ class Entry:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What it says of itself; DamagedCheckpoint if that cannot be read."""
+        """What it says of itself; DamagedCheckpointError if that cannot be read."""
         return Manifest.load(self.folder)
 
     @property

@@ -30,7 +30,7 @@ class StoreError(Exception):
         return cls(where, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
 
 
-class DamagedCheckpoint(StoreError):
+class DamagedCheckpointError(StoreError):
     """A checkpoint is not what was written.
 
     Args:
@@ -46,11 +46,11 @@ class DamagedCheckpoint(StoreError):
         super().__init__(folder / file, f"damaged checkpoint: {what}", mend)
 
 
-class NewerFormat(StoreError):
+class NewerFormatError(StoreError):
     """A checkpoint was written by a later keras-patterns in a format that this one cannot read."""
 
 
-class StoreInUse(StoreError):
+class StoreInUseError(StoreError):
     """Another writer holds the folder."""
 
 

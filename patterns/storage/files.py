@@ -24,7 +24,7 @@ import ml_dtypes  # noqa: F401 - registers the names of bfloat16, float8_e4m3fn,
 import numpy as np
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpoint
+from .errors import DamagedCheckpointError
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -187,7 +187,7 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
         The arrays by key.
 
     Raises:
-        DamagedCheckpoint: the file is not what the manifest says; names the tensors that differ.
+        DamagedCheckpointError: it is not what the manifest says; names the tensors that differ.
     """
     data = read_bytes(path)
     if data.nbytes != row.bytes:
@@ -206,8 +206,8 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
     return arrays
 
 
-def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpoint:
-    return DamagedCheckpoint(path.parent, path.name, what, tensors)
+def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpointError:
+    return DamagedCheckpointError(path.parent, path.name, what, tensors)
 
 
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:

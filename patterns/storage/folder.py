@@ -51,7 +51,7 @@ def write_folder(
 
 
 def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a checkpoint and checks each of its bytes; DamagedCheckpoint if one differs."""
+    """Reads a checkpoint and checks each of its bytes; DamagedCheckpointError if one differs."""
     manifest = Manifest.load(folder)
     tables: dict[str, dict[str, TensorRow]] = {name: {} for name in manifest.files}
     for key, row in manifest.tensors.items():

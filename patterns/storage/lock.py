@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import StoreError, StoreInUse
+from .errors import StoreError, StoreInUseError
 from .folder import clear_leftovers
 
 _LOCK, _HOLDER = ".lock", ".lock-holder.json"
@@ -50,7 +50,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
         directory: the folder; made if there is none.
 
     Raises:
-        StoreInUse: another writer has it, in this process or in another one.
+        StoreInUseError: another writer has it, in this process or in another one.
         StoreError: the folder cannot be written to.
     """
     # Not per thread: a background writer may be the one that gives it back.
@@ -64,7 +64,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
     except Timeout:
         what = f"another run writes its checkpoints there ({_who(holder)})"
         mend = "Wait until it ends, stop it, or give this run a folder of its own."
-        raise StoreInUse(directory, what, mend) from None
+        raise StoreInUseError(directory, what, mend) from None
     except OSError as error:
         lock.release()
         raise StoreError.failed(directory, "write to the folder", error) from error

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpoint, NewerFormat
+from .errors import DamagedCheckpointError, NewerFormatError
 from .files import FileRow, TensorRow, dtype_named, read_bytes
 
 FORMAT = 1
@@ -110,8 +110,8 @@ class Manifest:
         """Reads and checks the manifest of a checkpoint.
 
         Raises:
-            DamagedCheckpoint: there is none, or it is not what was written.
-            NewerFormat: it is sound, and of a format that this library does not know.
+            DamagedCheckpointError: there is none, or it is not what was written.
+            NewerFormatError: it is sound, and of a format that this library does not know.
         """
         fields = _verified(folder)
         try:
@@ -130,7 +130,7 @@ class Manifest:
             lost = {row.file for row in manifest.tensors.values()} - manifest.files.keys()
             _check(not lost, f"tensors lie in {sorted(lost)[:3]}, which are not among its files")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedCheckpoint(
+            raise DamagedCheckpointError(
                 folder, MANIFEST, f"a field is not as it must be ({error})"
             ) from error
         return manifest
@@ -175,15 +175,15 @@ def _verified(folder: Path) -> dict[str, Any]:
     data = read_bytes(folder / MANIFEST).tobytes()
     begin, end = len(_HEAD), len(_HEAD) + _CHECKSUM_DIGITS
     if not data.startswith(_HEAD) or digest(data[:begin] + data[end:]).encode() != data[begin:end]:
-        raise DamagedCheckpoint(folder, MANIFEST, "its bytes are not what was written")
+        raise DamagedCheckpointError(folder, MANIFEST, "its bytes are not what was written")
     try:
         fields = json.loads(data, object_pairs_hook=_unique)
         found = fields["format"]
     except (ValueError, KeyError, RecursionError) as error:
-        raise DamagedCheckpoint(folder, MANIFEST, f"it is not a manifest ({error})") from error
+        raise DamagedCheckpointError(folder, MANIFEST, f"it is not a manifest ({error})") from error
     if found != FORMAT:
         what = f"the checkpoint has format {found!r}, this keras-patterns reads format {FORMAT}"
-        raise NewerFormat(folder / MANIFEST, what, "Upgrade keras-patterns.")
+        raise NewerFormatError(folder / MANIFEST, what, "Upgrade keras-patterns.")
     return fields
 
 

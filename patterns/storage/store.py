@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .entry import Checkpoint, Entry, Place, Report, list_entries, newest_run
-from .errors import DamagedCheckpoint, StoreError
+from .errors import DamagedCheckpointError, StoreError
 from .files import Stored, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
@@ -93,7 +93,7 @@ class CheckpointStore:
 
         Raises:
             TypeError, ValueError: an argument cannot be stored.
-            StoreInUse: another writer has the folder.
+            StoreInUseError: another writer has the folder.
             StoreError: the system refused, or another sound checkpoint has this position.
         """
         draft = Manifest(
@@ -116,13 +116,13 @@ class CheckpointStore:
         """Reads a checkpoint and checks each of its bytes.
 
         Raises:
-            DamagedCheckpoint: a byte differs; names the file and the tensors.
-            NewerFormat: this library is too old for it.
+            DamagedCheckpointError: a byte differs; names the file and the tensors.
+            NewerFormatError: this library is too old for it.
         """
         before = signature(entry.folder)
         try:
             manifest, tensors = read_folder(entry.folder)
-        except DamagedCheckpoint:
+        except DamagedCheckpointError:
             self._verdicts[entry.folder.name] = before, False
             with suppress(OSError):  # its writer may have retired it
                 self._damaged |= inodes(entry.folder).keys()
@@ -130,13 +130,13 @@ class CheckpointStore:
         self._verdicts[entry.folder.name] = before, True
         return Checkpoint(entry, manifest.document, tensors)
 
-    def newest_sound(self) -> tuple[Checkpoint | None, list[DamagedCheckpoint]]:
+    def newest_sound(self) -> tuple[Checkpoint | None, list[DamagedCheckpointError]]:
         """Reads the newest sound checkpoint, and says how the newer ones are damaged."""
-        damaged: list[DamagedCheckpoint] = []
+        damaged: list[DamagedCheckpointError] = []
         for entry in reversed(self.entries()):
             try:
                 return self.read(entry), damaged
-            except DamagedCheckpoint as error:
+            except DamagedCheckpointError as error:
                 if entry.folder.exists():  # otherwise its writer has just retired it
                     damaged.append(error)
         return None, damaged
@@ -203,7 +203,7 @@ class CheckpointStore:
         """Keeps other writers out, and clears what killed ones left.
 
         Raises:
-            StoreInUse: another writer has the folder.
+            StoreInUseError: another writer has the folder.
         """
         return self._lock.hold()
 
@@ -213,7 +213,7 @@ class CheckpointStore:
             return False
         try:
             self.read(entry)
-        except DamagedCheckpoint:
+        except DamagedCheckpointError:
             set_aside(entry.folder)
             return False
         if is_same(Manifest.load(entry.folder), draft, stored):

@@ -21,7 +21,7 @@ from ..._util.messages import listed
 from ...select.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
-from ...storage import StoreError, StoreInUse
+from ...storage import StoreError, StoreInUseError
 from ...storage.files import dtype_named, sync_folder, write_durably
 
 Json = dict[str, Any]
@@ -164,7 +164,7 @@ def _writing(path: Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
                 _beside(partial).unlink(missing_ok=True)
     except Timeout:
-        raise StoreInUse(
+        raise StoreInUseError(
             path,
             "another process computes these features",
             "Wait until it ends, or give another `path`.",

@@ -14,7 +14,7 @@ import numpy as np
 from ..._util.table import format_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
-from ...state.snapshot import StateMismatch, as_dtype, put_back, settle
+from ...state.snapshot import StateMismatchError, as_dtype, put_back, settle
 from .matching import Entry, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
@@ -116,7 +116,7 @@ def load_pretrained(
         ValueError: If a file is damaged or of another kind, the model is not built, or `where`
             selects nothing.
         kp.StoreError: If there is no such checkpoint, or it is damaged.
-        kp.StateMismatch: If something is missing or does not fit and `partial` is False, or if
+        kp.StateMismatchError: If something is missing or does not fit and `partial` is False, or if
             nothing fits at all. Whatever is raised, the model is as it was.
 
     Example:
@@ -239,6 +239,6 @@ def _refuse(report: LoadReport, model: str, partial: bool) -> None:
         f"{len(rows)} of {len(rows) + len(report.matched)} variables of {model!r} cannot be loaded "
         f"from {report.source}"
     )
-    raise StateMismatch(
+    raise StateMismatchError(
         f"{_WHERE}: {what}; nothing was changed.\n  " + "\n  ".join(lines) + f"\n{advice}"
     )
