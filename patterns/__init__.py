@@ -15,9 +15,12 @@ if __name__ != "keras_patterns":
         "keras_patterns`."
     )
 
+import warnings
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from . import schedules, stopping
+from ._util.errors import KerasPatternsError
 from .checkpoint import (
     CheckpointSelection,
     SelectionRow,
@@ -45,7 +48,7 @@ from .stopping import (
     SuccessiveRises,
     suggest_patience,
 )
-from .storage import DamagedCheckpointError, StoreError, StoreInUseError
+from .storage import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
 from .transfer import (
     CachedFeatures,
     GradualUnfreeze,
@@ -75,9 +78,11 @@ __all__ = [
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
+    "KerasPatternsError",
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
+    "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
     "Patience",
@@ -114,3 +119,27 @@ __all__ = [
     "warm_start",
     "with_momentum_schedule",
 ]
+
+# Names that were public before, each with the one that took its place.
+_RENAMED = {
+    "DamagedCheckpoint": "DamagedCheckpointError",
+    "DataExhausted": "DataExhaustedError",
+    "ResumeRefused": "ResumeRefusedError",
+    "StateMismatch": "StateMismatchError",
+    "StoreInUse": "StoreInUseError",
+}
+
+# Hidden from type checkers, to which it would make any name of this module valid.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The object that had a name before, with a warning that says what it is called now."""
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        new = _RENAMED[name]
+        warnings.warn(
+            f"kp.{name} is called kp.{new} now; the old name goes after one release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[new]

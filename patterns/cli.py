@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (StoreError, OSError, demo.TrainingFailed) as error:
+    except (StoreError, OSError, demo.TrainingFailedError) as error:
         print(f"keras-patterns: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from keras_patterns import demo
 from keras_patterns.backends import current
 from keras_patterns.demo import kill_steps, training
 from keras_patterns.demo.comparison import Outcome, compare, parts, summary
-from keras_patterns.demo.processes import TrainingFailed, find_rate, live, select
+from keras_patterns.demo.processes import TrainingFailedError, find_rate, live, select
 
 RATE, NAN_AT = 0.01, 52
 
@@ -194,7 +194,7 @@ def test_kills_fall_into_the_middle_of_epochs():
 
 def test_a_process_that_fails_is_an_error(tmp_path, capfd):
     (tmp_path / "run").write_text("a file, where a folder is needed")
-    with pytest.raises(TrainingFailed, match="ended with exit code 1"):
+    with pytest.raises(TrainingFailedError, match="ended with exit code 1"):
         live(tmp_path / "run", RATE, 1, current().name)
     assert "Traceback" in capfd.readouterr().err
     assert (tmp_path / "run").read_text() == "a file, where a folder is needed"
@@ -219,7 +219,7 @@ def test_the_best_checkpoint_is_shown_against_the_last(runs, capfd):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(TrainingFailed, match="needs sklearn and matplotlib"):
+    with pytest.raises(TrainingFailedError, match="needs sklearn and matplotlib"):
         demo.run()
 
 

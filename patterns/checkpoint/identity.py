@@ -18,12 +18,13 @@ from typing import Any
 
 import keras
 
+from .._util.errors import KerasPatternsError
 from ..state import callbacks as callback_states
 
 Json = dict[str, Any]
 
 
-class ResumeRefusedError(ValueError):
+class ResumeRefusedError(KerasPatternsError, ValueError):
     """The script differs from the run in the folder in a way that no resume can bridge."""
 
 

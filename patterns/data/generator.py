@@ -8,11 +8,12 @@ from typing import Any
 import keras
 
 from .._util.arguments import whole_number
+from .._util.errors import KerasPatternsError
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 
 
-class DataExhaustedError(RuntimeError):
+class DataExhaustedError(KerasPatternsError, RuntimeError):
     """The data ran out before the run did."""
 
 

@@ -17,10 +17,10 @@ from keras_patterns.backends import current, installed
 from . import few_examples, training
 from .comparison import Outcome, accuracy, compare, summary, verdict
 from .picture import draw
-from .processes import Life, TrainingFailed, environment, find_rate, live, select
+from .processes import Life, TrainingFailedError, environment, find_rate, live, select
 from .training import STEPS_PER_EPOCH, make_optimizer
 
-__all__ = ["TrainingFailed", "run"]
+__all__ = ["TrainingFailedError", "run"]
 
 
 def run(
@@ -43,7 +43,7 @@ def run(
         0 if the killed runs are equal to the bit to those left alone, else 1.
 
     Raises:
-        TrainingFailed: If a training process ended with an error, or a package is missing.
+        TrainingFailedError: If a training process ended with an error, or a package is missing.
     """
     _check_packages()
     out = Path(out)
@@ -156,6 +156,6 @@ def _headline(text: str) -> None:
 def _check_packages() -> None:
     missing = [name for name in ("sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise TrainingFailed(
+        raise TrainingFailedError(
             f"The demo needs {' and '.join(missing)}: pip install scikit-learn matplotlib."
         )

@@ -40,7 +40,7 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
         Whether the run that was killed is equal to the one that was not.
 
     Raises:
-        TrainingFailed: If a process ended with an error.
+        TrainingFailedError: If a process ended with an error.
     """
     backbone = runs / "backbone.keras"
     pretrain(backbone, backend)
@@ -60,7 +60,7 @@ def pretrain(backbone: Path, backend: str) -> None:
     """Pretrains the net in a new process, which prints what of it is trained with a new head.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     finished("pretrained", _pretrain, backend, str(backbone))
 
@@ -76,7 +76,7 @@ def live(folder: Path, backbone: Path, backend: str, kill_at: float = np.inf) ->
         kill_at: The step. Defaults to none.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     return watched(
         f"trained in stages in {folder}", _transfer, backend, kill_at, str(folder), str(backbone)
@@ -96,7 +96,7 @@ def measure(
         cache: A folder for what JAX compiles: the same few steps for each seed.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     with environment(

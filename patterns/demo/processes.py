@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._util.errors import KerasPatternsError
+
 PREDICTIONS = "predictions.npy"
 
 # The images are so small that an accelerator, or a second thread, costs more time than it saves.
@@ -29,7 +31,7 @@ _ENVIRONMENT = {
 }
 
 
-class TrainingFailed(Exception):
+class TrainingFailedError(KerasPatternsError):
     """A process of the demo ended by itself, and not well."""
 
 
@@ -60,7 +62,7 @@ def find_rate(picture: Path, backend: str) -> float:
         The suggested rate.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     (rate,) = finished("swept the learning rate", _sweep, backend, str(picture))
     return rate
@@ -74,7 +76,7 @@ def select(folder: Path, backend: str) -> None:
         backend: On which they are evaluated.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     finished("chose among the checkpoints", _select, backend, str(folder))
 
@@ -91,7 +93,7 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
         kill_at: The step. Defaults to none.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     return watched(f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs)
 
@@ -111,7 +113,7 @@ def watched(
         arguments: Of `work`.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     begun, first, last, killed = time.monotonic(), 0, 0, False
     process, receiver = _start(work, backend, *arguments)
@@ -142,7 +144,7 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
         arguments: Of `work`.
 
     Raises:
-        TrainingFailed: If the process ended with an error.
+        TrainingFailedError: If the process ended with an error.
     """
     process, receiver = _start(work, backend, *arguments)
     found = list(_received(receiver))
@@ -153,7 +155,7 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
 
 def _check_ended_well(process: BaseProcess, what: str, backend: str) -> None:
     if process.exitcode:
-        raise TrainingFailed(
+        raise TrainingFailedError(
             f"The process that {what} on {backend} ended with exit code {process.exitcode}."
         )
 

@@ -12,6 +12,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.errors import KerasPatternsError
 from .variables import Places, Role, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
@@ -19,7 +20,7 @@ from .variables import Places, Role, find_variables
 _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 
-class StateMismatchError(ValueError):
+class StateMismatchError(KerasPatternsError, ValueError):
     """A checkpoint's variables are not those of the model."""
 
 

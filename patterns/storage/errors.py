@@ -6,12 +6,14 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._util.errors import KerasPatternsError
+
 _UNTOUCHED = "The checkpoints that were there before are untouched."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class StoreError(Exception):
+class StoreError(KerasPatternsError):
     """A checkpoint folder cannot be used as asked.
 
     Args:
