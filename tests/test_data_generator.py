@@ -42,7 +42,9 @@ def test_batches_go_on_from_a_step(capsys):
     assert isinstance(source, BatchSource)
     batches = source.batches(5)
     out = capsys.readouterr().out
-    assert out.startswith("skipping 5 batches of the generator: it cannot be entered in the middle")
+    assert out.startswith(
+        "keras-patterns: skipping 5 batches of the generator: it cannot be entered"
+    )
     assert "run up to step 5" in out
     assert "5/5" in out
     assert take(batches, 2) == [[5], [6]]

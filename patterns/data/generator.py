@@ -9,6 +9,7 @@ import keras
 
 from .._util.arguments import whole_number
 from .._util.errors import KerasPatternsError
+from .._util.messages import say
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 
@@ -100,11 +101,11 @@ class GeneratorSource:
             yield as_batch(self._draw(), self._class_weight, "the generator")
 
     def _skip(self, count: int) -> None:
-        if self._verbose:
-            print(
-                f"skipping {count} batches of the generator: it cannot be entered in the middle, "
-                f"so it is run up to step {self._position + count}"
-            )
+        say(
+            f"skipping {count} batches of the generator: it cannot be entered in the middle, so it "
+            f"is run up to step {self._position + count}.",
+            verbose=int(self._verbose),
+        )
         progress = keras.utils.Progbar(count, verbose=int(self._verbose), unit_name="batch")
         for done in range(1, count + 1):
             self._draw()
