@@ -12,7 +12,7 @@ from . import demo
 from ._util.table import format_table
 from .checkpoint.compare import differing_tensors, differing_values
 from .checkpoint.store import CheckpointStore
-from .storage import Checkpoint, Entry, StoreError
+from .storage import Entry, StoredCheckpoint, StoreError
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits
@@ -202,11 +202,11 @@ def _entries(directory: str) -> list[Entry]:
     entries = CheckpointStore(directory).entries()
     if not entries:
         what = "no checkpoint is there" if Path(directory).is_dir() else "there is no such folder"
-        raise StoreError(directory, what, "Name the folder that kp.Checkpoint was given.")
+        raise StoreError.empty(directory, what)
     return entries
 
 
-def _read(place: str) -> Checkpoint:
+def _read(place: str) -> StoredCheckpoint:
     """The checkpoint that `DIR` or `DIR:STEP` names."""
     directory, colon, step = place.rpartition(":")
     if not colon or not step.isdecimal() or Path(place).exists():

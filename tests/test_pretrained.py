@@ -20,8 +20,7 @@ from keras_patterns.checkpoint.contents import Record
 from keras_patterns.checkpoint.identity import Identity
 from keras_patterns.state.snapshot import copy_values
 from keras_patterns.state.variables import find_variables
-from keras_patterns.storage import CheckpointStore as FileStore
-from keras_patterns.storage import Position
+from keras_patterns.storage import CheckpointFolder, Position
 
 KINDS = ("keras", "weights.h5", "checkpoint", "store", "export", "safetensors", "model")
 
@@ -105,7 +104,7 @@ def checkpoint(model, folder="runs", step=3, change=lambda key, value: value):
     record = Record(
         Identity(9, 3, 0, {}), "auto", values, {key: places.roles[key] for key in values}, paths
     )
-    return FileStore(folder).write(
+    return CheckpointFolder(folder).write(
         Position(1, step, 1), *record.pack(), made_with={"backend": "another"}
     )
 
@@ -516,7 +515,7 @@ def test_folders_without_a_checkpoint_of_a_model_are_refused():
     checkpoint(named())
     with pytest.raises(kp.StoreError, match="there is no checkpoint of step 7"):
         kp.load_pretrained(named(), "runs", step=7)
-    FileStore("others").write(Position(1, 1, 1), {}, [])
+    CheckpointFolder("others").write(Position(1, 1, 1), {}, [])
     with pytest.raises(
         kp.StoreError,
         match=r"it does not say which tensors are weights. Give a checkpoint of kp.Checkpoint.",

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, tensors
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.storage import CheckpointStore, DamagedCheckpointError, NewerFormatError
+from keras_patterns.storage import CheckpointFolder, DamagedCheckpointError, NewerFormatError
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """One tensor moves, so that the newest has a linked file and one of its own."""
-    store = CheckpointStore(tmp_path_factory.mktemp("flip"))
+    store = CheckpointFolder(tmp_path_factory.mktemp("flip"))
     for step in range(1, 6):
         store.write(at(step), {"step": step}, tensors(some_arrays(1) | {"moving": np.ones(step)}))
-    return CheckpointStore(store.directory)
+    return CheckpointFolder(store.directory)
 
 
 def spans(path):
@@ -96,19 +96,19 @@ def test_a_truncated_or_longer_or_missing_file_is_found_and_named(store, data):
 
 
 def test_every_damaged_tensor_of_a_file_is_named(tmp_path):
-    entry = CheckpointStore(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
+    entry = CheckpointFolder(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
     path = entry.folder / "tensors-1.safetensors"
     body = bytearray(path.read_bytes())
     for key in ("model/kernel", "model/counts"):
         body[spans(path)[key].start] ^= 1
     path.write_bytes(body)
     with pytest.raises(DamagedCheckpointError, match="put this one back from a copy") as error:
-        CheckpointStore(tmp_path).read(entry)
+        CheckpointFolder(tmp_path).read(entry)
     assert set(error.value.tensors) == {"model/kernel", "model/counts"}
 
 
 def test_nothing_sound_is_said_and_harms_nothing(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     assert store.newest_sound() == (None, [])
     for step in (1, 2):
         (tmp_path / at(step).folder_name).mkdir()
@@ -174,7 +174,7 @@ HOSTILE = {
 def test_a_hostile_manifest_is_refused(tmp_path, case):
     edit, text = HOSTILE[case]
     (tmp_path / "secret.safetensors").write_bytes(b"x")
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors({"a": np.ones(2, np.float32)}))
     fields = fields_of(entry.folder)
     edit(fields)
@@ -199,12 +199,12 @@ def test_a_signed_text_that_is_no_manifest_is_refused(tmp_path, text):
     folder = tmp_path / at(1).folder_name
     folder.mkdir()
     (folder / "manifest.json").write_bytes(sign(text))
-    (report,) = CheckpointStore(tmp_path).verify()
+    (report,) = CheckpointFolder(tmp_path).verify()
     assert isinstance(report.problem, DamagedCheckpointError)
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     text = json.dumps(fields_of(entry.folder))
     path = entry.folder / "manifest.json"
@@ -216,7 +216,7 @@ def test_a_key_that_stands_twice_is_refused(tmp_path):
 
 
 def test_a_manifest_that_was_put_back_from_a_copy_is_read_anew(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, [], score={"monitor": "loss", "mode": "min", "value": 2})
     assert store.latest().score == 2
     path = entry.folder / "manifest.json"
@@ -228,7 +228,7 @@ def test_a_manifest_that_was_put_back_from_a_copy_is_read_anew(tmp_path):
 
 
 def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
-    entry = CheckpointStore(tmp_path).write(at(1), {"a": 1}, tensors(some_arrays(1)))
+    entry = CheckpointFolder(tmp_path).write(at(1), {"a": 1}, tensors(some_arrays(1)))
     data = (entry.folder / "manifest.json").read_bytes()
     assert sign("{" + data[len(HEAD) + 32 + 3 :].decode()) == data
 
@@ -246,7 +246,7 @@ def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
     ],
 )
 def test_a_hostile_header_is_refused(tmp_path, header):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors({"a": np.ones(2, np.float32)}))
     head = len(header).to_bytes(8, "little") + header
     (entry.folder / "tensors-1.safetensors").write_bytes(head + bytes(12))
@@ -259,7 +259,7 @@ def test_a_hostile_header_is_refused(tmp_path, header):
 
 
 def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     store.write(at(1), {}, tensors(some_arrays(1)))
     entry = store.write(at(2), {}, tensors(some_arrays(2)))
     (entry.folder / "manifest.json").write_bytes(sign('{"format": 7, "more": "than we know"}'))
@@ -274,7 +274,7 @@ def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
 @pytest.mark.parametrize("name", ["tensors-1.safetensors", "manifest.json"])
 @pytest.mark.parametrize("kind", ["symlink", "pipe", "folder"])
 def test_a_link_a_pipe_or_a_folder_in_place_of_a_file_is_refused(tmp_path, name, kind):
-    store = CheckpointStore(tmp_path / "store")
+    store = CheckpointFolder(tmp_path / "store")
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     path = entry.folder / name
     path.rename(tmp_path / "outside")
@@ -289,7 +289,7 @@ def test_a_link_a_pipe_or_a_folder_in_place_of_a_file_is_refused(tmp_path, name,
 
 
 def test_a_link_to_a_folder_is_no_checkpoint(tmp_path):
-    store = CheckpointStore(tmp_path / "store")
+    store = CheckpointFolder(tmp_path / "store")
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     entry.folder.rename(tmp_path / "outside")
     entry.folder.symlink_to(tmp_path / "outside")

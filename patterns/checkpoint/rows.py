@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from .._util.metrics import Mode
 from .._util.table import format_table
-
-Mode = Literal["min", "max"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Recorded(Iterator[Any]):
+class PeekableBatches(Iterator[Any]):
     """An iterator that can be looked into, and that remembers what it raised.
 
     A framework that fetches batches in a thread of its own reports an error of the source as one of

@@ -14,7 +14,7 @@ import numpy as np
 from .._util.table import format_table
 from ..checkpoint.compare import Difference, differing_tensors, differing_values
 from ..state.codec import decode
-from ..storage import Checkpoint, CheckpointStore
+from ..storage import CheckpointFolder, StoredCheckpoint
 from .processes import PREDICTIONS, Life
 
 _VARIABLES = {
@@ -41,13 +41,13 @@ class Outcome:
     """
 
     lives: list[Life]
-    checkpoint: Checkpoint
+    checkpoint: StoredCheckpoint
     predictions: np.ndarray
 
     @classmethod
     def read(cls, folder: Path, lives: list[Life]) -> Outcome:
         """What the processes left in their folder."""
-        store = CheckpointStore(folder)
+        store = CheckpointFolder(folder)
         latest = store.latest()
         assert latest is not None, f"the run left no checkpoint in {folder}"
         return cls(lives, store.read(latest), np.load(folder / PREDICTIONS, allow_pickle=False))

@@ -15,7 +15,7 @@ from keras_patterns.backends import current
 from .. import _keras
 from .._util.arguments import check_choice, check_number, check_order, whole_number
 from ..data import make_source
-from ..data.peekable import Recorded
+from ..data.peekable import PeekableBatches
 from ..optimizers.finalization import finalized_once
 from ..optimizers.rates import steps_made, with_rates
 from ..optimizers.sweep import swept
@@ -115,7 +115,7 @@ def find_learning_rate(
         verbose=False,
     )
     listener = Listener(rates, smoothing, divergence, verbose != 0)
-    with closing(Recorded(source.batches(0), source.for_train_step)) as batches:
+    with closing(PeekableBatches(source.batches(0), source.for_train_step)) as batches:
         samples = batches.peek(2)
         current().build(model, samples[0])
         current().prepare(model)

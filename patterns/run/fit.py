@@ -14,7 +14,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
-from ..checkpoint.store import Found
+from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, make_source, split_validation
 from ..state.callbacks import warn_of_untold
 from ..state.variables import find_variables
@@ -175,7 +175,7 @@ def fit(
 
 def _begin(
     checkpoint: Checkpoint,
-    found: Found | None,
+    found: SoundCheckpoint | None,
     model: keras.Model,
     plan: StepPlan,
     seed: int,
@@ -220,7 +220,7 @@ def _plan(
     return plan
 
 
-def _seed(seed: int | None, goes_on: Found | None, silent: bool) -> int:
+def _seed(seed: int | None, goes_on: SoundCheckpoint | None, silent: bool) -> int:
     if seed is not None:
         return whole_number("kp.fit", "seed", seed, least=0)
     if goes_on:

@@ -10,7 +10,8 @@ from .. import _keras
 from .._util.messages import say
 from ..checkpoint.contents import Record, restore_variables, restore_weights, set_by_script
 from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimizers
-from ..checkpoint.store import CheckpointStore, Found
+from ..checkpoint.reading import SoundCheckpoint
+from ..checkpoint.store import CheckpointStore
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import Snapshot
 from ..state.variables import find_variables
@@ -28,7 +29,7 @@ class SavesEpochs(Protocol):
     def begin(self, step: int, due: bool = False) -> None:
         """Counts from a step."""
 
-    def find(self) -> Found | None:
+    def find(self) -> SoundCheckpoint | None:
         """The newest sound checkpoint."""
 
     def is_due(self, step: int, at_epoch_end: bool = False) -> bool:

@@ -17,7 +17,7 @@ from .. import _keras
 from .._util.messages import say
 from ..checkpoint.contents import Record, metric_values, restore_weights
 from ..data import BatchSource, Skipped
-from ..data.peekable import Recorded
+from ..data.peekable import PeekableBatches
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, put_back
@@ -154,7 +154,7 @@ class Run(AtBoundaries):
         # to its end for it.
         left = 0 if self.stopped else self.plan.total_steps - self.step
         batches = self.skipped.batches(self.step if left else 0)
-        self._batches = Recorded(batches, self.source.for_train_step)
+        self._batches = PeekableBatches(batches, self.source.for_train_step)
         self.until_end.callback(self._batches.close)
         self._samples = self._batches.peek(min(2, left or 1))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
-from ..checkpoint.store import Found
+from ..checkpoint.reading import SoundCheckpoint
 from ..storage import Position
 from .checkpoint import Checkpoint
 from .plan import StepPlan
@@ -35,7 +35,7 @@ class Beginning:
     messages: tuple[str, ...] = ()
 
 
-def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
+def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
     """The script's plan, with epochs as long as they were: their numbers must mean one thing
     throughout a History.
     """
@@ -48,13 +48,13 @@ def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
     return StepPlan(plan.total_steps, saved.steps_per_epoch)
 
 
-def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
+def may_go_on(checkpoint: Checkpoint, found: SoundCheckpoint) -> bool:
     """Whether the script asks for the run in the folder, or earlier began it from weights."""
     return checkpoint.resume == "auto" or checkpoint.resume == found.record.begun == "weights"
 
 
 def begin(
-    checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str
+    checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity, backend: str
 ) -> Beginning:
     """Decides how the run begins.
 
@@ -93,7 +93,7 @@ def begin(
     return _go_on(found, identity, folder, backend)
 
 
-def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Beginning:
+def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str) -> Beginning:
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
@@ -123,7 +123,7 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Begin
     )
 
 
-def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:
+def _is_same_run(found: SoundCheckpoint, identity: Identity, folder: str) -> bool:
     try:
         check_same_run(found.record.identity, identity, folder)
     except ResumeRefusedError:

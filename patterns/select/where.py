@@ -27,6 +27,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.models import check_built
 from .depth import depths
 
 # Recursive, so a string.
@@ -129,15 +130,7 @@ def select(asked: str, model: keras.Model, where: Where) -> Selection:
         TypeError: If `model` is no model, or `where` is of another type.
         ValueError: If a part of `where` selects nothing; the message lists near names.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{asked}: `model` must be a Keras model. Received: {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"{asked}: {model.name!r} is not built, so it has no weights yet. Call it on a batch "
-            "first."
-        )
+    check_built(asked, model)
     nodes = nodes_of(model)
     whole: set[int] = set()
     single: set[int] = set()

@@ -15,7 +15,7 @@ from .errors import StoreError
 from .manifest import Manifest, Position
 from .retention import Candidate
 
-Place = tuple[str, int, int]
+FolderId = tuple[str, int, int]
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredCheckpoint:
     """A checkpoint as it was read, each byte checked."""
 
     entry: Entry
@@ -66,7 +66,7 @@ class Report(NamedTuple):
     problem: StoreError | None
 
 
-def list_entries(directory: Path, known: Mapping[Place, Entry]) -> dict[Place, Entry]:
+def list_entries(directory: Path, known: Mapping[FolderId, Entry]) -> dict[FolderId, Entry]:
     """The checkpoints in a directory.
 
     Args:

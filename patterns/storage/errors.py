@@ -31,6 +31,11 @@ class StoreError(KerasPatternsError):
         reason = error.strerror or str(error)
         return cls(where, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
 
+    @classmethod
+    def empty(cls, directory: Path | str, what: str = "there is no checkpoint") -> StoreError:
+        """Says that a folder has no checkpoint."""
+        return cls(directory, what, "Name the folder that kp.Checkpoint was given.")
+
 
 class DamagedCheckpointError(StoreError):
     """A checkpoint is not what was written.
@@ -43,7 +48,9 @@ class DamagedCheckpointError(StoreError):
     """
 
     def __init__(self, folder: Path, file: str, what: str, tensors: Sequence[str] = ()) -> None:
-        self.folder, self.file, self.tensors = folder, file, tuple(tensors)
+        self.folder = folder
+        self.file = file
+        self.tensors = tuple(tensors)
         mend = "Use another checkpoint of the folder, or put this one back from a copy."
         super().__init__(folder / file, f"damaged checkpoint: {what}", mend)
 

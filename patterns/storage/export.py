@@ -8,14 +8,14 @@ from pathlib import Path
 
 from safetensors.numpy import save
 
-from .entry import Checkpoint
+from .entry import StoredCheckpoint
 from .errors import StoreError
 from .files import write_durably
 
 _PREFIX = "variables/"
 
 
-def export_weights(checkpoint: Checkpoint, path: Path) -> None:
+def export_weights(checkpoint: StoredCheckpoint, path: Path) -> None:
     """Writes the weights into a new file, whole or not at all; StoreError if that cannot be
     done."""
     roles = checkpoint.document.get("variables")

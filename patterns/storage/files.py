@@ -76,7 +76,7 @@ class FileRow(NamedTuple):
     header_checksum: str
 
 
-class Stored(NamedTuple):
+class EncodedTensor(NamedTuple):
     """A tensor on its way to disk: `data` is flat bytes, little-endian, C order."""
 
     key: str
@@ -103,7 +103,7 @@ def dtype_named(name: str) -> np.dtype:
     return dtype.newbyteorder("<")
 
 
-def encode(tensor: Tensor) -> Stored:
+def encode(tensor: Tensor) -> EncodedTensor:
     """The form in which it is stored; copies only what is not contiguous or not little-endian."""
     array = np.asarray(tensor.array)
     try:
@@ -114,14 +114,14 @@ def encode(tensor: Tensor) -> Stored:
             "numbers only. Turn it into numbers, or put it into the document as JSON."
         ) from error
     data = np.asarray(array, dtype, order="C").reshape(-1).view(np.uint8)
-    return Stored(
+    return EncodedTensor(
         tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still
     )
 
 
-def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
+def encode_all(tensors: Iterable[Tensor]) -> dict[str, EncodedTensor]:
     """Encodes the tensors of a checkpoint, by key; ValueError if two have the same."""
-    stored: dict[str, Stored] = {}
+    stored: dict[str, EncodedTensor] = {}
     for tensor in tensors:
         key = tensor.key
         # The reserved word of safetensors for what is no tensor.
@@ -133,7 +133,7 @@ def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
     return stored
 
 
-def write_file(path: Path, tensors: Iterable[Stored]) -> FileRow:
+def write_file(path: Path, tensors: Iterable[EncodedTensor]) -> FileRow:
     """Writes a new safetensors file and waits until it is on disk."""
     ordered = sorted(tensors, key=lambda tensor: -dtype_named(tensor.dtype).itemsize)
     header = _header(ordered)
@@ -214,7 +214,7 @@ def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
     return part.view(dtype_named(row.dtype)).reshape(row.shape)
 
 
-def _header(tensors: Iterable[Stored]) -> bytes:
+def _header(tensors: Iterable[EncodedTensor]) -> bytes:
     fields, offset = {}, 0
     for tensor in tensors:
         code = _CODES.get(tensor.dtype)

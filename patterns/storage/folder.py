@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .files import FileRow, Stored, TensorRow, read_file, sync_folder, write_durably, write_file
+from .files import (
+    EncodedTensor,
+    FileRow,
+    TensorRow,
+    read_file,
+    sync_folder,
+    write_durably,
+    write_file,
+)
 from .layout import Donor, lay_out
 from .manifest import FILE_NAME, MANIFEST, Manifest, Position
 
@@ -22,7 +30,7 @@ _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
 
 
 def write_folder(
-    target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+    target: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> None:
     """Publishes a checkpoint under its name, or leaves nothing.
 
@@ -62,7 +70,7 @@ def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
     return manifest, {key: arrays[key] for key in manifest.tensors}
 
 
-def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
+def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:
     """Whether a checkpoint is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
     # As text, since NaN is not equal to itself.
@@ -114,7 +122,7 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
 
 
 def _fill(
-    folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+    folder: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> Manifest:
     files, rows = {}, {}
     layout = lay_out(stored, donor)

@@ -13,7 +13,7 @@ from itertools import combinations, count
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import Stored
+from .files import EncodedTensor
 from .manifest import FILE_NAME, Manifest
 
 # An unchanged tensor of this size gets a file of its own: the change of another one must not
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
     writes: dict[str, list[str]]
 
 
-def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
+def lay_out(stored: Mapping[str, EncodedTensor], donor: Donor | None) -> Layout:
     """Plans the files of a checkpoint.
 
     A file of the donor is linked if all its tensors are unchanged. What is unchanged but lies

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .entry import Checkpoint, Entry, Place, Report, list_entries, newest_run
+from .entry import Entry, FolderId, Report, StoredCheckpoint, list_entries, newest_run
 from .errors import DamagedCheckpointError, StoreError
-from .files import Stored, Tensor, encode_all
+from .files import EncodedTensor, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
 from .lock import WriterLock
@@ -19,7 +19,7 @@ from .manifest import Manifest, Position, plain, score_of
 from .retention import Retention, ranked
 
 
-class CheckpointStore:
+class CheckpointFolder:
     """The checkpoints in a folder.
 
     Any number of processes may read while one writes. What the store did not write it leaves alone.
@@ -31,7 +31,7 @@ class CheckpointStore:
 
     >>> import tempfile
     >>> import numpy as np
-    >>> store = CheckpointStore(tempfile.mkdtemp())
+    >>> store = CheckpointFolder(tempfile.mkdtemp())
     >>> kernel = Tensor("kernel", np.ones((2, 3)))
     >>> entry = store.write(Position(run=1, step=10), {"seed": 7}, [kernel])
     >>> store.read(entry).tensors["kernel"].shape
@@ -41,7 +41,7 @@ class CheckpointStore:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._lock = WriterLock(self.directory)
-        self._entries: dict[Place, Entry] = {}
+        self._entries: dict[FolderId, Entry] = {}
         self._verdicts: dict[str, tuple[Any, bool]] = {}
         self._damaged: set[Inode] = set()
 
@@ -112,7 +112,7 @@ class CheckpointStore:
                 self._verdicts[entry.folder.name] = signature(entry.folder), True
         return entry
 
-    def read(self, entry: Entry) -> Checkpoint:
+    def read(self, entry: Entry) -> StoredCheckpoint:
         """Reads a checkpoint and checks each of its bytes.
 
         Raises:
@@ -128,9 +128,9 @@ class CheckpointStore:
                 self._damaged |= inodes(entry.folder).keys()
             raise
         self._verdicts[entry.folder.name] = before, True
-        return Checkpoint(entry, manifest.document, tensors)
+        return StoredCheckpoint(entry, manifest.document, tensors)
 
-    def newest_sound(self) -> tuple[Checkpoint | None, list[DamagedCheckpointError]]:
+    def newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         """Reads the newest sound checkpoint, and says how the newer ones are damaged."""
         damaged: list[DamagedCheckpointError] = []
         for entry in reversed(self.entries()):
@@ -207,7 +207,7 @@ class CheckpointStore:
         """
         return self._lock.hold()
 
-    def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
+    def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:
         """Whether this very checkpoint is there, sound; a damaged one is set aside."""
         if not os.path.lexists(entry.folder):
             return False

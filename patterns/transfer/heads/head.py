@@ -11,6 +11,7 @@ import keras
 from keras_patterns.backends import current
 
 from ... import _keras
+from ..._util.models import check_built
 from ...select.where import Where
 from .cut import Cut, find_cut
 
@@ -81,15 +82,7 @@ def replace_head(
 
 
 def _head(model: Any, layer: Any) -> list[keras.Layer]:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{_WHERE}: `model` must be a Keras model. Received: {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"{_WHERE}: {model.name!r} is not built, so it has no features yet. Call it on a batch "
-            "first."
-        )
+    check_built(_WHERE, model, needed="features")
     head = list(layer) if isinstance(layer, list | tuple) else [layer]
     for one in head:
         if not isinstance(one, keras.Layer):

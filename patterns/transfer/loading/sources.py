@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,13 +119,12 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
         if checkpoint is None and damaged:
             raise damaged[0]
         if checkpoint is None:
-            raise StoreError(
-                store.directory,
-                "there is no checkpoint",
-                "Name the folder that kp.Checkpoint was given.",
-            )
+            raise StoreError.empty(store.directory)
         for error in damaged:
-            say(f"{error} Step {checkpoint.position.step} is loaded instead.")
+            say(
+                f"{error} Step {checkpoint.position.step} is loaded instead.",
+                level=logging.WARNING,
+            )
     else:
         checkpoint = store.read(store.at(step))
     roles = checkpoint.document.get("variables")
