@@ -178,7 +178,7 @@ def _sweep(picture: str, sender: Connection) -> None:
 
     sweep = find_rate()
     print(sweep)
-    sweep.plot().savefig(picture, pil_kwargs={"optimize": True})
+    sweep.plot().figure.savefig(picture, pil_kwargs={"optimize": True})
     sender.send(sweep.suggest())
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .._util.plots import given_or_new_axes
 from .._util.table import format_table
 from ..optimizers.sweep import set_rate
 from ..run.checks import check_model
+from .plotting import draw_losses, mark_suggestions
 from .rules import RULES, centred, fall, smooth
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 # What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the
 # last few, which diverge.
@@ -161,19 +163,32 @@ class LearningRateSweep:
         set_rate(model, rate, self.optimizers)
         return rate
 
-    def plot(self) -> Figure:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion
         marked.
 
+        Args:
+            ax: The matplotlib axes to draw in. Defaults to None: those of a new figure, which a
+                notebook shows.
+
         Returns:
-            The figure, which a notebook shows. `figure.savefig(path)` writes it to a file.
+            The axes; `.figure.savefig(path)` writes the picture to a file.
 
         Raises:
             ImportError: If matplotlib is missing.
         """
-        from .plotting import draw
-
-        return draw(self)
+        axes = given_or_new_axes("LearningRateSweep.plot", ax, (8, 4.6))
+        draw_losses(axes, self.rates, self.losses, self.smoothed)
+        try:
+            suggestions = self.suggestions()
+            mark_suggestions(axes, self.rates, self.smoothed, suggestions, self.range())
+            spread = suggestions.shown_spread
+            title = f"Learning rates; the rules lie within a factor of {spread}"
+        except ValueError as error:
+            title = f"No suggestion. {str(error).split('.')[0]}."
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return axes
 
     def __repr__(self) -> str:
         head = (

@@ -1,4 +1,4 @@
-"""What a History says of one metric, and where on the axis it belongs."""
+"""The curves and events of one metric, read from a History and placed on the axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._util.metrics import direction
 from ..state.history import KEPT
 
 _RATE = "learning_rate"
-_WHERE = "kp.plot_history"
+_CALLER = "kp.plot_history"
 
 
 class Curve(NamedTuple):
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
 
     @property
     def finite(self) -> np.ndarray:
-        """Which values are numbers."""
+        """A mask of the values that are numbers."""
         return np.isfinite(self.values)
 
 
@@ -42,7 +42,7 @@ class Best(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What changed the course; `at` is None where it has no place on the axis."""
+    """A change in the course of a run; `at` is None where it has no place on the axis."""
 
     kind: str
     at: float | None
@@ -51,8 +51,8 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a History says of one metric.
+class MetricHistory:
+    """The course of one metric, read from a History.
 
     Attributes:
         metric: Its name, without `val_`.
@@ -104,15 +104,17 @@ class Course:
         return self.training.at[left], training, validation
 
 
-def read(
+def read_metric(
     history: Any, metric: str, mode: str, validation_freq: int | Collection[int] | None
-) -> Course:
+) -> MetricHistory:
     """Reads a History; the arguments are those of `kp.plot_history`."""
-    check_choice(_WHERE, "mode", mode, ("auto", "min", "max"))
+    check_choice(_CALLER, "mode", mode, ("auto", "min", "max"))
     lists = _lists(history)
     kept: dict[str, Any] = {name: list(getattr(history, name, ())) for name in (*KEPT, "resumes")}
     if not isinstance(metric, str):
-        raise TypeError(f"{_WHERE}: `metric` must be the name of one metric. Received: {metric!r}.")
+        raise TypeError(
+            f"{_CALLER}: `metric` must be the name of one metric. Received: {metric!r}."
+        )
     name = metric.removeprefix("val_")
     _check_metric(name, lists, kept["steps"] + kept["validations"])
     epochs = list(getattr(history, "epoch", ())) or list(
@@ -133,13 +135,13 @@ def read(
         values = lists.get(f"val_{name}", [])
         chosen, every = _validated_epochs(f"val_{name}", len(values), epochs, validation_freq)
         validation, inside = _curve(ends[chosen], values), _curve([], [])
-    place = _Place(
+    place = _AxisPlace(
         by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps")
     )
     rows = {row["step"]: row[name] for row in kept["steps"] if name in row}
     if rows:
         rows |= dict(zip(training.at, training.values, strict=True))
-    return Course(
+    return MetricHistory(
         metric=name,
         unit="step" if by_steps else "epoch",
         training=training,
@@ -157,7 +159,7 @@ def read(
     )
 
 
-class _Place(NamedTuple):
+class _AxisPlace(NamedTuple):
     """From steps to places on the axis."""
 
     by_steps: bool
@@ -176,7 +178,7 @@ def _lists(history: Any) -> Mapping[str, Sequence[Any]]:
         isinstance(values, Sequence | np.ndarray) for values in lists.values()
     ):
         raise TypeError(
-            f"{_WHERE}: `history` must be a History, or its dict of lists. Received: "
+            f"{_CALLER}: `history` must be a History, or its dict of lists. Received: "
             f"{reprlib.repr(history)}."
         )
     return lists
@@ -199,11 +201,11 @@ def _check_metric(
         else "It has no metric of one number; was anything trained?"
     )
     if not {name, f"val_{name}"} & set(values):
-        raise ValueError(f"{_WHERE}: the history has no metric {name!r}. {has}.")
+        raise ValueError(f"{_CALLER}: the history has no metric {name!r}. {has}.")
     if name not in metrics:
         shape = np.shape(values[name if name in values else f"val_{name}"])
         raise ValueError(
-            f"{_WHERE}: the metric {name!r} is no number, but of shape {shape} at each epoch. "
+            f"{_CALLER}: the metric {name!r} is no number, but of shape {shape} at each epoch. "
             f"{has}."
         )
 
@@ -221,14 +223,14 @@ def _by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
 def _at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
     if len(values) not in (0, len(ends)):
         raise ValueError(
-            f"{_WHERE}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
+            f"{_CALLER}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
             "does not show."
         )
     return _curve(ends[: len(values)], values)
 
 
 def _rate(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curve:
-    """What `kp.fit` keeps; where it found none, what Keras's callbacks log."""
+    """The rates that `kp.fit` keeps; where it found none, those that Keras's callbacks log."""
     kept = _at_ends("rates", rates, ends)
     return kept if kept.finite.any() else _at_ends(_RATE, logged, ends)
 
@@ -246,12 +248,12 @@ def _validated_epochs(
         if len({tuple(_due(epochs, every)) for every in guesses}) == 1:
             return _due(epochs, guesses[0]), guesses[0]
     elif not isinstance(frequency, Collection):
-        frequency = whole_number(_WHERE, "validation_freq", frequency)
+        frequency = whole_number(_CALLER, "validation_freq", frequency)
     chosen = [] if frequency is None else _due(epochs, frequency)
     if len(chosen) == count:
         return chosen, None
     raise ValueError(
-        f"{_WHERE}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
+        f"{_CALLER}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
         "validated: "
         "validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
         f"{frequency!r}."
