@@ -46,9 +46,8 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
         if damage:
             lines = "\n  ".join(str(one) for one in damage)
             raise ResumeRefusedError(
-                f"Every checkpoint in {store.directory} is damaged:\n  {lines}\n"
-                "Nothing was changed. To begin from nothing beside them, say "
-                'Checkpoint(..., resume="never").'
+                f"Every checkpoint in {store.directory} is damaged:\n  {lines}\nNothing was "
+                'changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
             )
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)

@@ -204,8 +204,8 @@ def _mark_rollbacks(axes: Any, run: Outcome) -> None:
 
 
 def _note(axes: Any, step: int, text: str, color: str, height: float, side: str) -> None:
-    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": side}
-    axes.annotate(text, (step, height), (6, 0), fontsize=9, color=color, **where)
+    placing = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": side}
+    axes.annotate(text, (step, height), (6, 0), fontsize=9, color=color, **placing)
 
 
 def _mark_best(axes: Any, run: Outcome) -> None:

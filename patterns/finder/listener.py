@@ -75,8 +75,7 @@ class Listener(keras.callbacks.CallbackList):
         if not self._losses:
             raise ValueError(
                 "find_learning_rate: the loss of the first batch is not finite, before any update. "
-                "Look at the data for NaN and "
-                "infinity, at the targets, and at the loss."
+                "Look at the data for NaN and infinity, at the targets, and at the loss."
             )
         found, places, counts = np.unique(self._indices, return_inverse=True, return_counts=True)
         losses = np.bincount(places, self._losses) / counts

@@ -193,8 +193,7 @@ class LearningRateSweep:
     def __repr__(self) -> str:
         head = (
             f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} "
-            f"to {self.rates[-1]:.1e}; "
-            f"{self.ended}."
+            f"to {self.rates[-1]:.1e}; {self.ended}."
         )
         try:
             low, high = self.range()
@@ -223,10 +222,8 @@ class LearningRateSweep:
         if not fallen > chance or np.argmin(centred(self.losses, self._width)[self._part]) < 1:
             raise ValueError(
                 "The loss never falls after the first tenth of the steps: the median of a tenth "
-                f"falls by {fallen:.2g}, and chance "
-                f"alone explains {chance:.2g}. Look at the curve (.plot()). If it falls at the "
-                "very start, sweep from a lower "
-                "start_rate. Else, does the model learn at all? If so, sweep in more steps, in "
-                "larger batches, or up to a higher "
-                "stop_rate."
+                f"falls by {fallen:.2g}, and chance alone explains {chance:.2g}. Look at the curve "
+                "(.plot()). If it falls at the very start, sweep from a lower start_rate. Else, "
+                "does the model learn at all? If so, sweep in more steps, in larger batches, or up "
+                "to a higher stop_rate."
             )

@@ -254,8 +254,7 @@ def _validated_epochs(
         return chosen, None
     raise ValueError(
         f"{_CALLER}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
-        "validated: "
-        "validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
+        "validated: validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
         f"{frequency!r}."
     )
 

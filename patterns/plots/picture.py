@@ -257,14 +257,14 @@ def _mark_best(axes: Any, shown: MetricHistory) -> None:
 
 
 def _above(axes: Any, text: str, at: float, points: int, side: str) -> None:
-    """A text over the frame, where it covers no curve."""
-    where = {
+    """A text over the frame, placing it covers no curve."""
+    placing = {
         "xycoords": ("data", "axes fraction"),
         "textcoords": "offset points",
         "va": "bottom",
         "ha": side,
     }
-    axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **where)
+    axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **placing)
 
 
 def _style(event: Event) -> dict[str, Any]:

@@ -118,11 +118,11 @@ def variable_paths(model: keras.Model) -> dict[int, str]:
     return {id(variable): path for variable, path in rows}
 
 
-def select(asked: str, model: keras.Model, where: Where) -> Selection:
+def select(caller: str, model: keras.Model, where: Where) -> Selection:
     """What `where` selects in a built model.
 
     Args:
-        asked: Who asks, for messages.
+        caller: The function that was called, for messages.
         model: The model.
         where: See the module.
 
@@ -130,15 +130,15 @@ def select(asked: str, model: keras.Model, where: Where) -> Selection:
         TypeError: If `model` is no model, or `where` is of another type.
         ValueError: If a part of `where` selects nothing; the message lists near names.
     """
-    check_built(asked, model)
+    check_built(caller, model)
     nodes = nodes_of(model)
     whole: set[int] = set()
     single: set[int] = set()
     for part in _flat(where):
-        layers, variables = _matching(asked, model, nodes, part)
+        layers, variables = _matching(caller, model, nodes, part)
         if not layers and not variables:
             raise ValueError(
-                f"{asked}: {part!r} selects nothing in {model.name!r}.{_near(nodes, part)}"
+                f"{caller}: {part!r} selects nothing in {model.name!r}.{_near(nodes, part)}"
             )
         whole |= layers
         single |= variables
@@ -192,7 +192,7 @@ def _flat(where: Where) -> Iterator[Any]:
 
 
 def _matching(
-    asked: str, model: keras.Model, nodes: Sequence[Node], part: Any
+    caller: str, model: keras.Model, nodes: Sequence[Node], part: Any
 ) -> tuple[set[int], set[int]]:
     """The layers and the variables that one part of `where` selects, by their `id`."""
     if isinstance(part, str):
@@ -207,9 +207,9 @@ def _matching(
     if callable(part):
         return {id(node.layer) for node in nodes if part(node.layer)}, set()
     raise TypeError(
-        f"{asked}: `where` must be a glob on a path, a layer, a variable, a function of a layer, a "
-        "depth (a number or a slice), "
-        f"or a list of these. Received: {part!r} ({type(part).__name__})."
+        f"{caller}: `where` must be a glob on a path, a layer, a variable, a function of a layer, "
+        f"a depth (a number or a slice), or a list of these. Received: {part!r} "
+        f"({type(part).__name__})."
     )
 
 

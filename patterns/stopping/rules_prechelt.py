@@ -42,8 +42,7 @@ class _OfErrors(Rule):
         if mode == "max":
             raise ValueError(
                 f"{type(self).__name__} is defined for errors, of which less is better; received "
-                'mode="max". '
-                "Monitor a loss or an error, or use kp.Patience or kp.SuccessiveRises."
+                'mode="max". Monitor a loss or an error, or use kp.Patience or kp.SuccessiveRises.'
             )
 
     def _next_lowest(self, lowest: float | None, value: float) -> float | None:
@@ -171,9 +170,8 @@ class ProgressQuotient(_OfErrors):
         if observation.training is None or observation.training <= 0:
             raise ValueError(
                 "ProgressQuotient needs the training value beside the monitored one, and a "
-                "positive one; received "
-                f"{observation.training!r}. Monitor a metric of the validation (val_...) that is "
-                "there for the training too."
+                f"positive one; received {observation.training!r}. Monitor a metric of the "
+                "validation (val_...) that is there for the training too."
             )
         # JSON knows no NaN.
         return observation.training if math.isfinite(observation.training) else None

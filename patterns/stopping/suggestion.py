@@ -130,8 +130,7 @@ def _values(history: Any, monitor: str) -> np.ndarray:
     if len(values) < _FEWEST:
         raise ValueError(
             f"suggest_patience needs at least {_FEWEST} epochs with a finite {monitor!r}. Received "
-            f"{len(values)}; "
-            "train some more first."
+            f"{len(values)}; train some more first."
         )
     return values
 

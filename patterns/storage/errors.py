@@ -17,19 +17,19 @@ class StoreError(KerasPatternsError):
     """A checkpoint folder cannot be used as asked.
 
     Args:
-        where: the file or folder that it is about.
+        path: the file or folder that it is about.
         what: what was found there, and what was expected.
         mend: what the person can do.
     """
 
-    def __init__(self, where: Path | str, what: str, mend: str) -> None:
-        super().__init__(f"{where}: {what}. {mend}")
+    def __init__(self, path: Path | str, what: str, mend: str) -> None:
+        super().__init__(f"{path}: {what}. {mend}")
 
     @classmethod
-    def failed(cls, where: Path | str, action: str, error: OSError) -> StoreError:
+    def failed(cls, path: Path | str, action: str, error: OSError) -> StoreError:
         """Says that the operating system refused `action`, and what can be done about it."""
         reason = error.strerror or str(error)
-        return cls(where, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
+        return cls(path, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
 
     @classmethod
     def empty(cls, directory: Path | str, what: str = "there is no checkpoint") -> StoreError:

@@ -62,19 +62,19 @@ def differences(expected: State, found: State) -> list[str]:
     return sorted(lines)
 
 
-def assert_same_state(expected: State, found: State, where: str = "The states differ.") -> None:
+def assert_same_state(expected: State, found: State, message: str = "The states differ.") -> None:
     """Asserts that two results of `run_state` are equal bit for bit: NaN, the sign of zero and
     dtypes included.
 
     Raises:
-        AssertionError: Naming `where` and the first ten parts that differ.
+        AssertionError: Naming `message` and the first ten parts that differ.
     """
     lines = differences(expected, found)
     if lines:
         more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
         of = len(expected.keys() | found.keys())
         raise AssertionError(
-            f"{where} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more)
+            f"{message} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more)
         )
 
 

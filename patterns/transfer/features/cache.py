@@ -18,7 +18,7 @@ from . import stored
 from .constant import check_constant, check_frozen, close
 from .cut import Cut, cut
 
-_WHERE = "cache_features"
+_CALLER = "cache_features"
 # How far the first of the stored features may be from those computed now, as a fraction of the
 # largest: kernels, devices and backends differ in the last bits, other computations by more.
 _SAME = 1e-2
@@ -69,11 +69,11 @@ class CachedFeatures:
             TypeError, kp.StoreError: As in `kp.cache_features`.
         """
         made = Cut(self.at, self._part, self.head)
-        check_frozen(_WHERE, self._model, made)
+        check_frozen(_CALLER, self._model, made)
         weights = stored.weight_digests(self._model, self._part)
         if changed := stored.changed_weights(self._weights, weights):
             raise ValueError(
-                f"{_WHERE}: {listed(changed, 3)} changed since the features were computed, so "
+                f"{_CALLER}: {listed(changed, 3)} changed since the features were computed, so "
                 "those of other examples would not go "
                 "with them. Call cache_features again, for all of them."
             )
@@ -154,9 +154,9 @@ def cache_features(
         F. Chollet, "Deep Learning with Python", 2nd ed., Manning, 2021, section 8.3.1: fast feature
             extraction.
     """
-    whole_number(_WHERE, "batch_size", batch_size)
-    made = cut(_WHERE, model, at)
-    check_frozen(_WHERE, model, made)
+    whole_number(_CALLER, "batch_size", batch_size)
+    made = cut(_CALLER, model, at)
+    check_frozen(_CALLER, model, made)
     weights = stored.weight_digests(model, made.part)
     features = _features(model, made, weights, x, batch_size, path, verbose)
     return CachedFeatures(features, made.head, made.at, model, made.part, weights, batch_size)
@@ -172,12 +172,12 @@ def _features(
     verbose: int | str,
 ) -> np.ndarray:
     if verbose not in ("auto", 0, 1, 2):
-        raise ValueError(f"{_WHERE}: `verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}.")
-    target = None if path is None else stored.path_of_features(_WHERE, path)
+        raise ValueError(f"{_CALLER}: `verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}.")
+    target = None if path is None else stored.path_of_features(_CALLER, path)
     x = _rows(x)
     examples = count_examples(x=x)
     size = min(batch_size, examples)
-    first = check_constant(_WHERE, model, made, _batch(x, np.arange(size)))
+    first = check_constant(_CALLER, model, made, _batch(x, np.arange(size)))
     shape = (examples, *first.shape[1:])
 
     def batches() -> Iterator[np.ndarray]:
@@ -202,9 +202,8 @@ def _features(
 def _rows(x: Any) -> Any:
     if not is_rows(x):
         raise TypeError(
-            f"{_WHERE}: `x` must be arrays, since features go with their targets by their order; "
-            "memory-mapped ones if they are "
-            f"large. Received: {type(x).__name__}."
+            f"{_CALLER}: `x` must be arrays, since features go with their targets by their order; "
+            f"memory-mapped ones if they are large. Received: {type(x).__name__}."
         )
     return as_rows(x, "x")
 

@@ -20,7 +20,7 @@ from .cut import Cut
 _AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
-def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
+def check_frozen(caller: str, model: keras.Model, cut: Cut) -> None:
     """Raises if training would change the outputs of the part: by its weights, its statistics, its
     state, or at random.
 
@@ -33,7 +33,7 @@ def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
     ]
     if trainable:
         raise ValueError(
-            f"{asked}: what is trainable before the end of {cut.at!r} must be frozen, or the "
+            f"{caller}: what is trainable before the end of {cut.at!r} must be frozen, or the "
             "features would not be constant: "
             f"{listed(trainable)}. Freeze it with kp.freeze, or cut further up."
         )
@@ -42,12 +42,12 @@ def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
         if what := _moves(layer):
             path = paths.get(id(layer), layer.name)
             raise ValueError(
-                f"{asked}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} "
+                f"{caller}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} "
                 f"and {what}"
             )
 
 
-def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.ndarray:
+def check_constant(caller: str, model: keras.Model, cut: Cut, batch: Any) -> np.ndarray:
     """Calls the part in training mode, as it is when the whole model is trained, and leaves all
     state as it was.
 
@@ -78,23 +78,22 @@ def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.n
     ]
     if moved:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} would not be constant: each call changes "
+            f"{caller}: the output of {cut.at!r} would not be constant: each call changes "
             f"{listed(moved)}. Cut further up."
         )
     if _keras.mask_of(outputs) is not None:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} carries a mask, which features would lose. Cut "
-            "behind the layers that use it, or "
-            "further up than what makes it."
+            f"{caller}: the output of {cut.at!r} carries a mask, which features would lose. Cut "
+            "behind the layers that use it, or further up than what makes it."
         )
     expected, found = (
         np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in (outputs, trained)
     )
     if not close(expected, found, 8 * _eps(expected.dtype)):
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} is another one in training mode than in inference. "
-            "No layer of Keras's that comes "
-            "before does that: one of a class of its own, or a Lambda, does. Cut further up."
+            f"{caller}: the output of {cut.at!r} is another one in training mode than in "
+            "inference. No layer of Keras's that comes before does that: one of a class of its "
+            "own, or a Lambda, does. Cut further up."
         )
     return expected
 
@@ -128,8 +127,7 @@ def _moves(layer: keras.Layer) -> str:
     if _keras.draws(layer) and (any(amounts) or not amounts):
         return (
             "draws at random in training, which features would be without. Cut further up, or "
-            "switch it off: set a dropout's "
-            "`rate` to 0, apply an augmentation to `x`. A call with training=False in the graph is "
-            "not enough: `fit` overrides it."
+            "switch it off: set a dropout's `rate` to 0, apply an augmentation to `x`. A call with "
+            "training=False in the graph is not enough: `fit` overrides it."
         )
     return ""

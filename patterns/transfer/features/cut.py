@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     head: keras.Model
 
 
-def cut(asked: str, model: keras.Model, at: Where) -> Cut:
+def cut(caller: str, model: keras.Model, at: Where) -> Cut:
     """Cuts a model behind one layer, which may be inside a nested functional model or Sequential.
 
     Raises:
@@ -36,7 +36,7 @@ def cut(asked: str, model: keras.Model, at: Where) -> Cut:
         ValueError: If `at` selects more than one layer or none, or the graph cannot be cut there;
             the message says why.
     """
-    selection = select(asked, model, at)
+    selection = select(caller, model, at)
     chosen = {id(node.layer) for node in selection.nodes}
     outermost = [
         node for node in selection.nodes if not any(id(layer) in chosen for layer in node.above)
@@ -48,17 +48,17 @@ def cut(asked: str, model: keras.Model, at: Where) -> Cut:
             variable.path for variable in selection.variables
         ]
         raise ValueError(
-            f"{asked}: `at` must select one layer, the last one of the part that is cached. {at!r} "
-            f"selects {listed(found)}."
+            f"{caller}: `at` must select one layer, the last one of the part that is cached. "
+            f"{at!r} selects {listed(found)}."
         )
     node = outermost[0]
-    part, head = _Cutter(asked, model, node).cut(model, [*node.above, node.layer])
+    part, head = _Cutter(caller, model, node).cut(model, [*node.above, node.layer])
     return Cut(node.path, part, head)
 
 
 class _Cutter:
-    def __init__(self, asked: str, model: keras.Model, node: Node) -> None:
-        self._asked, self._model, self._at = asked, model, node
+    def __init__(self, caller: str, model: keras.Model, node: Node) -> None:
+        self._caller, self._model, self._at = caller, model, node
         self._paths = {id(one.layer): one.path for one in nodes_of(model)}
 
     def cut(
@@ -118,11 +118,10 @@ class _Cutter:
             return graph
         if model is self._model:
             raise ValueError(
-                f"{self._asked}: {model.name!r} ({type(model).__name__}) cannot be cut, since "
-                "Keras does not know its graph. Write "
-                "it as keras.Model(inputs, outputs), or write its head as a model of its own, to "
-                "be trained on what `predict` of "
-                "the frozen part gives."
+                f"{self._caller}: {model.name!r} ({type(model).__name__}) cannot be cut, since "
+                "Keras does not know its graph. Write it as keras.Model(inputs, outputs), or write "
+                "its head as a model of its own, to be trained on what `predict` of the frozen "
+                "part gives."
             )
         path = self._paths[id(model)]
         raise self._error(
@@ -173,7 +172,8 @@ class _Cutter:
 
     def _error(self, what: str) -> ValueError:
         return ValueError(
-            f"{self._asked}: {self._model.name!r} cannot be cut at {self._at.path!r}, which {what}."
+            f"{self._caller}: {self._model.name!r} cannot be cut at {self._at.path!r}, which "
+            f"{what}."
         )
 
 

@@ -60,13 +60,13 @@ def changed_weights(before: Digests, now: Digests) -> list[str]:
     ]
 
 
-def path_of_features(asked: str, path: Any) -> Path:
+def path_of_features(caller: str, path: Any) -> Path:
     """Where features are stored, checked."""
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{asked}: `path` must be the name of a .npy file. Received: {path!r}.")
+        raise TypeError(f"{caller}: `path` must be the name of a .npy file. Received: {path!r}.")
     if Path(path).suffix != ".npy":
         raise ValueError(
-            f"{asked}: `path` must end in .npy, as what is stored there is. Received: "
+            f"{caller}: `path` must end in .npy, as what is stored there is. Received: "
             f"{str(path)!r}."
         )
     return Path(path)

@@ -30,11 +30,11 @@ class Cut:
     flattens: bool = False
 
 
-def find_cut(asked: str, model: keras.Model, at: Where | None) -> Cut:
+def find_cut(caller: str, model: keras.Model, at: Where | None) -> Cut:
     """Where a functional model or a Sequential is to be cut.
 
     Args:
-        asked: Who asks, for messages.
+        caller: The function that was called, for messages.
         model: The model, built.
         at: One layer, whose output is the features. None: see `replace_head`.
 
@@ -43,22 +43,20 @@ def find_cut(asked: str, model: keras.Model, at: Where | None) -> Cut:
     """
     calls = _keras.graph_calls(model)
     if at is not None:
-        return _cut_after(asked, model, calls, at)
+        return _cut_after(caller, model, calls, at)
     if len(model.outputs) > 1:
         names = ", ".join(repr(one) for one in model.output_names)
         raise ValueError(
-            f"{asked}: {model.name!r} has {len(model.outputs)} outputs ({names}), so which head is "
-            "to be replaced is not known. "
-            "Give `at`, the layer whose output is the features."
+            f"{caller}: {model.name!r} has {len(model.outputs)} outputs ({names}), so which head "
+            "is to be replaced is not known. Give `at`, the layer whose output is the features."
         )
     last = _last_with_weights(calls, model.outputs[0])
     if last is None or not _is_head(last, model):
         if last and _ends_in_head(last.operation):
             raise ValueError(
-                f"{asked}: {last.operation.name!r}, the last with weights in {model.name!r}, is a "
-                "model with a head of its own. "
-                "Give `at`, the layer whose output is the features, or replace the head of "
-                f"{last.operation.name!r} first."
+                f"{caller}: {last.operation.name!r}, the last with weights in {model.name!r}, is a "
+                "model with a head of its own. Give `at`, the layer whose output is the features, "
+                f"or replace the head of {last.operation.name!r} first."
             )
         return _cut(calls, model.outputs[0])
     features = last.inputs[0]
@@ -79,8 +77,8 @@ def _cut(calls: Sequence[Call], features: Any, flattens: bool = False) -> Cut:
     return Cut(features, list(dict.fromkeys(reversed(kept))), flattens)
 
 
-def _cut_after(asked: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Cut:
-    nodes = select(asked, model, at).nodes
+def _cut_after(caller: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Cut:
+    nodes = select(caller, model, at).nodes
     inside = {id(node.layer) for node in nodes}
     chosen = [node for node in nodes if not any(id(layer) in inside for layer in node.above)]
     if len(chosen) != 1:
@@ -90,22 +88,21 @@ def _cut_after(asked: str, model: keras.Model, calls: Sequence[Call], at: Where)
             else "no layer"
         )
         raise ValueError(
-            f"{asked}: `at` must select one layer in {model.name!r}. {at!r} selects {found}."
+            f"{caller}: `at` must select one layer in {model.name!r}. {at!r} selects {found}."
         )
     node = chosen[0]
     if node.above:
         outer = node.above[0].name
         raise ValueError(
-            f"{asked}: {node.path!r} lies inside {outer!r}, and a model can be cut between its own "
-            "layers only. Cut that one: "
-            f"{asked}(model.get_layer({outer!r}), layer, at={node.path.partition('/')[2]!r})."
+            f"{caller}: {node.path!r} lies inside {outer!r}, and a model can be cut between its "
+            f"own layers only. Cut that one: {caller}(model.get_layer({outer!r}), layer, "
+            f"at={node.path.partition('/')[2]!r})."
         )
     outputs = [tensor for call in calls if call.operation is node.layer for tensor in call.outputs]
     if len(outputs) != 1:
         raise ValueError(
-            f"{asked}: {node.path!r} gives {len(outputs)} tensors in {model.name!r}, so which are "
-            "the features is not known. "
-            "Give another layer as `at`."
+            f"{caller}: {node.path!r} gives {len(outputs)} tensors in {model.name!r}, so which are "
+            "the features is not known. Give another layer as `at`."
         )
     return _cut(calls, outputs[0])
 

@@ -15,7 +15,7 @@ from ..._util.models import check_built
 from ...select.where import Where
 from .cut import Cut, find_cut
 
-_WHERE = "replace_head"
+_CALLER = "replace_head"
 
 
 def replace_head(
@@ -70,7 +70,7 @@ def replace_head(
     head = _head(model, layer)
     if not _keras.is_graph(model):
         return _replace_attribute(model, head, at)
-    cut = find_cut(_WHERE, model, at)
+    cut = find_cut(_CALLER, model, at)
     if cut.flattens:
         head = [keras.layers.Flatten(), *head]
     _check_names(cut, head)
@@ -82,16 +82,16 @@ def replace_head(
 
 
 def _head(model: Any, layer: Any) -> list[keras.Layer]:
-    check_built(_WHERE, model, needed="features")
+    check_built(_CALLER, model, needed="features")
     head = list(layer) if isinstance(layer, list | tuple) else [layer]
     for one in head:
         if not isinstance(one, keras.Layer):
             raise TypeError(
-                f"{_WHERE}: `layer` must be a Keras layer, or a list of them. Received: {one!r} "
+                f"{_CALLER}: `layer` must be a Keras layer, or a list of them. Received: {one!r} "
                 f"({type(one).__name__})."
             )
     if not head:
-        raise ValueError(f"{_WHERE}: `layer` must hold at least one layer. Received: {layer!r}.")
+        raise ValueError(f"{_CALLER}: `layer` must hold at least one layer. Received: {layer!r}.")
     return head
 
 
@@ -125,7 +125,7 @@ def _extend(
         return add(what)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{_WHERE}: {layer.name!r} does not fit on what comes before it, of shape {shape}: "
+            f"{_CALLER}: {layer.name!r} does not fit on what comes before it, of shape {shape}: "
             f"{error}"
         ) from error
 
@@ -133,11 +133,10 @@ def _extend(
 def _check_not_on_a_map(layer: keras.Layer, shape: tuple[int | None, ...]) -> None:
     if isinstance(layer, keras.layers.Dense) and len(shape) > 3:
         raise ValueError(
-            f"{_WHERE}: {layer.name!r} is a Dense on a feature map, of shape {shape}, and would be "
-            "applied to each of its points. "
-            "Put a pooling or a Flatten before it: "
-            f"layer=[GlobalAveragePooling{len(shape) - 2}D(), Dense(...)]. "
-            "For an output at each point, give a convolution with a kernel of size 1."
+            f"{_CALLER}: {layer.name!r} is a Dense on a feature map, of shape {shape}, and would "
+            "be applied to each of its points. Put a pooling or a Flatten before it: "
+            f"layer=[GlobalAveragePooling{len(shape) - 2}D(), Dense(...)]. For an output at each "
+            "point, give a convolution with a kernel of size 1."
         )
 
 
@@ -147,12 +146,11 @@ def _check_names(cut: Cut, head: list[keras.Layer]) -> None:
         if layer.name in taken:
             if layer is taken[layer.name]:
                 raise ValueError(
-                    f"{_WHERE}: {layer.name!r} is in the new model already. Give a new layer."
+                    f"{_CALLER}: {layer.name!r} is in the new model already. Give a new layer."
                 )
             raise ValueError(
-                f"{_WHERE}: {layer.name!r} is the name of another layer of the new model, too. "
-                "Give it a name of its own: "
-                f'{type(layer).__name__}(..., name="classes").'
+                f"{_CALLER}: {layer.name!r} is the name of another layer of the new model, too. "
+                f'Give it a name of its own: {type(layer).__name__}(..., name="classes").'
             )
         taken[layer.name] = layer
 
@@ -167,10 +165,9 @@ def _replace_attribute(model: keras.Model, head: list[keras.Layer], at: Any) -> 
     if not isinstance(at, str) or at not in layers:
         near = difflib.get_close_matches(str(at), layers, cutoff=0.4) or list(layers)
         raise ValueError(
-            f"{_WHERE}: {model.name!r} is a {type(model).__name__}, whose graph is not known, so "
-            "`at` must be the name of the "
-            f"attribute that holds its head. Received: {at!r}. Attributes that hold a layer: "
-            f"{', '.join(near) or 'none'}."
+            f"{_CALLER}: {model.name!r} is a {type(model).__name__}, whose graph is not known, so "
+            f"`at` must be the name of the attribute that holds its head. Received: {at!r}. "
+            f"Attributes that hold a layer: {', '.join(near) or 'none'}."
         )
     new = head[0] if len(head) == 1 else keras.Sequential(head, name=at)
     shape = (layers[at].get_build_config() or {}).get("input_shape")

@@ -18,7 +18,7 @@ from ...state.snapshot import StateMismatchError, as_dtype, put_back, settle
 from .matching import Entry, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
-_WHERE = "load_pretrained"
+_CALLER = "load_pretrained"
 _SHOWN = 8
 
 
@@ -137,10 +137,10 @@ def load_pretrained(
     """
     chosen = {
         id(variable)
-        for variable in select(_WHERE, model, model if where is None else where).variables
+        for variable in select(_CALLER, model, model if where is None else where).variables
     }
     nodes = nodes_of(model)
-    with open_source(_WHERE, source, step) as opened:
+    with open_source(_CALLER, source, step) as opened:
         targets = model_entries(model, opened.by_groups)
         matching = Matching(
             targets, opened.entries, automatic_names([model, *(node.layer for node in nodes)])
@@ -240,5 +240,5 @@ def _refuse(report: LoadReport, model: str, partial: bool) -> None:
         f"from {report.source}"
     )
     raise StateMismatchError(
-        f"{_WHERE}: {what}; nothing was changed.\n  " + "\n  ".join(lines) + f"\n{advice}"
+        f"{_CALLER}: {what}; nothing was changed.\n  " + "\n  ".join(lines) + f"\n{advice}"
     )

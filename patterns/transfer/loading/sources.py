@@ -42,30 +42,29 @@ class Source:
 
 
 @contextmanager
-def open_source(asked: str, source: Any, step: int | None) -> Iterator[Source]:
+def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
     """Opens what `load_pretrained` was given; values are read while it is open."""
     if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
-        with _open_file(asked, Path(source), step) as opened:
+        with _open_file(caller, Path(source), step) as opened:
             yield opened
     elif isinstance(source, CheckpointStore | str | os.PathLike):
         yield _from_checkpoint(
             source if isinstance(source, CheckpointStore) else CheckpointStore(source), step
         )
     elif isinstance(source, keras.Model):
-        _refuse_step(asked, source.name, step)
+        _refuse_step(caller, source.name, step)
         if not source.built:
             raise ValueError(
-                f"{asked}: the source {source.name!r} is not built, so it has no weights yet. Call "
-                "it on a batch first."
+                f"{caller}: the source {source.name!r} is not built, so it has no weights yet. "
+                "Call it on a batch first."
             )
         yield Source(
             f"the model {source.name!r}", [_readable(entry) for entry in model_entries(source)]
         )
     else:
         raise TypeError(
-            f"{asked}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or a "
-            "built model. "
-            f"Received: {source!r} ({type(source).__name__})."
+            f"{caller}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or "
+            f"a built model. Received: {source!r} ({type(source).__name__})."
         )
 
 
@@ -158,8 +157,8 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
 
 
 @contextmanager
-def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
-    _refuse_step(asked, str(path), step)
+def _open_file(caller: str, path: Path, step: int | None) -> Iterator[Source]:
+    _refuse_step(caller, str(path), step)
     reader = next(
         (reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None
     )
@@ -170,23 +169,23 @@ def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
             else " For the weights of keras.applications, give the model: "
             'VGG19(weights="imagenet").'
         )
-        raise FileNotFoundError(f"{asked}: there is no file or folder {str(path)!r}.{hint}")
+        raise FileNotFoundError(f"{caller}: there is no file or folder {str(path)!r}.{hint}")
     if reader is None:
         raise ValueError(
-            f"{asked}: {str(path)!r} is none of the files that can be read: "
+            f"{caller}: {str(path)!r} is none of the files that can be read: "
             f"{_listed(list(_READERS))}. If Keras can load it "
             "(model.load_weights), load it into a model, and give that as the source."
         )
-    with reader(asked, path) as entries:
+    with reader(caller, path) as entries:
         if not entries:
-            raise ValueError(f"{asked}: {str(path)!r} holds no weights as Keras 3 writes them.")
+            raise ValueError(f"{caller}: {str(path)!r} holds no weights as Keras 3 writes them.")
         yield Source(str(path), entries, by_groups=reader is not open_safetensors)
 
 
-def _refuse_step(asked: str, source: str, step: int | None) -> None:
+def _refuse_step(caller: str, source: str, step: int | None) -> None:
     if step is not None:
         raise ValueError(
-            f"{asked}: `step` names a checkpoint in a folder, and {source!r} is none. Received: "
+            f"{caller}: `step` names a checkpoint in a folder, and {source!r} is none. Received: "
             f"step={step!r}."
         )
 
