@@ -17,7 +17,7 @@ from ..state.variables import Places, find_variables
 from ..storage import CheckpointFolder, Entry, StoreError
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
-from .statistics import batches_of, moving_layers, recomputed
+from .statistics import input_batches, layers_with_moving_statistics, recomputed_statistics
 
 Weighting = Literal["uniform", "exponential"]
 _CALLER = "average_checkpoints"
@@ -103,7 +103,7 @@ def average_checkpoints(
                 f"{weighting!r}."
             )
     check_built(_CALLER, model)
-    layers = moving_layers(model)
+    layers = layers_with_moving_statistics(model)
     if layers and data is None:
         raise ValueError(
             f"{_CALLER}: {model.name!r} has BatchNormalization, {layers[0].path!r} first, whose "
@@ -119,10 +119,10 @@ def average_checkpoints(
         shares(len(entries), _DECAY if decay is None else decay, weighting),
     )
     if layers:
-        inputs = batches_of(_CALLER, data, batch_size)
+        inputs = input_batches(_CALLER, data, batch_size)
         with untouched(model):
             put_back(weights, values)
-            statistics = recomputed(_CALLER, layers, model, inputs)
+            statistics = recomputed_statistics(_CALLER, layers, model, inputs)
         values |= {
             key: statistics[id(variable)]
             for key, variable in weights.items()

@@ -48,7 +48,7 @@ class CheckpointSelection:
 
     def __str__(self) -> str:
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
-        columns = [_shown([row.values.get(name) for row in self.rows]) for name in names]
+        columns = [_format_column([row.values.get(name) for row in self.rows]) for name in names]
         cells = [
             [row.step, *values, self._mark(row)]
             for row, *values in zip(self.rows, *columns, strict=True)
@@ -90,7 +90,7 @@ def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> Selection
     return min(finite, key=lambda row: sign * row.values[metric], default=None)
 
 
-def _shown(column: Sequence[float | None]) -> list[str]:
+def _format_column(column: Sequence[float | None]) -> list[str]:
     """With decimals that stand below each other, where that shows enough of each."""
     sizes = [abs(value) for value in column if value is not None and math.isfinite(value)]
     form = ".4f" if all(0.01 <= size < 1e4 or size == 0 for size in sizes) else ".5g"

@@ -19,7 +19,7 @@ from ..state.snapshot import copy_values, np_dtype
 _STATISTICS = ("moving_mean", "moving_variance", "moving_stddev")
 
 
-def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+def layers_with_moving_statistics(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """The BatchNormalization layers of a model whose statistics move in training, those inside
     other layers included.
     """
@@ -30,7 +30,7 @@ def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     ]
 
 
-def batches_of(caller: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
+def input_batches(caller: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
     """A function that gives the inputs of one pass over the data, in an order drawn anew, as in
     training.
 
@@ -52,7 +52,7 @@ def batches_of(caller: str, data: Any, batch_size: int | None) -> Callable[[], I
     return inputs
 
 
-def recomputed(
+def recomputed_statistics(
     caller: str,
     layers: Sequence[keras.layers.BatchNormalization],
     model: keras.Model,

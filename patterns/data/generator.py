@@ -86,7 +86,7 @@ class GeneratorSource:
             )
         if start > self._position:
             self._skip(start - self._position)
-        return self._rest()
+        return self._remaining()
 
     def for_train_step(self, batch: tuple) -> Any:
         """Return the batch as Keras gives it to `train_step`: as it is."""
@@ -96,7 +96,7 @@ class GeneratorSource:
         """Return what identifies the data, as JSON; of a generator, next to nothing is known."""
         return {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}
 
-    def _rest(self) -> Iterator[tuple]:
+    def _remaining(self) -> Iterator[tuple]:
         while True:
             yield as_batch(self._draw(), self._class_weight, "the generator")
 
@@ -114,18 +114,18 @@ class GeneratorSource:
     def _draw(self) -> Any:
         with self._stream:
             try:
-                item = next(self._begun())
+                item = next(self._opened())
             except StopIteration:
-                item = self._again()
+                item = self._first_of_next_pass()
         self._position += 1
         return item
 
-    def _begun(self) -> Iterator:
+    def _opened(self) -> Iterator:
         if self._iterator is None:
             self._iterator = iter(self._iterable)
         return self._iterator
 
-    def _again(self) -> Any:
+    def _first_of_next_pass(self) -> Any:
         """Return the first item of the next pass, where the iterable can be begun again."""
         if self._iterator is not self._iterable:
             self._iterator = iter(self._iterable)

@@ -37,7 +37,7 @@ class Skipped:
             set(state.get("examples", ())),
         )
         # All batches before this one are known to hold one of the examples or not.
-        self._known = int(state.get("known", 0))
+        self._checked = int(state.get("known", 0))
         # A framework may read the batches in a thread of its own.
         self._lock = threading.Lock()
 
@@ -48,7 +48,7 @@ class Skipped:
             return {
                 "numbers": sorted(self._numbers),
                 "examples": sorted(self._examples),
-                "known": self._known,
+                "known": self._checked,
             }
 
     def leave_out(self, number: int, examples: Collection[int] = ()) -> None:
@@ -63,7 +63,7 @@ class Skipped:
             self._numbers.add(number)
             if examples:
                 self._examples.update(examples)
-                self._known = number + 1
+                self._checked = number + 1
 
     def number_of(self, step: int) -> int:
         """Which batch a step gets; both count from 0."""
@@ -72,31 +72,31 @@ class Skipped:
                 number = step
                 for left_out in sorted(self._numbers):
                     number += left_out <= number
-                if not self._examples or self._known > number:
+                if not self._examples or self._checked > number:
                     return number
-                self._look()
+                self._check_next()
 
     def batches(self, step: int) -> Iterator[Any]:
         """The batches from a step on."""
         first = self.number_of(step)
         batches = self._source.batches(first)
-        return _Without(batches, first, self) if self._numbers else batches
+        return _OtherBatches(batches, first, self) if self._numbers else batches
 
-    def holds(self, number: int) -> bool:
+    def is_excluded(self, number: int) -> bool:
         """Whether a batch is left out."""
         with self._lock:
-            while self._examples and self._known <= number:
-                self._look()
+            while self._examples and self._checked <= number:
+                self._check_next()
             return number in self._numbers
 
-    def _look(self) -> None:
+    def _check_next(self) -> None:
         """Looks into the first batch that is not known yet."""
-        if not self._examples.isdisjoint(self._source.indices(self._known).tolist()):  # type: ignore[attr-defined]
-            self._numbers.add(self._known)
-        self._known += 1
+        if not self._examples.isdisjoint(self._source.indices(self._checked).tolist()):  # type: ignore[attr-defined]
+            self._numbers.add(self._checked)
+        self._checked += 1
 
 
-class _Without(Iterator[Any]):
+class _OtherBatches(Iterator[Any]):
     """No generator: one that a thread of a framework still reads could not be closed."""
 
     def __init__(self, batches: Iterator[Any], first: int, skipped: Skipped) -> None:
@@ -106,7 +106,7 @@ class _Without(Iterator[Any]):
         while True:
             number, self._next = self._next, self._next + 1
             batch = next(self._batches)
-            if not self._skipped.holds(number):
+            if not self._skipped.is_excluded(number):
                 return batch
 
     def close(self) -> None:

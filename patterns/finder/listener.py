@@ -10,16 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from .sweep import SETTLING, LearningRateSweep
+from .sweep import WARMUP_SHARE, LearningRateSweep
 
 # A loss is read so many steps after it was computed, when it lies ready: nothing waits for the
 # device.
-_BEHIND = 4
+READ_LAG_STEPS = 4
 # By so many steps, one lucky batch at the start no longer makes the average.
-_LEAST_SETTLING = 5
+_LEAST_WARMUP_STEPS = 5
 
 
-class Enough(Exception):
+class SweepDone(Exception):
     """Leaves `model.fit`."""
 
 
@@ -34,7 +34,7 @@ class Listener(keras.callbacks.CallbackList):
         self._indices: list[int] = []
         self._losses: list[float] = []
         self._begun, self._mean, self._best, self._spread = 0, 0.0, math.inf, 0.0
-        self._settling = max(_LEAST_SETTLING, len(rates) // SETTLING)
+        self._warmup_steps = max(_LEAST_WARMUP_STEPS, int(WARMUP_SHARE * len(rates)))
         self._ended = "all steps were made"
         self._bar = (
             keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"])
@@ -57,13 +57,13 @@ class Listener(keras.callbacks.CallbackList):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self._waiting.append(logs)
-        if len(self._waiting) > _BEHIND:
-            self._take(self._waiting.popleft())
+        if len(self._waiting) > READ_LAG_STEPS:
+            self._read(self._waiting.popleft())
 
     def take_rest(self) -> None:
         """Reads what is left."""
         while self._waiting:
-            self._take(self._waiting.popleft())
+            self._read(self._waiting.popleft())
 
     def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
         """The sweep. Steps whose update was left out, because its gradients overflowed, share a
@@ -83,7 +83,7 @@ class Listener(keras.callbacks.CallbackList):
             self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept
         )
 
-    def _take(self, logs: Mapping[str, Any]) -> None:
+    def _read(self, logs: Mapping[str, Any]) -> None:
         loss = float(keras.ops.convert_to_numpy(logs["loss"]))
         if not math.isfinite(loss):
             self._end("the loss was not finite")
@@ -100,9 +100,9 @@ class Listener(keras.callbacks.CallbackList):
                 count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last
             )
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
-        if count < self._settling:
+        if count < self._warmup_steps:
             return
-        if count == self._settling:
+        if count == self._warmup_steps:
             self._spread = max(self._losses) - min(self._losses)
         smoothed = self._mean / (1 - self._smoothing**count)
         self._best = min(self._best, smoothed)
@@ -115,4 +115,4 @@ class Listener(keras.callbacks.CallbackList):
         self._ended = why
         if self._bar:
             print(flush=True)
-        raise Enough
+        raise SweepDone

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the
 # last few, which diverge.
-SETTLING, _DIVERGING = 10, 5
+WARMUP_SHARE = 0.1
+_DIVERGING_STEPS = 5
 
 
 class Suggestions(Mapping[str, float]):
@@ -111,7 +112,7 @@ class LearningRateSweep:
         if rule not in RULES:
             raise ValueError(f"suggest: there is no rule {rule!r}; there are {', '.join(RULES)}.")
         self._check_falls()
-        part = self._part
+        part = self._usable_part
         return RULES[rule](self.rates[part], self.smoothed[part])
 
     def suggestions(self) -> Suggestions:
@@ -137,10 +138,10 @@ class LearningRateSweep:
                 arXiv:1506.01186, section 3.3.
         """
         self._check_falls()
-        losses = centred(self.losses, self._width)[self._part]
+        losses = self._centred_losses
         done = (losses[0] - losses) / (losses[0] - losses.min())
         first, last = (int(np.argmax(done >= share)) for share in (0.1, 0.9))
-        rates = self.rates[self._part]
+        rates = self.rates[self._usable_part]
         return float(rates[min(first, last - 1)]), float(rates[last])
 
     def apply(self, model: keras.Model, rule: str = "minimum") -> float:
@@ -202,24 +203,24 @@ class LearningRateSweep:
             return f"{head}\nNo suggestion. {error}"
 
     @property
-    def _width(self) -> int:
-        return max(3, self.steps // 10)
+    def _usable_part(self) -> slice:
+        return slice(int(WARMUP_SHARE * self.steps), len(self.losses) - _DIVERGING_STEPS)
 
     @property
-    def _part(self) -> slice:
-        return slice(self.steps // SETTLING, len(self.losses) - _DIVERGING)
+    def _centred_losses(self) -> np.ndarray:
+        return centred(self.losses, max(3, self.steps // 10))[self._usable_part]
 
     def _check_falls(self) -> None:
         """Raises if nothing can be read off the curve."""
-        left = len(self.losses) - _DIVERGING - self.steps // SETTLING
+        left = len(self.losses) - _DIVERGING_STEPS - int(WARMUP_SHARE * self.steps)
         if left < 4:
             raise ValueError(
                 f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which "
                 f"{max(0, left)} are neither at "
                 "the start nor at the end. Sweep from a lower start_rate, or in more steps."
             )
-        fallen, chance = fall(self.losses[self._part])
-        if not fallen > chance or np.argmin(centred(self.losses, self._width)[self._part]) < 1:
+        fallen, chance = fall(self.losses[self._usable_part])
+        if not fallen > chance or np.argmin(self._centred_losses) < 1:
             raise ValueError(
                 "The loss never falls after the first tenth of the steps: the median of a tenth "
                 f"falls by {fallen:.2g}, and chance alone explains {chance:.2g}. Look at the curve "

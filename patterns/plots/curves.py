@@ -109,7 +109,7 @@ def read_metric(
 ) -> MetricHistory:
     """Reads a History; the arguments are those of `kp.plot_history`."""
     check_choice(_CALLER, "mode", mode, ("auto", "min", "max"))
-    lists = _lists(history)
+    lists = _metric_lists(history)
     kept: dict[str, Any] = {name: list(getattr(history, name, ())) for name in (*KEPT, "resumes")}
     if not isinstance(metric, str):
         raise TypeError(
@@ -122,9 +122,9 @@ def read_metric(
     )
     by_steps = len(kept["ends"]) == len(epochs) > 0 or (hasattr(history, "ends") and not epochs)
     ends = np.array([epoch + 1 for epoch in epochs], float)
-    ends = _at_ends("ends", kept["ends"], ends).values if by_steps else ends
-    training = _at_ends(name, lists.get(name, []), ends)
-    validated = _by_steps(kept["validations"], f"val_{name}")
+    ends = _curve_at_ends("ends", kept["ends"], ends).values if by_steps else ends
+    training = _curve_at_ends(name, lists.get(name, []), ends)
+    validated = _curve_by_steps(kept["validations"], f"val_{name}")
     every = None
     if by_steps and len(validated.at):
         at_end = np.isin(validated.at, ends)
@@ -149,7 +149,7 @@ def read_metric(
         validation=validation,
         inside=inside,
         every=every,
-        rate=_rate(kept["rates"], lists.get(_RATE, []), ends),
+        rate=_rate_curve(kept["rates"], lists.get(_RATE, []), ends),
         mode=direction(name) if mode == "auto" else mode,
         events=sorted(
             (Event(e["kind"], place(e["step"]), e["step"], e["text"]) for e in kept["events"]),
@@ -172,7 +172,7 @@ class _AxisPlace(NamedTuple):
         return self.first_epoch + step / self.epoch_steps if self.epoch_steps else None
 
 
-def _lists(history: Any) -> Mapping[str, Sequence[Any]]:
+def _metric_lists(history: Any) -> Mapping[str, Sequence[Any]]:
     lists = history.history if isinstance(history, keras.callbacks.History) else history
     if not isinstance(lists, Mapping) or not all(
         isinstance(values, Sequence | np.ndarray) for values in lists.values()
@@ -215,12 +215,12 @@ def _curve(at: Any, values: Sequence[Any]) -> Curve:
     return Curve(np.array(at, float), np.where(np.isfinite(numbers), numbers, np.nan))
 
 
-def _by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
+def _curve_by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
     found = {row["step"]: row[name] for row in rows if name in row}
     return _curve(list(found), list(found.values()))
 
 
-def _at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
+def _curve_at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
     if len(values) not in (0, len(ends)):
         raise ValueError(
             f"{_CALLER}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
@@ -229,10 +229,10 @@ def _at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
     return _curve(ends[: len(values)], values)
 
 
-def _rate(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curve:
+def _rate_curve(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curve:
     """The rates that `kp.fit` keeps; where it found none, those that Keras's callbacks log."""
-    kept = _at_ends("rates", rates, ends)
-    return kept if kept.finite.any() else _at_ends(_RATE, logged, ends)
+    kept = _curve_at_ends("rates", rates, ends)
+    return kept if kept.finite.any() else _curve_at_ends(_RATE, logged, ends)
 
 
 def _validated_epochs(
@@ -244,12 +244,14 @@ def _validated_epochs(
     if frequency is None:
         if count in (0, len(epochs)):
             return list(range(count)), None
-        guesses = [every for every in range(2, epochs[-1] + 2) if len(_due(epochs, every)) == count]
-        if len({tuple(_due(epochs, every)) for every in guesses}) == 1:
-            return _due(epochs, guesses[0]), guesses[0]
+        guesses = [
+            every for every in range(2, epochs[-1] + 2) if len(_due_epochs(epochs, every)) == count
+        ]
+        if len({tuple(_due_epochs(epochs, every)) for every in guesses}) == 1:
+            return _due_epochs(epochs, guesses[0]), guesses[0]
     elif not isinstance(frequency, Collection):
         frequency = whole_number(_CALLER, "validation_freq", frequency)
-    chosen = [] if frequency is None else _due(epochs, frequency)
+    chosen = [] if frequency is None else _due_epochs(epochs, frequency)
     if len(chosen) == count:
         return chosen, None
     raise ValueError(
@@ -259,7 +261,7 @@ def _validated_epochs(
     )
 
 
-def _due(epochs: Sequence[int], frequency: int | Collection[int]) -> list[int]:
+def _due_epochs(epochs: Sequence[int], frequency: int | Collection[int]) -> list[int]:
     due = [
         epoch + 1 in frequency
         if isinstance(frequency, Collection)

@@ -118,9 +118,9 @@ def plot_history(
 def _draw_curves(axes: Any, shown: MetricHistory) -> None:
     if shown.running:
         axes.plot(*shown.running, label="running mean of the epoch", **_RUNNING)
-    _line(axes, shown.training, "training", _TRAINING)
+    _draw_line(axes, shown.training, "training", _TRAINING)
     taken = f" (taken to be every {shown.every} epochs)" if shown.every else ""
-    _line(axes, shown.validation, f"validation{taken}", _VALIDATION)
+    _draw_line(axes, shown.validation, f"validation{taken}", _VALIDATION)
     if shown.inside:
         axes.plot(*shown.inside, label="validation inside epochs", **_INSIDE)
     at, training, validation = shown.gap
@@ -155,7 +155,7 @@ def _draw_curves(axes: Any, shown: MetricHistory) -> None:
         axes.plot([], [], " ", label='no best: say mode="min" or "max"')
 
 
-def _line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
+def _draw_line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
     if not curve:
         return
     finite = np.pad(curve.finite, 1)
@@ -202,7 +202,7 @@ def _draw_rates(axes: Any, shown: MetricHistory) -> list[Any]:
     if not values.size:
         return []
     rates = axes.twinx()
-    _line(rates, shown.rate, "learning rate at ends of epochs", _RATE)
+    _draw_line(rates, shown.rate, "learning rate at ends of epochs", _RATE)
     if values.min() > 0 and values.max() > _DECADES * values.min():
         rates.set_yscale("log")
     else:
@@ -235,7 +235,7 @@ def _mark_events(axes: Any, shown: MetricHistory) -> None:
             groups.append(([number], [event.at]))
     for numbers, places in groups:
         text = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-        _above(axes, text, float(np.mean(places)), 3, "center")
+        _annotate_above(axes, text, float(np.mean(places)), 3, "center")
 
 
 def _mark_best(axes: Any, shown: MetricHistory) -> None:
@@ -247,7 +247,7 @@ def _mark_best(axes: Any, shown: MetricHistory) -> None:
     low, high = axes.get_xlim()
     # From the middle outwards, so that it stays over the axes.
     side = ("left", "center", "right")[min(2, int(3 * (best.at - low) / (high - low)))]
-    _above(
+    _annotate_above(
         axes,
         f"best {best.name} {best.value:.4g} at {shown.unit} {best.at:,.0f}",
         best.at,
@@ -256,7 +256,7 @@ def _mark_best(axes: Any, shown: MetricHistory) -> None:
     )
 
 
-def _above(axes: Any, text: str, at: float, points: int, side: str) -> None:
+def _annotate_above(axes: Any, text: str, at: float, points: int, side: str) -> None:
     """A text over the frame, placing it covers no curve."""
     placing = {
         "xycoords": ("data", "axes fraction"),
@@ -273,7 +273,9 @@ def _style(event: Event) -> dict[str, Any]:
 
 def _described_events(shown: MetricHistory) -> list[tuple[dict[str, Any], str]]:
     """Style and words of what is told below the picture."""
-    told = [(_style(event), _words(number, event)) for number, event in enumerate(shown.events, 1)]
+    told = [
+        (_style(event), _sentence(number, event)) for number, event in enumerate(shown.events, 1)
+    ]
     if len(told) > _LISTED:
         told[_LISTED - 2 : -1] = [({"linestyle": ""}, f"... {len(told) - _LISTED + 1} more ...")]
     if shown.resumes:
@@ -287,7 +289,7 @@ def _described_events(shown: MetricHistory) -> list[tuple[dict[str, Any], str]]:
     return told
 
 
-def _words(number: int, event: Event) -> str:
+def _sentence(number: int, event: Event) -> str:
     return textwrap.fill(
         f"{number}  {event.kind} at step {event.step:,}: {event.text}",
         _COLUMNS,

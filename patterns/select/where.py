@@ -36,7 +36,7 @@ Where: TypeAlias = (
     " | int | slice | Sequence[Where]"
 )
 
-_NEAR = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def select(caller: str, model: keras.Model, where: Where) -> Selection:
         layers, variables = _matching(caller, model, nodes, part)
         if not layers and not variables:
             raise ValueError(
-                f"{caller}: {part!r} selects nothing in {model.name!r}.{_near(nodes, part)}"
+                f"{caller}: {part!r} selects nothing in {model.name!r}.{_near_names(nodes, part)}"
             )
         whole |= layers
         single |= variables
@@ -196,7 +196,7 @@ def _matching(
 ) -> tuple[set[int], set[int]]:
     """The layers and the variables that one part of `where` selects, by their `id`."""
     if isinstance(part, str):
-        return _globbed(model, nodes, part)
+        return _matching_glob(model, nodes, part)
     if isinstance(part, keras.Layer):
         inside = {id(node.layer) for node in nodes} | {id(model)}
         return {id(part)} & inside, set()
@@ -213,7 +213,9 @@ def _matching(
     )
 
 
-def _globbed(model: keras.Model, nodes: Sequence[Node], pattern: str) -> tuple[set[int], set[int]]:
+def _matching_glob(
+    model: keras.Model, nodes: Sequence[Node], pattern: str
+) -> tuple[set[int], set[int]]:
     def fits(paths: Iterable[str]) -> bool:
         return any(
             fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}") for path in paths
@@ -239,7 +241,7 @@ def _at_depth(model: keras.Model, part: int | slice) -> set[int]:
     return {layer for layer, depth in found.items() if depth in wanted}
 
 
-def _near(nodes: Sequence[Node], part: Any) -> str:
+def _near_names(nodes: Sequence[Node], part: Any) -> str:
     paths = list(
         dict.fromkeys(
             path
@@ -250,15 +252,15 @@ def _near(nodes: Sequence[Node], part: Any) -> str:
     if not isinstance(part, str):
         return (
             " Its layers are "
-            f"{', '.join(map(repr, paths[:_NEAR]))}{', ...' if len(paths) > _NEAR else '.'}"
+            f"{', '.join(map(repr, paths[:_SHOWN]))}{', ...' if len(paths) > _SHOWN else '.'}"
         )
     bare = part.strip("*/")
     # The last names too: they are what a person remembers.
     by_name = {path.rpartition("/")[2]: path for path in reversed(paths)} | {
         path: path for path in paths
     }
-    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _NEAR))
-    shown = list(near) or paths[:_NEAR]
+    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _SHOWN))
+    shown = list(near) or paths[:_SHOWN]
     return (
         f" Near names are {', '.join(map(repr, shown))}."
         if near

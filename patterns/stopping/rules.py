@@ -111,14 +111,14 @@ class Rule(ABC):
 
     def __or__(self, other: Rule) -> Rule:
         return (
-            AnyOf((*_parts(AnyOf, self), *_parts(AnyOf, other)))
+            AnyOf((*_flattened(AnyOf, self), *_flattened(AnyOf, other)))
             if isinstance(other, Rule)
             else NotImplemented
         )
 
     def __and__(self, other: Rule) -> Rule:
         return (
-            AllOf((*_parts(AllOf, self), *_parts(AllOf, other)))
+            AllOf((*_flattened(AllOf, self), *_flattened(AllOf, other)))
             if isinstance(other, Rule)
             else NotImplemented
         )
@@ -144,7 +144,7 @@ class _Combined(Rule):
             part.observe(of_part, observation, mode)
             for part, of_part in zip(self.parts, state["parts"], strict=True)
         ]
-        decision = self._together([decision for _, decision in pairs])
+        decision = self._combined_decision([decision for _, decision in pairs])
         return {"parts": [of_part for of_part, _ in pairs]}, decision
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
@@ -171,14 +171,14 @@ class _Combined(Rule):
         return {"rule": type(self).__name__, "parts": [part.get_config() for part in self.parts]}
 
     @abstractmethod
-    def _together(self, decisions: list[Decision]) -> Decision: ...
+    def _combined_decision(self, decisions: list[Decision]) -> Decision: ...
 
 
 class AnyOf(_Combined):
     """Stops as soon as one of its parts does; written `a | b`."""
 
-    def _together(self, decisions: list[Decision]) -> Decision:
-        return _joined([decision for decision in decisions if decision.stop])
+    def _combined_decision(self, decisions: list[Decision]) -> Decision:
+        return _joined_decision([decision for decision in decisions if decision.stop])
 
     def __repr__(self) -> str:
         return f"({' | '.join(map(repr, self.parts))})"
@@ -187,8 +187,10 @@ class AnyOf(_Combined):
 class AllOf(_Combined):
     """Stops at an observation to which all of its parts say so; written `a & b`."""
 
-    def _together(self, decisions: list[Decision]) -> Decision:
-        return _joined(decisions) if all(decision.stop for decision in decisions) else GO_ON
+    def _combined_decision(self, decisions: list[Decision]) -> Decision:
+        return (
+            _joined_decision(decisions) if all(decision.stop for decision in decisions) else GO_ON
+        )
 
     def __repr__(self) -> str:
         return f"({' & '.join(map(repr, self.parts))})"
@@ -203,11 +205,11 @@ def improves(value: float, reference: float | None, mode: Mode, least: float = 0
     return value + least < reference if mode == "min" else value - least > reference
 
 
-def _joined(decisions: list[Decision]) -> Decision:
+def _joined_decision(decisions: list[Decision]) -> Decision:
     return Decision(
         bool(decisions), ", and ".join(dict.fromkeys(decision.reason for decision in decisions))
     )
 
 
-def _parts(kind: type[_Combined], rule: Rule) -> tuple[Rule, ...]:
+def _flattened(kind: type[_Combined], rule: Rule) -> tuple[Rule, ...]:
     return rule.parts if isinstance(rule, kind) else (rule,)

@@ -23,7 +23,7 @@ from .rules import GO_ON, Decision, Observation, Rule, State, improves
 
 
 @dataclass(frozen=True)
-class _OfErrors(Rule):
+class _ErrorCriterion(Rule):
     """A criterion that divides by errors: defined for positive values of which less is better.
 
     Attributes:
@@ -56,7 +56,7 @@ class _OfErrors(Rule):
 
 
 @dataclass(frozen=True)
-class GeneralizationLoss(_OfErrors):
+class GeneralizationLoss(_ErrorCriterion):
     """Prechelt's GL: stops as soon as the value exceeds the lowest one by more than `alpha`
     percent.
 
@@ -99,7 +99,7 @@ class GeneralizationLoss(_OfErrors):
 
 
 @dataclass(frozen=True)
-class ProgressQuotient(_OfErrors):
+class ProgressQuotient(_ErrorCriterion):
     """Prechelt's PQ: stops when the generalization loss is high for how fast the training still
     goes on.
 

@@ -43,10 +43,10 @@ def write_folder(
     Raises:
         StoreError: the system refused; what else is in the parent folder is as it was.
     """
-    temporary = _beside(target, ".tmp")
+    temporary = _sibling(target, ".tmp")
     try:
         temporary.mkdir()
-        manifest = _fill(temporary, draft, stored, donor)
+        manifest = _write_files(temporary, draft, stored, donor)
         write_durably(temporary / MANIFEST, [manifest.dump()])
         sync_folder(temporary)
         os.rename(temporary, target)
@@ -85,7 +85,7 @@ def set_aside(folder: Path, why: str = "damaged") -> None:
     it stays.
     """
     try:
-        os.rename(folder, _beside(folder, why))
+        os.rename(folder, _sibling(folder, why))
     except OSError as error:
         raise StoreError.failed(folder, f"set the {why} checkpoint aside", error) from error
 
@@ -95,7 +95,7 @@ def delete_folder(folder: Path, manifest: Manifest) -> bool:
     own = {*manifest.files, MANIFEST}
     if not own.issuperset(os.listdir(folder)):
         return False
-    trash = _beside(folder, ".trash")
+    trash = _sibling(folder, ".trash")
     os.rename(folder, trash)
     _delete(trash, own)
     return True
@@ -121,7 +121,7 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
     return sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found)
 
 
-def _fill(
+def _write_files(
     folder: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> Manifest:
     files, rows = {}, {}
@@ -150,7 +150,7 @@ def _is_own(file: os.DirEntry[str]) -> bool:
     return bool(named) and file.is_file(follow_symlinks=False)
 
 
-def _beside(folder: Path, kind: str) -> Path:
+def _sibling(folder: Path, kind: str) -> Path:
     return folder.with_name(f"{kind}-{folder.name}-{secrets.token_hex(4)}")
 
 

@@ -69,7 +69,7 @@ def lay_out(stored: Mapping[str, EncodedTensor], donor: Donor | None) -> Layout:
     large = [[key] for key in rest if stored[key].data.nbytes >= OWN_FILE_BYTES]
     small = [key for key in rest if stored[key].data.nbytes < OWN_FILE_BYTES]
     moving = [key for key in stored if key not in settled]
-    writes = _named("still", [*large, small], links) | _named("tensors", [moving], links)
+    writes = _name_files("still", [*large, small], links) | _name_files("tensors", [moving], links)
     return Layout(links, writes)
 
 
@@ -115,6 +115,8 @@ def inodes(folder: Path) -> dict[Inode, str]:
     return found
 
 
-def _named(kind: str, groups: Iterable[list[str]], taken: Collection[str]) -> dict[str, list[str]]:
+def _name_files(
+    kind: str, groups: Iterable[list[str]], taken: Collection[str]
+) -> dict[str, list[str]]:
     names = (name for n in count(1) if (name := f"{kind}-{n}.safetensors") not in taken)
     return dict(zip(names, filter(None, groups), strict=False))

@@ -37,7 +37,7 @@ class WriterLock:
             finally:
                 self._held = False
 
-    def needed(self) -> AbstractContextManager[None]:
+    def ensure_held(self) -> AbstractContextManager[None]:
         """Holds the folder, unless it is held."""
         return nullcontext() if self._held else self.hold()
 
@@ -62,7 +62,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         clear_leftovers(directory)
     except Timeout:
-        what = f"another run writes its checkpoints there ({_who(holder)})"
+        what = f"another run writes its checkpoints there ({_describe_holder(holder)})"
         mend = "Wait until it ends, stop it, or give this run a folder of its own."
         raise StoreInUseError(directory, what, mend) from None
     except OSError as error:
@@ -75,7 +75,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         fields = json.loads(holder.read_text())
         return f"process {fields['pid']} on {fields['host']}"

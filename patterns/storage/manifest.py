@@ -113,7 +113,7 @@ class Manifest:
             DamagedCheckpointError: there is none, or it is not what was written.
             NewerFormatError: it is sound, and of a format that this library does not know.
         """
-        fields = _verified(folder)
+        fields = _read_fields(folder)
         try:
             position = Position(**fields["position"])
             _check(position == Position.parse(folder.name), f"it is that of {position.folder_name}")
@@ -136,10 +136,10 @@ class Manifest:
         return manifest
 
 
-def plain(value: Any, name: str) -> Any:
+def as_json(value: Any, name: str) -> Any:
     """A copy of `value` as it will be read back from JSON; TypeError if JSON cannot say it."""
     try:
-        return json.loads(json.dumps(value), object_pairs_hook=_unique)
+        return json.loads(json.dumps(value), object_pairs_hook=_without_duplicates)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"The {name} of a checkpoint must be plain JSON: {error}. Arrays go into the tensors."
@@ -171,13 +171,13 @@ def _table(value: Any) -> str:
     )
 
 
-def _verified(folder: Path) -> dict[str, Any]:
+def _read_fields(folder: Path) -> dict[str, Any]:
     data = read_bytes(folder / MANIFEST).tobytes()
     begin, end = len(_HEAD), len(_HEAD) + _CHECKSUM_DIGITS
     if not data.startswith(_HEAD) or digest(data[:begin] + data[end:]).encode() != data[begin:end]:
         raise DamagedCheckpointError(folder, MANIFEST, "its bytes are not what was written")
     try:
-        fields = json.loads(data, object_pairs_hook=_unique)
+        fields = json.loads(data, object_pairs_hook=_without_duplicates)
         found = fields["format"]
     except (ValueError, KeyError, RecursionError) as error:
         raise DamagedCheckpointError(folder, MANIFEST, f"it is not a manifest ({error})") from error
@@ -187,7 +187,7 @@ def _verified(folder: Path) -> dict[str, Any]:
     return fields
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields := dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return fields

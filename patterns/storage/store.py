@@ -15,7 +15,7 @@ from .files import EncodedTensor, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
 from .lock import WriterLock
-from .manifest import Manifest, Position, plain, score_of
+from .manifest import Manifest, Position, as_json, score_of
 from .retention import Retention, ranked
 
 
@@ -98,16 +98,16 @@ class CheckpointFolder:
         """
         draft = Manifest(
             Position.checked(position),
-            plain(dict(document), "document"),
+            as_json(dict(document), "document"),
             score=score_of(score),
-            made_with=plain(dict(made_with or {}), "made_with"),
+            made_with=as_json(dict(made_with or {}), "made_with"),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             needs=tuple(sorted(needs)),
         )
         stored = encode_all(tensors)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
-        with self._lock.needed():
-            if not self._is_there(entry, draft, stored):
+        with self._lock.ensure_held():
+            if not self._is_written(entry, draft, stored):
                 write_folder(entry.folder, draft, stored, self._donor())
                 self._verdicts[entry.folder.name] = signature(entry.folder), True
         return entry
@@ -170,7 +170,7 @@ class CheckpointFolder:
         The newest sound checkpoint stays, and of two or more that stay, two share no file. What is
         damaged, or has a foreign file in its folder, is left alone.
         """
-        with self._lock.needed():
+        with self._lock.ensure_held():
             own = self._prunable()
             positions = retention.kept(entry.candidate for entry in own)
             kept = [entry.folder for entry in own if entry.position in positions]
@@ -188,7 +188,7 @@ class CheckpointFolder:
 
         What is damaged, or has a foreign file in its folder, is renamed to "abandoned-...".
         """
-        with self._lock.needed():
+        with self._lock.ensure_held():
             later = [
                 entry
                 for entry in self.entries()
@@ -196,7 +196,7 @@ class CheckpointFolder:
             ]
             # The newest first: killed in between, what is left is a run that can go on.
             for entry in reversed(later):
-                if not (self._usable(entry) and delete_folder(entry.folder, entry.manifest)):
+                if not (self._is_usable(entry) and delete_folder(entry.folder, entry.manifest)):
                     set_aside(entry.folder, "abandoned")
 
     def lock(self) -> AbstractContextManager[None]:
@@ -207,7 +207,9 @@ class CheckpointFolder:
         """
         return self._lock.hold()
 
-    def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:
+    def _is_written(
+        self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]
+    ) -> bool:
         """Whether this very checkpoint is there, sound; a damaged one is set aside."""
         if not os.path.lexists(entry.folder):
             return False
@@ -222,7 +224,7 @@ class CheckpointFolder:
         mend = "Give the run another folder, or move this checkpoint away; it was not changed."
         raise StoreError(entry.folder, what, mend)
 
-    def _usable(self, entry: Entry) -> bool:
+    def _is_usable(self, entry: Entry) -> bool:
         """Not known to be damaged, and its manifest is readable."""
         try:
             return bool(entry.manifest) and self._verdict(entry) is not False
@@ -241,7 +243,7 @@ class CheckpointFolder:
             return False
 
     def _prunable(self) -> list[Entry]:
-        own = [entry for entry in newest_run(self.entries()) if self._usable(entry)]
+        own = [entry for entry in newest_run(self.entries()) if self._is_usable(entry)]
         while own and not self._is_sound(own[-1]):
             own.pop()
         return own
@@ -250,6 +252,6 @@ class CheckpointFolder:
         complete = (
             Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
             for entry in reversed(self.entries())
-            if entry.position.phase == 1 and self._usable(entry)
+            if entry.position.phase == 1 and self._is_usable(entry)
         )
         return choose_donor(complete, self._damaged)

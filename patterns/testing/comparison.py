@@ -37,13 +37,13 @@ def run_state(
         `"random/python/words"`; the arrays are copies.
     """
     random = get_random_state()
-    held = {name: _held(callback) for name, callback in named(callbacks).items()}
+    callback_values = {name: _values_of(callback) for name, callback in named(callbacks).items()}
     parts = {
         "variables": copy_values(find_variables(model).variables),
-        "callbacks": held,
+        "callbacks": callback_values,
         "random": random,
     }
-    return dict(_flat({**parts, "history": _held(history)}, ""))
+    return dict(_flat({**parts, "history": _values_of(history)}, ""))
 
 
 def differences(expected: State, found: State) -> list[str]:
@@ -78,7 +78,7 @@ def assert_same_state(expected: State, found: State, message: str = "The states 
         )
 
 
-def _held(callback: keras.callbacks.Callback) -> State:
+def _values_of(callback: keras.callbacks.Callback) -> State:
     """All plain values and arrays in a callback's attributes, whether a checkpoint carries them or
     not.
     """

@@ -16,7 +16,7 @@ from ...data.rows import as_rows, count_examples, describe, is_rows, take
 from ...select.where import Where
 from . import stored
 from .constant import check_constant, check_frozen, close
-from .cut import Cut, cut
+from .split import SplitModel, split_model
 
 _CALLER = "cache_features"
 # How far the first of the stored features may be from those computed now, as a fraction of the
@@ -68,8 +68,8 @@ class CachedFeatures:
                 features that there are.
             TypeError, kp.StoreError: As in `kp.cache_features`.
         """
-        made = Cut(self.at, self._part, self.head)
-        check_frozen(_CALLER, self._model, made)
+        split = SplitModel(self.at, self._part, self.head)
+        check_frozen(_CALLER, self._model, split)
         weights = stored.weight_digests(self._model, self._part)
         if changed := stored.changed_weights(self._weights, weights):
             raise ValueError(
@@ -77,7 +77,7 @@ class CachedFeatures:
                 "those of other examples would not go "
                 "with them. Call cache_features again, for all of them."
             )
-        return _features(self._model, made, weights, x, self._batch_size, path, verbose)
+        return _features(self._model, split, weights, x, self._batch_size, path, verbose)
 
 
 def cache_features(
@@ -155,16 +155,16 @@ def cache_features(
             extraction.
     """
     whole_number(_CALLER, "batch_size", batch_size)
-    made = cut(_CALLER, model, at)
-    check_frozen(_CALLER, model, made)
-    weights = stored.weight_digests(model, made.part)
-    features = _features(model, made, weights, x, batch_size, path, verbose)
-    return CachedFeatures(features, made.head, made.at, model, made.part, weights, batch_size)
+    split = split_model(_CALLER, model, at)
+    check_frozen(_CALLER, model, split)
+    weights = stored.weight_digests(model, split.part)
+    features = _features(model, split, weights, x, batch_size, path, verbose)
+    return CachedFeatures(features, split.head, split.at, model, split.part, weights, batch_size)
 
 
 def _features(
     model: keras.Model,
-    made: Cut,
+    split: SplitModel,
     weights: stored.Digests,
     x: Any,
     batch_size: int,
@@ -177,11 +177,11 @@ def _features(
     x = _rows(x)
     examples = count_examples(x=x)
     size = min(batch_size, examples)
-    first = check_constant(_CALLER, model, made, _batch(x, np.arange(size)))
+    first = check_constant(_CALLER, model, split, _batch(x, np.arange(size)))
     shape = (examples, *first.shape[1:])
 
     def batches() -> Iterator[np.ndarray]:
-        return _computed(made.part, x, examples, size, 1 if verbose == "auto" else int(verbose))
+        return _computed(split.part, x, examples, size, 1 if verbose == "auto" else int(verbose))
 
     if target is None:
         features, reached = np.empty(shape, first.dtype), 0
@@ -189,7 +189,7 @@ def _features(
             features[reached : reached + len(rows)] = rows
             reached += len(rows)
         return features
-    about = {"at": made.at, "weights": weights, "x": describe(x, "x")}
+    about = {"at": split.at, "weights": weights, "x": describe(x, "x")}
     if not stored.is_stored(target):
         stored.write(target, about, shape, first.dtype, batches)
     elif verbose != 0:

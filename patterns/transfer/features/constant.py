@@ -14,13 +14,13 @@ from ...select.where import nodes_of, variable_paths
 from ...state.preserved import untouched
 from ...state.snapshot import copy_values
 from ...state.variables import find_variables
-from .cut import Cut
+from .split import SplitModel
 
 # How much a layer draws; if all that it has are 0, nothing.
 _AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
-def check_frozen(caller: str, model: keras.Model, cut: Cut) -> None:
+def check_frozen(caller: str, model: keras.Model, split: SplitModel) -> None:
     """Raises if training would change the outputs of the part: by its weights, its statistics, its
     state, or at random.
 
@@ -29,25 +29,25 @@ def check_frozen(caller: str, model: keras.Model, cut: Cut) -> None:
     """
     names = variable_paths(model)
     trainable = [
-        names.get(id(variable), variable.path) for variable in cut.part.trainable_variables
+        names.get(id(variable), variable.path) for variable in split.part.trainable_variables
     ]
     if trainable:
         raise ValueError(
-            f"{caller}: what is trainable before the end of {cut.at!r} must be frozen, or the "
+            f"{caller}: what is trainable before the end of {split.at!r} must be frozen, or the "
             "features would not be constant: "
             f"{listed(trainable)}. Freeze it with kp.freeze, or cut further up."
         )
     paths = {id(node.layer): node.path for node in nodes_of(model)}
-    for layer in _keras.all_layers(cut.part):
+    for layer in _keras.all_layers(split.part):
         if what := _moves(layer):
             path = paths.get(id(layer), layer.name)
             raise ValueError(
-                f"{caller}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} "
+                f"{caller}: {path!r} ({type(layer).__name__}) comes before the end of {split.at!r} "
                 f"and {what}"
             )
 
 
-def check_constant(caller: str, model: keras.Model, cut: Cut, batch: Any) -> np.ndarray:
+def check_constant(caller: str, model: keras.Model, split: SplitModel, batch: Any) -> np.ndarray:
     """Calls the part in training mode, as it is when the whole model is trained, and leaves all
     state as it was.
 
@@ -64,11 +64,11 @@ def check_constant(caller: str, model: keras.Model, cut: Cut, batch: Any) -> np.
     inputs = keras.tree.map_structure(
         lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch
     )
-    variables = find_variables(cut.part).variables
-    with untouched(cut.part):
+    variables = find_variables(split.part).variables
+    with untouched(split.part):
         before = copy_values(variables)
-        outputs = cut.part(inputs, training=False)
-        trained = cut.part(inputs, training=True)
+        outputs = split.part(inputs, training=False)
+        trained = split.part(inputs, training=True)
         after = copy_values(variables)
     names = variable_paths(model)
     moved = [
@@ -78,12 +78,12 @@ def check_constant(caller: str, model: keras.Model, cut: Cut, batch: Any) -> np.
     ]
     if moved:
         raise ValueError(
-            f"{caller}: the output of {cut.at!r} would not be constant: each call changes "
+            f"{caller}: the output of {split.at!r} would not be constant: each call changes "
             f"{listed(moved)}. Cut further up."
         )
     if _keras.mask_of(outputs) is not None:
         raise ValueError(
-            f"{caller}: the output of {cut.at!r} carries a mask, which features would lose. Cut "
+            f"{caller}: the output of {split.at!r} carries a mask, which features would lose. Cut "
             "behind the layers that use it, or further up than what makes it."
         )
     expected, found = (
@@ -91,7 +91,7 @@ def check_constant(caller: str, model: keras.Model, cut: Cut, batch: Any) -> np.
     )
     if not close(expected, found, 8 * _eps(expected.dtype)):
         raise ValueError(
-            f"{caller}: the output of {cut.at!r} is another one in training mode than in "
+            f"{caller}: the output of {split.at!r} is another one in training mode than in "
             "inference. No layer of Keras's that comes before does that: one of a class of its "
             "own, or a Lambda, does. Cut further up."
         )

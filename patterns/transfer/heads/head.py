@@ -13,7 +13,7 @@ from keras_patterns.backends import current
 from ... import _keras
 from ..._util.models import check_built
 from ...select.where import Where
-from .cut import Cut, find_cut
+from .backbone import Backbone, find_backbone
 
 _CALLER = "replace_head"
 
@@ -70,14 +70,14 @@ def replace_head(
     head = _head(model, layer)
     if not _keras.is_graph(model):
         return _replace_attribute(model, head, at)
-    cut = find_cut(_CALLER, model, at)
-    if cut.flattens:
+    backbone = find_backbone(_CALLER, model, at)
+    if backbone.flattens:
         head = [keras.layers.Flatten(), *head]
-    _check_names(cut, head)
+    _check_names(backbone, head)
     return (
-        _sequential(model, cut, head)
+        _sequential(model, backbone, head)
         if isinstance(model, keras.Sequential)
-        else _functional(model, cut, head)
+        else _functional(model, backbone, head)
     )
 
 
@@ -95,16 +95,20 @@ def _head(model: Any, layer: Any) -> list[keras.Layer]:
     return head
 
 
-def _sequential(model: keras.Sequential, cut: Cut, head: list[keras.Layer]) -> keras.Sequential:
-    kept = [layer for layer in cut.kept if not isinstance(layer, keras.layers.InputLayer)]
+def _sequential(
+    model: keras.Sequential, backbone: Backbone, head: list[keras.Layer]
+) -> keras.Sequential:
+    kept = [
+        layer for layer in backbone.operations if not isinstance(layer, keras.layers.InputLayer)
+    ]
     new = _class_of(model, keras.Sequential)([model.inputs[0], *kept], name=model.name)
     for layer in head:
         _extend(layer, new.output_shape, new.add, layer)
     return new
 
 
-def _functional(model: keras.Model, cut: Cut, head: list[keras.Layer]) -> keras.Model:
-    reached = cut.features
+def _functional(model: keras.Model, backbone: Backbone, head: list[keras.Layer]) -> keras.Model:
+    reached = backbone.features
     for layer in head:
         reached = _extend(layer, tuple(reached.shape), layer, reached)
     return _class_of(model, keras.Model)(model.input, reached, name=model.name)
@@ -140,8 +144,8 @@ def _check_not_on_a_map(layer: keras.Layer, shape: tuple[int | None, ...]) -> No
         )
 
 
-def _check_names(cut: Cut, head: list[keras.Layer]) -> None:
-    taken = {one.name: one for one in cut.kept}
+def _check_names(backbone: Backbone, head: list[keras.Layer]) -> None:
+    taken = {one.name: one for one in backbone.operations}
     for layer in head:
         if layer.name in taken:
             if layer is taken[layer.name]:

@@ -15,7 +15,7 @@ from ..._util.table import format_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
 from ...state.snapshot import StateMismatchError, as_dtype, put_back, settle
-from .matching import Entry, Matching, automatic_names
+from .matching import Loadable, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
 _CALLER = "load_pretrained"
@@ -148,7 +148,7 @@ def load_pretrained(
         wanted = [target for target in targets if id(target.value) in chosen]
         fitting, report = _compare(opened, wanted, matching, cast)
         if report.missing or report.mismatched or not fitting:
-            _refuse(report, model.name, partial)
+            _check_loadable(report, model.name, partial)
         values = {
             str(number): _converted(matching.found[target], target)
             for number, target in enumerate(fitting)
@@ -159,8 +159,8 @@ def load_pretrained(
 
 
 def _compare(
-    source: Source, wanted: Sequence[Entry], matching: Matching, cast: bool
-) -> tuple[list[Entry], LoadReport]:
+    source: Source, wanted: Sequence[Loadable], matching: Matching, cast: bool
+) -> tuple[list[Loadable], LoadReport]:
     """Which of the model's variables can be loaded, and what is to be said of all."""
     fitting, mismatched, missing = [], [], []
     for target in wanted:
@@ -179,7 +179,9 @@ def _compare(
     )
 
 
-def _unused(sources: Sequence[Entry], wanted: Sequence[Entry], matching: Matching) -> list[LoadRow]:
+def _unused(
+    sources: Sequence[Loadable], wanted: Sequence[Loadable], matching: Matching
+) -> list[LoadRow]:
     used = {matching.found[target] for target in wanted if target in matching.found}
     others = {
         source: f"{target.label} is not selected" for target, source in matching.found.items()
@@ -191,7 +193,7 @@ def _unused(sources: Sequence[Entry], wanted: Sequence[Entry], matching: Matchin
     ]
 
 
-def _misfit(source: Entry, target: Entry, cast: bool) -> str:
+def _misfit(source: Loadable, target: Loadable, cast: bool) -> str:
     if source.shape != target.shape:
         return f"shape {source.shape} in the source, {target.shape} in the model"
     kinds = {_kind(source.dtype), _kind(target.dtype)}
@@ -209,7 +211,7 @@ def _kind(dtype: np.dtype) -> str:
     )
 
 
-def _converted(source: Entry, target: Entry) -> np.ndarray:
+def _converted(source: Loadable, target: Loadable) -> np.ndarray:
     value = source.value()
     return (
         value.astype(target.dtype)
@@ -218,7 +220,7 @@ def _converted(source: Entry, target: Entry) -> np.ndarray:
     )
 
 
-def _refuse(report: LoadReport, model: str, partial: bool) -> None:
+def _check_loadable(report: LoadReport, model: str, partial: bool) -> None:
     """Raises unless a part is enough, and there is one."""
     if partial and report.matched:
         return

@@ -20,7 +20,7 @@ from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
 from ...storage import StoreError
 from .files import open_h5, open_keras, open_safetensors
-from .matching import Entry
+from .matching import Loadable
 
 _READERS = {".keras": open_keras, ".weights.h5": open_h5, ".safetensors": open_safetensors}
 
@@ -37,7 +37,7 @@ class Source:
     """
 
     label: str
-    entries: list[Entry]
+    entries: list[Loadable]
     by_groups: bool = False
 
 
@@ -68,7 +68,7 @@ def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
         )
 
 
-def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
+def model_entries(model: keras.Model, by_groups: bool = False) -> list[Loadable]:
     """The weights of a built model, by their places in the object tree, or in a weights file of
     Keras's.
     """
@@ -88,7 +88,7 @@ def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
             names = tuple(tuple(f"{path}/{name}".lstrip("/").split("/")) for path in node.paths)
             label = f"{node.path}/{variable.name}".lstrip("/")
             found.append(
-                Entry(
+                Loadable(
                     label,
                     names,
                     tuple(place.split("/")),
@@ -100,9 +100,9 @@ def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
     return found
 
 
-def _readable(entry: Entry) -> Entry:
+def _readable(entry: Loadable) -> Loadable:
     variable = entry.value
-    return Entry(
+    return Loadable(
         entry.label,
         entry.names,
         entry.place,
@@ -144,7 +144,7 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
         array, path = checkpoint.tensors[f"variables/{key}"], rows[f"variables/{key}"].path
         names = (tuple(path.split("/")),) if path else ()
         entries.append(
-            Entry(
+            Loadable(
                 key,
                 names,
                 tuple(key.split("/")),

@@ -16,21 +16,21 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @dataclass(frozen=True)
-class Cut:
+class Backbone:
     """The features of a model, and what they are computed by.
 
     Attributes:
         features: The symbolic tensor.
-        kept: What it is computed by, in order; layers, and operations that are none.
+        operations: Those that compute it, in order; layers, and operations that are none.
         flattens: Whether it is a map of size 1 that is to be flattened.
     """
 
     features: Any
-    kept: list[Any]
+    operations: list[Any]
     flattens: bool = False
 
 
-def find_cut(caller: str, model: keras.Model, at: Where | None) -> Cut:
+def find_backbone(caller: str, model: keras.Model, at: Where | None) -> Backbone:
     """Where a functional model or a Sequential is to be cut.
 
     Args:
@@ -43,7 +43,7 @@ def find_cut(caller: str, model: keras.Model, at: Where | None) -> Cut:
     """
     calls = _keras.graph_calls(model)
     if at is not None:
-        return _cut_after(caller, model, calls, at)
+        return _backbone_up_to(caller, model, calls, at)
     if len(model.outputs) > 1:
         names = ", ".join(repr(one) for one in model.output_names)
         raise ValueError(
@@ -58,26 +58,26 @@ def find_cut(caller: str, model: keras.Model, at: Where | None) -> Cut:
                 "model with a head of its own. Give `at`, the layer whose output is the features, "
                 f"or replace the head of {last.operation.name!r} first."
             )
-        return _cut(calls, model.outputs[0])
+        return _backbone_of(calls, model.outputs[0])
     features = last.inputs[0]
-    return _cut(
+    return _backbone_of(
         calls,
         features,
         flattens=len(features.shape) > 2 and isinstance(last.operation, _CONVOLUTIONS),
     )
 
 
-def _cut(calls: Sequence[Call], features: Any, flattens: bool = False) -> Cut:
+def _backbone_of(calls: Sequence[Call], features: Any, flattens: bool = False) -> Backbone:
     needed = {id(features)}
-    kept = []
+    operations = []
     for call in reversed(calls):
         if needed & {id(tensor) for tensor in call.outputs}:
             needed |= {id(tensor) for tensor in call.inputs}
-            kept.append(call.operation)
-    return Cut(features, list(dict.fromkeys(reversed(kept))), flattens)
+            operations.append(call.operation)
+    return Backbone(features, list(dict.fromkeys(reversed(operations))), flattens)
 
 
-def _cut_after(caller: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Cut:
+def _backbone_up_to(caller: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Backbone:
     nodes = select(caller, model, at).nodes
     inside = {id(node.layer) for node in nodes}
     chosen = [node for node in nodes if not any(id(layer) in inside for layer in node.above)]
@@ -104,7 +104,7 @@ def _cut_after(caller: str, model: keras.Model, calls: Sequence[Call], at: Where
             f"{caller}: {node.path!r} gives {len(outputs)} tensors in {model.name!r}, so which are "
             "the features is not known. Give another layer as `at`."
         )
-    return _cut(calls, outputs[0])
+    return _backbone_of(calls, outputs[0])
 
 
 def _last_with_weights(calls: Sequence[Call], output: Any) -> Call | None:

@@ -14,7 +14,7 @@ from ...select.where import Node, Where, nodes_of, select
 _OFFERED = 5
 
 
-class Cut(NamedTuple):
+class SplitModel(NamedTuple):
     """The two parts of a model.
 
     Attributes:
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     head: keras.Model
 
 
-def cut(caller: str, model: keras.Model, at: Where) -> Cut:
+def split_model(caller: str, model: keras.Model, at: Where) -> SplitModel:
     """Cuts a model behind one layer, which may be inside a nested functional model or Sequential.
 
     Raises:
@@ -52,31 +52,31 @@ def cut(caller: str, model: keras.Model, at: Where) -> Cut:
             f"{at!r} selects {listed(found)}."
         )
     node = outermost[0]
-    part, head = _Cutter(caller, model, node).cut(model, [*node.above, node.layer])
-    return Cut(node.path, part, head)
+    part, head = _Splitter(caller, model, node).split(model, [*node.above, node.layer])
+    return SplitModel(node.path, part, head)
 
 
-class _Cutter:
+class _Splitter:
     def __init__(self, caller: str, model: keras.Model, node: Node) -> None:
         self._caller, self._model, self._at = caller, model, node
         self._paths = {id(one.layer): one.path for one in nodes_of(model)}
 
-    def cut(
+    def split(
         self, model: keras.Layer, chain: Sequence[keras.Layer]
     ) -> tuple[keras.Model, keras.Model]:
         """Both parts of a model that holds `chain[0]`, which holds `chain[1]`, and so on to the
-        layer behind which the cut is.
+        layer behind which it is cut.
         """
         graph = self._graph(model)
         node = self._call(model, graph, chain[0])
         # Behind the last layer of a nested model is behind that model.
         if len(chain) > 1 and not self._is_last(chain[0], chain[1:]):
-            inner_part, inner_head = self.cut(chain[0], chain[1:])
+            inner_part, inner_head = self.split(chain[0], chain[1:])
             part = keras.Model(
                 graph.input, inner_part(*node.arguments.args, **node.arguments.kwargs)
             )
             features = _input_like(inner_head.inputs[0])
-            return part, self._joined(
+            return part, self._head_model(
                 graph, node, features, keras.tree.flatten(inner_head(features))
             )
         if len(node.outputs) != 1:
@@ -88,11 +88,13 @@ class _Cutter:
                 f"is the last layer of {model.name!r}: there is no head behind it. Cut further up"
             )
         features = _input_like(node.outputs[0])
-        return keras.Model(graph.input, node.outputs[0]), self._joined(
+        return keras.Model(graph.input, node.outputs[0]), self._head_model(
             graph, node, features, [features]
         )
 
-    def _joined(self, graph: Any, node: Any, features: Any, known: Sequence[Any]) -> keras.Model:
+    def _head_model(
+        self, graph: Any, node: Any, features: Any, known: Sequence[Any]
+    ) -> keras.Model:
         """From features to the outputs of a graph, of which the outputs of one node are known."""
         self._check_no_way_past(graph, node)
         name = f"{self._model.name}_head"
@@ -145,7 +147,7 @@ class _Cutter:
         return last and (len(chain) == 1 or self._is_last(chain[0], chain[1:]))
 
     def _check_no_way_past(self, graph: Any, node: Any) -> None:
-        past = _past(graph, node)
+        past = _bypasses(graph, node)
         if not past:
             return
         nodes = _keras.graph_nodes(graph)
@@ -156,7 +158,9 @@ class _Cutter:
             if id(one.operation) in self._paths
             and calls.count(id(one.operation)) == 1
             and len(one.outputs) == 1
-            if not one.is_input and not _same(one.outputs, graph.outputs) and not _past(graph, one)
+            if not one.is_input
+            and not _same(one.outputs, graph.outputs)
+            and not _bypasses(graph, one)
         ]
         nearest = sorted(position for _, position in sorted(possible)[:_OFFERED])
         names = listed([self._paths[id(nodes[position].operation)] for position in nearest])
@@ -177,14 +181,14 @@ class _Cutter:
         )
 
 
-def _past(graph: Any, cut: Any) -> list[Any]:
-    """The operations before the cut, or beside it, whose outputs are needed behind it."""
-    behind: set[int] = {id(tensor) for tensor in cut.outputs}
+def _bypasses(graph: Any, last: Any) -> list[Any]:
+    """The operations up to the `last` node, or beside it, whose outputs are needed behind it."""
+    behind: set[int] = {id(tensor) for tensor in last.outputs}
     maker: dict[int, Any] = {}
     needed: list[Any] = []
     for node in _keras.graph_nodes(graph):
         maker.update((id(tensor), node.operation) for tensor in node.outputs)
-        if node is not cut and any(id(tensor) in behind for tensor in node.input_tensors):
+        if node is not last and any(id(tensor) in behind for tensor in node.input_tensors):
             behind.update(id(tensor) for tensor in node.outputs)
             needed += node.input_tensors
     past = [maker[id(tensor)] for tensor in [*needed, *graph.outputs] if id(tensor) not in behind]
