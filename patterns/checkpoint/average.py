@@ -134,7 +134,8 @@ def average_checkpoints(
 
 
 def shares(count: int, decay: float, weighting: Weighting) -> list[float]:
-    """How far each of `count` checkpoints, oldest first, moves the average of those up to it.
+    """The share by which each of `count` checkpoints, oldest first, moves the average of those up
+    to it.
 
     Example:
 

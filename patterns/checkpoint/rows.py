@@ -27,7 +27,7 @@ class SelectionRow:
 
 @dataclass(frozen=True)
 class CheckpointSelection:
-    """What `kp.select_checkpoint` found; as text, a table.
+    """The table of `kp.select_checkpoint`; `print` shows it.
 
     Attributes:
         metric: By which the checkpoints were compared.
@@ -91,7 +91,7 @@ def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> Selection
 
 
 def _format_column(column: Sequence[float | None]) -> list[str]:
-    """With decimals that stand below each other, where that shows enough of each."""
+    """Writes numbers with decimals that stand below each other, where that shows enough of each."""
     sizes = [abs(value) for value in column if value is not None and math.isfinite(value)]
     form = ".4f" if all(0.01 <= size < 1e4 or size == 0 for size in sizes) else ".5g"
     return ["" if value is None else f"{value:{form}}" for value in column]

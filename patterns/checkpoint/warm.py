@@ -112,7 +112,7 @@ def _restore_kept_optimizer(
 
 
 def _fresh_values(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the variables of the optimizers hold when these are newly made, with the rates that the
+    """The values of the optimizers' variables when these are newly made, with the rates that the
     script set.
     """
     values: dict[int, np.ndarray] = {}

@@ -128,7 +128,7 @@ def _mix(bits: np.ndarray) -> np.ndarray:
 
 
 class BatchOrder:
-    """Which examples the batch of a step holds.
+    """The examples of each step's batch.
 
     A pass over the data has `ceil(examples / batch_size)` steps; its last batch holds what is left,
     and the next step begins the next pass.

@@ -10,7 +10,7 @@ from .sources import BatchSource
 
 
 class Skipped:
-    """Which batches of a source are left out, so that those after them move up: some by their
+    """The batches that are left out of a source, so that those after them move up: some by their
     number, and all that hold an example.
 
     Which batches hold an example is found as far as anybody asks, each once.
@@ -43,7 +43,7 @@ class Skipped:
 
     @property
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The batches that are left out, as JSON."""
         with self._lock:
             return {
                 "numbers": sorted(self._numbers),
@@ -66,7 +66,7 @@ class Skipped:
                 self._checked = number + 1
 
     def number_of(self, step: int) -> int:
-        """Which batch a step gets; both count from 0."""
+        """The number of the batch that a step gets; both count from 0."""
         with self._lock:
             while True:
                 number = step
@@ -83,7 +83,7 @@ class Skipped:
         return _OtherBatches(batches, first, self) if self._numbers else batches
 
     def is_excluded(self, number: int) -> bool:
-        """Whether a batch is left out."""
+        """Tells whether a batch is left out."""
         with self._lock:
             while self._examples and self._checked <= number:
                 self._check_next()
@@ -97,7 +97,9 @@ class Skipped:
 
 
 class _OtherBatches(Iterator[Any]):
-    """No generator: one that a thread of a framework still reads could not be closed."""
+    """The batches that are not left out; no generator, since one that a thread of a framework still
+    reads could not be closed.
+    """
 
     def __init__(self, batches: Iterator[Any], first: int, skipped: Skipped) -> None:
         self._batches, self._next, self._skipped = batches, first, skipped

@@ -1,4 +1,4 @@
-"""What a batch is, and class weights as the sample weights of a batch."""
+"""The form of a batch, and class weights as the sample weights of a batch."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ class TrainingFailedError(KerasPatternsError):
     """A process of the demo ended by itself, and not well."""
 
 
-class Life(NamedTuple):
-    """What one process did.
+class TrainingProcess(NamedTuple):
+    """The course of one process of the demo.
 
     Attributes:
         first: The first step that it began; 0 if it trained nothing.
@@ -64,7 +64,7 @@ def find_rate(picture: Path, backend: str) -> float:
     Raises:
         TrainingFailedError: If the process ended with an error.
     """
-    (rate,) = finished("swept the learning rate", _sweep, backend, str(picture))
+    (rate,) = run_to_its_end("swept the learning rate", _sweep, backend, str(picture))
     return rate
 
 
@@ -78,10 +78,12 @@ def select(folder: Path, backend: str) -> None:
     Raises:
         TrainingFailedError: If the process ended with an error.
     """
-    finished("chose among the checkpoints", _select, backend, str(folder))
+    run_to_its_end("chose among the checkpoints", _select, backend, str(folder))
 
 
-def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
+def train_in_process(
+    folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf
+) -> TrainingProcess:
     """Trains in a new process, which is killed (SIGKILL) as soon as it says that it has begun a
     step.
 
@@ -95,12 +97,14 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
     Raises:
         TrainingFailedError: If the process ended with an error.
     """
-    return watched(f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs)
+    return run_until_killed(
+        f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs
+    )
 
 
-def watched(
+def run_until_killed(
     what: str, work: Callable[..., None], backend: str, kill_at: float, *arguments: Any
-) -> Life:
+) -> TrainingProcess:
     """Works in a new process, which is killed (SIGKILL) as soon as it tells that it has begun a
     step.
 
@@ -130,10 +134,12 @@ def watched(
         process.join()
     if not killed:
         _check_ended_well(process, what, backend)
-    return Life(first, last, killed, time.monotonic() - begun)
+    return TrainingProcess(first, last, killed, time.monotonic() - begun)
 
 
-def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any) -> list[Any]:
+def run_to_its_end(
+    what: str, work: Callable[..., None], backend: str, *arguments: Any
+) -> list[Any]:
     """All that a new process tells, which ends by itself.
 
     Args:
@@ -198,7 +204,7 @@ def _train(folder: str, rate: float, epochs: int, sender: Connection) -> None:
 
 
 def _received(receiver: Connection) -> Iterator[Any]:
-    """What the child tells, until it ends."""
+    """Yields what the child tells, until it ends."""
     try:
         while True:
             yield receiver.recv()

@@ -69,7 +69,7 @@ def new_digits() -> tuple[Data, Data, Data]:
 
 
 def draw_examples(per_class: int, seed: int) -> Data:
-    """So many of each of the digits 5 to 9."""
+    """Draws so many of each of the digits 5 to 9."""
     (x, y), _, _ = new_digits()
     random = np.random.default_rng(seed)
     chosen = np.concatenate(

@@ -1,4 +1,4 @@
-"""What listens to a sweep: reads the losses, shows them, and says when it is enough."""
+"""The listener of a sweep: reads the losses, shows them, and ends the sweep."""
 
 from __future__ import annotations
 

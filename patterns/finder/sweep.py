@@ -1,4 +1,4 @@
-"""What a sweep of the learning rate found."""
+"""The outcome of a sweep of the learning rate."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class LearningRateSweep:
         return RULES[rule](self.rates[part], self.smoothed[part])
 
     def suggestions(self) -> Suggestions:
-        """What every rule suggests, and how far they disagree.
+        """The suggestion of every rule, and how far they disagree.
 
         Raises:
             ValueError: As `suggest`.

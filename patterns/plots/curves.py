@@ -96,8 +96,8 @@ class MetricHistory:
 
     @property
     def gap(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where both curves have a value: the places, and the values of the training and of the
-        validation.
+        """The places where both curves have a value, and the values of the training and of the
+        validation there.
         """
         _, left, right = np.intersect1d(self.training.at, self.validation.at, return_indices=True)
         training, validation = self.training.values[left], self.validation.values[right]
@@ -160,7 +160,7 @@ def read_metric(
 
 
 class _AxisPlace(NamedTuple):
-    """From steps to places on the axis."""
+    """The map from steps to places on the axis."""
 
     by_steps: bool
     first_epoch: int

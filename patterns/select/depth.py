@@ -1,4 +1,4 @@
-"""How deep in a model each layer with weights lies."""
+"""The depth in a model of each layer with weights."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Selection:
-    """What `where` selects.
+    """The layers and variables that `where` selects.
 
     Attributes:
         nodes: The layers that are selected as a whole, with those inside them, in the model's
@@ -119,7 +119,7 @@ def variable_paths(model: keras.Model) -> dict[int, str]:
 
 
 def select(caller: str, model: keras.Model, where: Where) -> Selection:
-    """What `where` selects in a built model.
+    """The layers and variables that `where` selects in a built model.
 
     Args:
         caller: The function that was called, for messages.
@@ -167,8 +167,8 @@ def select(caller: str, model: keras.Model, where: Where) -> Selection:
 
 
 def _names_in(parent: keras.Layer, layer: keras.Layer) -> list[str]:
-    """What a layer is called inside another one: its own name, and where Keras has no graph the
-    attributes that hold it.
+    """The names of a layer inside another one: its own, and where Keras has no graph the attributes
+    that hold it.
     """
     if isinstance(parent, keras.Model) and _keras.is_graph(parent):
         return [layer.name]

@@ -1,6 +1,4 @@
-"""What a rule of early stopping is, and how rules combine: pure functions of a state and an
-observation.
-"""
+"""The rules of early stopping: pure functions of a state and an observation."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a rule says to an observation.
+    """The answer of a rule to an observation.
 
     Attributes:
         stop: Whether to stop.
@@ -50,8 +48,8 @@ GO_ON = Decision()
 
 
 class Rule(ABC):
-    """When to stop: a value that holds no state, and a pure function from state and observation to
-    state and decision.
+    """A rule of early stopping: a value that holds no state, and a pure function from state and
+    observation to state and decision.
 
     Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which
     both say so. A rule of your own is a frozen dataclass of JSON values that derives from this and
@@ -93,7 +91,7 @@ class Rule(ABC):
         """
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
-        """Whether a value is better than the best so far. One that is not finite never is."""
+        """Tells whether a value is better than the best so far. One that is not finite never is."""
         return improves(value, best, mode)
 
     def check(self, mode: Mode) -> None:  # noqa: B027  most rules are defined for both
@@ -101,7 +99,7 @@ class Rule(ABC):
 
     @property
     def kind(self) -> str:
-        """Which rules it is made of; a state goes on under a rule of the same kind."""
+        """The names of its rules; a state goes on under a rule of the same kind."""
         return type(self).__name__
 
     def get_config(self) -> dict[str, Any]:
@@ -139,7 +137,7 @@ class _Combined(Rule):
         return {"parts": [part.begin() for part in self.parts]}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
-        """Asks every part."""
+        """Passes the observation to every part, and combines their decisions."""
         pairs = [
             part.observe(of_part, observation, mode)
             for part, of_part in zip(self.parts, state["parts"], strict=True)
@@ -148,7 +146,7 @@ class _Combined(Rule):
         return {"parts": [of_part for of_part, _ in pairs]}, decision
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
-        """Whether any part calls it better."""
+        """Tells whether any part calls the value better."""
         return any(part.improves(value, best, mode) for part in self.parts)
 
     def check(self, mode: Mode) -> None:
@@ -158,16 +156,16 @@ class _Combined(Rule):
 
     @property
     def needs_training(self) -> bool:  # type: ignore[override]
-        """Whether a part does."""
+        """True if a part reads `Observation.training`."""
         return any(part.needs_training for part in self.parts)
 
     @property
     def kind(self) -> str:
-        """Of all parts."""
+        """The kinds of all parts."""
         return f"{type(self).__name__}({', '.join(part.kind for part in self.parts)})"
 
     def get_config(self) -> dict[str, Any]:
-        """Of all parts."""
+        """The configurations of all parts, as JSON values."""
         return {"rule": type(self).__name__, "parts": [part.get_config() for part in self.parts]}
 
     @abstractmethod
@@ -197,7 +195,7 @@ class AllOf(_Combined):
 
 
 def improves(value: float, reference: float | None, mode: Mode, least: float = 0.0) -> bool:
-    """Whether a value is finite, and better than a reference by more than `least`."""
+    """Tells whether a value is finite, and better than a reference by more than `least`."""
     if not math.isfinite(value):
         return False
     if reference is None:

@@ -84,7 +84,7 @@ class GeneralizationLoss(_ErrorCriterion):
     """
 
     def begin(self) -> State:
-        """No lowest value."""
+        """The state with no lowest value."""
         return {"lowest": None}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
@@ -141,7 +141,7 @@ class ProgressQuotient(_ErrorCriterion):
         )
 
     def begin(self) -> State:
-        """No lowest value, and an empty strip."""
+        """The state with no lowest value and an empty strip."""
         return {"lowest": None, "training": []}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
@@ -214,7 +214,7 @@ class SuccessiveRises(Rule):
         object.__setattr__(self, "strip", whole_number("SuccessiveRises", "strip", self.strip))
 
     def begin(self) -> State:
-        """Nothing seen, no end of a strip, no rise."""
+        """The state with nothing seen: no end of a strip, no rise."""
         return {"seen": 0, "end": None, "rises": 0}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:

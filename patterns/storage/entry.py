@@ -27,12 +27,12 @@ class Entry:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What it says of itself; DamagedCheckpointError if that cannot be read."""
+        """The manifest of the checkpoint; DamagedCheckpointError if it cannot be read."""
         return Manifest.load(self.folder)
 
     @property
     def candidate(self) -> Candidate:
-        """What a retention knows of it; no score if its manifest cannot be read."""
+        """The facts by which a retention decides; no score if the manifest cannot be read."""
         try:
             return Candidate(self.position, self.manifest.score, self.manifest.needs)
         except StoreError:
@@ -55,12 +55,12 @@ class StoredCheckpoint:
 
     @property
     def position(self) -> Position:
-        """Where in the training it was taken."""
+        """The position in the training at which it was taken."""
         return self.entry.position
 
 
 class Report(NamedTuple):
-    """What was found of one checkpoint; `problem` is None if it is sound."""
+    """The state of one checkpoint; `problem` is None if it is sound."""
 
     entry: Entry
     problem: StoreError | None
@@ -92,5 +92,5 @@ def list_entries(directory: Path, known: Mapping[FolderId, Entry]) -> dict[Folde
 
 
 def newest_run(entries: list[Entry]) -> list[Entry]:
-    """Those of the newest run, of entries that are in order."""
+    """The entries of the newest run, of entries that are in order."""
     return [entry for entry in entries if entry.position.run == entries[-1].position.run]

@@ -60,7 +60,7 @@ class Tensor:
 
 
 class TensorRow(NamedTuple):
-    """What the manifest says of one tensor."""
+    """The row of one tensor in the manifest."""
 
     path: str
     shape: tuple[int, ...]
@@ -70,7 +70,7 @@ class TensorRow(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """What the manifest says of one safetensors file."""
+    """The row of one safetensors file in the manifest."""
 
     bytes: int
     header_checksum: str

@@ -71,7 +71,7 @@ def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
 
 
 def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:
-    """Whether a checkpoint is the one that would be written."""
+    """Tells whether a checkpoint on disk is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
     # As text, since NaN is not equal to itself.
     texts = [

@@ -1,4 +1,4 @@
-"""Which files a new checkpoint links from an older one, and which it writes.
+"""The plan of a new checkpoint's files: those it links from an older one, and those it writes.
 
 Checkpoints take turns: the donor of links is the second-newest complete one, so every other
 checkpoint shares its unchanged files and neighbours share none. One damaged file never takes all.
@@ -90,7 +90,7 @@ def choose_donor(newest_first: Iterator[Donor], damaged: Set[Inode]) -> Donor | 
 
 
 def second_copy(kept: list[Path], doomed: list[Path]) -> Path | None:
-    """Which of the doomed must stay, so that two of those that stay share no file.
+    """The one of the doomed that must stay, so that two of those that stay share no file.
 
     Args:
         kept: the checkpoints that stay anyway, oldest first.

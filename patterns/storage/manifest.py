@@ -25,7 +25,7 @@ _HEAD, _CHECKSUM_DIGITS = b'{\n"checksum": "', 32
 
 
 class Position(NamedTuple):
-    """Where in the training a checkpoint was taken; later is larger.
+    """The place in the training at which a checkpoint was taken; later is larger.
 
     Args:
         run: ordinal of the run in its folder, from 1.
@@ -44,7 +44,7 @@ class Position(NamedTuple):
 
     @classmethod
     def checked(cls, position: Position) -> Position:
-        """The same, or ValueError if there is no such position."""
+        """The same position; ValueError if there is no such position."""
         whole = all(type(part) is int for part in position)
         if whole and cls.parse(cls(*position).folder_name) == position:
             return cls(*position)
@@ -62,7 +62,7 @@ class Position(NamedTuple):
 
 
 class Score(NamedTuple):
-    """By what a checkpoint is better than another.
+    """The metric by which a checkpoint is better than another.
 
     Args:
         monitor: name of the metric.
@@ -77,7 +77,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself."""
+    """The description of a checkpoint that lies in its folder."""
 
     position: Position
     document: dict[str, Any]

@@ -210,7 +210,7 @@ class CheckpointFolder:
     def _is_written(
         self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]
     ) -> bool:
-        """Whether this very checkpoint is there, sound; a damaged one is set aside."""
+        """Tells whether this very checkpoint is there, sound; a damaged one is set aside."""
         if not os.path.lexists(entry.folder):
             return False
         try:
@@ -225,14 +225,14 @@ class CheckpointFolder:
         raise StoreError(entry.folder, what, mend)
 
     def _is_usable(self, entry: Entry) -> bool:
-        """Not known to be damaged, and its manifest is readable."""
+        """Tells whether it is not known to be damaged, and its manifest can be read."""
         try:
             return bool(entry.manifest) and self._verdict(entry) is not False
         except StoreError:
             return False
 
     def _verdict(self, entry: Entry) -> bool | None:
-        """Whether it was found sound, unless a file has changed since."""
+        """The outcome of its last check, None if a file has changed since."""
         seen, sound = self._verdicts.get(entry.folder.name, (None, None))
         return sound if seen == signature(entry.folder) else None
 

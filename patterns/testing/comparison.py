@@ -1,4 +1,4 @@
-"""The whole state that a run ends with, and where two such states differ."""
+"""The whole state that a run ends with, and the differences between two such states."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def run_state(
 
 
 def differences(expected: State, found: State) -> list[str]:
-    """Where two results of `run_state` differ in any bit, type, dtype or shape: a line for each
-    name.
+    """The differences of two results of `run_state` in any bit, type, dtype or shape: a line for
+    each name.
     """
     lines = [f"{name}: missing" for name in expected if name not in found]
     lines += [

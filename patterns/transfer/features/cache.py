@@ -26,7 +26,7 @@ _SAME = 1e-2
 
 @dataclass(frozen=True, repr=False)
 class CachedFeatures:
-    """What `kp.cache_features` gives.
+    """The outcome of `kp.cache_features`.
 
     Attributes:
         features: An array of shape `(examples, ...)`, in memory or mapped from its file, which is

@@ -1,4 +1,4 @@
-"""Whether the outputs of a part of a model are the same at every step of a training."""
+"""Checks that the outputs of a part of a model are the same at every step of a training."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def check_constant(caller: str, model: keras.Model, split: SplitModel, batch: An
 
 
 def close(expected: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
-    """Whether two arrays of floats agree within a fraction of the largest value; NaN equals NaN."""
+    """Tells whether two arrays of floats agree within a fraction of the largest value; NaN equals
+    NaN.
+    """
     if expected.shape != found.shape:
         return False
     wide = expected.astype(np.float64)
@@ -114,7 +116,7 @@ def _eps(dtype: np.dtype) -> float:
 
 
 def _moves(layer: keras.Layer) -> str:
-    """How a layer that is frozen gives other outputs as training goes on; empty if it does not."""
+    """The reason why a frozen layer gives other outputs in training; empty if it does not."""
     if getattr(layer, "stateful", False):
         return "keeps a state from batch to batch. Cut further up, or make it with stateful=False."
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:

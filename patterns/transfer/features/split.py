@@ -64,8 +64,8 @@ class _Splitter:
     def split(
         self, model: keras.Layer, chain: Sequence[keras.Layer]
     ) -> tuple[keras.Model, keras.Model]:
-        """Both parts of a model that holds `chain[0]`, which holds `chain[1]`, and so on to the
-        layer behind which it is cut.
+        """Splits a model that holds `chain[0]`, which holds `chain[1]`, and so on to the layer
+        behind which it is cut.
         """
         graph = self._graph(model)
         node = self._call(model, graph, chain[0])
@@ -95,7 +95,9 @@ class _Splitter:
     def _head_model(
         self, graph: Any, node: Any, features: Any, known: Sequence[Any]
     ) -> keras.Model:
-        """From features to the outputs of a graph, of which the outputs of one node are known."""
+        """The model from features to the outputs of a graph, of which the outputs of one node are
+        known.
+        """
         self._check_no_way_past(graph, node)
         name = f"{self._model.name}_head"
         outputs = {id(tensor): value for tensor, value in zip(node.outputs, known, strict=True)}

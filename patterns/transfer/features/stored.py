@@ -34,9 +34,7 @@ _NAMED = 3
 
 
 def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
-    """Of each weight of a part of a model, by its place in the part: its path in the model, and a
-    digest.
-    """
+    """The path in the model and a digest of each weight of a part, by the place in the part."""
     weights = {
         key: variable
         for key, variable in find_variables(part).of("weight").items()
@@ -61,7 +59,7 @@ def changed_weights(before: Digests, now: Digests) -> list[str]:
 
 
 def path_of_features(caller: str, path: Any) -> Path:
-    """Where features are stored, checked."""
+    """The path of a file of features, checked."""
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"{caller}: `path` must be the name of a .npy file. Received: {path!r}.")
     if Path(path).suffix != ".npy":
@@ -73,7 +71,7 @@ def path_of_features(caller: str, path: Any) -> Path:
 
 
 def is_stored(path: Path) -> bool:
-    """Whether there is a file already."""
+    """Tells whether there is a file already."""
     return os.path.lexists(path)
 
 

@@ -1,4 +1,4 @@
-"""Where the head of a model begins."""
+"""The backbone of a model: what comes before its head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 @dataclass(frozen=True)
 class Backbone:
-    """The features of a model, and what they are computed by.
+    """The features of a model, and the operations that compute them.
 
     Attributes:
         features: The symbolic tensor.
@@ -31,7 +31,7 @@ class Backbone:
 
 
 def find_backbone(caller: str, model: keras.Model, at: Where | None) -> Backbone:
-    """Where a functional model or a Sequential is to be cut.
+    """The backbone of a functional model or a Sequential.
 
     Args:
         caller: The function that was called, for messages.

@@ -1,4 +1,4 @@
-"""Which variable of a source belongs to which variable of a model.
+"""The pairs of the variables of a model and those of a source.
 
 | the layer's name | what identifies it |
 | --- | --- |
@@ -51,7 +51,7 @@ class Loadable:
 
 
 def automatic_names(layers: Iterable[keras.Layer]) -> frozenset[str]:
-    """What the automatic names of Keras's layers and of these begin with."""
+    """The beginnings of the automatic names of Keras's layers and of these."""
     own = [kind.__name__ for kind in vars(keras.layers).values() if isinstance(kind, type)]
     kinds = [*own, "Functional", "Sequential", "Model", *(type(layer).__name__ for layer in layers)]
     return frozenset(_keras.snake_case(kind) for kind in kinds)
@@ -87,7 +87,7 @@ class Matching:
         self._pair({entry: [entry.place] for entry in self._names})
 
     def reason(self, target: Loadable) -> str:
-        """Why nothing was found for a variable of the model."""
+        """The reason why nothing was found for a variable of the model."""
         ends = self._ends(target, 2)
         if ends and any(self._names[source] for source in self._sources):
             twice = [
@@ -126,8 +126,8 @@ class Matching:
                 taken.add(source)
 
     def _same_layer(self, target: Loadable, source: Loadable) -> bool:
-        """Whether the names do not say that these are two layers: a name that was given is another
-        than an automatic one.
+        """Tells whether these may be one layer by their names: a name that was given is never an
+        automatic one.
         """
         pairs = [
             (one[-2:], other[-2:]) for one in self._names[target] for other in self._names[source]
@@ -166,7 +166,9 @@ class Matching:
         )
 
     def _by_model(self, entries: Iterable[Loadable]) -> dict[Path, dict[Path, Loadable]]:
-        """What no name tells in each model, by the place of that model and the place in it."""
+        """The variables that no name tells, in each model, by the place of that model and the place
+        in it.
+        """
         named = any(self._names[source] for source in self._sources)
         found: dict[Path, dict[Path, Loadable]] = {}
         for entry in entries:

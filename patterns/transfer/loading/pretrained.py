@@ -23,7 +23,7 @@ _SHOWN = 8
 
 
 class LoadRow(NamedTuple):
-    """What became of one variable.
+    """The outcome for one variable.
 
     Attributes:
         variable: Its path in the model; empty if it is in the source alone.
@@ -38,8 +38,7 @@ class LoadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `kp.load_pretrained` has loaded, and what not. Its text is a table, with what was not
-    loaded first.
+    """The outcome of `kp.load_pretrained`. Its text is a table, with what was not loaded first.
 
     Attributes:
         source: Where the weights are from.
@@ -161,7 +160,7 @@ def load_pretrained(
 def _compare(
     source: Source, wanted: Sequence[Loadable], matching: Matching, cast: bool
 ) -> tuple[list[Loadable], LoadReport]:
-    """Which of the model's variables can be loaded, and what is to be said of all."""
+    """The variables of the model that can be loaded, and the report on all."""
     fitting, mismatched, missing = [], [], []
     for target in wanted:
         found = matching.found.get(target)

@@ -1,4 +1,4 @@
-"""What weights can be loaded from."""
+"""The sources of weights: files, checkpoints and models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _READERS = {".keras": open_keras, ".weights.h5": open_h5, ".safetensors": open_s
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to load.
+    """The variables of a source.
 
     Attributes:
         label: Where it is from, for people.
