@@ -32,10 +32,8 @@ class Skipped:
     def __init__(self, source: BatchSource, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self._source = source
-        self._numbers, self._examples = (
-            set(state.get("numbers", ())),
-            set(state.get("examples", ())),
-        )
+        self._numbers = set(state.get("numbers", ()))
+        self._examples = set(state.get("examples", ()))
         # All batches before this one are known to hold one of the examples or not.
         self._checked = int(state.get("known", 0))
         # A framework may read the batches in a thread of its own.
@@ -102,11 +100,14 @@ class _OtherBatches(Iterator[Any]):
     """
 
     def __init__(self, batches: Iterator[Any], first: int, skipped: Skipped) -> None:
-        self._batches, self._next, self._skipped = batches, first, skipped
+        self._batches = batches
+        self._next = first
+        self._skipped = skipped
 
     def __next__(self) -> Any:
         while True:
-            number, self._next = self._next, self._next + 1
+            number = self._next
+            self._next += 1
             batch = next(self._batches)
             if not self._skipped.is_excluded(number):
                 return batch

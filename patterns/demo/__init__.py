@@ -79,10 +79,9 @@ def kill_steps(epochs: int, kills: int) -> list[int]:
 
 def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     backend = current().name
-    sweep, curve, few = pictures = [
-        out / f"{name}-{backend}.png"
-        for name in ("learning-rates", "learning-curve", "few-examples")
-    ]
+    names = ("learning-rates", "learning-curve", "few-examples")
+    pictures = [out / f"{name}-{backend}.png" for name in names]
+    sweep, curve, few = pictures
     print(
         f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, "
         f"on {backend}, on the CPU."

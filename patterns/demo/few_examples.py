@@ -21,7 +21,10 @@ from .picture import draw_accuracies
 from .processes import PREDICTIONS, TrainingProcess, environment, run_to_its_end, run_until_killed
 
 EXAMPLES = (2, 10, 30)
-WAYS = SCRATCH, HEAD, STAGES = "from scratch", "frozen, new head", "thawed in stages"
+SCRATCH = "from scratch"
+HEAD = "frozen, new head"
+STAGES = "thawed in stages"
+WAYS = (SCRATCH, HEAD, STAGES)
 
 # The accuracies of the seeds, by examples per class and way.
 Accuracies = Mapping[tuple[int, str], Sequence[float]]

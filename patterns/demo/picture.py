@@ -53,7 +53,8 @@ def draw(
     from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9.6, 6.6), layout="constrained", dpi=100)
-    losses, rates = axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    losses, rates = axes
     momenta = rates.twinx()
     end = killed.checkpoint.position.step
     _losses(losses, reference, "left alone", _LEFT_ALONE)

@@ -119,7 +119,10 @@ def run_until_killed(
     Raises:
         TrainingFailedError: If the process ended with an error.
     """
-    begun, first, last, killed = time.monotonic(), 0, 0, False
+    begun = time.monotonic()
+    first = 0
+    last = 0
+    killed = False
     process, receiver = _start(work, backend, *arguments)
     try:
         for last in _received(receiver):
@@ -184,7 +187,8 @@ def _sweep(picture: str, sender: Connection) -> None:
 
     sweep = find_rate()
     print(sweep)
-    sweep.plot().figure.savefig(picture, pil_kwargs={"optimize": True})
+    axes: Any = sweep.plot()
+    axes.figure.savefig(picture, pil_kwargs={"optimize": True})
     sender.send(sweep.suggest())
 
 

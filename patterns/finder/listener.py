@@ -29,11 +29,16 @@ class Listener(keras.callbacks.CallbackList):
     def __init__(self, rates: np.ndarray, smoothing: float, divergence: float, shows: bool) -> None:
         # The History is what `fit` returns.
         super().__init__([], add_history=True, add_progbar=False)
-        self._rates, self._smoothing, self._divergence = rates, smoothing, divergence
+        self._rates = rates
+        self._smoothing = smoothing
+        self._divergence = divergence
         self._waiting: deque[dict[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
-        self._begun, self._mean, self._best, self._spread = 0, 0.0, math.inf, 0.0
+        self._begun = 0
+        self._mean = 0.0
+        self._best = math.inf
+        self._spread = 0.0
         self._warmup_steps = max(_LEAST_WARMUP_STEPS, int(WARMUP_SHARE * len(rates)))
         self._ended = "all steps were made"
         self._bar = (

@@ -51,7 +51,8 @@ def slide(
         threshold: How much the slopes may differ, in loss per step. Defaults to 0.005.
     """
     slopes = np.gradient(losses)
-    right, left = len(losses) - 1, len(losses) - 1 - min(width, len(losses) - 1)
+    right = len(losses) - 1
+    left = right - min(width, right)
     found = rates[left]
     while left >= 0 and abs(slopes[right] - slopes[left]) > threshold:
         found = rates[left]
@@ -77,7 +78,8 @@ RULES: dict[str, Rule] = {
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
     """The exponential moving average, corrected for its start at zero."""
-    mean, found = 0.0, []
+    mean = 0.0
+    found = []
     for count, loss in enumerate(losses, start=1):
         mean = smoothing * mean + (1 - smoothing) * loss
         found.append(mean / (1 - smoothing**count))

@@ -134,7 +134,8 @@ def read_metric(
     else:
         values = lists.get(f"val_{name}", [])
         chosen, every = _validated_epochs(f"val_{name}", len(values), epochs, validation_freq)
-        validation, inside = _curve(ends[chosen], values), _curve([], [])
+        validation = _curve(ends[chosen], values)
+        inside = _curve([], [])
     place = _AxisPlace(
         by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps")
     )

@@ -101,7 +101,7 @@ def plot_history(
     ['best val_loss 0.6 at epoch 2']
     """
     shown = read_metric(history, metric, mode, validation_freq)
-    axes = given_or_new_axes("kp.plot_history", ax, (9.6, 5))
+    axes: Any = given_or_new_axes("kp.plot_history", ax, (9.6, 5))
     _draw_curves(axes, shown)
     _set_up_axes(axes, shown)
     handles = axes.get_legend_handles_labels()[0] + _draw_rates(axes, shown)

@@ -96,8 +96,11 @@ class Patience(Rule):
         """Waits on, or begins to wait anew at an improvement."""
         if observation.at <= self.warmup:
             return state, GO_ON
-        value, best, since = observation.value, state["best"], state["since"]
-        first, since = since is None, self.warmup if since is None else since
+        value = observation.value
+        best = state["best"]
+        since = state["since"]
+        first = since is None
+        since = self.warmup if since is None else since
         improved = self.improves(value, best, mode)
         if improved:
             best = value

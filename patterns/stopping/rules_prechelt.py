@@ -151,10 +151,8 @@ class ProgressQuotient(_ErrorCriterion):
         training = [*state["training"], self._training(observation)]
         if len(training) < self.strip:
             return {"lowest": lowest, "training": training}, GO_ON
-        loss, state = (
-            _generalization_loss(observation.value, lowest),
-            {"lowest": lowest, "training": []},
-        )
+        loss = _generalization_loss(observation.value, lowest)
+        state = {"lowest": lowest, "training": []}
         if loss is None or None in training:
             return state, GO_ON
         progress = 1000 * (sum(training) / (self.strip * min(training)) - 1)
@@ -219,7 +217,9 @@ class SuccessiveRises(Rule):
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
         """At the end of a strip, compares with the end of the one before."""
-        seen, end, value = state["seen"] + 1, state["end"], observation.value
+        seen = state["seen"] + 1
+        end = state["end"]
+        value = observation.value
         if seen % self.strip:
             return {**state, "seen": seen}, GO_ON
         rose = end is not None and math.isfinite(value) and improves(end, value, mode)

@@ -215,7 +215,8 @@ def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
 
 
 def _header(tensors: Iterable[EncodedTensor]) -> bytes:
-    fields, offset = {}, 0
+    fields = {}
+    offset = 0
     for tensor in tensors:
         code = _CODES.get(tensor.dtype)
         fields[tensor.key] = {
@@ -234,7 +235,8 @@ def _parts(
     """The bytes of each tensor; ValueError unless they fill the body with no gap and no overlap."""
     if set(header) != tensors.keys():
         raise ValueError(f"other tensors: {sorted(set(header) ^ tensors.keys())[:3]}")
-    parts, reached = {}, 0
+    parts = {}
+    reached = 0
     for key in sorted(tensors, key=lambda key: header[key]["data_offsets"]):
         end = reached + math.prod(tensors[key].shape) * dtype_named(tensors[key].dtype).itemsize
         if header[key]["data_offsets"] != [reached, end]:

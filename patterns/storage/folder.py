@@ -124,7 +124,8 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
 def _write_files(
     folder: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> Manifest:
-    files, rows = {}, {}
+    files = {}
+    rows = {}
     layout = lay_out(stored, donor)
     for name, keys in (layout.links | layout.writes).items():
         linked = _link(folder / name, donor) if donor and name in layout.links else None
@@ -134,7 +135,8 @@ def _write_files(
 
 
 def _link(path: Path, donor: Donor) -> FileRow | None:
-    source, row = donor.folder / path.name, donor.manifest.files[path.name]
+    source = donor.folder / path.name
+    row = donor.manifest.files[path.name]
     try:
         if source.stat().st_size != row.bytes:
             return None

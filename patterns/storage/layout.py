@@ -80,7 +80,8 @@ def choose_donor(newest_first: Iterator[Donor], damaged: Set[Inode]) -> Donor | 
         newest_first: the complete checkpoints that are not known to be damaged; two are taken.
         damaged: the files of those that are.
     """
-    newest, donor = next(newest_first, None), next(newest_first, None)
+    newest = next(newest_first, None)
+    donor = next(newest_first, None)
     if newest is None or donor is None:
         return None
     own = inodes(donor.folder)

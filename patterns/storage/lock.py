@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from .errors import StoreError, StoreInUseError
 from .folder import clear_leftovers
 
-_LOCK, _HOLDER = ".lock", ".lock-holder.json"
+_LOCK = ".lock"
+_HOLDER = ".lock-holder.json"
 
 
 class WriterLock:
@@ -25,7 +26,8 @@ class WriterLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self._held = directory, False
+        self._directory = directory
+        self._held = False
 
     @contextmanager
     def hold(self) -> Iterator[None]:

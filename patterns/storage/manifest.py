@@ -21,7 +21,8 @@ FILE_NAME = re.compile(r"(?:tensors|still)-[1-9][0-9]{0,8}\.safetensors")
 _FOLDER_NAME = re.compile(r"run-([1-9][0-9]*)-step-([0-9]{9,18})(-validating)?")
 # Every format begins so, with the checksum of all other bytes of the file: it tells a damaged
 # manifest from one of a newer format.
-_HEAD, _CHECKSUM_DIGITS = b'{\n"checksum": "', 32
+_HEAD = b'{\n"checksum": "'
+_CHECKSUM_DIGITS = 32
 
 
 class Position(NamedTuple):
@@ -173,7 +174,8 @@ def _table(value: Any) -> str:
 
 def _read_fields(folder: Path) -> dict[str, Any]:
     data = read_bytes(folder / MANIFEST).tobytes()
-    begin, end = len(_HEAD), len(_HEAD) + _CHECKSUM_DIGITS
+    begin = len(_HEAD)
+    end = len(_HEAD) + _CHECKSUM_DIGITS
     if not data.startswith(_HEAD) or digest(data[:begin] + data[end:]).encode() != data[begin:end]:
         raise DamagedCheckpointError(folder, MANIFEST, "its bytes are not what was written")
     try:

@@ -32,7 +32,9 @@ class BackgroundWriter:
 
     def wait(self) -> None:
         """Waits for the task that was handed over; raises what it raised."""
-        pending, self._pending, self.failed = self._pending, None, False
+        pending = self._pending
+        self._pending = None
+        self.failed = False
         if pending is not None:
             pending.result()
 

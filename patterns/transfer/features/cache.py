@@ -184,7 +184,8 @@ def _features(
         return _computed(split.part, x, examples, size, 1 if verbose == "auto" else int(verbose))
 
     if target is None:
-        features, reached = np.empty(shape, first.dtype), 0
+        features = np.empty(shape, first.dtype)
+        reached = 0
         for rows in batches():
             features[reached : reached + len(rows)] = rows
             reached += len(rows)

@@ -58,7 +58,9 @@ def split_model(caller: str, model: keras.Model, at: Where) -> SplitModel:
 
 class _Splitter:
     def __init__(self, caller: str, model: keras.Model, node: Node) -> None:
-        self._caller, self._model, self._at = caller, model, node
+        self._caller = caller
+        self._model = model
+        self._at = node
         self._paths = {id(one.layer): one.path for one in nodes_of(model)}
 
     def split(

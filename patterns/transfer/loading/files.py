@@ -73,8 +73,10 @@ def open_safetensors(caller: str, path: Path) -> Iterator[list[Loadable]]:
         )
         entries = []
         for key in keys:
-            place, slices = tuple(key.split("/")), file.get_slice(key)
-            shape, dtype = tuple(slices.get_shape()), _dtype(slices.get_dtype())
+            place = tuple(key.split("/"))
+            slices = file.get_slice(key)
+            shape = tuple(slices.get_shape())
+            dtype = _dtype(slices.get_dtype())
 
             def read(key: str = key) -> np.ndarray:
                 with _reading_errors(caller, path):

@@ -72,7 +72,8 @@ class Matching:
         sources: Sequence[Loadable],
         automatic: Set[str],
     ) -> None:
-        self._targets, self._sources = targets, sources
+        self._targets = targets
+        self._sources = sources
         self._names = {
             entry: {_without(name, automatic) for name in entry.names}
             for entry in (*targets, *sources)

@@ -161,7 +161,9 @@ def _compare(
     source: Source, wanted: Sequence[Loadable], matching: Matching, cast: bool
 ) -> tuple[list[Loadable], LoadReport]:
     """The variables of the model that can be loaded, and the report on all."""
-    fitting, mismatched, missing = [], [], []
+    fitting = []
+    mismatched = []
+    missing = []
     for target in wanted:
         found = matching.found.get(target)
         if found is None:

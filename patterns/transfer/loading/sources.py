@@ -141,7 +141,8 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
     rows = checkpoint.entry.manifest.tensors
     entries = []
     for key in weights:
-        array, path = checkpoint.tensors[f"variables/{key}"], rows[f"variables/{key}"].path
+        array = checkpoint.tensors[f"variables/{key}"]
+        path = rows[f"variables/{key}"].path
         names = (tuple(path.split("/")),) if path else ()
         entries.append(
             Loadable(
