@@ -41,9 +41,6 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
 
     Returns:
         Whether the run that was killed is equal to the one that was not.
-
-    Raises:
-        TrainingFailedError: If a process ended with an error.
     """
     backbone = runs / "backbone.keras"
     pretrain(backbone, backend)
@@ -60,11 +57,7 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
 
 
 def pretrain(backbone: Path, backend: str) -> None:
-    """Pretrains the net in a new process, which prints what of it is trained with a new head.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
-    """
+    """Pretrains the net in a new process, which prints what of it is trained with a new head."""
     run_to_its_end("pretrained", _pretrain, backend, str(backbone))
 
 
@@ -79,9 +72,6 @@ def train_in_process(
         backbone: The pretrained net.
         backend: On which it trains.
         kill_at: The step. Defaults to none.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
     """
     return run_until_killed(
         f"trained in stages in {folder}", _transfer, backend, kill_at, str(folder), str(backbone)
@@ -99,9 +89,6 @@ def measure(
         examples: Per class.
         seeds: How many of them, each with examples and initial weights of its own.
         cache: A folder for what JAX compiles: the same few steps for each seed.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
     """
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     with environment(

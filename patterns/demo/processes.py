@@ -52,32 +52,15 @@ class TrainingProcess(NamedTuple):
 
 
 def find_rate(picture: Path, backend: str) -> float:
-    """Sweeps the learning rate in a new process, which prints what it finds.
-
-    Args:
-        picture: Where to write the curve.
-        backend: On which it runs.
-
-    Returns:
-        The suggested rate.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
+    """Sweeps the learning rate in a new process, which prints the sweep and writes its picture;
+    returns the suggested rate.
     """
     (rate,) = run_to_its_end("swept the learning rate", _sweep, backend, str(picture))
     return rate
 
 
 def select(folder: Path, backend: str) -> None:
-    """Evaluates the checkpoints of a run in a new process, which prints what it finds.
-
-    Args:
-        folder: Of the checkpoints.
-        backend: On which they are evaluated.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
-    """
+    """Evaluates the checkpoints of a run in a new process, which prints the table."""
     run_to_its_end("chose among the checkpoints", _select, backend, str(folder))
 
 
@@ -93,9 +76,6 @@ def train_in_process(
         epochs: Of the whole run.
         backend: On which it trains.
         kill_at: The step. Defaults to none.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
     """
     return run_until_killed(
         f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs
@@ -115,11 +95,8 @@ def run_until_killed(
         backend: On which it works.
         kill_at: The step; infinity for none.
         arguments: Of `work`.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
     """
-    begun = time.monotonic()
+    started = time.monotonic()
     first = 0
     last = 0
     killed = False
@@ -137,7 +114,7 @@ def run_until_killed(
         process.join()
     if not killed:
         _check_ended_well(process, what, backend)
-    return TrainingProcess(first, last, killed, time.monotonic() - begun)
+    return TrainingProcess(first, last, killed, time.monotonic() - started)
 
 
 def run_to_its_end(
@@ -151,9 +128,6 @@ def run_to_its_end(
             `send`.
         backend: On which it works.
         arguments: Of `work`.
-
-    Raises:
-        TrainingFailedError: If the process ended with an error.
     """
     process, receiver = _start(work, backend, *arguments)
     found = list(_received(receiver))

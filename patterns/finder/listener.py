@@ -32,10 +32,10 @@ class Listener(keras.callbacks.CallbackList):
         self._rates = rates
         self._smoothing = smoothing
         self._divergence = divergence
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._unread_logs: deque[dict[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
-        self._begun = 0
+        self._start_step = 0
         self._mean = 0.0
         self._best = math.inf
         self._spread = 0.0
@@ -50,7 +50,7 @@ class Listener(keras.callbacks.CallbackList):
     def begin(self, model: keras.Model, step: int) -> None:
         """Says which model is swept, and where its counter of steps stands."""
         self.set_model(model)
-        self._begun = step
+        self._start_step = step
 
     def on_train_begin(self, logs: Any = None) -> None:
         # Without Keras's threads, which end with on_train_end only.
@@ -61,14 +61,14 @@ class Listener(keras.callbacks.CallbackList):
         pass
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._waiting.append(logs)
-        if len(self._waiting) > READ_LAG_STEPS:
-            self._read(self._waiting.popleft())
+        self._unread_logs.append(logs)
+        if len(self._unread_logs) > READ_LAG_STEPS:
+            self._read(self._unread_logs.popleft())
 
     def take_rest(self) -> None:
         """Reads what is left."""
-        while self._waiting:
-            self._read(self._waiting.popleft())
+        while self._unread_logs:
+            self._read(self._unread_logs.popleft())
 
     def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
         """The sweep. Steps whose update was left out, because its gradients overflowed, share a
@@ -94,7 +94,7 @@ class Listener(keras.callbacks.CallbackList):
             self._end("the loss was not finite")
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
         index = min(
-            int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1
+            int(keras.ops.convert_to_numpy(logs["step"])) - self._start_step, len(self._rates) - 1
         )
         self._indices.append(index)
         self._losses.append(loss)

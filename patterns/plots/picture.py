@@ -136,12 +136,7 @@ def _draw_curves(axes: Any, shown: MetricHistory) -> None:
             zorder=0.5,
             **_GAP,
         )
-    curves = (
-        shown.running,
-        shown.training,
-        shown.validation,
-        shown.inside,
-    )
+    curves = (shown.running, shown.training, shown.validation, shown.inside)
     gaps = np.unique(np.concatenate([curve.at[~curve.finite] for curve in curves]))
     if gaps.size:
         axes.plot(
@@ -186,10 +181,7 @@ def _set_up_axes(axes: Any, shown: MetricHistory) -> None:
             and values.max() > _DECADES * values[0]
         ):
             axes.set_yscale("log")
-    axes.set(
-        ylabel=shown.metric,
-        xlabel="optimizer step" if shown.unit == "step" else "epoch",
-    )
+    axes.set(ylabel=shown.metric, xlabel="optimizer step" if shown.unit == "step" else "epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.25, linewidth=0.5)

@@ -67,10 +67,7 @@ class Matching:
     """
 
     def __init__(
-        self,
-        targets: Sequence[Loadable],
-        sources: Sequence[Loadable],
-        automatic: Set[str],
+        self, targets: Sequence[Loadable], sources: Sequence[Loadable], automatic: Set[str]
     ) -> None:
         self._targets = targets
         self._sources = sources

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
-from ...checkpoint.store import CheckpointStore
+from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
-from ...storage import StoreError
+from ...storage import CheckpointFolder, StoreError
 from .files import open_h5, open_keras, open_safetensors
 from .matching import Loadable
 
@@ -47,10 +47,8 @@ def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
     if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
         with _open_file(caller, Path(source), step) as opened:
             yield opened
-    elif isinstance(source, CheckpointStore | str | os.PathLike):
-        yield _from_checkpoint(
-            source if isinstance(source, CheckpointStore) else CheckpointStore(source), step
-        )
+    elif isinstance(source, CheckpointFolder | str | os.PathLike):
+        yield _from_checkpoint(open_folder(source), step)
     elif isinstance(source, keras.Model):
         _refuse_step(caller, source.name, step)
         if not source.built:
@@ -87,32 +85,18 @@ def model_entries(model: keras.Model, by_groups: bool = False) -> list[Loadable]
             )
             names = tuple(tuple(f"{path}/{name}".lstrip("/").split("/")) for path in node.paths)
             label = f"{node.path}/{variable.name}".lstrip("/")
-            found.append(
-                Loadable(
-                    label,
-                    names,
-                    tuple(place.split("/")),
-                    tuple(variable.shape),
-                    np_dtype(variable),
-                    variable,
-                )
-            )
+            at = tuple(place.split("/"))
+            shape = tuple(variable.shape)
+            found.append(Loadable(label, names, at, shape, np_dtype(variable), variable))
     return found
 
 
 def _readable(entry: Loadable) -> Loadable:
     variable = entry.value
-    return Loadable(
-        entry.label,
-        entry.names,
-        entry.place,
-        entry.shape,
-        entry.dtype,
-        lambda: copy_values({"value": variable})["value"],
-    )
+    return replace(entry, value=lambda: copy_values({"value": variable})["value"])
 
 
-def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
+def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
     if step is None:
         checkpoint, damaged = store.newest_sound()
         if checkpoint is None and damaged:
@@ -121,38 +105,20 @@ def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
             raise StoreError.empty(store.directory)
         for error in damaged:
             say(
-                f"{error} Step {checkpoint.position.step} is loaded instead.",
-                level=logging.WARNING,
+                f"{error} Step {checkpoint.position.step} is loaded instead.", level=logging.WARNING
             )
     else:
         checkpoint = store.read(store.at(step))
-    roles = checkpoint.document.get("variables")
-    if not isinstance(roles, dict):
-        raise StoreError(
-            checkpoint.entry.folder,
-            "it does not say which tensors are weights",
-            "Give a checkpoint of kp.Checkpoint.",
-        )
-    weights = [
-        key
-        for key, role in roles.items()
-        if role == "weight" and not key.endswith("seed_generator/state")
-    ]
     rows = checkpoint.entry.manifest.tensors
     entries = []
-    for key in weights:
-        array = checkpoint.tensors[f"variables/{key}"]
+    for key, array in checkpoint.weights.items():
+        if key.endswith("seed_generator/state"):
+            continue
         path = rows[f"variables/{key}"].path
         names = (tuple(path.split("/")),) if path else ()
+        place = tuple(key.split("/"))
         entries.append(
-            Loadable(
-                key,
-                names,
-                tuple(key.split("/")),
-                array.shape,
-                array.dtype,
-                lambda array=array: array,
-            )
+            Loadable(key, names, place, array.shape, array.dtype, lambda array=array: array)
         )
     return Source(f"step {checkpoint.position.step} of {store.directory}", entries)
 
