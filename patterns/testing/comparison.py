@@ -43,7 +43,7 @@ def run_state(
         "callbacks": callback_values,
         "random": random,
     }
-    return dict(_flat({**parts, "history": _values_of(history)}, ""))
+    return dict(flat_state({**parts, "history": _values_of(history)}, ""))
 
 
 def differences(expected: State, found: State) -> list[str]:
@@ -98,12 +98,13 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def flat_state(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts and lists by their names, with the kind and length of each."""
     if isinstance(value, Mapping | list | tuple):
         yield name, f"{type(value).__name__} of {len(value)}"
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
-            yield from _flat(item, f"{name}/{key}" if name else str(key))
+            yield from flat_state(item, f"{name}/{key}" if name else str(key))
     else:
         yield (
             name,
