@@ -193,8 +193,8 @@ def _features(
     about = {"at": split.at, "weights": weights, "x": describe(x, "x")}
     if not stored.is_stored(target):
         stored.write(target, about, shape, first.dtype, batches)
-    elif verbose != 0:
-        say(f"cache_features uses the features that are in {target}.")
+    else:
+        say(f"cache_features uses the features that are in {target}.", verbose=verbose)
     return stored.read(
         target, about, lambda features: close(first, np.asarray(features[: len(first)]), _SAME)
     )
