@@ -13,8 +13,7 @@ def tree_to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, for frameworks without trees of their own."""
     paths = keras.tree.flatten_with_path(tree)
     return {
-        "/".join(map(str, path)): np.array(keras.ops.convert_to_numpy(leaf))
-        for path, leaf in paths
+        "/".join(map(str, path)): np.array(keras.ops.convert_to_numpy(leaf)) for path, leaf in paths
     }
 
 

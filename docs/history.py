@@ -26,4 +26,4 @@ history = kp.fit(
     seed=0,
     verbose=0,
 )
-kp.plot_history(history).savefig("history.png", pil_kwargs={"optimize": True})
+kp.plot_history(history).figure.savefig("history.png", pil_kwargs={"optimize": True})

@@ -15,9 +15,12 @@ if __name__ != "keras_patterns":
         "keras_patterns`."
     )
 
+import warnings
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from . import schedules, stopping
+from ._util.errors import KerasPatternsError
 from .checkpoint import (
     CheckpointSelection,
     SelectionRow,
@@ -25,9 +28,9 @@ from .checkpoint import (
     select_checkpoint,
     warm_start,
 )
-from .checkpoint.identity import ResumeRefused
+from .checkpoint.identity import ResumeRefusedError
 from .checkpoint.store import CheckpointStore
-from .data import DataExhausted
+from .data import DataExhaustedError
 from .finder import LearningRateSweep, find_learning_rate
 from .guard import NonFiniteError, NonFiniteGuard
 from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
@@ -41,7 +44,7 @@ from .run.requests import Rewind, Save, SetTrainable, Stop
 from .run.run import Run
 from .run.signals import RunInterrupted
 from .state.preserved import preserved
-from .state.snapshot import StateMismatch
+from .state.snapshot import StateMismatchError
 from .stopping import (
     EarlyStopping,
     GeneralizationLoss,
@@ -50,7 +53,7 @@ from .stopping import (
     SuccessiveRises,
     suggest_patience,
 )
-from .storage import DamagedCheckpoint, StoreError, StoreInUse
+from .storage import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
 from .transfer import (
     CachedFeatures,
     GradualUnfreeze,
@@ -75,20 +78,22 @@ __all__ = [
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
-    "DamagedCheckpoint",
-    "DataExhausted",
+    "DamagedCheckpointError",
+    "DataExhaustedError",
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
     "Hook",
+    "KerasPatternsError",
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
+    "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
     "Patience",
     "ProgressQuotient",
-    "ResumeRefused",
+    "ResumeRefusedError",
     "Rewind",
     "Run",
     "RunHistory",
@@ -96,11 +101,11 @@ __all__ = [
     "Save",
     "SelectionRow",
     "SetTrainable",
-    "StateMismatch",
+    "StateMismatchError",
     "StepPlan",
     "Stop",
     "StoreError",
-    "StoreInUse",
+    "StoreInUseError",
     "SuccessiveRises",
     "TrainableTable",
     "__version__",
@@ -127,3 +132,27 @@ __all__ = [
     "warm_start",
     "with_momentum_schedule",
 ]
+
+# Names that were public before, each with the one that took its place.
+_RENAMED = {
+    "DamagedCheckpoint": "DamagedCheckpointError",
+    "DataExhausted": "DataExhaustedError",
+    "ResumeRefused": "ResumeRefusedError",
+    "StateMismatch": "StateMismatchError",
+    "StoreInUse": "StoreInUseError",
+}
+
+# Hidden from type checkers, to which it would make any name of this module valid.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """The object that had a name before, with a warning that says what it is called now."""
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        new = _RENAMED[name]
+        warnings.warn(
+            f"kp.{name} is called kp.{new} now; the old name goes after one release.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[new]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from . import demo
 from ._util.table import format_table
 from .checkpoint.compare import differing_tensors, differing_values
 from .checkpoint.store import CheckpointStore
-from .storage import Checkpoint, Entry, StoreError
+from .storage import Entry, StoredCheckpoint, StoreError
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
-    except (StoreError, OSError, demo.TrainingFailed) as error:
+    except (StoreError, OSError, demo.TrainingFailedError) as error:
         print(f"keras-patterns: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -51,68 +52,33 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    add = _adder(
-        commands,
-        "list",
-        _list,
-        "show the checkpoints of a folder",
-        "keras-patterns list runs/digits",
-    )
-    add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add = _adder(
-        commands,
-        "verify",
-        _verify,
-        "read every byte; exit code 1 if any is damaged",
-        "keras-patterns verify runs/digits",
-    )
-    add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add = _adder(
-        commands,
-        "diff",
-        _diff,
-        "compare two checkpoints; exit code 1 if they differ",
-        "keras-patterns diff a:900 b:900",
-    )
+    add = partial(_add_command, parser.add_subparsers(required=True, metavar="COMMAND"))
+    list_ = add(_list, "show the checkpoints of a folder", "runs/digits")
+    verify = add(_verify, "read every byte; exit code 1 if any is damaged", "runs/digits")
+    diff = add(_diff, "compare two checkpoints; exit code 1 if they differ", "a:900 b:900")
+    export = add(_export, "write the weights into one file", "a a.safetensors --step 900")
+    show = add(_demo, "kill a training run twice, resume it, and compare", "--out pictures")
+    for of_folder in (list_, verify, export):
+        of_folder("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
     for name in ("first", "second"):
-        add(
-            name,
-            metavar="DIR[:STEP]",
-            help="a folder, and a step in it; without one the newest checkpoint",
-        )
-    add = _adder(
-        commands,
-        "export",
-        _export,
-        "write the weights into one file",
-        "keras-patterns export a a.safetensors --step 900",
-    )
-    add("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
-    add(
-        "path",
-        metavar="PATH",
-        help="the new .safetensors file; an existing one is never overwritten",
-    )
-    add("--step", type=int, help="of the checkpoint; without it the newest sound one")
-    add = _adder(
-        commands,
-        "demo",
-        _demo,
-        "kill a training run twice, resume it, and compare",
-        "keras-patterns demo --out pictures",
-    )
-    add("--out", default="keras-patterns-demo", help="the folder for the picture (%(default)s)")
-    add("--keep", action="store_true", help="keep the checkpoints there too")
-    add("--quick", action="store_true", help=argparse.SUPPRESS)
+        text = "a folder, and a step in it; without one the newest checkpoint"
+        diff(name, metavar="DIR[:STEP]", help=text)
+    text = "the new .safetensors file; an existing one is never overwritten"
+    export("path", metavar="PATH", help=text)
+    export("--step", type=int, help="of the checkpoint; without it the newest sound one")
+    show("--out", default="keras-patterns-demo", help="the folder for the picture (%(default)s)")
+    show("--keep", action="store_true", help="keep the checkpoints there too")
+    show("--quick", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 
-def _adder(commands: Any, name: str, command: Any, text: str, example: str) -> Any:
-    parser = commands.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {example}"
-    )
-    parser.set_defaults(command=command)
+def _add_command(commands: Any, function: Any, text: str, example: str) -> Any:
+    """Adds the command that a function is named for; returns what adds an argument to it."""
+    name = function.__name__.removeprefix("_")
+    description = f"{text[0].upper()}{text[1:]}."
+    epilog = f"example: keras-patterns {name} {example}"
+    parser = commands.add_parser(name, help=text, description=description, epilog=epilog)
+    parser.set_defaults(command=function)
     return parser.add_argument
 
 
@@ -134,11 +100,11 @@ def _row(entry: Entry) -> list[Any]:
     statuses = _statuses(entry)
     size = sum(status.st_size for status in statuses)
     linked = sum(status.st_size for status in statuses if status.st_nlink > 1)
-    begin, sizes = [run, step, "complete" if phase else "validating"], [size, linked]
+    begin = [run, step, "complete" if phase else "validating"]
     try:
         manifest = entry.manifest
     except StoreError:
-        return [*begin, "unreadable: see verify", "", "", *sizes, ""]
+        return [*begin, "unreadable: see verify", "", "", size, linked, ""]
     score = manifest.score and f"{manifest.score.monitor} {manifest.score.value:.4g}"
     created = manifest.created.replace("T", " ").replace("+00:00", " UTC")
     return [
@@ -146,7 +112,8 @@ def _row(entry: Entry) -> list[Any]:
         created,
         manifest.made_with.get("backend", ""),
         manifest.made_with.get("keras", ""),
-        *sizes,
+        size,
+        linked,
         score or "",
     ]
 
@@ -202,15 +169,16 @@ def _entries(directory: str) -> list[Entry]:
     entries = CheckpointStore(directory).entries()
     if not entries:
         what = "no checkpoint is there" if Path(directory).is_dir() else "there is no such folder"
-        raise StoreError(directory, what, "Name the folder that kp.Checkpoint was given.")
+        raise StoreError.empty(directory, what)
     return entries
 
 
-def _read(place: str) -> Checkpoint:
+def _read(place: str) -> StoredCheckpoint:
     """The checkpoint that `DIR` or `DIR:STEP` names."""
     directory, colon, step = place.rpartition(":")
     if not colon or not step.isdecimal() or Path(place).exists():
-        directory, step = place, ""
+        directory = place
+        step = ""
     entries = _entries(directory)
     store = CheckpointStore(directory)
     return store.read(store.at(int(step)) if step else max(entries))

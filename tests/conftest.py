@@ -32,6 +32,14 @@ def fixed_seeds():
         keras.utils.set_random_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def closed_figures():
+    """Close what a test drew: pyplot keeps it."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
 @pytest.fixture
 def numpy_weights(monkeypatch):
     """Initial weights of the usual size that NumPy draws: for a large model JAX would compile a

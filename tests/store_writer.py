@@ -12,7 +12,7 @@ from itertools import count
 import numpy as np
 from store_support import at, tensors
 
-from keras_patterns.storage import CheckpointStore, Retention
+from keras_patterns.storage import CheckpointFolder, Retention
 
 
 def arrays_at(step):
@@ -23,7 +23,7 @@ def arrays_at(step):
 
 
 def write_for_ever(directory, first):
-    store = CheckpointStore(directory)
+    store = CheckpointFolder(directory)
     with store.lock():
         for step in count(first):
             store.write(at(step), {"step": step}, tensors(arrays_at(step)))

@@ -65,7 +65,7 @@ def test_another_model_is_refused_and_stays_as_it_is(trained):
     model = make_model(width=5)
     before = model.get_weights()
     with pytest.raises(
-        kp.StateMismatch,
+        kp.StateMismatchError,
         match=r"layers/0/kernel \(.*\): shape \(4, 3\) in the checkpoint, \(4, 5\) in the model",
     ):
         kp.CheckpointStore("runs").restore(model)
@@ -112,3 +112,51 @@ def test_a_layer_that_keeps_what_it_computes_of_its_weights_computes_it_anew():
     other = normalized()
     kp.select_checkpoint("runs", other, (X, X.sum(1)), verbose=0)
     assert_equal([model.predict(X, verbose=0)], [other.predict(X, verbose=0)])
+
+
+DATA = (X, X.sum(1))
+
+
+def test_a_ranking_is_the_table_of_the_selection_and_leaves_the_model_as_it_is(trained):
+    store, model, other = kp.CheckpointStore("runs"), make_model(), make_model()
+    before = model.get_weights()
+    ranking = store.rank(model, DATA, verbose=0)
+    assert ranking == kp.select_checkpoint("runs", other, DATA, verbose=0)
+    assert_equal(before, model.get_weights())
+
+
+def test_errors_of_a_ranking_name_the_method(trained):
+    with pytest.raises(TypeError, match=r"CheckpointStore\.rank: `model` must be a Keras model"):
+        kp.CheckpointStore("runs").rank("model", DATA)
+
+
+@pytest.mark.parametrize(
+    ("method", "function"),
+    [
+        (
+            lambda model: kp.CheckpointStore("runs").load_best(
+                model, DATA, "loss", "min", batch_size=8, steps=[4], verbose=0
+            ),
+            lambda model: kp.select_checkpoint(
+                "runs", model, DATA, "loss", "min", batch_size=8, steps=[4], verbose=0
+            ),
+        ),
+        (
+            lambda model: kp.CheckpointStore("runs").average(model, [4, 8], "exponential", 0.5),
+            lambda model: kp.average_checkpoints("runs", model, [4, 8], "exponential", 0.5),
+        ),
+        (
+            lambda model: kp.CheckpointStore("runs").warm_start(model, 4, "keep"),
+            lambda model: kp.warm_start("runs", model, 4, "keep"),
+        ),
+    ],
+    ids=["load_best", "average", "warm_start"],
+)
+def test_a_method_of_the_store_does_as_the_function(trained, method, function):
+    one, other = make_model(), make_model()
+    assert method(one) == function(other)
+    assert_equal(one.get_weights(), other.get_weights())
+    assert_equal(
+        [keras.ops.convert_to_numpy(v.value) for v in one.optimizer.variables],
+        [keras.ops.convert_to_numpy(v.value) for v in other.optimizer.variables],
+    )

@@ -9,7 +9,7 @@ import pytest
 from keras_patterns.data import (
     ArraySource,
     BatchSource,
-    DataExhausted,
+    DataExhaustedError,
     GeneratorSource,
     PyDatasetSource,
     RandomStream,
@@ -42,7 +42,9 @@ def test_batches_go_on_from_a_step(capsys):
     assert isinstance(source, BatchSource)
     batches = source.batches(5)
     out = capsys.readouterr().out
-    assert out.startswith("skipping 5 batches of the generator: it cannot be entered in the middle")
+    assert out.startswith(
+        "keras-patterns: skipping 5 batches of the generator: it cannot be entered"
+    )
     assert "run up to step 5" in out
     assert "5/5" in out
     assert take(batches, 2) == [[5], [6]]
@@ -68,9 +70,9 @@ def test_a_generator_cannot_go_back():
 def test_running_out_says_where():
     batches = GeneratorSource(count(3)).batches(0)
     take(batches, 3)
-    with pytest.raises(DataExhausted, match="ended at step 3: it gave 3 batches, and the run"):
+    with pytest.raises(DataExhaustedError, match="ended at step 3: it gave 3 batches, and the run"):
         next(batches)
-    with pytest.raises(DataExhausted, match="ended at step 3"):
+    with pytest.raises(DataExhaustedError, match="ended at step 3"):
         GeneratorSource(count(3), verbose=False).batches(4)
 
 
@@ -80,7 +82,7 @@ def test_an_iterable_is_begun_again_where_it_ends():
             return count(3)
 
     assert take(GeneratorSource(Loader()).batches(0), 7) == [[0], [1], [2], [0], [1], [2], [0]]
-    with pytest.raises(DataExhausted, match="ended at step 0"):
+    with pytest.raises(DataExhaustedError, match="ended at step 0"):
         next(GeneratorSource(range(0)).batches(0))
 
 

@@ -61,5 +61,5 @@ def test_the_workers_of_a_dataset_end_with_it():
     batches = skipped_of({1}, source=source).batches(0)
     assert [next(batches)[0].tolist() for _ in range(4)] == [[0], [2], [3], [4]]
     batches.close()
-    assert next(batches._batches, None) is None
+    assert next(batches, None) is None
     skipped_of({1}).batches(0).close()

@@ -9,7 +9,7 @@ from keras_patterns import demo
 from keras_patterns.backends import current
 from keras_patterns.demo import kill_steps, training
 from keras_patterns.demo.comparison import Outcome, compare, parts, summary
-from keras_patterns.demo.processes import TrainingFailed, find_rate, live, select
+from keras_patterns.demo.processes import TrainingFailedError, find_rate, select, train_in_process
 
 RATE, NAN_AT = 0.01, 52
 
@@ -24,16 +24,20 @@ def outcomes(runs):
     """A run that was left alone, and one that was killed around its NaN and after it, and
     resumed."""
     name = current().name
-    reference = Outcome.read(runs / "reference", [live(runs / "reference", RATE, 2, name)])
-    lives = [live(runs / "killed", RATE, 2, name, step) for step in (NAN_AT, 70, np.inf)]
-    return reference, Outcome.read(runs / "killed", lives)
+    reference = Outcome.read(
+        runs / "reference", [train_in_process(runs / "reference", RATE, 2, name)]
+    )
+    processes = [
+        train_in_process(runs / "killed", RATE, 2, name, step) for step in (NAN_AT, 70, np.inf)
+    ]
+    return reference, Outcome.read(runs / "killed", processes)
 
 
 def test_the_killed_run_was_killed_and_is_equal(outcomes):
     reference, killed = outcomes
-    assert [life.killed for life in reference.lives] == [False]
-    assert [life.killed for life in killed.lives] == [True, True, False]
-    first, second, third = killed.lives
+    assert [process.killed for process in reference.processes] == [False]
+    assert [process.killed for process in killed.processes] == [True, True, False]
+    first, second, third = killed.processes
     assert 45 < first.last < 70  # before the NaN was found, while the run went back, or after it
     assert 1 < second.first <= NAN_AT  # it went on, and not from the start
     assert 70 <= second.last < 90
@@ -41,7 +45,7 @@ def test_the_killed_run_was_killed_and_is_equal(outcomes):
         45 + 1,
         60 + 1,
     )  # the checkpoint of step 60 is written beside the training, and may not be there yet
-    assert third.last == reference.lives[0].last == 90
+    assert third.last == reference.processes[0].last == 90
     table, differences = compare(*outcomes)
     assert differences == []
     assert "NOT" not in table
@@ -168,7 +172,7 @@ def test_the_exit_code_and_the_last_lines(outcomes, equal, code, monkeypatch, ca
         killed = dataclasses.replace(killed, predictions=killed.predictions + 1)
     results = iter([reference, killed])
     monkeypatch.setattr(demo, "select", lambda *arguments: print("the table of the checkpoints"))
-    monkeypatch.setattr(demo, "live", lambda *arguments: None)
+    monkeypatch.setattr(demo, "train_in_process", lambda *arguments: None)
     monkeypatch.setattr(demo, "find_rate", lambda *arguments: RATE)
     monkeypatch.setattr(demo, "_live_and_die", lambda *arguments: [])
     monkeypatch.setattr(demo.few_examples, "show", lambda *arguments: True)
@@ -194,8 +198,8 @@ def test_kills_fall_into_the_middle_of_epochs():
 
 def test_a_process_that_fails_is_an_error(tmp_path, capfd):
     (tmp_path / "run").write_text("a file, where a folder is needed")
-    with pytest.raises(TrainingFailed, match="ended with exit code 1"):
-        live(tmp_path / "run", RATE, 1, current().name)
+    with pytest.raises(TrainingFailedError, match="ended with exit code 1"):
+        train_in_process(tmp_path / "run", RATE, 1, current().name)
     assert "Traceback" in capfd.readouterr().err
     assert (tmp_path / "run").read_text() == "a file, where a folder is needed"
 
@@ -219,7 +223,7 @@ def test_the_best_checkpoint_is_shown_against_the_last(runs, capfd):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(TrainingFailed, match="needs sklearn and matplotlib"):
+    with pytest.raises(TrainingFailedError, match="needs sklearn and matplotlib"):
         demo.run()
 
 

@@ -29,15 +29,18 @@ def outcomes(tmp_path_factory, backbone):
     """A run that was left alone, and one that was killed after the first stage, and went on."""
     runs, name = tmp_path_factory.mktemp("runs"), current().name
     reference = Outcome.read(
-        runs / "reference", [few_examples.live(runs / "reference", backbone, name)]
+        runs / "reference", [few_examples.train_in_process(runs / "reference", backbone, name)]
     )
-    lives = [few_examples.live(runs / "killed", backbone, name, step) for step in (31, np.inf)]
-    return reference, Outcome.read(runs / "killed", lives)
+    processes = [
+        few_examples.train_in_process(runs / "killed", backbone, name, step)
+        for step in (31, np.inf)
+    ]
+    return reference, Outcome.read(runs / "killed", processes)
 
 
 def test_the_run_was_killed_after_the_first_stage_and_is_equal(outcomes):
     reference, killed = outcomes
-    first, second = killed.lives
+    first, second = killed.processes
     assert first.killed
     assert not second.killed
     assert 31 <= first.last < 60
@@ -56,7 +59,7 @@ def test_the_run_was_killed_after_the_first_stage_and_is_equal(outcomes):
     assert differences == []
     assert "NOT" not in table
     assert "callback GradualUnfreeze" in table
-    rows = journey(reference, killed, few_examples._of_stages).splitlines()
+    rows = journey(reference, killed, few_examples.stage_rows).splitlines()
     assert next(row for row in rows if row.startswith("thawed after step")).split()[3:] == [
         "30,",
         "60",
@@ -73,7 +76,7 @@ def test_the_part_tells_whether_the_runs_are_equal(outcomes, equal, monkeypatch,
         killed = dataclasses.replace(killed, predictions=killed.predictions + 1)
     results = iter([reference, killed])
     monkeypatch.setattr(few_examples, "pretrain", lambda *arguments: None)
-    monkeypatch.setattr(few_examples, "live", lambda *arguments: killed.lives[0])
+    monkeypatch.setattr(few_examples, "train_in_process", lambda *arguments: killed.processes[0])
     monkeypatch.setattr(few_examples, "measure", lambda *arguments: ACCURACIES)
     monkeypatch.setattr(few_examples.Outcome, "read", lambda *arguments: next(results))
     assert few_examples.show(tmp_path, tmp_path / "few.png", current().name, seeds=3) == equal
@@ -95,7 +98,7 @@ def test_each_way_is_measured(backbone, tmp_path, monkeypatch):
     monkeypatch.setattr(transfer, "STEPS", 4)
     monkeypatch.setattr(transfer, "STAGES", {2: "block*"})
     sender = type("Sender", (), {"send": staticmethod(told.append)})
-    few_examples._measure(str(backbone), [2], 1, sender)
+    few_examples.measure_here(str(backbone), [2], 1, sender)
     assert [key for key, _ in told] == [(2, way) for way in few_examples.WAYS]
     assert all(0 <= accuracy <= 1 for _, accuracy in told)
 

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from models import (
@@ -168,7 +169,7 @@ def test_everything_is_as_before_after_an_error_of_the_data():
 
 
 def test_data_that_run_out():
-    swept_until(kp.DataExhausted, dense(), x=batches(12), steps=20, verbose=0)
+    swept_until(kp.DataExhaustedError, dense(), x=batches(12), steps=20, verbose=0)
 
 
 def test_averaged_weights_that_share_their_arrays():
@@ -471,7 +472,7 @@ def test_a_model_that_cannot_learn():
         sweep.suggest()
     assert "No suggestion. The loss never falls" in repr(sweep)
     for flat in (sweep, made(np.full(100, 2.3)), made(np.zeros(100))):
-        assert "No suggestion" in flat.plot().axes[0].get_title()
+        assert "No suggestion" in flat.plot().get_title()
 
 
 def test_repr_reads_well():
@@ -484,9 +485,16 @@ def test_repr_reads_well():
     assert re.search(r"For a cycle: from \d\.\d\de-\d\d to \d\.\d\de-\d\d\.$", text)
 
 
+def test_the_picture_goes_into_the_axes_that_are_given():
+    _, (left, right) = plt.subplots(1, 2)
+    assert made(descent()).plot(right) is right
+    assert right.has_data()
+    assert not left.has_data()
+
+
 def test_the_picture_marks_every_suggestion():
     sweep = made(descent())
-    axes = sweep.plot().axes[0]
+    axes = sweep.plot()
     assert axes.get_xscale() == "log"
     marked = {
         line.get_label().split()[0]: line.get_xdata()[0]

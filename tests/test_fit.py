@@ -141,7 +141,7 @@ def test_data_that_runs_out_is_said_as_it_is():
     def three():
         yield from [(X[:8], X[:8, 0])] * 3
 
-    with pytest.raises(kp.DataExhausted, match="ended at step 3"):
+    with pytest.raises(kp.DataExhaustedError, match="ended at step 3"):
         kp.fit(make_model(), three(), seed=0, total_steps=5, steps_per_epoch=5, verbose=0)
 
 

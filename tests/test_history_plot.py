@@ -5,13 +5,14 @@ made histories.
 import sys
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from models import FEATURES, LABELS, TRAIN, VALIDATION, compiled, small
 
 import keras_patterns as kp
-from keras_patterns.state.history import add_event
+from keras_patterns.run.history import add_event
 
 RUNNING, INSIDE, RATE = (
     "running mean of the epoch",
@@ -30,6 +31,10 @@ def train(**arguments):
     )
 
 
+def picture(*arguments, **how):
+    return kp.plot_history(*arguments, **how).figure
+
+
 def drawn(figure):
     """The curves by their names, over both axes: lists of places and of values."""
     lines = {
@@ -43,18 +48,20 @@ def drawn(figure):
     }
 
 
+def legend_of(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
 def named(figure):
-    """What the legend of the curves has."""
-    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    """What the legend has of curves."""
+    known = {label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]}
+    return [text for text in legend_of(figure.axes[0]) if text in known]
 
 
 def told(figure):
-    """What the legend of the events has, in one line each."""
-    return [
-        " ".join(text.get_text().split())
-        for legend in figure.legends
-        for text in legend.get_texts()
-    ]
+    """What the legend has of events, in one line each."""
+    curves = named(figure)
+    return [" ".join(text.split()) for text in legend_of(figure.axes[0]) if text not in curves]
 
 
 def verticals(figure):
@@ -82,7 +89,7 @@ def rendered(figure):
 
 def test_a_run_of_kp_fit_against_steps():
     history = train(**VALIDATION, log_every_steps=2, validate_every_steps=3)
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     curves, lists = drawn(figure), history.history
     assert curves["training"] == ([4, 8, 12], lists["loss"])
     assert curves["validation"] == ([4, 8, 12], lists["val_loss"])
@@ -113,7 +120,7 @@ def test_a_run_of_kp_fit_against_steps():
 
 
 def test_the_gap_lies_between_the_curves():
-    figure = kp.plot_history({"loss": [0.5, 0.3], "val_loss": [0.6, 0.7]})
+    figure = picture({"loss": [0.5, 0.3], "val_loss": [0.6, 0.7]})
     (gap,) = figure.axes[0].collections
     box = gap.get_datalim(figure.axes[0].transData)
     np.testing.assert_allclose(box.extents, [1, 0.3, 2, 0.7])
@@ -121,7 +128,7 @@ def test_the_gap_lies_between_the_curves():
 
 def test_a_maximised_metric():
     history = train(**VALIDATION)
-    figure = kp.plot_history(history, "val_accuracy")
+    figure = picture(history, "val_accuracy")
     values = history.history["val_accuracy"]
     assert figure.axes[0].get_ylabel() == "accuracy"
     assert texts(figure) == [
@@ -132,7 +139,7 @@ def test_a_maximised_metric():
 
 
 def test_without_validation_the_training_has_the_best():
-    figure = kp.plot_history(train())
+    figure = picture(train())
     assert set(drawn(figure)) == {"training", RATE}
     assert texts(figure)[0].startswith("best loss ")
 
@@ -140,11 +147,11 @@ def test_without_validation_the_training_has_the_best():
 def test_validation_inside_epochs_alone():
     history = train(**VALIDATION, validate_every_steps=3, validation_freq=())
     # The step 12 is a multiple and the end of an epoch.
-    curves = drawn(kp.plot_history(history, validation_freq=[3]))
+    curves = drawn(picture(history, validation_freq=[3]))
     assert curves["validation"] == ([12], history.history["val_loss"])
     assert curves[INSIDE][0] == [3, 6, 9]
     history = train(**VALIDATION, validate_every_steps=5, validation_freq=())
-    figure = kp.plot_history(history)
+    figure = picture(history)
     assert drawn(figure)[INSIDE][0] == [5, 10]
     assert texts(figure)[0].startswith("best val_loss ")
 
@@ -161,7 +168,7 @@ def test_a_run_that_went_on_looks_like_one(tmp_path):
         )
 
     until(1)
-    assert drawn(kp.plot_history(until(3)))["training"][0] == [4, 8, 12]
+    assert drawn(picture(until(3)))["training"][0] == [4, 8, 12]
 
 
 def test_stop_rollbacks_and_resumes():
@@ -172,7 +179,7 @@ def test_stop_rollbacks_and_resumes():
     add_event(history, "rolled back", 5, "not finite")
     add_event(history, "thawed", 8, "all")
     history.resumes = [2, 7]
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     best, others = texts(figure)[-1], texts(figure)[:-1]
     assert best.startswith("best loss")
     assert others == ["1", "2", "3"]
@@ -181,11 +188,7 @@ def test_stop_rollbacks_and_resumes():
     assert words[2].startswith("3 stopped at step 12: no better for ever")
     assert words[2].endswith("and it costs $1 to $2")
     assert words[3] == "went on from steps 2, 7"
-    assert all(
-        len(line) <= 115
-        for text in figure.legends[0].get_texts()
-        for line in text.get_text().splitlines()
-    )
+    assert all(len(line) <= 115 for text in legend_of(figure.axes[0]) for line in text.splitlines())
     assert [at for at, _ in verticals(figure)][:-1] == [2, 7, 5, 8, 12]
     assert len({color for _, color in verticals(figure)}) == 5
     assert {
@@ -203,7 +206,7 @@ def test_a_run_of_model_fit_against_epochs():
         callbacks=[keras.callbacks.LearningRateScheduler(decade)],
     )
     add_event(history, "stopped", 8, "enough")
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     curves = drawn(figure)
     assert curves["training"] == ([1, 2, 3], history.history["loss"])
     assert curves["validation"] == ([1, 2, 3], history.history["val_loss"])
@@ -222,11 +225,8 @@ def test_rates_over_more_than_two_decades_are_logarithmic():
     history = compiled(small()).fit(
         **PLAIN, epochs=4, callbacks=[keras.callbacks.LearningRateScheduler(decade)]
     )
-    assert kp.plot_history(history).axes[1].get_yscale() == "log"
-    assert (
-        kp.plot_history({"loss": [1, 1], "learning_rate": [0.1, 0.0]}).axes[1].get_yscale()
-        == "linear"
-    )
+    assert picture(history).axes[1].get_yscale() == "log"
+    assert picture({"loss": [1, 1], "learning_rate": [0.1, 0.0]}).axes[1].get_yscale() == "linear"
 
 
 def test_a_model_without_one_rate_has_no_second_axis():
@@ -235,13 +235,13 @@ def test_a_model_without_one_rate_has_no_second_axis():
     )
     history = kp.fit(compiled(small(), optimizer), **TRAIN, seed=0, verbose=0)
     assert history.learning_rates == [None] * len(history.epoch_end_steps)
-    assert len(kp.plot_history(history).axes) == 1
+    assert len(picture(history).axes) == 1
 
 
 def test_epochs_that_begin_late():
     history = compiled(small()).fit(**PLAIN, initial_epoch=5, epochs=7)
     add_event(history, "stopped", 4, "enough")
-    figure = kp.plot_history(history)
+    figure = picture(history)
     assert drawn(figure)["training"][0] == [6, 7]
     assert verticals(figure)[0][0] == 6
 
@@ -250,7 +250,7 @@ def test_an_event_without_a_place_is_told_all_the_same():
     history = keras.callbacks.History()
     history.history, history.epoch, history.params = {"loss": [2.0, 1.0]}, [0, 1], {"steps": None}
     add_event(history, "stopped", 7, "enough")
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     assert told(figure) == ["1 stopped at step 7: enough"]
     assert [at for at, _ in verticals(figure)] == [2]
 
@@ -259,7 +259,7 @@ def test_an_event_without_a_place_is_told_all_the_same():
     "fit", [lambda: train(total_steps=3, epochs=1), lambda: compiled(small()).fit(**PLAIN)]
 )
 def test_a_single_epoch(fit):
-    figure = rendered(kp.plot_history(fit()))
+    figure = rendered(picture(fit()))
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "training"]
     assert len(line.get_xdata()) == 1
     assert line.get_marker() == "o"
@@ -267,7 +267,7 @@ def test_a_single_epoch(fit):
 
 def test_a_run_that_is_not_finite():
     history = train(total_steps=6, epochs=2, sample_weight=np.full(len(FEATURES), np.nan))
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     assert drawn(figure)["not finite"][0] == [3, 6]
     assert texts(figure) == []
 
@@ -277,7 +277,7 @@ def test_a_run_that_is_not_finite():
 
 def test_gaps_and_points_that_stand_alone():
     values = [1.0] * 30 + [np.nan, 0.5, np.inf] + [0.4] * 30
-    figure = rendered(kp.plot_history({"loss": values}))
+    figure = rendered(picture({"loss": values}))
     assert drawn(figure)["not finite"][0] == [31, 33]
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "training"]
     assert line.get_markevery() == [31]
@@ -286,8 +286,8 @@ def test_gaps_and_points_that_stand_alone():
 
 
 def test_a_loss_that_explodes_is_logarithmic():
-    assert kp.plot_history({"loss": [1.0, 2.0, 1e6]}).axes[0].get_yscale() == "log"
-    assert kp.plot_history({"loss": [1.0, 0.1, 1e-6]}).axes[0].get_yscale() == "linear"
+    assert picture({"loss": [1.0, 2.0, 1e6]}).axes[0].get_yscale() == "log"
+    assert picture({"loss": [1.0, 0.1, 1e-6]}).axes[0].get_yscale() == "linear"
 
 
 @pytest.mark.parametrize(
@@ -301,29 +301,29 @@ def test_a_loss_that_explodes_is_logarithmic():
 )
 def test_epochs_of_the_validation(count, frequency, epochs, label):
     history = {"loss": [0.0] * 6, "val_loss": [1.0] * count}
-    assert drawn(kp.plot_history(history, validation_freq=frequency))[label][0] == epochs
+    assert drawn(picture(history, validation_freq=frequency))[label][0] == epochs
 
 
 def test_the_epochs_of_a_validation_by_frequency_are_found():
     history = compiled(small()).fit(
         **PLAIN, epochs=5, validation_freq=2, validation_data=(FEATURES[32:], LABELS[32:])
     )
-    assert drawn(kp.plot_history(history))["validation (taken to be every 2 epochs)"][0] == [2, 4]
+    assert drawn(picture(history))["validation (taken to be every 2 epochs)"][0] == [2, 4]
 
 
 def test_a_direction_that_nobody_knows():
     history = {"score": [1.0, 3.0, 2.0]}
-    figure = kp.plot_history(history, "score")
+    figure = picture(history, "score")
     assert texts(figure) == []
     assert 'no best: say mode="min" or "max"' in named(figure)
-    assert texts(kp.plot_history(history, "score", mode="max")) == ["best score 3 at epoch 2"]
+    assert texts(picture(history, "score", mode="max")) == ["best score 3 at epoch 2"]
 
 
 def test_many_events_are_listed_in_part_and_numbered_in_groups():
     history = train()
     for step in [1] * 9 + [11]:
         add_event(history, "rolled back", step, "not finite")
-    figure = rendered(kp.plot_history(history))
+    figure = rendered(picture(history))
     assert texts(figure)[:2] == ["1-9", "10"]
     assert told(figure)[-2:] == ["... 3 more ...", "10 rolled back at step 11: not finite"]
     assert len(told(figure)) == 8
@@ -333,18 +333,30 @@ def test_nothing_lies_over_anything():
     history = train(**VALIDATION, log_every_steps=1, validate_every_steps=3)
     add_event(history, "stopped", 12, "no better " * 40)
     history.resumes = [3]
-    figure = rendered(kp.plot_history(history))
-    axes, (events,) = figure.axes[0], figure.legends
+    figure = rendered(picture(history))
+    axes = figure.axes[0]
     boxes = [
         axes.get_window_extent(),
         axes.xaxis.label.get_window_extent(),
         axes.get_legend().get_window_extent(),
     ]
-    boxes += [events.get_window_extent(), *(text.get_window_extent() for text in axes.texts)]
+    boxes += [text.get_window_extent() for text in axes.texts]
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:index])
         assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
         assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+
+
+def test_it_draws_in_the_axes_that_are_given():
+    figure, (left, right) = plt.subplots(1, 2)
+    history = train(**VALIDATION)
+    add_event(history, "stopped", 12, "enough")
+    size = tuple(figure.get_size_inches())
+    assert kp.plot_history(history, ax=right) is right
+    assert not left.has_data()
+    assert {"training", "validation"} <= {line.get_label() for line in right.lines}
+    assert legend_of(right)[-1] == "1  stopped at step 12: enough"
+    assert tuple(figure.get_size_inches()) == size
 
 
 # Errors.
@@ -422,7 +434,7 @@ def test_arguments_are_checked(history, how, error, message):
 
 
 def test_without_matplotlib(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(
         ImportError, match="draws with matplotlib, which is missing: pip install matplotlib"
     ):

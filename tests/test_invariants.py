@@ -16,7 +16,7 @@ from keras_patterns.run.segments import segments
 from keras_patterns.state.codec import decode, encode
 from keras_patterns.state.snapshot import as_dtype
 from keras_patterns.testing import differences
-from keras_patterns.testing.comparison import _flat
+from keras_patterns.testing.comparison import flat_state
 
 
 @st.composite
@@ -157,6 +157,6 @@ def test_what_is_not_an_integer_is_never_converted(value):
 
 @given(STATES, STATES)
 def test_the_comparison_sees_whatever_differs(one, other):
-    first, second = dict(_flat({"state": one}, "")), dict(_flat({"state": other}, ""))
+    first, second = dict(flat_state({"state": one}, "")), dict(flat_state({"state": other}, ""))
     assert (not differences(first, second)) or not same(one, other)
-    assert not differences(first, dict(_flat({"state": one}, "")))
+    assert not differences(first, dict(flat_state({"state": one}, "")))

@@ -133,7 +133,7 @@ def test_a_run_of_kp_fit_is_refused():
     x = np.ones((8, 4), "float32")
     kp.fit(make_model(), x, x[:, 0], seed=0, verbose=0, callbacks=[kp.Checkpoint("runs")])
     with pytest.raises(
-        kp.ResumeRefused, match=r"saved by kp\.fit, and only kp\.fit can go on with it"
+        kp.ResumeRefusedError, match=r"saved by kp\.fit, and only kp\.fit can go on with it"
     ):
         fit("runs")
 
@@ -141,7 +141,7 @@ def test_a_run_of_kp_fit_is_refused():
 def test_kp_fit_refuses_a_run_of_model_fit():
     fit("runs")
     x = np.ones((8, 4), "float32")
-    with pytest.raises(kp.ResumeRefused, match=r"data\.kind is 'arrays', it was 'model\.fit"):
+    with pytest.raises(kp.ResumeRefusedError, match=r"data\.kind is 'arrays', it was 'model\.fit"):
         kp.fit(
             make_model(),
             x,

@@ -20,8 +20,7 @@ from keras_patterns.checkpoint.contents import Record
 from keras_patterns.checkpoint.identity import Identity
 from keras_patterns.state.snapshot import copy_values
 from keras_patterns.state.variables import find_variables
-from keras_patterns.storage import CheckpointStore as FileStore
-from keras_patterns.storage import Position
+from keras_patterns.storage import CheckpointFolder, Position
 
 KINDS = ("keras", "weights.h5", "checkpoint", "store", "export", "safetensors", "model")
 
@@ -105,7 +104,7 @@ def checkpoint(model, folder="runs", step=3, change=lambda key, value: value):
     record = Record(
         Identity(9, 3, 0, {}), "auto", values, {key: places.roles[key] for key in values}, paths
     )
-    return FileStore(folder).write(
+    return CheckpointFolder(folder).write(
         Position(1, step, 1), *record.pack(), made_with={"backend": "another"}
     )
 
@@ -304,7 +303,7 @@ def test_a_model_without_names_is_found_as_a_whole(kind):
 
 def test_a_model_that_is_nested_twice_is_not_found():
     model = keras.Sequential([keras.Input((6,)), unnamed(6), unnamed(6)])
-    with pytest.raises(kp.StateMismatch, match="Nothing fits"):
+    with pytest.raises(kp.StateMismatchError, match="Nothing fits"):
         kp.load_pretrained(model, unnamed(6), partial=True)
     kp.load_pretrained(model.layers[1], unnamed(6))
 
@@ -326,7 +325,7 @@ def test_a_name_that_stands_twice_is_not_guessed():
         [keras.Input((6,)), *(keras.Sequential([layers.Dense(6, name="same")]) for _ in range(2))]
     )
     source = keras.Sequential([keras.Input((6,)), layers.Dense(6, name="same")])
-    with pytest.raises(kp.StateMismatch) as raised:
+    with pytest.raises(kp.StateMismatchError) as raised:
         kp.load_pretrained(model, source, partial=True)
     assert "same/kernel: variables of that name: 1 in the source, 2 in the model" in str(
         raised.value
@@ -357,7 +356,7 @@ def test_every_precision_is_read_and_floats_are_converted_when_asked(kind, dtype
     kp.load_pretrained(same, given)
     assert_values(values_of(source), same)
     before = values_of(other)
-    with pytest.raises(kp.StateMismatch) as raised:
+    with pytest.raises(kp.StateMismatchError) as raised:
         kp.load_pretrained(other, given, partial=True)
     assert (
         f"only/kernel: dtype {dtype} in the source, float32 in the model; floats are converted "
@@ -487,7 +486,7 @@ def test_the_step_is_chosen_and_damage_is_named(capsys):
     assert kp.load_pretrained(model, "runs", step=1).source == "step 1 of runs"
     assert_values(values_of(models[1]), model)
     flip(next(entries[1].folder.glob("*.safetensors")))
-    with pytest.raises(kp.DamagedCheckpoint, match="the bytes of tensor 'variables/"):
+    with pytest.raises(kp.DamagedCheckpointError, match="the bytes of tensor 'variables/"):
         kp.load_pretrained(model, "runs", step=2)
     assert capsys.readouterr().out == ""
     assert kp.load_pretrained(model, "runs").source == "step 1 of runs"
@@ -495,7 +494,7 @@ def test_the_step_is_chosen_and_damage_is_named(capsys):
     assert "damaged checkpoint: the bytes of tensor 'variables/" in said
     assert said.endswith("Step 1 is loaded instead.\n")
     flip(next(entries[0].folder.glob("*.safetensors")))
-    with pytest.raises(kp.DamagedCheckpoint):
+    with pytest.raises(kp.DamagedCheckpointError):
         kp.load_pretrained(model, "runs")
     assert_values(values_of(models[1]), model)
 
@@ -516,7 +515,7 @@ def test_folders_without_a_checkpoint_of_a_model_are_refused():
     checkpoint(named())
     with pytest.raises(kp.StoreError, match="there is no checkpoint of step 7"):
         kp.load_pretrained(named(), "runs", step=7)
-    FileStore("others").write(Position(1, 1, 1), {}, [])
+    CheckpointFolder("others").write(Position(1, 1, 1), {}, [])
     with pytest.raises(
         kp.StoreError,
         match=r"it does not say which tensors are weights. Give a checkpoint of kp.Checkpoint.",
@@ -562,7 +561,7 @@ def test_the_report_is_a_table_with_what_was_not_loaded_first():
 def test_nothing_is_changed_unless_all_of_the_part_fits():
     source, model = named(3), named(10)
     before = values_of(model)
-    with pytest.raises(kp.StateMismatch) as raised:
+    with pytest.raises(kp.StateMismatchError) as raised:
         kp.load_pretrained(model, source)
     assert str(raised.value) == (
         "load_pretrained: 2 of 16 variables of 'net' cannot be loaded from the model 'net'; "
@@ -584,12 +583,12 @@ def test_automatic_names_alone_are_told_so():
         [keras.Input((3,)), layers.Dense(4), layers.Dense(5), layers.Dense(6)], name="net"
     )
     source = keras.Sequential([keras.Input((3,)), layers.Dense(4)], name="source")
-    with pytest.raises(kp.StateMismatch) as raised:
+    with pytest.raises(kp.StateMismatchError) as raised:
         kp.load_pretrained(model, source)
     assert "its name is automatic, and nothing fits at its place, layers/1/kernel" in str(
         raised.value
     )
-    with pytest.raises(kp.StateMismatch) as raised:
+    with pytest.raises(kp.StateMismatchError) as raised:
         kp.load_pretrained(model, named(), partial=True)
     assert str(raised.value).endswith(
         "\nNothing fits. Give the same names to the layers of both, or the part of the model that "
@@ -598,7 +597,7 @@ def test_automatic_names_alone_are_told_so():
 
 
 def test_only_the_first_are_shown_of_many():
-    with pytest.raises(kp.StateMismatch, match=r"\n  \.\.\. and 8 more\nNothing fits"):
+    with pytest.raises(kp.StateMismatchError, match=r"\n  \.\.\. and 8 more\nNothing fits"):
         kp.load_pretrained(
             named(), keras.Sequential([keras.Input((3,)), layers.Dense(4, name="other")])
         )

@@ -24,6 +24,54 @@ def test_every_public_name_is_documented(name):
     assert undocumented == []
 
 
+ERRORS = {
+    "DamagedCheckpointError": Exception,
+    "DataExhaustedError": RuntimeError,
+    "NewerFormatError": Exception,
+    "NonFiniteError": ArithmeticError,
+    "ResumeRefusedError": ValueError,
+    "StateMismatchError": ValueError,
+    "StoreError": Exception,
+    "StoreInUseError": Exception,
+}
+RENAMED = (
+    "DamagedCheckpoint",
+    "DataExhausted",
+    "ResumeRefused",
+    "StateMismatch",
+    "StoreInUse",
+)
+
+
+def test_the_public_errors_are_known_here():
+    errors = {name for name in kp.__all__ if name.endswith("Error")}
+    assert errors == {*ERRORS, "KerasPatternsError"}
+
+
+@pytest.mark.parametrize(("name", "builtin"), ERRORS.items())
+def test_an_error_is_one_of_ours_and_of_a_builtin_class(name, builtin):
+    assert issubclass(getattr(kp, name), kp.KerasPatternsError)
+    assert issubclass(getattr(kp, name), builtin)
+
+
+def test_an_interrupted_run_ends_the_process_as_before():
+    assert issubclass(kp.RunInterrupted, SystemExit)
+    assert not issubclass(kp.RunInterrupted, Exception)
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_an_old_name_of_an_error_warns_and_still_catches(name):
+    error = getattr(kp, f"{name}Error")
+    with pytest.warns(DeprecationWarning, match=f"kp.{name} is called kp.{name}Error now"):
+        old = getattr(kp, name)
+    assert old is error
+
+
+def test_a_name_that_never_was_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        kp.nothing  # noqa: B018 - it raises
+
+
 def item_doc(item):
     """A class needs a docstring of its own; a method may inherit one."""
     return item.__doc__ if inspect.isclass(item) else inspect.getdoc(item)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -500,7 +501,7 @@ def test_a_step_of_any_dtype(dtype):
 
 def test_the_picture_shows_rate_and_momentum():
     optimizer = kp.one_cycle("adam", 0.1, 100)
-    figure = kp.schedules.plot(optimizer, 100)
+    figure = kp.schedules.plot(optimizer, 100).figure
     drawn = {axes.get_ylabel(): axes.lines[0].get_ydata() for axes in figure.axes}
     assert list(drawn) == ["learning rate", "momentum"]
     np.testing.assert_allclose(
@@ -512,18 +513,25 @@ def test_the_picture_shows_rate_and_momentum():
 
 
 def test_the_picture_of_a_long_schedule_has_both_ends():
-    figure = kp.schedules.plot(keras_schedules.CosineDecay(0.1, 10_000), 10_001)
-    assert [float(x) for x in figure.axes[0].lines[0].get_xdata()[[0, -1]]] == [0, 10_000]
+    axes = kp.schedules.plot(keras_schedules.CosineDecay(0.1, 10_000), 10_001)
+    assert [float(x) for x in axes.lines[0].get_xdata()[[0, -1]]] == [0, 10_000]
 
 
 @pytest.mark.parametrize("value", [0.1, 1, np.float32(0.1), keras.optimizers.SGD(0.1)])
 def test_the_picture_of_a_constant(value):
-    assert np.ptp(kp.schedules.plot(value, 10).axes[0].lines[0].get_ydata()) == 0
+    assert np.ptp(kp.schedules.plot(value, 10).lines[0].get_ydata()) == 0
 
 
 def test_the_picture_of_a_wrapped_optimizer():
     wrapped = keras.optimizers.LossScaleOptimizer(kp.one_cycle("sgd", 0.1, 50))
-    assert len(kp.schedules.plot(wrapped, 50).axes) == 2
+    assert len(kp.schedules.plot(wrapped, 50).figure.axes) == 2
+
+
+def test_the_picture_goes_into_the_axes_that_are_given():
+    _, (left, right) = plt.subplots(1, 2)
+    assert kp.schedules.plot(0.1, 10, ax=right) is right
+    assert right.has_data()
+    assert not left.has_data()
 
 
 @pytest.mark.parametrize("value", ["adam", None, object()])

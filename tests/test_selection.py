@@ -354,7 +354,7 @@ def test_everything_is_as_before_with_a_model_of_another_shape(trained):
         lambda: kp.warm_start("runs", model, optimizer="keep"),
     ):
         with pytest.raises(
-            kp.StateMismatch, match=r"shape \(6, 8\) in the checkpoint, \(6, 9\) in the model"
+            kp.StateMismatchError, match=r"shape \(6, 8\) in the checkpoint, \(6, 9\) in the model"
         ):
             act()
         assert_weights(before, model)
@@ -703,7 +703,7 @@ def test_arguments_of_an_average(trained):
         assert model.layers[1].momentum == 0.99
         assert "call" not in vars(model.layers[1])
     damage(4)
-    with pytest.raises(kp.DamagedCheckpoint, match="damaged checkpoint"):
+    with pytest.raises(kp.DamagedCheckpointError, match="damaged checkpoint"):
         kp.average_checkpoints("runs", model, data=FEATURES)
     assert_same_state(before, run_state(model, history))
     assert kp.average_checkpoints("runs", model, [2, 6], data=FEATURES) == [2, 6]
@@ -951,7 +951,7 @@ def test_arguments_of_a_warm_start(trained):
             kp.warm_start(**{"store": "runs", "model": model, **changed})
         assert_same_state(before, run_state(model, history))
     damage(8)
-    with pytest.raises(kp.DamagedCheckpoint):
+    with pytest.raises(kp.DamagedCheckpointError):
         kp.warm_start("runs", model, 8)
     assert_same_state(before, run_state(model, history))
     # The newest sound one; and a model that is not compiled has weights, too.

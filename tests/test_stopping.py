@@ -706,7 +706,7 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
     assert held.put_back(model)
     np.testing.assert_array_equal(model.get_weights()[0], values[0])
     held.set_state({"weights": lent[:-1]})
-    with pytest.raises(kp.StateMismatch, match="are not those of this model"):
+    with pytest.raises(kp.StateMismatchError, match="are not those of this model"):
         held.put_back(model)
 
 

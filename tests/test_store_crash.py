@@ -9,7 +9,7 @@ from pathlib import Path
 from store_support import assert_same, at, listing, python
 from store_writer import arrays_at
 
-from keras_patterns.storage import CheckpointStore
+from keras_patterns.storage import CheckpointFolder
 
 KILLS = int(os.environ.get("KERAS_PATTERNS_STORM", "20"))
 
@@ -34,7 +34,7 @@ def test_a_storm_of_kills_loses_nothing(tmp_path):
     try:
         for _ in range(KILLS):
             announced = killed_at_random(writer, tmp_path, first)
-            store = CheckpointStore(tmp_path)
+            store = CheckpointFolder(tmp_path)
             left += any(name.startswith(".") for name in listing(tmp_path))
             newest, damaged = store.newest_sound()
             assert damaged == []
@@ -48,6 +48,6 @@ def test_a_storm_of_kills_loses_nothing(tmp_path):
     finally:
         writer.communicate(timeout=60)
     assert first > KILLS  # it was killed while at work, not before
-    with CheckpointStore(tmp_path).lock():
+    with CheckpointFolder(tmp_path).lock():
         assert not any(name.startswith(".") for name in listing(tmp_path))
     print(f"{KILLS} kills, {first - 1} checkpoints, {left} kills left something half done")

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, tensors
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.storage import CheckpointStore, DamagedCheckpoint, NewerFormat
+from keras_patterns.storage import CheckpointFolder, DamagedCheckpointError, NewerFormatError
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """One tensor moves, so that the newest has a linked file and one of its own."""
-    store = CheckpointStore(tmp_path_factory.mktemp("flip"))
+    store = CheckpointFolder(tmp_path_factory.mktemp("flip"))
     for step in range(1, 6):
         store.write(at(step), {"step": step}, tensors(some_arrays(1) | {"moving": np.ones(step)}))
-    return CheckpointStore(store.directory)
+    return CheckpointFolder(store.directory)
 
 
 def spans(path):
@@ -96,19 +96,19 @@ def test_a_truncated_or_longer_or_missing_file_is_found_and_named(store, data):
 
 
 def test_every_damaged_tensor_of_a_file_is_named(tmp_path):
-    entry = CheckpointStore(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
+    entry = CheckpointFolder(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
     path = entry.folder / "tensors-1.safetensors"
     body = bytearray(path.read_bytes())
     for key in ("model/kernel", "model/counts"):
         body[spans(path)[key].start] ^= 1
     path.write_bytes(body)
-    with pytest.raises(DamagedCheckpoint, match="put this one back from a copy") as error:
-        CheckpointStore(tmp_path).read(entry)
+    with pytest.raises(DamagedCheckpointError, match="put this one back from a copy") as error:
+        CheckpointFolder(tmp_path).read(entry)
     assert set(error.value.tensors) == {"model/kernel", "model/counts"}
 
 
 def test_nothing_sound_is_said_and_harms_nothing(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     assert store.newest_sound() == (None, [])
     for step in (1, 2):
         (tmp_path / at(step).folder_name).mkdir()
@@ -174,12 +174,12 @@ HOSTILE = {
 def test_a_hostile_manifest_is_refused(tmp_path, case):
     edit, text = HOSTILE[case]
     (tmp_path / "secret.safetensors").write_bytes(b"x")
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors({"a": np.ones(2, np.float32)}))
     fields = fields_of(entry.folder)
     edit(fields)
     (entry.folder / "manifest.json").write_bytes(sign(json.dumps(fields)))
-    with pytest.raises(DamagedCheckpoint, match=text):
+    with pytest.raises(DamagedCheckpointError, match=text):
         store.read(entry)
     assert store.newest_sound()[0] is None
 
@@ -199,24 +199,24 @@ def test_a_signed_text_that_is_no_manifest_is_refused(tmp_path, text):
     folder = tmp_path / at(1).folder_name
     folder.mkdir()
     (folder / "manifest.json").write_bytes(sign(text))
-    (report,) = CheckpointStore(tmp_path).verify()
-    assert isinstance(report.problem, DamagedCheckpoint)
+    (report,) = CheckpointFolder(tmp_path).verify()
+    assert isinstance(report.problem, DamagedCheckpointError)
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     text = json.dumps(fields_of(entry.folder))
     path = entry.folder / "manifest.json"
     path.write_bytes(sign(text))
     assert_same(store.read(entry).tensors, some_arrays(1))
     path.write_bytes(sign(text.replace('"document"', '"score": null, "document"')))
-    with pytest.raises(DamagedCheckpoint, match="a key stands twice"):
+    with pytest.raises(DamagedCheckpointError, match="a key stands twice"):
         store.read(entry)
 
 
 def test_a_manifest_that_was_put_back_from_a_copy_is_read_anew(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, [], score={"monitor": "loss", "mode": "min", "value": 2})
     assert store.latest().score == 2
     path = entry.folder / "manifest.json"
@@ -228,7 +228,7 @@ def test_a_manifest_that_was_put_back_from_a_copy_is_read_anew(tmp_path):
 
 
 def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
-    entry = CheckpointStore(tmp_path).write(at(1), {"a": 1}, tensors(some_arrays(1)))
+    entry = CheckpointFolder(tmp_path).write(at(1), {"a": 1}, tensors(some_arrays(1)))
     data = (entry.folder / "manifest.json").read_bytes()
     assert sign("{" + data[len(HEAD) + 32 + 3 :].decode()) == data
 
@@ -246,7 +246,7 @@ def test_signing_in_the_tests_is_signing_in_the_store(tmp_path):
     ],
 )
 def test_a_hostile_header_is_refused(tmp_path, header):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors({"a": np.ones(2, np.float32)}))
     head = len(header).to_bytes(8, "little") + header
     (entry.folder / "tensors-1.safetensors").write_bytes(head + bytes(12))
@@ -254,27 +254,27 @@ def test_a_hostile_header_is_refused(tmp_path, header):
     row = {"bytes": len(head) + 12, "header_checksum": xxh3_128_hexdigest(head)}
     fields["files"]["tensors-1.safetensors"] = row
     (entry.folder / "manifest.json").write_bytes(sign(json.dumps(fields)))
-    with pytest.raises(DamagedCheckpoint, match="does not hold the tensors of the manifest"):
+    with pytest.raises(DamagedCheckpointError, match="does not hold the tensors of the manifest"):
         store.read(entry)
 
 
 def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     store.write(at(1), {}, tensors(some_arrays(1)))
     entry = store.write(at(2), {}, tensors(some_arrays(2)))
     (entry.folder / "manifest.json").write_bytes(sign('{"format": 7, "more": "than we know"}'))
     text = "format 7, this keras-patterns reads format 1. Upgrade keras-patterns"
-    with pytest.raises(NewerFormat, match=text):
+    with pytest.raises(NewerFormatError, match=text):
         store.newest_sound()
     assert text in str(store.verify()[-1].problem)
-    with pytest.raises(NewerFormat):
+    with pytest.raises(NewerFormatError):
         store.write(at(2), {}, tensors(some_arrays(2)))
 
 
 @pytest.mark.parametrize("name", ["tensors-1.safetensors", "manifest.json"])
 @pytest.mark.parametrize("kind", ["symlink", "pipe", "folder"])
 def test_a_link_a_pipe_or_a_folder_in_place_of_a_file_is_refused(tmp_path, name, kind):
-    store = CheckpointStore(tmp_path / "store")
+    store = CheckpointFolder(tmp_path / "store")
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     path = entry.folder / name
     path.rename(tmp_path / "outside")
@@ -284,12 +284,12 @@ def test_a_link_a_pipe_or_a_folder_in_place_of_a_file_is_refused(tmp_path, name,
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(DamagedCheckpoint, match=f"{name}: .* not a file of its own"):
+    with pytest.raises(DamagedCheckpointError, match=f"{name}: .* not a file of its own"):
         store.read(entry)
 
 
 def test_a_link_to_a_folder_is_no_checkpoint(tmp_path):
-    store = CheckpointStore(tmp_path / "store")
+    store = CheckpointFolder(tmp_path / "store")
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     entry.folder.rename(tmp_path / "outside")
     entry.folder.symlink_to(tmp_path / "outside")

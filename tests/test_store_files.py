@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 from safetensors.numpy import load_file
 from store_support import assert_same, at, some_arrays, tensors
 
-from keras_patterns.storage import CheckpointStore, Position, StoreError, Tensor
+from keras_patterns.storage import CheckpointFolder, Position, StoreError, Tensor
 
 ODD_ARRAYS = {
     "scalar": np.asarray(2.5, np.float32),
@@ -42,7 +42,7 @@ NUMBERS = st.one_of(
 
 
 def round_trip(directory, arrays):
-    store = CheckpointStore(directory)
+    store = CheckpointFolder(directory)
     return store.read(store.write(at(1), {}, tensors(arrays))).tensors
 
 
@@ -75,7 +75,7 @@ def test_no_tensors_at_all(tmp_path):
 
 def test_the_safetensors_library_reads_the_files(tmp_path):
     arrays = some_arrays(3)
-    entry = CheckpointStore(tmp_path).write(at(1), {}, tensors(arrays))
+    entry = CheckpointFolder(tmp_path).write(at(1), {}, tensors(arrays))
     (path,) = entry.folder.glob("*.safetensors")
     assert_same(load_file(path), arrays)
 
@@ -83,7 +83,7 @@ def test_the_safetensors_library_reads_the_files(tmp_path):
 def test_files_have_the_rights_that_the_umask_leaves(tmp_path):
     before = os.umask(0o027)
     try:
-        entry = CheckpointStore(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
+        entry = CheckpointFolder(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in entry.folder.iterdir()} == {0o640}
@@ -91,21 +91,21 @@ def test_files_have_the_rights_that_the_umask_leaves(tmp_path):
 
 def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
     document = {"plan": {"total_steps": 3}, "loss": [float("nan"), 1e-30], "name": "Größe"}
-    entry = CheckpointStore(tmp_path).write(
+    entry = CheckpointFolder(tmp_path).write(
         Position(2, 7, 0),
         document,
         tensors(some_arrays(1)),
         score={"monitor": "val_loss", "mode": "min", "value": np.float32(0.5)},
         made_with={"keras": "3.15.1", "backend": "jax"},
     )
-    (found,) = CheckpointStore(tmp_path).entries()
+    (found,) = CheckpointFolder(tmp_path).entries()
     assert found == entry
     assert found.position == (2, 7, 0)
     assert found.folder.name == "run-2-step-000000007-validating"
     assert found.manifest.tensors["model/kernel"].path == "path/of/model/kernel"
     assert found.manifest.made_with == {"keras": "3.15.1", "backend": "jax"}
     assert found.score == 0.5
-    checkpoint = CheckpointStore(tmp_path).read(found)
+    checkpoint = CheckpointFolder(tmp_path).read(found)
     assert repr(checkpoint.document) == repr(document)
     assert checkpoint.position == found.position
 
@@ -133,12 +133,12 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
 ):
     good = {"position": at(1), "document": {}, "tensors": [], "score": None, "made_with": None}
     with pytest.raises(error, match=text):
-        CheckpointStore(tmp_path / "new").write(**(good | arguments))
+        CheckpointFolder(tmp_path / "new").write(**(good | arguments))
     assert not (tmp_path / "new").exists()
 
 
 def test_the_same_again_is_kept_and_another_content_refused(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     document = {"loss": float("nan")}
     entry = store.write(at(1), document, tensors(some_arrays(1)))
     before = {path.name: path.read_bytes() for path in entry.folder.iterdir()}
@@ -151,7 +151,7 @@ def test_the_same_again_is_kept_and_another_content_refused(tmp_path):
 
 
 def test_a_damaged_one_of_the_same_position_is_set_aside(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors(some_arrays(1)))
     (entry.folder / "manifest.json").write_bytes(b"{}")
     store.write(at(1), {}, tensors(some_arrays(2)))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_support import at, listing, some_arrays, tensors
 
-from keras_patterns.storage import Candidate, CheckpointStore, Position, Retention, Score
+from keras_patterns.storage import Candidate, CheckpointFolder, Position, Retention, Score
 
 
 def candidates(values, mode="min"):
@@ -70,17 +70,17 @@ def test_what_a_kept_one_needs_stays_too():
 
 
 def test_needs_are_written_and_obeyed(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     for step in range(1, 6):
         store.write(at(step), {}, tensors(some_arrays(step)), needs=[at(2)] if 2 < step < 5 else ())
-        CheckpointStore(tmp_path).prune(Retention(keep_last=1))
+        CheckpointFolder(tmp_path).prune(Retention(keep_last=1))
         # Two that share no file stay in any case.
         assert (2 in store.steps()) == (1 < step < 5)
-    assert CheckpointStore(tmp_path).at(5).manifest.needs == ()
+    assert CheckpointFolder(tmp_path).at(5).manifest.needs == ()
 
 
 def test_what_was_saved_after_a_checkpoint_can_be_discarded(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     for step in (1, 2, 3, 4):
         store.write(at(step), {}, tensors(some_arrays(step)))
     (tmp_path / at(3).folder_name / "mine.txt").write_text("a person's own")
@@ -111,10 +111,10 @@ def test_a_whole_number_of_numpy_is_one():
 
 
 def fill(directory, steps, run=1):
-    store = CheckpointStore(directory)
+    store = CheckpointFolder(directory)
     for step in steps:
         store.write(Position(run, step), {}, tensors(some_arrays(step)))
-    return CheckpointStore(directory)
+    return CheckpointFolder(directory)
 
 
 def steps_of(store):
@@ -156,7 +156,7 @@ def test_one_that_is_known_to_be_damaged_does_not_count(tmp_path):
 
 
 def test_one_that_was_damaged_after_it_was_written_is_not_trusted(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     for step in (1, 2):
         entry = store.write(at(step), {}, tensors(some_arrays(step)))
     os.truncate(entry.folder / "tensors-1.safetensors", 9)
@@ -181,7 +181,7 @@ def test_nothing_foreign_is_deleted(tmp_path):
 
 
 def test_best_of_the_folder(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     assert store.best() is None
     assert store.latest() is None
     for step, value in {1: 0.2, 2: 0.9, 3: float("nan"), 4: 0.5}.items():

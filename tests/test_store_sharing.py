@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import assert_same, at, tensors
 
-from keras_patterns.storage import CheckpointStore, Position, Retention, Tensor
+from keras_patterns.storage import CheckpointFolder, Position, Retention, Tensor
 
 KEYS = ("a", "b", "c", "d")
 BIG = 2 << 20
@@ -66,11 +66,11 @@ def check_alone(store, expected):
         with tempfile.TemporaryDirectory(dir=store.directory) as copy:
             folder = Path(copy, "alone")
             shutil.copytree(store.directory, folder, copy_function=os.link, ignore=_ignore)
-            for other in CheckpointStore(folder).entries():
+            for other in CheckpointFolder(folder).entries():
                 if other.position != entry.position:
                     shutil.rmtree(other.folder)
-            (left,) = CheckpointStore(folder).entries()
-            assert_same(CheckpointStore(folder).read(left).tensors, expected[entry.position])
+            (left,) = CheckpointFolder(folder).entries()
+            assert_same(CheckpointFolder(folder).read(left).tensors, expected[entry.position])
 
 
 def _ignore(_, names):
@@ -81,7 +81,7 @@ def _ignore(_, names):
 @given(st.lists(WRITES | WRITES | PRUNES | DELETES | RESTARTS, max_size=20), st.randoms())
 def test_any_history_of_writes_prunes_deletions_and_restarts(operations, random):
     with tempfile.TemporaryDirectory() as directory:
-        store, arrays, expected = CheckpointStore(directory), {"frozen": np.ones(3)}, {}
+        store, arrays, expected = CheckpointFolder(directory), {"frozen": np.ones(3)}, {}
         for step, (kind, what, phase) in enumerate(operations, 1):
             before = complete(store)
             if kind == "write":
@@ -100,7 +100,7 @@ def test_any_history_of_writes_prunes_deletions_and_restarts(operations, random)
             elif kind == "delete" and store.entries():
                 shutil.rmtree(store.entries()[what % len(store.entries())].folder)
             else:
-                store = CheckpointStore(directory)
+                store = CheckpointFolder(directory)
             check(store, expected)
         check_alone(store, expected)
 
@@ -109,20 +109,20 @@ def test_any_history_of_writes_prunes_deletions_and_restarts(operations, random)
 @given(st.lists(st.sets(st.sampled_from(KEYS)), min_size=10, max_size=14), st.booleans())
 def test_a_large_frozen_tensor_is_written_at_most_four_times(changes, restart):
     with tempfile.TemporaryDirectory() as directory:
-        store = CheckpointStore(directory)
+        store = CheckpointFolder(directory)
         arrays = {"backbone": np.ones(BIG, np.uint8)} | dict.fromkeys(KEYS, np.zeros(3))
         written = 0
         for step, change in enumerate(changes, 1):
             arrays = arrays | {key: np.full(3, float(step)) for key in change}
             written += new_bytes(store.write(at(step), {}, tensors(arrays)))
             store.prune(Retention(2))
-            store = CheckpointStore(directory) if restart else store
+            store = CheckpointFolder(directory) if restart else store
         assert written < 4.5 * BIG
         assert_same(store.newest_sound()[0].tensors, arrays)
 
 
 def test_a_frozen_backbone_of_small_tensors_is_linked_after_four_saves(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     arrays = {f"layer/{i}": np.full(1000, float(i)) for i in range(50)}
     sizes = []
     for step in range(1, 9):
@@ -134,7 +134,7 @@ def test_a_frozen_backbone_of_small_tensors_is_linked_after_four_saves(tmp_path)
 
 
 def test_a_thawed_layer_leaves_the_large_others_linked(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     arrays = {f"layer/{i}": np.full(BIG, i, np.uint8) for i in range(3)}
     for step in range(1, 9):
         head = {"head": np.full(3, float(step))}
@@ -145,7 +145,7 @@ def test_a_thawed_layer_leaves_the_large_others_linked(tmp_path):
 
 
 def test_validating_and_complete_of_one_step_share_and_leave_the_one_before_apart(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     arrays = {"backbone": np.ones(BIG, np.uint8)}
     for step in range(1, 9):
         head = {"head": np.full(3, float(step))}
@@ -163,7 +163,7 @@ def test_without_hard_links_the_bytes_are_written(tmp_path, monkeypatch, number)
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", no_links)
-    store, arrays = CheckpointStore(tmp_path), {"a": np.ones(3)}
+    store, arrays = CheckpointFolder(tmp_path), {"a": np.ones(3)}
     for step in range(1, 7):
         store.write(at(step), {"step": step}, tensors(arrays | {"b": np.ones(step)}))
     assert all(path.stat().st_nlink == 1 for path in tmp_path.glob("*/*.safetensors"))
@@ -171,7 +171,7 @@ def test_without_hard_links_the_bytes_are_written(tmp_path, monkeypatch, number)
 
 
 def test_a_file_known_to_be_damaged_is_not_linked_again(tmp_path):
-    store, arrays = CheckpointStore(tmp_path), {"a": np.ones(3)}
+    store, arrays = CheckpointFolder(tmp_path), {"a": np.ones(3)}
     for step in range(1, 7):
         store.write(at(step), {"step": step}, tensors(arrays))
     shared = tmp_path / at(6).folder_name / "tensors-1.safetensors"
@@ -179,7 +179,7 @@ def test_a_file_known_to_be_damaged_is_not_linked_again(tmp_path):
     with open(shared, "r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\x01")
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     assert store.newest_sound()[0].position == at(5)
     for step in (6, 7, 8):
         store.write(at(step), {"step": step}, tensors(arrays))
@@ -188,7 +188,7 @@ def test_a_file_known_to_be_damaged_is_not_linked_again(tmp_path):
 
 
 def test_a_renamed_layer_is_still_the_same_tensor(tmp_path):
-    store, arrays = CheckpointStore(tmp_path), {"a": np.ones(3)}
+    store, arrays = CheckpointFolder(tmp_path), {"a": np.ones(3)}
     for step in (1, 2, 3):
         path = f"sequential_{step}/dense/kernel"
         entry = store.write(at(step), {}, [Tensor("a", arrays["a"], path)])
@@ -197,7 +197,7 @@ def test_a_renamed_layer_is_still_the_same_tensor(tmp_path):
 
 
 def saves(directory, steps, scores):
-    store = CheckpointStore(directory)
+    store = CheckpointFolder(directory)
     for step in steps:
         score = {"monitor": "loss", "mode": "min", "value": scores.get(step, 9.0)}
         store.write(at(step), {}, tensors({"frozen": np.ones(3)}), score=score)

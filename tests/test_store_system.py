@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from store_support import assert_same, at, listing, python, some_arrays, tensors
 
-from keras_patterns.storage import CheckpointStore, Retention, StoreError, StoreInUse
+from keras_patterns.storage import CheckpointFolder, Retention, StoreError, StoreInUseError
 
 CALLS = ("mkdir", "fsync", "rename", "open", "listdir", "unlink")
 
@@ -52,7 +52,7 @@ def refused(store, step, arrays):
 @pytest.mark.parametrize("limit", ["disk", "file"])
 def test_a_full_disk_is_said_and_harms_nothing(full_disk, limit):
     directory, small = full_disk[0], full_disk[1] if limit == "disk" else _limited_files
-    store = CheckpointStore(directory)
+    store = CheckpointFolder(directory)
     store.write(at(1), {}, tensors(some_arrays(1)))
     with small():
         text = refused(store, 2, {"large": np.ones(1 << 18)})
@@ -67,10 +67,10 @@ def test_a_full_disk_is_said_and_harms_nothing(full_disk, limit):
 AS_NOBODY = """
 import os, sys
 import numpy as np
-from keras_patterns.storage import CheckpointStore, Position, Tensor, StoreError
+from keras_patterns.storage import CheckpointFolder, Position, Tensor, StoreError
 if os.geteuid() == 0:
     os.setgid(65534), os.setuid(65534)
-store = CheckpointStore(sys.argv[1])
+store = CheckpointFolder(sys.argv[1])
 try:
     store.write(Position(1, 2), {}, [Tensor("a", np.ones(3))])
 except StoreError as error:
@@ -91,7 +91,7 @@ def readable_by_all():
 
 
 def test_a_folder_without_write_permission_is_said_and_still_read(readable_by_all):
-    store = CheckpointStore(readable_by_all)
+    store = CheckpointFolder(readable_by_all)
     store.write(at(1), {}, tensors(some_arrays(1)))
     before = listing(readable_by_all)
     readable_by_all.chmod(0o555)
@@ -105,11 +105,11 @@ def test_a_folder_without_write_permission_is_said_and_still_read(readable_by_al
 
 def test_a_path_through_a_file_is_said(tmp_path):
     (tmp_path / "file").write_text("mine")
-    store = CheckpointStore(tmp_path / "file" / "store")
+    store = CheckpointFolder(tmp_path / "file" / "store")
     with pytest.raises(StoreError, match=r"file/store: cannot write to the folder \(Not a dir"):
         store.write(at(1), {}, [])
     with pytest.raises(StoreError, match=r"file: cannot list the folder \(Not a directory\)"):
-        CheckpointStore(tmp_path / "file").entries()
+        CheckpointFolder(tmp_path / "file").entries()
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -117,7 +117,7 @@ def test_a_path_through_a_file_is_said(tmp_path):
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
 def test_whichever_call_fails_the_folder_stays_sound(tmp_path, monkeypatch, call, number):
     """The n-th call of its kind fails, for each n until none is left to fail."""
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     with store.lock():
         for step in range(1, 4):
             store.write(at(step), {}, tensors(some_arrays(1) | {"moving": np.ones(step)}))
@@ -184,7 +184,7 @@ def test_everything_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(os, "rename", recorded_rename)
-    CheckpointStore(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
+    CheckpointFolder(tmp_path).write(at(1), {}, tensors(some_arrays(1)))
     ((before, folder, files),) = renamed
     assert sorted(before[:-1]) == files
     assert before[-1] == folder
@@ -192,7 +192,7 @@ def test_everything_is_on_disk_before_its_name_is(tmp_path, monkeypatch):
 
 
 def test_two_stores_in_one_process_exclude_each_other(tmp_path):
-    store, other = CheckpointStore(tmp_path), CheckpointStore(tmp_path)
+    store, other = CheckpointFolder(tmp_path), CheckpointFolder(tmp_path)
     with store.lock():
         store.write(at(1), {}, tensors(some_arrays(1)))
         text = rf"another run writes its checkpoints there \(process {os.getpid()} on "
@@ -202,7 +202,7 @@ def test_two_stores_in_one_process_exclude_each_other(tmp_path):
             lambda: other.write(at(2), {}, []),
             lambda: other.prune(Retention(1)),
         ):
-            with pytest.raises(StoreInUse, match=text + ".*give this run a folder of its own"):
+            with pytest.raises(StoreInUseError, match=text + ".*give this run a folder of its own"):
                 attempt()
         assert other.latest().position == at(1)
     other.write(at(2), {}, tensors(some_arrays(2)))
@@ -210,7 +210,7 @@ def test_two_stores_in_one_process_exclude_each_other(tmp_path):
 
 
 def test_another_thread_writes_under_the_lock_of_the_run(tmp_path):
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     with store.lock():
         thread = threading.Thread(target=store.write, args=(at(1), {}, tensors(some_arrays(1))))
         thread.start()
@@ -222,8 +222,8 @@ HOLD = """
 import sys
 import tempfile
 from pathlib import Path
-from keras_patterns.storage import CheckpointStore
-with CheckpointStore(sys.argv[1]).lock():
+from keras_patterns.storage import CheckpointFolder
+with CheckpointFolder(sys.argv[1]).lock():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -233,8 +233,8 @@ def test_another_process_is_named_and_its_death_frees_the_folder(tmp_path):
     process = python(HOLD, tmp_path)
     try:
         assert process.stdout.readline() == "held\n"
-        store = CheckpointStore(tmp_path)
-        with pytest.raises(StoreInUse, match=f"process {process.pid} on "):
+        store = CheckpointFolder(tmp_path)
+        with pytest.raises(StoreInUseError, match=f"process {process.pid} on "):
             store.write(at(1), {}, [])
     finally:
         process.send_signal(signal.SIGKILL)
@@ -258,7 +258,7 @@ def test_leftovers_of_killed_writers_are_cleared_and_nothing_else(tmp_path):
     (tmp_path / ours[0] / "manifest.json").write_text("{")
     (tmp_path / others[0] / "notes.txt").write_text("mine")
     (tmp_path / others[3] / "still-1.safetensors").mkdir()
-    store = CheckpointStore(tmp_path)
+    store = CheckpointFolder(tmp_path)
     assert store.entries() == []
     with store.lock():
         assert listing(tmp_path) == sorted(others)

@@ -114,7 +114,7 @@ def test_more_steps_keep_the_length_of_an_epoch(told):
 def test_fewer_steps_than_are_done():
     train()
     with pytest.raises(
-        kp.ResumeRefused,
+        kp.ResumeRefusedError,
         match=r"has done 10 steps, and the script asks for 5 in all.*another folder",
     ):
         train(epochs=1)
@@ -228,7 +228,7 @@ def test_a_callback_added_removed_and_reconfigured(told):
 def test_other_batches(changed, named):
     crash()
     steps = kp.CheckpointStore("run").steps()
-    with pytest.raises(kp.ResumeRefused) as caught:
+    with pytest.raises(kp.ResumeRefusedError) as caught:
         train(**changed)
     message = str(caught.value)
     assert message.startswith(
@@ -258,7 +258,7 @@ def test_another_model():
     steps = kp.CheckpointStore("run").steps()
     model = make_model(units=6)
     before = [keras.ops.convert_to_numpy(v.value).copy() for v in model.variables]
-    with pytest.raises(kp.StateMismatch) as caught:
+    with pytest.raises(kp.StateMismatchError) as caught:
         train(model)
     message = str(caught.value)
     assert message.startswith(

@@ -8,11 +8,11 @@ from numbers import Real
 from typing import Any
 
 
-def whole_number(where: str, name: str, value: Any, *, least: int = 1) -> int:
+def whole_number(caller: str, name: str, value: Any, *, least: int = 1) -> int:
     """Return `value` as an `int`, or raise an error that echoes it.
 
     Args:
-        where: who was called, for the message.
+        caller: the function that was called, for the message.
         name: the argument's name, for the message.
         value: what was given. A NumPy integer is as good as an `int`; a `bool` or a `float` is not.
         least: the smallest value allowed. Defaults to `1`.
@@ -35,16 +35,16 @@ def whole_number(where: str, name: str, value: Any, *, least: int = 1) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(
-            f"{where}: `{name}` must be a whole number. Received: {value!r} "
+            f"{caller}: `{name}` must be a whole number. Received: {value!r} "
             f"({type(value).__name__})."
         ) from None
     if number < least:
-        raise ValueError(f"{where}: `{name}` must be at least {least}. Received: {number}.")
+        raise ValueError(f"{caller}: `{name}` must be at least {least}. Received: {number}.")
     return number
 
 
 def check_number(
-    where: str,
+    caller: str,
     name: str,
     value: Any,
     *,
@@ -55,7 +55,7 @@ def check_number(
     """Return `value` as a `float`, or raise an error that echoes it.
 
     Args:
-        where: who was called, for the message.
+        caller: the function that was called, for the message.
         name: the argument's name, for the message.
         value: what was given. A NumPy number is as good as a `float`; a `bool` is not.
         least: the smallest value allowed. Defaults to `0.0`.
@@ -76,29 +76,29 @@ def check_number(
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
-            f"{where}: `{name}` must be a number. Received: {value!r} ({type(value).__name__})."
+            f"{caller}: `{name}` must be a number. Received: {value!r} ({type(value).__name__})."
         )
     number = float(value)
     enough = number >= least if above is None else number > above
     if not (math.isfinite(number) and enough and number < below):
         limits = f"at least {least:g}" if above is None else f"greater than {above:g}"
         limits += f" and less than {below:g}" if below < math.inf else ""
-        raise ValueError(f"{where}: `{name}` must be finite, {limits}. Received: {value!r}.")
+        raise ValueError(f"{caller}: `{name}` must be finite, {limits}. Received: {value!r}.")
     return number
 
 
-def check_order(where: str, low_name: str, low: float, high_name: str, high: float) -> None:
+def check_order(caller: str, low_name: str, low: float, high_name: str, high: float) -> None:
     """Raises if `low` is not below `high`."""
     if not low < high:
         raise ValueError(
-            f"{where}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}."
+            f"{caller}: `{low_name}` must be below `{high_name}`. Received: {low!r} and {high!r}."
         )
 
 
-def check_choice(where: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
+def check_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raises if `value` is none of `choices`."""
     if value not in choices:
         raise ValueError(
-            f"{where}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: "
+            f"{caller}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: "
             f"{value!r}."
         )

@@ -1,15 +1,35 @@
-"""What a run tells the person who started it."""
+"""Messages to the person who started a run."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
+import keras
 
-def say(text: str, below_bar: bool = False) -> None:
-    """Prints one line that says where it comes from; below a progress bar that is still open, if
-    there is one.
+_LOGGER = logging.getLogger("keras_patterns")
+
+
+def say(
+    text: str, below_bar: bool = False, *, verbose: int | str = "auto", level: int = logging.INFO
+) -> None:
+    """Prints one line that names this package.
+
+    It goes to the logger `keras_patterns` instead where the person wants no output: with `verbose`
+    0, or after `keras.config.disable_interactive_logging()`, which does the same to Keras's own
+    messages.
+
+    Args:
+        text: The message.
+        below_bar: Whether a progress bar is still open, below which it goes. Defaults to False.
+        verbose: That of the function that was called. Defaults to `"auto"`: it is printed.
+        level: The level in the log, `logging.WARNING` for what must be seen. Defaults to
+            `logging.INFO`.
     """
-    print(f"{chr(10) * below_bar}keras-patterns: {text}", flush=True)
+    if verbose != 0 and keras.config.is_interactive_logging_enabled():
+        print(f"{chr(10) * below_bar}keras-patterns: {text}", flush=True)
+    else:
+        _LOGGER.log(level, text)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

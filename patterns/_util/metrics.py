@@ -1,4 +1,4 @@
-"""Whether less or more of a metric is better."""
+"""The direction in which a metric is better, by its name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MINIMISED = (
 
 
 def direction(monitor: str) -> Mode | None:
-    """What the name of a metric says; None if it says nothing.
+    """The direction in which a metric is better, by its name; None if that does not say.
 
     Example:
 
@@ -52,22 +52,22 @@ def direction(monitor: str) -> Mode | None:
     return "max" if any(part in name for part in _MAXIMISED) else None
 
 
-def resolve_mode(where: str, monitor: str, mode: str) -> Mode:
-    """The direction of a metric, by its name where `mode` is `"auto"`.
+def resolve_mode(caller: str, monitor: str, mode: str) -> Mode:
+    """The direction in which a metric is better, by its name where `mode` is `"auto"`.
 
     Args:
-        where: Who asks, for the message.
+        caller: The function that was called, for the message.
         monitor: The metric's name.
         mode: `"min"`, `"max"` or `"auto"`.
 
     Raises:
         ValueError: If it is none of these, or the name does not say.
     """
-    check_choice(where, "mode", mode, ("auto", "min", "max"))
-    found = direction(monitor) if mode == "auto" else mode
-    if found is None:
+    check_choice(caller, "mode", mode, ("auto", "min", "max"))
+    better = direction(monitor) if mode == "auto" else mode
+    if better is None:
         raise ValueError(
-            f"{where}(monitor={monitor!r}): whether less or more of it is better does not show; "
-            'say mode="min" or "max".'
+            f"{caller}: whether less or more of {monitor!r} is better does not show; say "
+            'mode="min" or "max".'
         )
-    return found  # type: ignore[return-value]  # checked above
+    return better  # type: ignore[return-value]  # checked above

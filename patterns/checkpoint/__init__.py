@@ -1,4 +1,4 @@
-"""What a checkpoint holds, the checkpoints of a folder, and what is made of them after a run."""
+"""The content of a checkpoint, the checkpoints of a folder, and all that is made of them."""
 
 from .average import average_checkpoints
 from .rows import CheckpointSelection, SelectionRow

@@ -10,22 +10,22 @@ import keras
 import numpy as np
 
 from .._util.arguments import check_choice, check_number
+from .._util.models import check_built
 from ..state.preserved import preserved
 from ..state.snapshot import check_fits, put_back, settle
 from ..state.variables import Places, find_variables
-from ..storage import Entry, StoreError
+from ..storage import CheckpointFolder, Entry, StoreError
 from .contents import Record
-from .reading import check_built, entries_by_step, open_store, read_sound
-from .statistics import batches_of, moving_layers, recomputed
-from .store import CheckpointStore
+from .reading import entries_by_step, open_folder, read_first_sound
+from .statistics import input_batches, layers_with_moving_statistics, recomputed_statistics
 
 Weighting = Literal["uniform", "exponential"]
-_WHERE = "average_checkpoints"
+_CALLER = "average_checkpoints"
 _DECAY = 0.9
 
 
 def average_checkpoints(
-    store: CheckpointStore | str | os.PathLike[str],
+    store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
     steps: Iterable[int] | None = None,
     weighting: Weighting = "uniform",
@@ -68,7 +68,7 @@ def average_checkpoints(
             or a number in a checkpoint, or in the statistics, is not finite.
         kp.StoreError: If there is no checkpoint, none of a step, or one is damaged: name the others
             by `steps`.
-        kp.StateMismatch: If the model is another one.
+        kp.StateMismatchError: If the model is another one.
 
     Example:
 
@@ -94,35 +94,35 @@ def average_checkpoints(
         A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762, section 6.1:
             of the last 5 or 20.
     """
-    check_choice(_WHERE, "weighting", weighting, get_args(Weighting))
+    check_choice(_CALLER, "weighting", weighting, get_args(Weighting))
     if decay is not None:
-        check_number(_WHERE, "decay", decay, below=1.0)
+        check_number(_CALLER, "decay", decay, below=1.0)
         if weighting != "exponential":
             raise ValueError(
-                f'{_WHERE}: `decay` goes with weighting="exponential". Received: {decay!r} with '
+                f'{_CALLER}: `decay` goes with weighting="exponential". Received: {decay!r} with '
                 f"{weighting!r}."
             )
-    check_built(_WHERE, model)
-    layers = moving_layers(model)
+    check_built(_CALLER, model)
+    layers = layers_with_moving_statistics(model)
     if layers and data is None:
         raise ValueError(
-            f"{_WHERE}: {model.name!r} has BatchNormalization, {layers[0].path!r} first, whose "
+            f"{_CALLER}: {model.name!r} has BatchNormalization, {layers[0].path!r} first, whose "
             "moving statistics must be computed "
             "anew for the averaged weights. Give data=, the inputs that it is trained on."
         )
-    store = open_store(store)
-    entries = entries_by_step(_WHERE, store, steps)
+    store = open_folder(store)
+    entries = entries_by_step(_CALLER, store, steps)
     places = find_variables(model)
     weights = places.of("weight")
     values = averaged(
-        _records(store, entries, places),
+        _checked_weights(store, entries, places),
         shares(len(entries), _DECAY if decay is None else decay, weighting),
     )
     if layers:
-        inputs = batches_of(_WHERE, data, batch_size)
+        inputs = input_batches(_CALLER, data, batch_size)
         with preserved(model):
             put_back(weights, values)
-            statistics = recomputed(_WHERE, layers, model, inputs)
+            statistics = recomputed_statistics(_CALLER, layers, model, inputs)
         values |= {
             key: statistics[id(variable)]
             for key, variable in weights.items()
@@ -134,7 +134,8 @@ def average_checkpoints(
 
 
 def shares(count: int, decay: float, weighting: Weighting) -> list[float]:
-    """How far each of `count` checkpoints, oldest first, moves the average of those up to it.
+    """The share by which each of `count` checkpoints, oldest first, moves the average of those up
+    to it.
 
     Example:
 
@@ -174,12 +175,12 @@ def averaged(
     return newest | {key: mean.astype(newest[key].dtype) for key, mean in means.items()}
 
 
-def _records(
-    store: CheckpointStore, entries: Mapping[int, Sequence[Entry]], places: Places
+def _checked_weights(
+    store: CheckpointFolder, entries: Mapping[int, Sequence[Entry]], places: Places
 ) -> Iterator[dict[str, np.ndarray]]:
     """The weights of each checkpoint, checked against the model."""
     for step, candidates in entries.items():
-        record = read_sound(store, candidates)
+        record = read_first_sound(store, candidates)
         if record is None:
             raise StoreError(
                 store.directory,
@@ -198,6 +199,6 @@ def _check_finite(step: int, record: Record) -> None:
             and not np.isfinite(array.astype(np.float64)).all()
         ):
             raise ValueError(
-                f"{_WHERE}: {key!r} is not finite in the checkpoint of step {step}. Name the other "
-                "steps by steps=."
+                f"{_CALLER}: {key!r} is not finite in the checkpoint of step {step}. Name the "
+                "other steps by steps=."
             )

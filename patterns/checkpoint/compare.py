@@ -1,4 +1,4 @@
-"""Where the contents of two checkpoints differ, to the bit."""
+"""The differences between the contents of two checkpoints, to the bit."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ..state import callbacks as callback_states
 from ..state.codec import decode, encode
-from ..state.snapshot import StateMismatch, VariableRecord
+from ..state.snapshot import StateMismatchError, VariableRecord
 from ..state.variables import Role
-from ..storage import NewerFormat, Tensor
+from ..storage import NewerFormatError, Tensor
 from .cursor import Cursor, Duty
 from .identity import Identity
 
@@ -130,7 +130,7 @@ class Record:
         """The inverse of `pack`; reads the documents of format 1, too, which lack their step.
 
         Raises:
-            NewerFormat: If a section that cannot be left out is not known here.
+            NewerFormatError: If a section that cannot be left out is not known here.
         """
         if "begun" in document:
             return _from_format_1(document, tensors, step)
@@ -180,13 +180,13 @@ def _content(name: str, section: Any) -> Any:
     known = {**_REQUIRED, **_OPTIONAL}.get(name)
     if known is None and section["required"]:
         what = f"the checkpoint has a section {name!r} that this keras-patterns does not know"
-        raise NewerFormat(name, what, "Upgrade keras-patterns.")
+        raise NewerFormatError(name, what, "Upgrade keras-patterns.")
     if known is not None and section["version"] > known:
         what = (
             f"the section {name!r} of the checkpoint has version {section['version']}, and this "
             f"keras-patterns reads version {known}"
         )
-        raise NewerFormat(name, what, "Upgrade keras-patterns.")
+        raise NewerFormatError(name, what, "Upgrade keras-patterns.")
     return section["content"]
 
 
@@ -202,7 +202,7 @@ def _optimizer_record(trained: Any, first_steps: Any) -> OptimizerRecord:
         type(step) is int and step >= 0 for step in first_steps.values()
     ):
         return OptimizerRecord(None if trained is None else tuple(trained), first_steps)
-    raise StateMismatch(
+    raise StateMismatchError(
         "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. Received: "
         f"{first_steps!r}. It was not written like this; go on from another checkpoint."
     )

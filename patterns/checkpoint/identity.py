@@ -18,12 +18,13 @@ from typing import Any
 
 import keras
 
+from .._util.errors import KerasPatternsError
 from ..state import callbacks as callback_states
 
 Json = dict[str, Any]
 
 
-class ResumeRefused(ValueError):
+class ResumeRefusedError(KerasPatternsError, ValueError):
     """The script differs from the run in the folder in a way that no resume can bridge."""
 
 
@@ -140,7 +141,7 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
         folder: Where the checkpoints are, for the message.
 
     Raises:
-        ResumeRefused: If the seed or anything about the data differs.
+        ResumeRefusedError: If the seed or anything about the data differs.
     """
     lines = (
         [f"seed: {saved.seed} in the checkpoint, {now.seed} in the script"]
@@ -149,7 +150,7 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
     )
     lines += _differences("data", saved.data, now.data)
     if lines:
-        raise ResumeRefused(
+        raise ResumeRefusedError(
             f"The run in {folder} cannot go on with this script: its batches would be others.\n  "
             + "\n  ".join(lines)
             + "\nPut these back to go on with it. To begin a new run from its weights, say "

@@ -1,48 +1,85 @@
-"""The checkpoints of the newest run, a step at a time."""
+"""The checkpoints of the newest run, read as records."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-
-import keras
+from dataclasses import dataclass
+from typing import Any
 
 from .._util.arguments import whole_number
-from ..storage import Entry, StoreError
+from ..storage import CheckpointFolder, Entry, Position, StoreError
 from .contents import Record
-from .store import CheckpointStore
+from .identity import ResumeRefusedError
 
 
-def open_store(store: CheckpointStore | str | os.PathLike[str]) -> CheckpointStore:
+@dataclass(frozen=True)
+class SoundCheckpoint:
+    """The newest sound checkpoint of a folder.
+
+    Attributes:
+        position: Where in the training it was taken.
+        record: Its content.
+        made_with: The versions, the backend and the processes that made it.
+        fell_back: Why it is not the newest one, as the end of a sentence; empty if it is.
+    """
+
+    position: Position
+    record: Record
+    made_with: dict[str, Any]
+    fell_back: str
+
+
+def open_folder(store: CheckpointFolder | str | os.PathLike[str]) -> CheckpointFolder:
     """The store itself, or that in a folder."""
-    return store if isinstance(store, CheckpointStore) else CheckpointStore(store)
+    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store)
 
 
-def check_built(where: str, model: keras.Model, *, compiled: bool = False) -> None:
-    """Raises unless `model` is a model with variables, and compiled if it must be."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{where}: `model` must be a Keras model. Received: {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"{where}: {model.name!r} is not built, so it has no weights yet. Call it on a batch "
-            "first."
-        )
-    if compiled and not model.compiled:
-        raise ValueError(
-            f"{where}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first."
-        )
+def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
+    """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no
+    checkpoints.
+
+    Raises:
+        ResumeRefusedError: If there are checkpoints and none of them is sound.
+    """
+    sound, damage = store.newest_sound()
+    if sound is None:
+        if damage:
+            lines = "\n  ".join(str(one) for one in damage)
+            raise ResumeRefusedError(
+                f"Every checkpoint in {store.directory} is damaged:\n  {lines}\nNothing was "
+                'changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
+            )
+        return None
+    fell_back = "".join(f"; fell back, because {one}" for one in damage)
+    record = Record.unpack(sound.document, sound.tensors, sound.position.step)
+    made_with = sound.entry.manifest.made_with
+    return SoundCheckpoint(sound.position, record, made_with, fell_back)
+
+
+def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Record]:
+    """Reads the checkpoint of a step, or the newest sound one: its position and its content.
+
+    Raises:
+        StoreError: If there is no such checkpoint, or it is damaged.
+    """
+    if step is None:
+        newest = find_newest(store)
+        if newest is None:
+            raise StoreError.empty(store.directory)
+        return newest.position, newest.record
+    sound = store.read(store.at(step))
+    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)
 
 
 def entries_by_step(
-    where: str, store: CheckpointStore, steps: Iterable[int] | None
+    caller: str, store: CheckpointFolder, steps: Iterable[int] | None
 ) -> dict[int, list[Entry]]:
     """The checkpoints of the newest run by their step, in order. Of one step, that after its
     validation comes first.
 
     Args:
-        where: Who asks, for the message.
+        caller: The function that was called, for the message.
         store: Where they are.
         steps: Which of them. Defaults to all.
 
@@ -52,34 +89,30 @@ def entries_by_step(
     """
     entries = store.entries()
     if not entries:
-        raise StoreError(
-            store.directory,
-            "there is no checkpoint",
-            "Name the folder that kp.Checkpoint was given.",
-        )
-    found: dict[int, list[Entry]] = {}
+        raise StoreError.empty(store.directory)
+    by_step: dict[int, list[Entry]] = {}
     for entry in entries:
         if entry.position.run == entries[-1].position.run:
-            found.setdefault(entry.position.step, []).insert(0, entry)
+            by_step.setdefault(entry.position.step, []).insert(0, entry)
     if steps is None:
-        return found
-    wanted = sorted({whole_number(where, "steps", step, least=0) for step in steps})
+        return by_step
+    wanted = sorted({whole_number(caller, "steps", step, least=0) for step in steps})
     if not wanted:
         raise ValueError(
-            f"{where}: `steps` must name at least one step, or be None for all. Received: "
+            f"{caller}: `steps` must name at least one step, or be None for all. Received: "
             f"{steps!r}."
         )
-    missing = [step for step in wanted if step not in found]
+    missing = [step for step in wanted if step not in by_step]
     if missing:
         raise StoreError(
             store.directory,
             f"there is no checkpoint of step {missing[0]}",
-            f"The newest run has {[*found]}.",
+            f"The newest run has {[*by_step]}.",
         )
-    return {step: found[step] for step in wanted}
+    return {step: by_step[step] for step in wanted}
 
 
-def read_sound(store: CheckpointStore, entries: Sequence[Entry]) -> Record | None:
+def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Record | None:
     """Reads the first sound one of several checkpoints of a step; None if their writer has retired
     them meanwhile.
 

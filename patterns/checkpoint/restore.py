@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
-from ..state.snapshot import StateMismatch, check_fits, differences, put_back, settle
+from ..state.snapshot import StateMismatchError, check_fits, differences, put_back, settle
 from ..state.variables import Places, find_variables, has_own_step
 from .contents import OptimizerRecord, Record
 from .identity import Identity
@@ -31,7 +31,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         What could not be put back because the optimizer is another one, a line each.
 
     Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
+        StateMismatchError: If the model is another one; nothing has been changed then.
     """
     values = record.values
     build_optimizers(model, record.optimizers)
@@ -46,7 +46,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     }
     wrong = differences({key: wanted[key] for key in kept}, values)
     if wrong:
-        raise StateMismatch(
+        raise StateMismatchError(
             "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
         )
     put_back(places.of("weight"), values)
@@ -82,7 +82,7 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     """Puts only the weights back, for a run that begins anew from them.
 
     Raises:
-        StateMismatch: If the model is another one; nothing has been changed then.
+        StateMismatchError: If the model is another one; nothing has been changed then.
     """
     places = find_variables(model)
     check_fits(places, record.values, record.roles)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from .._util.metrics import Mode
 from .._util.table import format_table
-
-Mode = Literal["min", "max"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class SelectionRow:
 
 @dataclass(frozen=True)
 class CheckpointSelection:
-    """What `kp.select_checkpoint` found; as text, a table.
+    """The table of `kp.select_checkpoint`; `print` shows it.
 
     Attributes:
         metric: By which the checkpoints were compared.
@@ -50,7 +48,7 @@ class CheckpointSelection:
 
     def __str__(self) -> str:
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
-        columns = [_shown([row.values.get(name) for row in self.rows]) for name in names]
+        columns = [_format_column([row.values.get(name) for row in self.rows]) for name in names]
         cells = [
             [row.step, *values, self._mark(row)]
             for row, *values in zip(self.rows, *columns, strict=True)
@@ -92,8 +90,8 @@ def best_row(rows: Iterable[SelectionRow], metric: str, mode: Mode) -> Selection
     return min(finite, key=lambda row: sign * row.values[metric], default=None)
 
 
-def _shown(column: Sequence[float | None]) -> list[str]:
-    """With decimals that stand below each other, where that shows enough of each."""
+def _format_column(column: Sequence[float | None]) -> list[str]:
+    """Writes numbers with decimals that stand below each other, where that shows enough of each."""
     sizes = [abs(value) for value in column if value is not None and math.isfinite(value)]
     form = ".4f" if all(0.01 <= size < 1e4 or size == 0 for size in sizes) else ".5g"
     return ["" if value is None else f"{value:{form}}" for value in column]

@@ -1,6 +1,4 @@
-"""`kp.select_checkpoint`: the best of the checkpoints of a run, by data that the run need not have
-seen.
-"""
+"""The best of the checkpoints of a run, by data that the run need not have seen."""
 
 from __future__ import annotations
 
@@ -10,26 +8,25 @@ from typing import Any, Literal
 
 import keras
 
-from .._util.arguments import check_choice
 from .._util.messages import say
-from .._util.metrics import direction
+from .._util.metrics import resolve_mode
+from .._util.models import check_built
 from ..data import evaluate_arguments
 from ..state.preserved import preserved
 from ..state.randomness import get_random_state, set_random_state
 from ..state.snapshot import copy_values, is_seed, put_back, settle
 from ..state.variables import find_variables
-from ..storage import Entry, StoreError
+from ..storage import CheckpointFolder, Entry, StoreError
 from .contents import Record
-from .reading import check_built, entries_by_step, open_store, read_sound
+from .reading import entries_by_step, open_folder, read_first_sound
 from .restore import restore_weights
-from .rows import CheckpointSelection, Mode, SelectionRow, best_row
-from .store import CheckpointStore
+from .rows import CheckpointSelection, SelectionRow, best_row
 
-_WHERE = "select_checkpoint"
+_CALLER = "select_checkpoint"
 
 
 def select_checkpoint(
-    store: CheckpointStore | str | os.PathLike[str],
+    store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
     data: Any,
     metric: str = "loss",
@@ -72,7 +69,7 @@ def select_checkpoint(
         ValueError: If `evaluate` returns no such metric, the name does not say whether less of it
             is better, no value is finite, or the model is not built or compiled.
         kp.StoreError: If there is no checkpoint, none of a step, or none that is sound.
-        kp.StateMismatch: If the model is another one.
+        kp.StateMismatchError: If the model is another one.
 
     Example:
 
@@ -92,53 +89,75 @@ def select_checkpoint(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4, "Checkpoints".
     """
-    better = _mode(metric, mode)
-    check_built(_WHERE, model, compiled=True)
+    selection, record = evaluate_checkpoints(
+        _CALLER, store, model, data, metric, mode, batch_size, steps, verbose
+    )
+    put_back(_without_seeds(model), record.values)
+    settle(model)
+    say(
+        f"{model.name!r} has the weights of step {selection.best_step:,}, whose {metric} is "
+        f"{selection.best.values[metric]:.5g}.",
+        verbose=verbose,
+    )
+    return selection
+
+
+def evaluate_checkpoints(
+    caller: str,
+    store: CheckpointFolder | str | os.PathLike[str],
+    model: keras.Model,
+    data: Any,
+    metric: str,
+    mode: str,
+    batch_size: int | None,
+    steps: Iterable[int] | None,
+    verbose: int | str,
+) -> tuple[CheckpointSelection, Record]:
+    """The table of a selection, and the content of its best checkpoint; the model is as before.
+
+    Args:
+        caller: The function that was called, for messages.
+        store, model, data, metric, mode, batch_size, steps, verbose: As in `select_checkpoint`.
+    """
+    better = resolve_mode(caller, metric, mode)
+    check_built(caller, model, compiled=True)
     if isinstance(data, Iterator):
         raise TypeError(
-            f"{_WHERE}: `data` is a {type(data).__name__}, which gives its batches once, and each "
-            "checkpoint needs them. "
-            "Give arrays, a keras.utils.PyDataset or another dataset that can be gone through "
-            "again."
+            f"{caller}: `data` is a {type(data).__name__}, which gives its batches once, and each "
+            "checkpoint needs them. Give arrays, a keras.utils.PyDataset or another dataset that "
+            "can be gone through again."
         )
-    arguments = {**evaluate_arguments(f"{_WHERE}: `data`", data), "batch_size": batch_size}
-    store = open_store(store)
-    entries = entries_by_step(_WHERE, store, steps)
-    bar = (
-        keras.utils.Progbar(len(entries), stateful_metrics=["step", metric])
-        if verbose != 0
-        else None
+    arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
+    store = open_folder(store)
+    entries = entries_by_step(caller, store, steps)
+    bar = keras.utils.Progbar(
+        len(entries), verbose=int(verbose != 0), stateful_metrics=["step", metric]
     )
     rows: list[SelectionRow] = []
     chosen: Record | None = None
     with preserved(model):
-        for row, record in _evaluated(store, entries, model, arguments, metric):
+        for row, record in _evaluated(store, entries, model, arguments):
+            if record and metric not in row.values:
+                raise ValueError(
+                    f"{caller}: evaluate returns no {metric!r}, but "
+                    f"{', '.join(map(repr, row.values))}. Name one of these."
+                )
             rows.append(row)
             if record and best_row(rows, metric, better) is row:
                 chosen = record
-            if bar:
-                bar.update(
-                    len(rows), [("step", row.step), (metric, row.values.get(metric, float("nan")))]
-                )
+            value = row.values.get(metric, float("nan"))
+            bar.update(len(rows), [("step", row.step), (metric, value)])
     best = best_row(rows, metric, better)
     if best is None or chosen is None:
-        raise _nothing(store, rows, metric)
-    put_back(_without_seeds(model), chosen.variables)
-    settle(model)
-    if bar:
-        say(
-            f"{model.name!r} has the weights of step {best.step:,}, whose {metric} is "
-            f"{best.values[metric]:.5g}."
-        )
-    return CheckpointSelection(metric, better, tuple(rows), best)
+        raise _without_best(caller, store, rows, metric)
+    return CheckpointSelection(metric, better, tuple(rows), best), chosen
 
 
 def _evaluated(
-    store: CheckpointStore,
+    store: CheckpointFolder,
     entries: dict[int, list[Entry]],
     model: keras.Model,
     arguments: dict[str, Any],
-    metric: str,
 ) -> Iterator[tuple[SelectionRow, Record | None]]:
     """Evaluates one checkpoint after the other, each from the seeds and random states that there
     were.
@@ -148,38 +167,23 @@ def _evaluated(
         for key, variable in find_variables(model).of("weight").items()
         if is_seed(variable)
     }
-    held, random = copy_values(seeds), get_random_state()
+    initial_seeds = copy_values(seeds)
+    random_state = get_random_state()
     for step, candidates in entries.items():
         try:
-            record = read_sound(store, candidates)
+            record = read_first_sound(store, candidates)
         except StoreError as error:
             yield SelectionRow(step, problem=str(error)), None
             continue
         if record is None:
             continue
         restore_weights(model, record)
-        put_back(seeds, held)
-        set_random_state(random)
+        put_back(seeds, initial_seeds)
+        set_random_state(random_state)
         values = model.evaluate(**arguments, return_dict=True, verbose=0)
-        if metric not in values:
-            raise ValueError(
-                f"{_WHERE}: evaluate returns no {metric!r}, but {', '.join(map(repr, values))}. "
-                "Name one of these."
-            )
         yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
     # Those that the first evaluation has made are not among what is put back.
     model.reset_metrics()
-
-
-def _mode(metric: str, mode: str) -> Mode:
-    check_choice(_WHERE, "mode", mode, ("auto", "min", "max"))
-    found: Mode | None = direction(metric) if mode == "auto" else "min" if mode == "min" else "max"
-    if found is None:
-        raise ValueError(
-            f'{_WHERE}: whether less or more of {metric!r} is better does not show; say mode="min" '
-            'or "max".'
-        )
-    return found
 
 
 def _without_seeds(model: keras.Model) -> dict[str, keras.Variable]:
@@ -190,17 +194,17 @@ def _without_seeds(model: keras.Model) -> dict[str, keras.Variable]:
     }
 
 
-def _nothing(store: CheckpointStore, rows: list[SelectionRow], metric: str) -> Exception:
+def _without_best(
+    caller: str, store: CheckpointFolder, rows: list[SelectionRow], metric: str
+) -> Exception:
     problems = [row.problem for row in rows if row.problem]
     if len(problems) == len(rows):
-        listed = "".join(f"\n  {problem}" for problem in problems)
+        lines = "".join(f"\n  {problem}" for problem in problems)
         return StoreError(
-            store.directory,
-            f"none of its checkpoints is sound:{listed}\nThe model is as before",
-            "",
+            store.directory, f"none of its checkpoints is sound:{lines}\nThe model is as before", ""
         )
     return ValueError(
-        f"{_WHERE}: {metric!r} is finite at none of the steps "
+        f"{caller}: {metric!r} is finite at none of the steps "
         f"{[row.step for row in rows if row.values]}. The model is as before. "
         "Look at the data for NaN and infinity, or at an earlier run."
     )

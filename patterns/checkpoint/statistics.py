@@ -19,7 +19,7 @@ from ..state.snapshot import copy_values, np_dtype
 _STATISTICS = ("moving_mean", "moving_variance", "moving_stddev")
 
 
-def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+def layers_with_moving_statistics(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """The BatchNormalization layers of a model whose statistics move in training, those inside
     other layers included.
     """
@@ -30,18 +30,18 @@ def moving_layers(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     ]
 
 
-def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
+def input_batches(caller: str, data: Any, batch_size: int | None) -> Callable[[], Iterator[Any]]:
     """A function that gives the inputs of one pass over the data, in an order drawn anew, as in
     training.
 
     Raises:
         ValueError: If nobody knows where a pass ends.
     """
-    arguments = evaluate_arguments(f"{where}: `data`", data)
+    arguments = evaluate_arguments(f"{caller}: `data`", data)
     source = make_source(**arguments, batch_size=batch_size)
     if source.steps_per_pass is None:
         raise ValueError(
-            f"{where}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "
+            f"{caller}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "
             "that has one."
         )
 
@@ -52,8 +52,8 @@ def batches_of(where: str, data: Any, batch_size: int | None) -> Callable[[], It
     return inputs
 
 
-def recomputed(
-    where: str,
+def recomputed_statistics(
+    caller: str,
     layers: Sequence[keras.layers.BatchNormalization],
     model: keras.Model,
     inputs: Callable[[], Iterator[Any]],
@@ -64,7 +64,7 @@ def recomputed(
     What layers hold otherwise, such as seeds, moves as in training.
 
     Args:
-        where: Who asks, for the message.
+        caller: The function that was called, for the message.
         layers: Of the model.
         model: With its weights.
         inputs: Gives the batches.
@@ -73,7 +73,7 @@ def recomputed(
         ValueError: If a statistic is not finite.
     """
     with ExitStack() as stack:
-        means = [stack.enter_context(_listened_to(layer)) for layer in layers]
+        means = [stack.enter_context(_batch_statistics(layer)) for layer in layers]
         for batch in inputs():
             model(keras.tree.map_structure(keras.ops.convert_to_tensor, batch), training=True)
     found: dict[int, np.ndarray] = {}
@@ -81,7 +81,7 @@ def recomputed(
         for name, value in mean.items():
             if not np.isfinite(value).all():
                 raise ValueError(
-                    f"{where}: {name} of {layer.path!r} is not finite over `data`. Look for NaN "
+                    f"{caller}: {name} of {layer.path!r} is not finite over `data`. Look for NaN "
                     "and infinity there."
                 )
             variable = getattr(layer, name)
@@ -90,15 +90,16 @@ def recomputed(
 
 
 @contextmanager
-def _listened_to(layer: keras.layers.BatchNormalization) -> Iterator[dict[str, np.ndarray]]:
-    """Has each call of a layer give its batch's statistics, whose means over the calls are in what
-    is yielded.
-    """
+def _batch_statistics(layer: keras.layers.BatchNormalization) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the means, over the calls of a layer made meanwhile, of each batch's statistics."""
     variables = {
         name: getattr(layer, name) for name in _STATISTICS if getattr(layer, name, None) is not None
     }
     means: dict[str, np.ndarray] = {}
-    count, call, own, momentum = 0, layer.call, vars(layer).get("call"), layer.momentum
+    count = 0
+    call = layer.call
+    own_call = vars(layer).get("call")
+    momentum = layer.momentum
 
     def listening(*arguments: Any, **how: Any) -> Any:
         nonlocal count
@@ -111,11 +112,12 @@ def _listened_to(layer: keras.layers.BatchNormalization) -> Iterator[dict[str, n
         return outputs
 
     # Not through Keras, which would track it. Without momentum, the statistics are the batch's own.
-    vars(layer)["call"], layer.momentum = listening, 0.0
+    vars(layer)["call"] = listening
+    layer.momentum = 0.0
     try:
         yield means
     finally:
         layer.momentum = momentum
         del vars(layer)["call"]
-        if own is not None:
-            vars(layer)["call"] = own
+        if own_call is not None:
+            vars(layer)["call"] = own_call

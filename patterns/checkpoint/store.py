@@ -1,40 +1,26 @@
-"""`kp.CheckpointStore`: the checkpoints of a folder, for people and programs that look at them."""
+"""`kp.CheckpointStore`: the checkpoints of a folder, and everything that is made of them."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
 from .._util.messages import say
-from ..storage import CheckpointStore as FileStore
-from ..storage import Entry, Position, StoreError, export_weights
+from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from .average import Weighting, average_checkpoints
 from .contents import Record
-from .identity import ResumeRefused
+from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
+from .rows import CheckpointSelection
+from .select import evaluate_checkpoints, select_checkpoint
+from .warm import OptimizerStart, warm_start
 
 
-@dataclass(frozen=True)
-class Found:
-    """The newest sound checkpoint of a folder.
-
-    Attributes:
-        position: Where in the training it was taken.
-        record: What it holds.
-        made_with: The versions, the backend and the processes that made it.
-        fell_back: Why it is not the newest one, as the end of a sentence; empty if it is.
-    """
-
-    position: Position
-    record: Record
-    made_with: dict[str, Any]
-    fell_back: str
-
-
-class CheckpointStore(FileStore):
+class CheckpointStore(CheckpointFolder):
     """The checkpoints in a folder.
 
     Args:
@@ -48,29 +34,6 @@ class CheckpointStore(FileStore):
     ...     kp.CheckpointStore(folder).steps()
     []
     """
-
-    def find(self) -> Found | None:
-        """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no
-        checkpoints.
-
-        Raises:
-            ResumeRefused: If there are checkpoints and none of them is sound.
-        """
-        sound, damage = self.newest_sound()
-        if sound is None:
-            if damage:
-                raise ResumeRefused(
-                    f"Every checkpoint in {self.directory} is damaged:\n  "
-                    + "\n  ".join(str(one) for one in damage)
-                    + (
-                        "\nNothing was changed. To begin from nothing beside them, say "
-                        'Checkpoint(..., resume="never").'
-                    )
-                )
-            return None
-        fell_back = "".join(f"; fell back, because {one}" for one in damage)
-        record = Record.unpack(sound.document, sound.tensors, sound.position.step)
-        return Found(sound.position, record, sound.entry.manifest.made_with, fell_back)
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
@@ -88,7 +51,7 @@ class CheckpointStore(FileStore):
 
         Raises:
             StoreError: If there is no such checkpoint, or it is damaged.
-            StateMismatch: If the model is another one; it is unchanged then.
+            StateMismatchError: If the model is another one; it is unchanged then.
         """
         position, record = self.read_record(step)
         if weights_only or not model.compiled:
@@ -115,16 +78,97 @@ class CheckpointStore(FileStore):
         """
         checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
         if checkpoint is None:
-            raise StoreError(
-                self.directory,
-                "no sound checkpoint is there",
-                "Name the folder that kp.Checkpoint was given.",
-            )
+            raise StoreError.empty(self.directory, "no sound checkpoint is there")
         export_weights(checkpoint, Path(path))
         return checkpoint.entry
 
+    def rank(
+        self,
+        model: keras.Model,
+        data: Any,
+        metric: str = "loss",
+        mode: Literal["auto", "min", "max"] = "auto",
+        *,
+        batch_size: int | None = None,
+        steps: Iterable[int] | None = None,
+        verbose: int | str = "auto",
+    ) -> CheckpointSelection:
+        """Evaluates the checkpoints of the newest run, and leaves the model as it is.
+
+        Arguments, table and errors are those of `kp.select_checkpoint`.
+
+        Example:
+
+        >>> import tempfile, keras, numpy as np
+        >>> import keras_patterns as kp
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> x, y = np.ones((64, 4)), np.ones((64, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     history = kp.fit(model, x, y, epochs=3, seed=0, verbose=0,
+        ...         callbacks=[kp.Checkpoint(folder)])
+        ...     store = kp.CheckpointStore(folder)
+        ...     ranking = store.rank(model, (x, y), verbose=0)
+        ...     store.restore(model, ranking.best_step)
+        6
+        """
+        caller = "CheckpointStore.rank"
+        selection, _ = evaluate_checkpoints(
+            caller, self, model, data, metric, mode, batch_size, steps, verbose
+        )
+        return selection
+
+    def load_best(
+        self,
+        model: keras.Model,
+        data: Any,
+        metric: str = "loss",
+        mode: Literal["auto", "min", "max"] = "auto",
+        *,
+        batch_size: int | None = None,
+        steps: Iterable[int] | None = None,
+        verbose: int | str = "auto",
+    ) -> CheckpointSelection:
+        """Evaluates the checkpoints of the newest run, and loads the weights of the best into the
+        model: `kp.select_checkpoint` of this store, with its arguments, table and errors.
+        """
+        return select_checkpoint(
+            self, model, data, metric, mode, batch_size=batch_size, steps=steps, verbose=verbose
+        )
+
+    def average(
+        self,
+        model: keras.Model,
+        steps: Iterable[int] | None = None,
+        weighting: Weighting = "uniform",
+        decay: float | None = None,
+        data: Any = None,
+        batch_size: int | None = None,
+    ) -> list[int]:
+        """Averages the weights of checkpoints of the newest run into the model:
+        `kp.average_checkpoints` of this store, with its arguments, steps and errors.
+        """
+        return average_checkpoints(self, model, steps, weighting, decay, data, batch_size)
+
+    def warm_start(
+        self, model: keras.Model, step: int | None = None, optimizer: OptimizerStart = "fresh"
+    ) -> int:
+        """Puts a checkpoint into a model from which a new run is to begin: `kp.warm_start` of this
+        store, with its arguments, step and errors.
+        """
+        return warm_start(self, model, step, optimizer)
+
+    def find(self) -> SoundCheckpoint | None:
+        """Reads the newest sound checkpoint, falling back over damaged ones; None if there are no
+        checkpoints.
+
+        Raises:
+            kp.ResumeRefusedError: If there are checkpoints and none of them is sound.
+        """
+        return find_newest(self)
+
     def read_record(self, step: int | None = None) -> tuple[Position, Record]:
-        """Reads a checkpoint: where in the training it was taken, and what it holds.
+        """Reads a checkpoint: its position in the training, and its content.
 
         Args:
             step: Of the checkpoint. Defaults to None: the newest sound one.
@@ -132,14 +176,4 @@ class CheckpointStore(FileStore):
         Raises:
             StoreError: If there is no such checkpoint, or it is damaged.
         """
-        if step is None:
-            found = self.find()
-            if found is None:
-                raise StoreError(
-                    self.directory,
-                    "there is no checkpoint",
-                    "Name the folder that kp.Checkpoint was given.",
-                )
-            return found.position, found.record
-        sound = self.read(self.at(step))
-        return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)
+        return read_record(self, step)

@@ -13,24 +13,25 @@ import numpy as np
 from .. import _keras
 from .._util.arguments import check_choice
 from .._util.messages import say
+from .._util.models import check_built
 from ..optimizers.rebuild import begin_fresh_slots
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import Places, find_variables
+from ..storage import CheckpointFolder
 from .contents import Record
 from .identity import changes, describe_optimizers, forget_left
-from .reading import check_built, open_store
+from .reading import open_folder, read_record
 from .restore import restore_variables, restore_weights, set_by_script
-from .store import CheckpointStore
 
-Kept = Literal["fresh", "keep"]
-_WHERE = "warm_start"
+OptimizerStart = Literal["fresh", "keep"]
+_CALLER = "warm_start"
 
 
 def warm_start(
-    store: CheckpointStore | str | os.PathLike[str],
+    store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
     step: int | None = None,
-    optimizer: Kept = "fresh",
+    optimizer: OptimizerStart = "fresh",
 ) -> int:
     """Puts a checkpoint into a model from which a new run, on fresh data, is to begin.
 
@@ -60,7 +61,7 @@ def warm_start(
         ValueError: If `optimizer` is none of these, the model is not built, there is no optimizer
             to keep, or one cannot be made anew.
         kp.StoreError: If there is no such checkpoint, or it is damaged.
-        kp.StateMismatch: If the model is another one; it is unchanged then.
+        kp.StateMismatchError: If the model is another one; it is unchanged then.
 
     Example:
 
@@ -81,13 +82,13 @@ def warm_start(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4, "Checkpoints".
     """
-    check_choice(_WHERE, "optimizer", optimizer, get_args(Kept))
-    check_built(_WHERE, model, compiled=optimizer == "keep")
-    position, record = open_store(store).read_record(step)
+    check_choice(_CALLER, "optimizer", optimizer, get_args(OptimizerStart))
+    check_built(_CALLER, model, compiled=optimizer == "keep")
+    position, record = read_record(open_folder(store), step)
     optimizers = find_variables(model).optimizers
     given = describe_optimizers(optimizers)
     if optimizer == "keep":
-        for line in _keep(model, record, given):
+        for line in _restore_kept_optimizer(model, record, given):
             say(f"{line}.")
     else:
         fresh = _fresh_values(find_variables(model), given)
@@ -98,7 +99,9 @@ def warm_start(
     return position.step
 
 
-def _keep(model: keras.Model, record: Record, given: Mapping[str, Any]) -> list[str]:
+def _restore_kept_optimizer(
+    model: keras.Model, record: Record, given: Mapping[str, Any]
+) -> list[str]:
     """Puts back everything but what the script has changed; returns what is to be said."""
     now = replace(record.identity, optimizers=dict(given))
     changed = set_by_script(record, now)
@@ -110,7 +113,7 @@ def _keep(model: keras.Model, record: Record, given: Mapping[str, Any]) -> list[
 
 
 def _fresh_values(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What the variables of the optimizers hold when these are newly made, with the rates that the
+    """The values of the optimizers' variables when these are newly made, with the rates that the
     script set.
     """
     values: dict[int, np.ndarray] = {}
@@ -126,7 +129,7 @@ def _values_anew(place: str, optimizer: keras.optimizers.Optimizer) -> dict[int,
         fresh = _keras.made_anew(optimizer)
     except (TypeError, ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"{_WHERE}: the {type(optimizer).__name__} at {place!r} cannot be made anew from its "
+            f"{_CALLER}: the {type(optimizer).__name__} at {place!r} cannot be made anew from its "
             f"configuration: {error} "
             'Compile the model with a new optimizer before, or say optimizer="keep".'
         ) from error
@@ -143,7 +146,7 @@ def _given_rates(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarr
     rates = {
         f"{place}/learning_rate": settings.get("learning_rate") for place, settings in given.items()
     }
-    held = copy_values(
+    variables = copy_values(
         {key: places.variables[key] for key, rate in rates.items() if isinstance(rate, float)}
     )
-    return {key: np.full_like(value, rates[key]) for key, value in held.items()}
+    return {key: np.full_like(value, rates[key]) for key, value in variables.items()}

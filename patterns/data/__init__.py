@@ -1,7 +1,7 @@
 """The data of a run: batches as a function of (seed, step)."""
 
 from .arrays import ArraySource
-from .generator import DataExhausted, GeneratorSource
+from .generator import DataExhaustedError, GeneratorSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .skipping import Skipped
@@ -13,7 +13,7 @@ __all__ = [
     "ArraySource",
     "BatchOrder",
     "BatchSource",
-    "DataExhausted",
+    "DataExhaustedError",
     "GeneratorSource",
     "Permutation",
     "PyDatasetSource",

@@ -8,11 +8,13 @@ from typing import Any
 import keras
 
 from .._util.arguments import whole_number
+from .._util.errors import KerasPatternsError
+from .._util.messages import say
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 
 
-class DataExhausted(RuntimeError):
+class DataExhaustedError(KerasPatternsError, RuntimeError):
     """The data ran out before the run did."""
 
 
@@ -74,7 +76,7 @@ class GeneratorSource:
 
         Raises:
             ValueError: the generator is past `start` already.
-            DataExhausted: the generator ended; also raised by the iterator.
+            DataExhaustedError: the generator ended; also raised by the iterator.
         """
         start = whole_number("batches", "start", start, least=0)
         if start < self._position:
@@ -84,7 +86,7 @@ class GeneratorSource:
             )
         if start > self._position:
             self._skip(start - self._position)
-        return self._rest()
+        return self._remaining()
 
     def for_train_step(self, batch: tuple) -> Any:
         """Return the batch as Keras gives it to `train_step`: as it is."""
@@ -94,16 +96,16 @@ class GeneratorSource:
         """Return what identifies the data, as JSON; of a generator, next to nothing is known."""
         return {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}
 
-    def _rest(self) -> Iterator[tuple]:
+    def _remaining(self) -> Iterator[tuple]:
         while True:
             yield as_batch(self._draw(), self._class_weight, "the generator")
 
     def _skip(self, count: int) -> None:
-        if self._verbose:
-            print(
-                f"skipping {count} batches of the generator: it cannot be entered in the middle, "
-                f"so it is run up to step {self._position + count}"
-            )
+        say(
+            f"skipping {count} batches of the generator: it cannot be entered in the middle, so it "
+            f"is run up to step {self._position + count}.",
+            verbose=int(self._verbose),
+        )
         progress = keras.utils.Progbar(count, verbose=int(self._verbose), unit_name="batch")
         for done in range(1, count + 1):
             self._draw()
@@ -112,24 +114,24 @@ class GeneratorSource:
     def _draw(self) -> Any:
         with self._stream:
             try:
-                item = next(self._begun())
+                item = next(self._opened())
             except StopIteration:
-                item = self._again()
+                item = self._first_of_next_pass()
         self._position += 1
         return item
 
-    def _begun(self) -> Iterator:
+    def _opened(self) -> Iterator:
         if self._iterator is None:
             self._iterator = iter(self._iterable)
         return self._iterator
 
-    def _again(self) -> Any:
+    def _first_of_next_pass(self) -> Any:
         """Return the first item of the next pass, where the iterable can be begun again."""
         if self._iterator is not self._iterable:
             self._iterator = iter(self._iterable)
             for item in self._iterator:
                 return item
-        raise DataExhausted(
+        raise DataExhaustedError(
             f"the generator ended at step {self._position}: it gave {self._position} batches, and "
             "the run needs more. Let it go on without end (`while True:`), or plan fewer steps."
         )

@@ -128,7 +128,7 @@ def _mix(bits: np.ndarray) -> np.ndarray:
 
 
 class BatchOrder:
-    """Which examples the batch of a step holds.
+    """The examples of each step's batch.
 
     A pass over the data has `ceil(examples / batch_size)` steps; its last batch holds what is left,
     and the next step begins the next pass.
@@ -152,10 +152,10 @@ class BatchOrder:
     """
 
     def __init__(self, examples: int, batch_size: int, shuffle: bool | str, seed: int = 0) -> None:
-        where = type(self).__name__
-        self.examples = whole_number(where, "examples", examples)
-        self.batch_size = whole_number(where, "batch_size", batch_size)
-        self.seed = whole_number(where, "seed", seed, least=0)
+        caller = type(self).__name__
+        self.examples = whole_number(caller, "examples", examples)
+        self.batch_size = whole_number(caller, "batch_size", batch_size)
+        self.seed = whole_number(caller, "seed", seed, least=0)
         if not isinstance(shuffle, bool) and shuffle != "batch":
             raise ValueError(f'`shuffle` must be True, False or "batch". Received: {shuffle!r}.')
         self.shuffle = shuffle

@@ -36,7 +36,8 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Gener
     Yields:
         The items.
     """
-    workers, processes = dataset.workers, dataset.use_multiprocessing
+    workers = dataset.workers
+    processes = dataset.use_multiprocessing
     ahead = max(1, dataset.max_queue_size)
     if workers > 0 and processes:
         pool = ProcessPoolExecutor(workers, initializer=_install, initargs=(dataset,))

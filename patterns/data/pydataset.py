@@ -76,7 +76,7 @@ class PyDatasetSource:
             self._order = BatchOrder(length, 1, shuffle, seed)
         self.random_access = not any(map(self._overrides, ("on_epoch_begin", "on_epoch_end")))
         self._pass = 0
-        self._begun = False
+        self._pass_has_begun = False
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes.
@@ -119,16 +119,16 @@ class PyDatasetSource:
     def _from(self, start: int) -> Generator[tuple]:
         length = self.steps_per_pass
         if self.random_access or length is None:
-            self._enter(0)
-            yield from self._made(itertools.count(start))
+            self._enter_pass(0)
+            yield from self._fetched(itertools.count(start))
             return
         for number in itertools.count(start // length):
-            self._enter(number)
+            self._enter_pass(number)
             end = (number + 1) * length
-            yield from self._made(range(start, end))
+            yield from self._fetched(range(start, end))
             start = end
 
-    def _made(self, steps: Iterable[int]) -> Generator[tuple]:
+    def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
         with contextlib.closing(fetch_in_order(self._dataset, map(self._job, steps))) as items:
             yield from map(self._as_batch, items)
 
@@ -136,7 +136,7 @@ class PyDatasetSource:
         index = step if self._order is None else int(self._order.indices(step)[0])
         return index, stream_words(self._seed, _ITEM, step)
 
-    def _enter(self, number: int) -> None:
+    def _enter_pass(self, number: int) -> None:
         """Call the hooks that lie between here and the first batch of pass `number`."""
         if number < self._pass:
             raise RuntimeError(
@@ -144,18 +144,18 @@ class PyDatasetSource:
                 "changes in its `on_epoch_begin` or `on_epoch_end`. Make a new dataset."
             )
         while self._pass < number:
-            self._begin()
-            self._call("on_epoch_end", _END)
-            self._begun = False
+            self._begin_pass()
+            self._call_hook("on_epoch_end", _END)
+            self._pass_has_begun = False
             self._pass += 1
-        self._begin()
+        self._begin_pass()
 
-    def _begin(self) -> None:
-        if not self._begun:
-            self._call("on_epoch_begin", _BEGIN)
-            self._begun = True
+    def _begin_pass(self) -> None:
+        if not self._pass_has_begun:
+            self._call_hook("on_epoch_begin", _BEGIN)
+            self._pass_has_begun = True
 
-    def _call(self, hook: str, purpose: int) -> None:
+    def _call_hook(self, hook: str, purpose: int) -> None:
         with seeded(stream_words(self._seed, purpose, self._pass)):
             getattr(self._dataset, hook)()
         if self._dataset.num_batches != self.steps_per_pass:

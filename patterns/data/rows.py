@@ -135,25 +135,25 @@ def _batch_dtype(dtype: np.dtype) -> np.dtype:
 
 
 def _is_arraylike(leaf: Any) -> bool:
-    return hasattr(leaf, "__array__") or keras.ops.is_tensor(leaf) or _not_dense(leaf)
+    return hasattr(leaf, "__array__") or keras.ops.is_tensor(leaf) or _is_sparse_or_ragged(leaf)
 
 
-def _not_dense(leaf: Any) -> bool:
+def _is_sparse_or_ragged(leaf: Any) -> bool:
     module = type(leaf).__module__
     return (
         module.startswith(("scipy.sparse", "jax.experimental.sparse"))
-        or (module.startswith("tensorflow.") and type(leaf).__name__ in _TF_NOT_DENSE)
+        or (module.startswith("tensorflow.") and type(leaf).__name__ in _TENSORFLOW_NOT_DENSE)
         or getattr(leaf, "is_sparse", False) is True
     )
 
 
-_TF_NOT_DENSE = ("SparseTensor", "RaggedTensor")
+_TENSORFLOW_NOT_DENSE = ("SparseTensor", "RaggedTensor")
 
 
 def _as_array(leaf: Any, place: str) -> np.ndarray | None:
     if leaf is None:
         return None
-    if not _is_arraylike(leaf) or _not_dense(leaf):
+    if not _is_arraylike(leaf) or _is_sparse_or_ragged(leaf):
         fault = "is sparse or ragged" if _is_arraylike(leaf) else "is no array"
         raise TypeError(
             f"`{place}` {fault}. Expected a NumPy array, a memory map, a tensor or a pandas object "

@@ -10,7 +10,7 @@ from .sources import BatchSource
 
 
 class Skipped:
-    """Which batches of a source are left out, so that those after them move up: some by their
+    """The batches that are left out of a source, so that those after them move up: some by their
     number, and all that hold an example.
 
     Which batches hold an example is found as far as anybody asks, each once.
@@ -32,23 +32,21 @@ class Skipped:
     def __init__(self, source: BatchSource, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
         self._source = source
-        self._numbers, self._examples = (
-            set(state.get("numbers", ())),
-            set(state.get("examples", ())),
-        )
+        self._numbers = set(state.get("numbers", ()))
+        self._examples = set(state.get("examples", ()))
         # All batches before this one are known to hold one of the examples or not.
-        self._known = int(state.get("known", 0))
+        self._checked = int(state.get("known", 0))
         # A framework may read the batches in a thread of its own.
         self._lock = threading.Lock()
 
     @property
     def state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The batches that are left out, as JSON."""
         with self._lock:
             return {
                 "numbers": sorted(self._numbers),
                 "examples": sorted(self._examples),
-                "known": self._known,
+                "known": self._checked,
             }
 
     def leave_out(self, number: int, examples: Collection[int] = ()) -> None:
@@ -63,50 +61,55 @@ class Skipped:
             self._numbers.add(number)
             if examples:
                 self._examples.update(examples)
-                self._known = number + 1
+                self._checked = number + 1
 
     def number_of(self, step: int) -> int:
-        """Which batch a step gets; both count from 0."""
+        """The number of the batch that a step gets; both count from 0."""
         with self._lock:
             while True:
                 number = step
                 for left_out in sorted(self._numbers):
                     number += left_out <= number
-                if not self._examples or self._known > number:
+                if not self._examples or self._checked > number:
                     return number
-                self._look()
+                self._check_next()
 
     def batches(self, step: int) -> Iterator[Any]:
         """The batches from a step on."""
         first = self.number_of(step)
         batches = self._source.batches(first)
-        return _Without(batches, first, self) if self._numbers else batches
+        return _OtherBatches(batches, first, self) if self._numbers else batches
 
-    def holds(self, number: int) -> bool:
-        """Whether a batch is left out."""
+    def is_excluded(self, number: int) -> bool:
+        """Tells whether a batch is left out."""
         with self._lock:
-            while self._examples and self._known <= number:
-                self._look()
+            while self._examples and self._checked <= number:
+                self._check_next()
             return number in self._numbers
 
-    def _look(self) -> None:
+    def _check_next(self) -> None:
         """Looks into the first batch that is not known yet."""
-        if not self._examples.isdisjoint(self._source.indices(self._known).tolist()):  # type: ignore[attr-defined]
-            self._numbers.add(self._known)
-        self._known += 1
+        if not self._examples.isdisjoint(self._source.indices(self._checked).tolist()):  # type: ignore[attr-defined]
+            self._numbers.add(self._checked)
+        self._checked += 1
 
 
-class _Without(Iterator[Any]):
-    """No generator: one that a thread of a framework still reads could not be closed."""
+class _OtherBatches(Iterator[Any]):
+    """The batches that are not left out; no generator, since one that a thread of a framework still
+    reads could not be closed.
+    """
 
     def __init__(self, batches: Iterator[Any], first: int, skipped: Skipped) -> None:
-        self._batches, self._next, self._skipped = batches, first, skipped
+        self._batches = batches
+        self._next = first
+        self._skipped = skipped
 
     def __next__(self) -> Any:
         while True:
-            number, self._next = self._next, self._next + 1
+            number = self._next
+            self._next += 1
             batch = next(self._batches)
-            if not self._skipped.holds(number):
+            if not self._skipped.is_excluded(number):
                 return batch
 
     def close(self) -> None:

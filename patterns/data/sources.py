@@ -1,4 +1,4 @@
-"""Which source serves which kind of data."""
+"""The protocol of a source of batches, and the source for each kind of data."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class BatchSource(Protocol):
 
     @property
     def random_access(self) -> bool:
-        """Whether the batch of any step can be had at any time."""
+        """True if the batch of any step can be had at any time."""
 
     @property
     def thread_safe(self) -> bool:
-        """Whether batches may be made in a thread beside the training: a person's code might draw
+        """True if batches may be made in a thread beside the training: a person's code might draw
         at random there.
         """
 

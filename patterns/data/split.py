@@ -51,9 +51,8 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
     split_at = math.floor(examples * (1.0 - validation_split))
     if split_at in (0, examples):
         raise ValueError(
-            f"`validation_split={validation_split}` of {examples} examples leaves "
-            f"{split_at} to train and {examples - split_at} to validate. Give more data, or "
-            "another fraction."
+            f"`validation_split={validation_split}` of {examples} examples leaves {split_at} to "
+            f"train and {examples - split_at} to validate. Give more data, or another fraction."
         )
     return _cut(data, slice(None, split_at)), _cut(data, slice(split_at, None))
 

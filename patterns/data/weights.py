@@ -1,4 +1,4 @@
-"""What a batch is, and class weights as the sample weights of a batch."""
+"""The form of a batch, and class weights as the sample weights of a batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from .._util.arguments import whole_number
 
 
-def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) -> tuple:
+def as_batch(item: Any, class_weight: Mapping[int, float] | None, origin: str) -> tuple:
     """Return one item of a dataset or generator as `(x,)`, `(x, y)` or `(x, y, sample_weight)`.
 
     Lists inside become tuples, which mean the same on every backend.
@@ -19,7 +19,7 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) ->
     Args:
         item: a tuple or list of one to three structures of arrays, or a single array or dict (`x`).
         class_weight: weight of each class, or `None`.
-        where: what gave the item, for messages.
+        origin: the dataset or generator that gave the item, for messages.
 
     Returns:
         The tuple.
@@ -35,14 +35,14 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, where: str) ->
         batch = batch[:-1]
     if not isinstance(batch, tuple) or not 1 <= len(batch) <= 3:
         raise ValueError(
-            f"{where} must give `(x,)`, `(x, y)` or `(x, y, sample_weight)`. Received: "
+            f"{origin} must give `(x,)`, `(x, y)` or `(x, y, sample_weight)`. Received: "
             f"{_describe(item)}."
         )
     if class_weight is None:
         return batch
     if len(batch) != 2:
         raise ValueError(
-            f"{where} gave {_describe(item)}, and `class_weight` needs `(x, y)`: without targets "
+            f"{origin} gave {_describe(item)}, and `class_weight` needs `(x, y)`: without targets "
             "there is no class, and sample weights cannot be given at the same time."
         )
     return (*batch, class_sample_weights(batch[1], class_weight))

@@ -17,10 +17,17 @@ from keras_patterns.backends import current, installed
 from . import few_examples, training
 from .comparison import Outcome, accuracy, compare, summary, verdict
 from .picture import draw
-from .processes import Life, TrainingFailed, environment, find_rate, live, select
+from .processes import (
+    TrainingFailedError,
+    TrainingProcess,
+    environment,
+    find_rate,
+    select,
+    train_in_process,
+)
 from .training import STEPS_PER_EPOCH, make_optimizer
 
-__all__ = ["TrainingFailed", "run"]
+__all__ = ["TrainingFailedError", "run"]
 
 
 def run(
@@ -43,7 +50,7 @@ def run(
         0 if the killed runs are equal to the bit to those left alone, else 1.
 
     Raises:
-        TrainingFailed: If a training process ended with an error, or a package is missing.
+        TrainingFailedError: If a training process ended with an error, or a package is missing.
     """
     _check_packages()
     out = Path(out)
@@ -64,7 +71,7 @@ def run(
 
 
 def kill_steps(epochs: int, kills: int) -> list[int]:
-    """Where to kill: in evenly spaced epochs, at a random step of the middle half of each."""
+    """The steps to kill at: in evenly spaced epochs, each in the middle half of one, at random."""
     quarter = STEPS_PER_EPOCH // 4
     starts = [epochs * (index + 1) // (kills + 1) * STEPS_PER_EPOCH for index in range(kills)]
     return [start + random.Random().randint(quarter, 3 * quarter) for start in starts]
@@ -72,10 +79,9 @@ def kill_steps(epochs: int, kills: int) -> list[int]:
 
 def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     backend = current().name
-    sweep, curve, few = pictures = [
-        out / f"{name}-{backend}.png"
-        for name in ("learning-rates", "learning-curve", "few-examples")
-    ]
+    names = ("learning-rates", "learning-curve", "few-examples")
+    pictures = [out / f"{name}-{backend}.png" for name in names]
+    sweep, curve, few = pictures
     print(
         f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, "
         f"on {backend}, on the CPU."
@@ -86,7 +92,9 @@ def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
         f"A run on {backend} in one cycle, towards a rate of {rate:.2e}, that is left alone; one "
         "image has a broken pixel"
     )
-    reference = Outcome.read(runs / "reference", [live(runs / "reference", rate, epochs, backend)])
+    reference = Outcome.read(
+        runs / "reference", [train_in_process(runs / "reference", rate, epochs, backend)]
+    )
     killed = Outcome.read(
         runs / "killed",
         _live_and_die(runs / "killed", rate, epochs, backend, kill_steps(epochs, kills)),
@@ -118,18 +126,18 @@ def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
 
 def _live_and_die(
     folder: Path, rate: float, epochs: int, backend: str, kill_at: list[int]
-) -> list[Life]:
-    lives: list[Life] = []
+) -> list[TrainingProcess]:
+    processes: list[TrainingProcess] = []
     for step in kill_at:
         _headline(
             f"The same on {backend}, killed in the middle of an epoch"
-            if not lives
+            if not processes
             else "Started again, and killed again"
         )
-        lives.append(live(folder, rate, epochs, backend, step))
-        print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***")
+        processes.append(train_in_process(folder, rate, epochs, backend, step))
+        print(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***")
     _headline("Started again, to the end")
-    return [*lives, live(folder, rate, epochs, backend)]
+    return [*processes, train_in_process(folder, rate, epochs, backend)]
 
 
 def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
@@ -144,7 +152,7 @@ def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
         f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from "
         "here on"
     )
-    outcome = Outcome.read(folder, [live(folder, rate, epochs, others[0])])
+    outcome = Outcome.read(folder, [train_in_process(folder, rate, epochs, others[0])])
     print(f"The validation accuracy of these weights: {accuracy(outcome):.4f}")
     return outcome
 
@@ -156,6 +164,6 @@ def _headline(text: str) -> None:
 def _check_packages() -> None:
     missing = [name for name in ("sklearn", "matplotlib") if importlib.util.find_spec(name) is None]
     if missing:
-        raise TrainingFailed(
+        raise TrainingFailedError(
             f"The demo needs {' and '.join(missing)}: pip install scikit-learn matplotlib."
         )

@@ -1,4 +1,4 @@
-"""What the demo compares, and its closing table."""
+"""The comparison of two runs of the demo, and its closing table."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 from .._util.table import format_table
 from ..checkpoint.compare import Difference, differing_tensors, differing_values
 from ..state.codec import decode
-from ..storage import Checkpoint, CheckpointStore
-from .processes import PREDICTIONS, Life
+from ..storage import CheckpointFolder, StoredCheckpoint
+from .processes import PREDICTIONS, TrainingProcess
 
 _VARIABLES = {
     "weight": "weights, BatchNorm statistics",
@@ -27,7 +27,7 @@ _REST = "plan, identity, skipped batches"
 # What the processes went through, and no part of the state: where they went on.
 _NO_STATE = "resumes"
 
-Figure = tuple[str, int | str]
+TableRow = tuple[str, int | str]
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class Outcome:
     """A run that is over.
 
     Attributes:
-        lives: What its processes did, in order.
+        processes: What its processes did, in order.
         checkpoint: Its last checkpoint.
         predictions: Of the trained model for the validation images, shape `(images, 10)`.
     """
 
-    lives: list[Life]
-    checkpoint: Checkpoint
+    processes: list[TrainingProcess]
+    checkpoint: StoredCheckpoint
     predictions: np.ndarray
 
     @classmethod
-    def read(cls, folder: Path, lives: list[Life]) -> Outcome:
-        """What the processes left in their folder."""
-        store = CheckpointStore(folder)
+    def read(cls, folder: Path, processes: list[TrainingProcess]) -> Outcome:
+        """Reads what the processes left in their folder."""
+        store = CheckpointFolder(folder)
         latest = store.latest()
         assert latest is not None, f"the run left no checkpoint in {folder}"
-        return cls(lives, store.read(latest), np.load(folder / PREDICTIONS, allow_pickle=False))
+        return cls(processes, store.read(latest), np.load(folder / PREDICTIONS, allow_pickle=False))
 
     @property
     def history(self) -> dict[str, Any]:
@@ -68,17 +68,15 @@ class Outcome:
 
     @property
     def backend(self) -> str:
-        """On which its last process trained."""
+        """The backend on which its last process trained."""
         return self.checkpoint.entry.manifest.made_with["backend"]
 
     @property
     def kills(self) -> list[tuple[int, int]]:
-        """For each kill, the step that had begun, and the step after which the next process went
-        on.
-        """
+        """The step that had begun at each kill, and that after which the next process went on."""
         return [
-            (life.last, following.first - 1)
-            for life, following in zip(self.lives, self.lives[1:], strict=False)
+            (process.last, following.first - 1)
+            for process, following in zip(self.processes, self.processes[1:], strict=False)
         ]
 
 
@@ -90,14 +88,14 @@ class Part:
     values: dict[str, Any] = field(default_factory=dict)
 
     def differences(self, other: Part) -> list[Difference]:
-        """Where the two are not equal to the bit."""
+        """The places where the two are not equal to the bit."""
         return differing_tensors(self.tensors, other.tensors) + differing_values(
             self.values, other.values
         )
 
     @property
     def bytes(self) -> int:
-        """Of the arrays, and of the plain values as text."""
+        """The bytes of the arrays, and of the plain values as text."""
         return sum(array.nbytes for array in self.tensors.values()) + (
             len(json.dumps(self.values)) if self.values else 0
         )
@@ -164,16 +162,16 @@ def summary(reference: Outcome, killed: Outcome) -> str:
         if reason
         else "Early stopping saw no reason to stop before the end"
     )
-    return f"{journey(reference, killed, _of_guard_and_stopping)}\n\n{said}."
+    return f"{journey(reference, killed, _guard_and_stopping_rows)}\n\n{said}."
 
 
 def journey(
     reference: Outcome,
     killed: Outcome,
-    more: Callable[[Outcome], list[Figure]] = lambda outcome: [],
+    more: Callable[[Outcome], list[TableRow]] = lambda outcome: [],
 ) -> str:
     """A table of what the processes of two runs did, and more figures of each."""
-    rows = zip(_figures(reference, more(reference)), _figures(killed, more(killed)), strict=True)
+    rows = zip(_rows(reference, more(reference)), _rows(killed, more(killed)), strict=True)
     return format_table(
         ["", "left alone", "killed"], [[name, value, other] for (name, value), (_, other) in rows]
     )
@@ -190,27 +188,30 @@ def verdict(differences: list[Difference]) -> str:
 
 
 def accuracy(outcome: Outcome) -> float:
-    """Of the weights that were put back, on the validation images; between 0 and 1."""
+    """The accuracy on the validation images of the weights that were put back; between 0 and 1."""
     return outcome.history["history"]["val_accuracy"][
         outcome.callback("EarlyStopping")["best_epoch"]
     ]
 
 
-def _figures(outcome: Outcome, more: list[Figure]) -> list[Figure]:
+def _rows(outcome: Outcome, more: list[TableRow]) -> list[TableRow]:
     return [
-        ("processes", len(outcome.lives)),
-        ("kills (SIGKILL)", sum(life.killed for life in outcome.lives)),
+        ("processes", len(outcome.processes)),
+        ("kills (SIGKILL)", sum(process.killed for process in outcome.processes)),
         ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
         ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
         ("steps planned", outcome.checkpoint.document["identity"]["total_steps"]),
         ("steps made", outcome.checkpoint.position.step),
         ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
         *more,
-        ("seconds, imports included", f"{sum(life.seconds for life in outcome.lives):.0f}"),
+        (
+            "seconds, imports included",
+            f"{sum(process.seconds for process in outcome.processes):.0f}",
+        ),
     ]
 
 
-def _of_guard_and_stopping(outcome: Outcome) -> list[Figure]:
+def _guard_and_stopping_rows(outcome: Outcome) -> list[TableRow]:
     stopping = outcome.callback("EarlyStopping")
     return [
         ("NaN found in step", ", ".join(map(str, outcome.not_finite))),

@@ -18,10 +18,13 @@ from ..transfer.freezing import trainable_table
 from . import transfer
 from .comparison import Outcome, compare, journey, verdict
 from .picture import draw_accuracies
-from .processes import PREDICTIONS, Life, environment, finished, watched
+from .processes import PREDICTIONS, TrainingProcess, environment, run_to_its_end, run_until_killed
 
 EXAMPLES = (2, 10, 30)
-WAYS = SCRATCH, HEAD, STAGES = "from scratch", "frozen, new head", "thawed in stages"
+SCRATCH = "from scratch"
+HEAD = "frozen, new head"
+STAGES = "thawed in stages"
+WAYS = (SCRATCH, HEAD, STAGES)
 
 # The accuracies of the seeds, by examples per class and way.
 Accuracies = Mapping[tuple[int, str], Sequence[float]]
@@ -38,9 +41,6 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
 
     Returns:
         Whether the run that was killed is equal to the one that was not.
-
-    Raises:
-        TrainingFailed: If a process ended with an error.
     """
     backbone = runs / "backbone.keras"
     pretrain(backbone, backend)
@@ -57,15 +57,13 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
 
 
 def pretrain(backbone: Path, backend: str) -> None:
-    """Pretrains the net in a new process, which prints what of it is trained with a new head.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
-    """
-    finished("pretrained", _pretrain, backend, str(backbone))
+    """Pretrains the net in a new process, which prints what of it is trained with a new head."""
+    run_to_its_end("pretrained", _pretrain, backend, str(backbone))
 
 
-def live(folder: Path, backbone: Path, backend: str, kill_at: float = np.inf) -> Life:
+def train_in_process(
+    folder: Path, backbone: Path, backend: str, kill_at: float = np.inf
+) -> TrainingProcess:
     """Trains in stages in a new process, which is killed (SIGKILL) as soon as it says that it has
     begun a step.
 
@@ -74,11 +72,8 @@ def live(folder: Path, backbone: Path, backend: str, kill_at: float = np.inf) ->
         backbone: The pretrained net.
         backend: On which it trains.
         kill_at: The step. Defaults to none.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
     """
-    return watched(
+    return run_until_killed(
         f"trained in stages in {folder}", _transfer, backend, kill_at, str(folder), str(backbone)
     )
 
@@ -94,16 +89,13 @@ def measure(
         examples: Per class.
         seeds: How many of them, each with examples and initial weights of its own.
         cache: A folder for what JAX compiles: the same few steps for each seed.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
     """
     found: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     with environment(
         JAX_COMPILATION_CACHE_DIR=str(cache), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0"
     ):
-        for key, accuracy in finished(
-            "trained on few examples", _measure, backend, str(backbone), examples, seeds
+        for key, accuracy in run_to_its_end(
+            "trained on few examples", measure_here, backend, str(backbone), examples, seeds
         ):
             found[key].append(accuracy)
     return found
@@ -119,15 +111,18 @@ def kill_and_compare(runs: Path, backbone: Path, backend: str) -> bool:
     tells whether they are equal.
     """
     print("\nLeft alone:", flush=True)
-    reference = Outcome.read(runs / "stages", [live(runs / "stages", backbone, backend)])
+    reference = Outcome.read(
+        runs / "stages", [train_in_process(runs / "stages", backbone, backend)]
+    )
     print("\nOnce more, killed after the first stage:", flush=True)
-    lives = [live(runs / "stages-killed", backbone, backend, kill_step())]
-    print(f"\n*** killed (SIGKILL) after step {lives[-1].last} had begun ***", flush=True)
+    processes = [train_in_process(runs / "stages-killed", backbone, backend, kill_step())]
+    print(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***", flush=True)
     killed = Outcome.read(
-        runs / "stages-killed", [*lives, live(runs / "stages-killed", backbone, backend)]
+        runs / "stages-killed",
+        [*processes, train_in_process(runs / "stages-killed", backbone, backend)],
     )
     table, differences = compare(reference, killed)
-    print(f"\n{journey(reference, killed, _of_stages)}\n\n{table}\n\n{verdict(differences)}")
+    print(f"\n{journey(reference, killed, stage_rows)}\n\n{table}\n\n{verdict(differences)}")
     return not differences
 
 
@@ -140,7 +135,7 @@ def table(accuracies: Accuracies) -> str:
     return format_table(["examples per class", "steps", *WAYS], rows)
 
 
-def _of_stages(outcome: Outcome) -> list[tuple[str, int | str]]:
+def stage_rows(outcome: Outcome) -> list[tuple[str, int | str]]:
     return [
         ("thawed after step", ", ".join(str(event["step"]) for event in outcome.history["events"]))
     ]
@@ -160,7 +155,7 @@ def _transfer(folder: str, backbone: str, sender: Connection) -> None:
     np.save(Path(folder, PREDICTIONS), model.predict(images, verbose=0), allow_pickle=False)
 
 
-def _measure(backbone: str, examples: Sequence[int], seeds: int, sender: Connection) -> None:
+def measure_here(backbone: str, examples: Sequence[int], seeds: int, sender: Connection) -> None:
     _, _, test = transfer.new_digits()
     for per_class in examples:
         for seed in range(seeds):

@@ -53,7 +53,8 @@ def draw(
     from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9.6, 6.6), layout="constrained", dpi=100)
-    losses, rates = axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    losses, rates = axes
     momenta = rates.twinx()
     end = killed.checkpoint.position.step
     _losses(losses, reference, "left alone", _LEFT_ALONE)
@@ -204,8 +205,8 @@ def _mark_rollbacks(axes: Any, run: Outcome) -> None:
 
 
 def _note(axes: Any, step: int, text: str, color: str, height: float, side: str) -> None:
-    where = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": side}
-    axes.annotate(text, (step, height), (6, 0), fontsize=9, color=color, **where)
+    placing = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": side}
+    axes.annotate(text, (step, height), (6, 0), fontsize=9, color=color, **placing)
 
 
 def _mark_best(axes: Any, run: Outcome) -> None:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._util.errors import KerasPatternsError
+
 PREDICTIONS = "predictions.npy"
 
 # The images are so small that an accelerator, or a second thread, costs more time than it saves.
@@ -29,12 +31,12 @@ _ENVIRONMENT = {
 }
 
 
-class TrainingFailed(Exception):
+class TrainingFailedError(KerasPatternsError):
     """A process of the demo ended by itself, and not well."""
 
 
-class Life(NamedTuple):
-    """What one process did.
+class TrainingProcess(NamedTuple):
+    """The course of one process of the demo.
 
     Attributes:
         first: The first step that it began; 0 if it trained nothing.
@@ -50,36 +52,21 @@ class Life(NamedTuple):
 
 
 def find_rate(picture: Path, backend: str) -> float:
-    """Sweeps the learning rate in a new process, which prints what it finds.
-
-    Args:
-        picture: Where to write the curve.
-        backend: On which it runs.
-
-    Returns:
-        The suggested rate.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
+    """Sweeps the learning rate in a new process, which prints the sweep and writes its picture;
+    returns the suggested rate.
     """
-    (rate,) = finished("swept the learning rate", _sweep, backend, str(picture))
+    (rate,) = run_to_its_end("swept the learning rate", _sweep, backend, str(picture))
     return rate
 
 
 def select(folder: Path, backend: str) -> None:
-    """Evaluates the checkpoints of a run in a new process, which prints what it finds.
-
-    Args:
-        folder: Of the checkpoints.
-        backend: On which they are evaluated.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
-    """
-    finished("chose among the checkpoints", _select, backend, str(folder))
+    """Evaluates the checkpoints of a run in a new process, which prints the table."""
+    run_to_its_end("chose among the checkpoints", _select, backend, str(folder))
 
 
-def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf) -> Life:
+def train_in_process(
+    folder: Path, rate: float, epochs: int, backend: str, kill_at: float = math.inf
+) -> TrainingProcess:
     """Trains in a new process, which is killed (SIGKILL) as soon as it says that it has begun a
     step.
 
@@ -89,16 +76,15 @@ def live(folder: Path, rate: float, epochs: int, backend: str, kill_at: float = 
         epochs: Of the whole run.
         backend: On which it trains.
         kill_at: The step. Defaults to none.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
     """
-    return watched(f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs)
+    return run_until_killed(
+        f"trained in {folder}", _train, backend, kill_at, str(folder), rate, epochs
+    )
 
 
-def watched(
+def run_until_killed(
     what: str, work: Callable[..., None], backend: str, kill_at: float, *arguments: Any
-) -> Life:
+) -> TrainingProcess:
     """Works in a new process, which is killed (SIGKILL) as soon as it tells that it has begun a
     step.
 
@@ -109,11 +95,11 @@ def watched(
         backend: On which it works.
         kill_at: The step; infinity for none.
         arguments: Of `work`.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
     """
-    begun, first, last, killed = time.monotonic(), 0, 0, False
+    started = time.monotonic()
+    first = 0
+    last = 0
+    killed = False
     process, receiver = _start(work, backend, *arguments)
     try:
         for last in _received(receiver):
@@ -128,10 +114,12 @@ def watched(
         process.join()
     if not killed:
         _check_ended_well(process, what, backend)
-    return Life(first, last, killed, time.monotonic() - begun)
+    return TrainingProcess(first, last, killed, time.monotonic() - started)
 
 
-def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any) -> list[Any]:
+def run_to_its_end(
+    what: str, work: Callable[..., None], backend: str, *arguments: Any
+) -> list[Any]:
     """All that a new process tells, which ends by itself.
 
     Args:
@@ -140,9 +128,6 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
             `send`.
         backend: On which it works.
         arguments: Of `work`.
-
-    Raises:
-        TrainingFailed: If the process ended with an error.
     """
     process, receiver = _start(work, backend, *arguments)
     found = list(_received(receiver))
@@ -153,7 +138,7 @@ def finished(what: str, work: Callable[..., None], backend: str, *arguments: Any
 
 def _check_ended_well(process: BaseProcess, what: str, backend: str) -> None:
     if process.exitcode:
-        raise TrainingFailed(
+        raise TrainingFailedError(
             f"The process that {what} on {backend} ended with exit code {process.exitcode}."
         )
 
@@ -176,7 +161,8 @@ def _sweep(picture: str, sender: Connection) -> None:
 
     sweep = find_rate()
     print(sweep)
-    sweep.plot().savefig(picture, pil_kwargs={"optimize": True})
+    axes: Any = sweep.plot()
+    axes.figure.savefig(picture, pil_kwargs={"optimize": True})
     sender.send(sweep.suggest())
 
 
@@ -196,7 +182,7 @@ def _train(folder: str, rate: float, epochs: int, sender: Connection) -> None:
 
 
 def _received(receiver: Connection) -> Iterator[Any]:
-    """What the child tells, until it ends."""
+    """Yields what the child tells, until it ends."""
     try:
         while True:
             yield receiver.recv()

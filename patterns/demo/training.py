@@ -43,10 +43,8 @@ def load_digits() -> tuple[Data, Data, Data]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images, labels = (
-        digits.images[..., np.newaxis].astype("float32") / 16,
-        digits.target.astype("int32"),
-    )
+    images = digits.images[..., np.newaxis].astype("float32") / 16
+    labels = digits.target.astype("int32")
     ends = [TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES]
     training, validation, test = zip(np.split(images, ends), np.split(labels, ends), strict=True)
     return training, validation, test
@@ -99,7 +97,8 @@ class StepCounter(keras.callbacks.Callback):
 
     def __init__(self, tell: Callable[[int], Any] | None) -> None:
         super().__init__()
-        self._tell, self._step = tell, 0
+        self._tell = tell
+        self._step = 0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._step += 1

@@ -31,7 +31,9 @@ BATCH_SIZE = 10
 SAVE_EVERY_STEPS = 15
 # For each way the best in the mean over 2, 10 and 30 examples, on the validation images and JAX, of
 # four or five rates.
-SCRATCH_RATE, HEAD_RATE, STAGED_RATE = 1e-3, 1e-2, 1e-2
+SCRATCH_RATE = 1e-3
+HEAD_RATE = 1e-2
+STAGED_RATE = 1e-2
 
 
 def load_digits() -> tuple[Data, Data]:
@@ -69,7 +71,7 @@ def new_digits() -> tuple[Data, Data, Data]:
 
 
 def draw_examples(per_class: int, seed: int) -> Data:
-    """So many of each of the digits 5 to 9."""
+    """Draws so many of each of the digits 5 to 9."""
     (x, y), _, _ = new_digits()
     random = np.random.default_rng(seed)
     chosen = np.concatenate(
@@ -113,7 +115,8 @@ def pretrain(path: str | Path, steps: int = PRETRAINING_STEPS) -> None:
     keras.utils.set_random_seed(8)
     model = make_model()
     compile_with(model, keras.optimizers.Adam(2e-3))
-    x, y = on_sheets(np.tile(images[:700], (10, 1, 1)), seed=8), np.tile(labels[:700], 10)
+    x = on_sheets(np.tile(images[:700], (10, 1, 1)), seed=8)
+    y = np.tile(labels[:700], 10)
     others = on_sheets(images[700:], seed=9), labels[700:]
     fit(model, x, y, total_steps=steps, epochs=1, validation_data=others, seed=8, verbose=2)
     model.save(path)

@@ -1,4 +1,4 @@
-"""What listens to a sweep: reads the losses, shows them, and says when it is enough."""
+"""The listener of a sweep: reads the losses, shows them, and ends the sweep."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from .sweep import SETTLING, LearningRateSweep
+from .sweep import WARMUP_SHARE, LearningRateSweep
 
 # A loss is read so many steps after it was computed, when it lies ready: nothing waits for the
 # device.
-_BEHIND = 4
+READ_LAG_STEPS = 4
 # By so many steps, one lucky batch at the start no longer makes the average.
-_LEAST_SETTLING = 5
+_LEAST_WARMUP_STEPS = 5
 
 
-class Enough(Exception):
+class SweepDone(Exception):
     """Leaves `model.fit`."""
 
 
@@ -29,12 +29,17 @@ class Listener(keras.callbacks.CallbackList):
     def __init__(self, rates: np.ndarray, smoothing: float, divergence: float, shows: bool) -> None:
         # The History is what `fit` returns.
         super().__init__([], add_history=True, add_progbar=False)
-        self._rates, self._smoothing, self._divergence = rates, smoothing, divergence
-        self._waiting: deque[dict[str, Any]] = deque()
+        self._rates = rates
+        self._smoothing = smoothing
+        self._divergence = divergence
+        self._unread_logs: deque[dict[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
-        self._begun, self._mean, self._best, self._spread = 0, 0.0, math.inf, 0.0
-        self._settling = max(_LEAST_SETTLING, len(rates) // SETTLING)
+        self._start_step = 0
+        self._mean = 0.0
+        self._best = math.inf
+        self._spread = 0.0
+        self._warmup_steps = max(_LEAST_WARMUP_STEPS, int(WARMUP_SHARE * len(rates)))
         self._ended = "all steps were made"
         self._bar = (
             keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"])
@@ -45,7 +50,7 @@ class Listener(keras.callbacks.CallbackList):
     def begin(self, model: keras.Model, step: int) -> None:
         """Says which model is swept, and where its counter of steps stands."""
         self.set_model(model)
-        self._begun = step
+        self._start_step = step
 
     def on_train_begin(self, logs: Any = None) -> None:
         # Without Keras's threads, which end with on_train_end only.
@@ -56,14 +61,14 @@ class Listener(keras.callbacks.CallbackList):
         pass
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._waiting.append(logs)
-        if len(self._waiting) > _BEHIND:
-            self._take(self._waiting.popleft())
+        self._unread_logs.append(logs)
+        if len(self._unread_logs) > READ_LAG_STEPS:
+            self._read(self._unread_logs.popleft())
 
     def take_rest(self) -> None:
         """Reads what is left."""
-        while self._waiting:
-            self._take(self._waiting.popleft())
+        while self._unread_logs:
+            self._read(self._unread_logs.popleft())
 
     def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
         """The sweep. Steps whose update was left out, because its gradients overflowed, share a
@@ -75,8 +80,7 @@ class Listener(keras.callbacks.CallbackList):
         if not self._losses:
             raise ValueError(
                 "find_learning_rate: the loss of the first batch is not finite, before any update. "
-                "Look at the data for NaN and "
-                "infinity, at the targets, and at the loss."
+                "Look at the data for NaN and infinity, at the targets, and at the loss."
             )
         found, places, counts = np.unique(self._indices, return_inverse=True, return_counts=True)
         losses = np.bincount(places, self._losses) / counts
@@ -84,13 +88,13 @@ class Listener(keras.callbacks.CallbackList):
             self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept
         )
 
-    def _take(self, logs: Mapping[str, Any]) -> None:
+    def _read(self, logs: Mapping[str, Any]) -> None:
         loss = float(keras.ops.convert_to_numpy(logs["loss"]))
         if not math.isfinite(loss):
             self._end("the loss was not finite")
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
         index = min(
-            int(keras.ops.convert_to_numpy(logs["step"])) - self._begun, len(self._rates) - 1
+            int(keras.ops.convert_to_numpy(logs["step"])) - self._start_step, len(self._rates) - 1
         )
         self._indices.append(index)
         self._losses.append(loss)
@@ -101,9 +105,9 @@ class Listener(keras.callbacks.CallbackList):
                 count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last
             )
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
-        if count < self._settling:
+        if count < self._warmup_steps:
             return
-        if count == self._settling:
+        if count == self._warmup_steps:
             self._spread = max(self._losses) - min(self._losses)
         smoothed = self._mean / (1 - self._smoothing**count)
         self._best = min(self._best, smoothed)
@@ -116,4 +120,4 @@ class Listener(keras.callbacks.CallbackList):
         self._ended = why
         if self._bar:
             print(flush=True)
-        raise Enough
+        raise SweepDone

@@ -29,7 +29,7 @@ def valley(rates: np.ndarray, losses: np.ndarray) -> float:
 
 
 def steep(rates: np.ndarray, losses: np.ndarray) -> float:
-    """Where the loss falls most from one step to the next, over the logarithm of the rate."""
+    """The rate where the loss falls most in one step, over the logarithm of the rate."""
     return float(rates[np.argmin(np.diff(losses) / np.diff(np.log(rates)))])
 
 
@@ -41,8 +41,8 @@ def minimum(rates: np.ndarray, losses: np.ndarray) -> float:
 def slide(
     rates: np.ndarray, losses: np.ndarray, width: int = 15, threshold: float = 0.005
 ) -> float:
-    """Where an interval that slides down from the highest rate first has nearly the same slope at
-    both of its ends.
+    """The rate where an interval that slides down from the highest rate first has nearly the same
+    slope at both of its ends.
 
     Args:
         rates: Rising.
@@ -51,7 +51,8 @@ def slide(
         threshold: How much the slopes may differ, in loss per step. Defaults to 0.005.
     """
     slopes = np.gradient(losses)
-    right, left = len(losses) - 1, len(losses) - 1 - min(width, len(losses) - 1)
+    right = len(losses) - 1
+    left = right - min(width, right)
     found = rates[left]
     while left >= 0 and abs(slopes[right] - slopes[left]) > threshold:
         found = rates[left]
@@ -60,7 +61,9 @@ def slide(
 
 
 def gradient(rates: np.ndarray, losses: np.ndarray) -> float:
-    """Where the loss falls most steeply over the logarithm of the rate, by central differences."""
+    """The rate where the loss falls most steeply over the logarithm of the rate, by central
+    differences.
+    """
     return float(rates[np.argmin(np.gradient(losses, np.log(rates)))])
 
 
@@ -75,7 +78,8 @@ RULES: dict[str, Rule] = {
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
     """The exponential moving average, corrected for its start at zero."""
-    mean, found = 0.0, []
+    mean = 0.0
+    found = []
     for count, loss in enumerate(losses, start=1):
         mean = smoothing * mean + (1 - smoothing) * loss
         found.append(mean / (1 - smoothing**count))
@@ -91,8 +95,8 @@ def centred(losses: np.ndarray, width: int) -> np.ndarray:
 
 
 def fall(losses: np.ndarray) -> tuple[float, float]:
-    """How far a curve falls from its start, and how far chance might make one without a slope seem
-    to fall.
+    """The fall of a curve from its start, and the fall that chance alone might make of a curve
+    without a slope.
 
     Medians of a tenth of the curve are compared: a few wild batches do not move them. Chance is
     four standard errors of their difference, with the deviation of one loss taken from the median

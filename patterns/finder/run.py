@@ -24,7 +24,7 @@ from ..run.streams import generator_stream
 from ..state.preserved import preserved
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
-from .listener import Enough, Listener
+from .listener import Listener, SweepDone
 from .sweep import LearningRateSweep
 
 Spacing = Literal["exponential", "linear"]
@@ -81,7 +81,7 @@ def find_learning_rate(
         TypeError: If an argument is of the wrong type.
         ValueError: If one is out of range, the model is not compiled, or its `train_step` returns
             no loss.
-        kp.DataExhausted: If the data end before the sweep does.
+        kp.DataExhaustedError: If the data end before the sweep does.
 
     Example:
 
@@ -193,7 +193,7 @@ def _sweep(
                 feed, steps_per_epoch=len(rates), callbacks=listener, verbose=0, shuffle=False
             )
             listener.take_rest()
-        except Enough:
+        except SweepDone:
             pass
         finally:
             del vars(model)["train_step"]

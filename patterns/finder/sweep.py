@@ -1,4 +1,4 @@
-"""What a sweep of the learning rate found."""
+"""The outcome of a sweep of the learning rate."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from .._util.plots import given_or_new_axes
 from .._util.table import format_table
 from ..optimizers.sweep import set_rate
 from ..run.checks import check_model
+from .plotting import draw_losses, mark_suggestions
 from .rules import RULES, centred, fall, smooth
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 # What fastai leaves out at the ends: a tenth of the steps, in which the average settles, and the
 # last few, which diverge.
-SETTLING, _DIVERGING = 10, 5
+WARMUP_SHARE = 0.1
+_DIVERGING_STEPS = 5
 
 
 class Suggestions(Mapping[str, float]):
@@ -109,11 +112,11 @@ class LearningRateSweep:
         if rule not in RULES:
             raise ValueError(f"suggest: there is no rule {rule!r}; there are {', '.join(RULES)}.")
         self._check_falls()
-        part = self._part
+        part = self._usable_part
         return RULES[rule](self.rates[part], self.smoothed[part])
 
     def suggestions(self) -> Suggestions:
-        """What every rule suggests, and how far they disagree.
+        """The suggestion of every rule, and how far they disagree.
 
         Raises:
             ValueError: As `suggest`.
@@ -135,10 +138,10 @@ class LearningRateSweep:
                 arXiv:1506.01186, section 3.3.
         """
         self._check_falls()
-        losses = centred(self.losses, self._width)[self._part]
+        losses = self._centred_losses
         done = (losses[0] - losses) / (losses[0] - losses.min())
         first, last = (int(np.argmax(done >= share)) for share in (0.1, 0.9))
-        rates = self.rates[self._part]
+        rates = self.rates[self._usable_part]
         return float(rates[min(first, last - 1)]), float(rates[last])
 
     def apply(self, model: keras.Model, rule: str = "minimum") -> float:
@@ -161,25 +164,37 @@ class LearningRateSweep:
         set_rate(model, rate, self.optimizers)
         return rate
 
-    def plot(self) -> Figure:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion
         marked.
 
+        Args:
+            ax: The matplotlib axes to draw in. Defaults to None: those of a new figure, which a
+                notebook shows.
+
         Returns:
-            The figure, which a notebook shows. `figure.savefig(path)` writes it to a file.
+            The axes; `.figure.savefig(path)` writes the picture to a file.
 
         Raises:
             ImportError: If matplotlib is missing.
         """
-        from .plotting import draw
-
-        return draw(self)
+        axes = given_or_new_axes("LearningRateSweep.plot", ax, (8, 4.6))
+        draw_losses(axes, self.rates, self.losses, self.smoothed)
+        try:
+            suggestions = self.suggestions()
+            mark_suggestions(axes, self.rates, self.smoothed, suggestions, self.range())
+            spread = suggestions.shown_spread
+            title = f"Learning rates; the rules lie within a factor of {spread}"
+        except ValueError as error:
+            title = f"No suggestion. {str(error).split('.')[0]}."
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return axes
 
     def __repr__(self) -> str:
         head = (
             f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} "
-            f"to {self.rates[-1]:.1e}; "
-            f"{self.ended}."
+            f"to {self.rates[-1]:.1e}; {self.ended}."
         )
         try:
             low, high = self.range()
@@ -188,30 +203,28 @@ class LearningRateSweep:
             return f"{head}\nNo suggestion. {error}"
 
     @property
-    def _width(self) -> int:
-        return max(3, self.steps // 10)
+    def _usable_part(self) -> slice:
+        return slice(int(WARMUP_SHARE * self.steps), len(self.losses) - _DIVERGING_STEPS)
 
     @property
-    def _part(self) -> slice:
-        return slice(self.steps // SETTLING, len(self.losses) - _DIVERGING)
+    def _centred_losses(self) -> np.ndarray:
+        return centred(self.losses, max(3, self.steps // 10))[self._usable_part]
 
     def _check_falls(self) -> None:
         """Raises if nothing can be read off the curve."""
-        left = len(self.losses) - _DIVERGING - self.steps // SETTLING
+        left = len(self.losses) - _DIVERGING_STEPS - int(WARMUP_SHARE * self.steps)
         if left < 4:
             raise ValueError(
                 f"Only {len(self.losses)} of {self.steps} steps were made ({self.ended}), of which "
                 f"{max(0, left)} are neither at "
                 "the start nor at the end. Sweep from a lower start_rate, or in more steps."
             )
-        fallen, chance = fall(self.losses[self._part])
-        if not fallen > chance or np.argmin(centred(self.losses, self._width)[self._part]) < 1:
+        fallen, chance = fall(self.losses[self._usable_part])
+        if not fallen > chance or np.argmin(self._centred_losses) < 1:
             raise ValueError(
                 "The loss never falls after the first tenth of the steps: the median of a tenth "
-                f"falls by {fallen:.2g}, and chance "
-                f"alone explains {chance:.2g}. Look at the curve (.plot()). If it falls at the "
-                "very start, sweep from a lower "
-                "start_rate. Else, does the model learn at all? If so, sweep in more steps, in "
-                "larger batches, or up to a higher "
-                "stop_rate."
+                f"falls by {fallen:.2g}, and chance alone explains {chance:.2g}. Look at the curve "
+                "(.plot()). If it falls at the very start, sweep from a lower start_rate. Else, "
+                "does the model learn at all? If so, sweep in more steps, in larger batches, or up "
+                "to a higher stop_rate."
             )

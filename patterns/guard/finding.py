@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .._util.errors import KerasPatternsError
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -50,7 +52,7 @@ class Finding:
         )
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(KerasPatternsError, ArithmeticError):
     """Training is not finite, and going back has not helped, or was not asked for.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a History says of one metric, and where on the axis it belongs."""
+"""The curves and events of one metric, read from a History and placed on the axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .._util.metrics import direction
 from ..run.history import KEPT
 
 _RATE = "learning_rate"
-_WHERE = "kp.plot_history"
+_CALLER = "kp.plot_history"
 
 
 class Curve(NamedTuple):
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
 
     @property
     def finite(self) -> np.ndarray:
-        """Which values are numbers."""
+        """A mask of the values that are numbers."""
         return np.isfinite(self.values)
 
 
@@ -42,7 +42,7 @@ class Best(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What changed the course; `at` is None where it has no place on the axis."""
+    """A change in the course of a run; `at` is None where it has no place on the axis."""
 
     kind: str
     at: float | None
@@ -51,8 +51,8 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Course:
-    """What a History says of one metric.
+class MetricHistory:
+    """The course of one metric, read from a History.
 
     Attributes:
         metric: Its name, without `val_`.
@@ -96,23 +96,25 @@ class Course:
 
     @property
     def gap(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where both curves have a value: the places, and the values of the training and of the
-        validation.
+        """The places where both curves have a value, and the values of the training and of the
+        validation there.
         """
         _, left, right = np.intersect1d(self.training.at, self.validation.at, return_indices=True)
         training, validation = self.training.values[left], self.validation.values[right]
         return self.training.at[left], training, validation
 
 
-def read(
+def read_metric(
     history: Any, metric: str, mode: str, validation_freq: int | Collection[int] | None
-) -> Course:
+) -> MetricHistory:
     """Reads a History; the arguments are those of `kp.plot_history`."""
-    check_choice(_WHERE, "mode", mode, ("auto", "min", "max"))
-    lists = _lists(history)
+    check_choice(_CALLER, "mode", mode, ("auto", "min", "max"))
+    lists = _metric_lists(history)
     kept: dict[str, Any] = {name: list(getattr(history, name, ())) for name in (*KEPT, "resumes")}
     if not isinstance(metric, str):
-        raise TypeError(f"{_WHERE}: `metric` must be the name of one metric. Received: {metric!r}.")
+        raise TypeError(
+            f"{_CALLER}: `metric` must be the name of one metric. Received: {metric!r}."
+        )
     name = metric.removeprefix("val_")
     _check_metric(name, lists, kept["step_logs"] + kept["validations"])
     epochs = list(getattr(history, "epoch", ())) or list(
@@ -122,9 +124,9 @@ def read(
         hasattr(history, "epoch_end_steps") and not epochs
     )
     ends = np.array([epoch + 1 for epoch in epochs], float)
-    ends = _at_ends("ends", kept["epoch_end_steps"], ends).values if by_steps else ends
-    training = _at_ends(name, lists.get(name, []), ends)
-    validated = _by_steps(kept["validations"], f"val_{name}")
+    ends = _curve_at_ends("ends", kept["epoch_end_steps"], ends).values if by_steps else ends
+    training = _curve_at_ends(name, lists.get(name, []), ends)
+    validated = _curve_by_steps(kept["validations"], f"val_{name}")
     every = None
     if by_steps and len(validated.at):
         at_end = np.isin(validated.at, ends)
@@ -134,14 +136,15 @@ def read(
     else:
         values = lists.get(f"val_{name}", [])
         chosen, every = _validated_epochs(f"val_{name}", len(values), epochs, validation_freq)
-        validation, inside = _curve(ends[chosen], values), _curve([], [])
-    place = _Place(
+        validation = _curve(ends[chosen], values)
+        inside = _curve([], [])
+    place = _AxisPlace(
         by_steps, epochs[0] if epochs else 0, (getattr(history, "params", None) or {}).get("steps")
     )
     rows = {row["step"]: row[name] for row in kept["step_logs"] if name in row}
     if rows:
         rows |= dict(zip(training.at, training.values, strict=True))
-    return Course(
+    return MetricHistory(
         metric=name,
         unit="step" if by_steps else "epoch",
         training=training,
@@ -149,7 +152,7 @@ def read(
         validation=validation,
         inside=inside,
         every=every,
-        rate=_rate(kept["learning_rates"], lists.get(_RATE, []), ends),
+        rate=_rate_curve(kept["learning_rates"], lists.get(_RATE, []), ends),
         mode=direction(name) if mode == "auto" else mode,
         events=sorted(
             (Event(e["kind"], place(e["step"]), e["step"], e["text"]) for e in kept["events"]),
@@ -159,8 +162,8 @@ def read(
     )
 
 
-class _Place(NamedTuple):
-    """From steps to places on the axis."""
+class _AxisPlace(NamedTuple):
+    """The map from steps to places on the axis."""
 
     by_steps: bool
     first_epoch: int
@@ -172,13 +175,13 @@ class _Place(NamedTuple):
         return self.first_epoch + step / self.epoch_steps if self.epoch_steps else None
 
 
-def _lists(history: Any) -> Mapping[str, Sequence[Any]]:
+def _metric_lists(history: Any) -> Mapping[str, Sequence[Any]]:
     lists = history.history if isinstance(history, keras.callbacks.History) else history
     if not isinstance(lists, Mapping) or not all(
         isinstance(values, Sequence | np.ndarray) for values in lists.values()
     ):
         raise TypeError(
-            f"{_WHERE}: `history` must be a History, or its dict of lists. Received: "
+            f"{_CALLER}: `history` must be a History, or its dict of lists. Received: "
             f"{reprlib.repr(history)}."
         )
     return lists
@@ -201,11 +204,11 @@ def _check_metric(
         else "It has no metric of one number; was anything trained?"
     )
     if not {name, f"val_{name}"} & set(values):
-        raise ValueError(f"{_WHERE}: the history has no metric {name!r}. {has}.")
+        raise ValueError(f"{_CALLER}: the history has no metric {name!r}. {has}.")
     if name not in metrics:
         shape = np.shape(values[name if name in values else f"val_{name}"])
         raise ValueError(
-            f"{_WHERE}: the metric {name!r} is no number, but of shape {shape} at each epoch. "
+            f"{_CALLER}: the metric {name!r} is no number, but of shape {shape} at each epoch. "
             f"{has}."
         )
 
@@ -215,24 +218,24 @@ def _curve(at: Any, values: Sequence[Any]) -> Curve:
     return Curve(np.array(at, float), np.where(np.isfinite(numbers), numbers, np.nan))
 
 
-def _by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
+def _curve_by_steps(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
     found = {row["step"]: row[name] for row in rows if name in row}
     return _curve(list(found), list(found.values()))
 
 
-def _at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
+def _curve_at_ends(name: str, values: Sequence[Any], ends: np.ndarray) -> Curve:
     if len(values) not in (0, len(ends)):
         raise ValueError(
-            f"{_WHERE}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
+            f"{_CALLER}: {name!r} has {len(values)} values in {len(ends)} epochs; at which ones "
             "does not show."
         )
     return _curve(ends[: len(values)], values)
 
 
-def _rate(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curve:
-    """What `kp.fit` keeps; where it found none, what Keras's callbacks log."""
-    kept = _at_ends("rates", rates, ends)
-    return kept if kept.finite.any() else _at_ends(_RATE, logged, ends)
+def _rate_curve(rates: Sequence[Any], logged: Sequence[Any], ends: np.ndarray) -> Curve:
+    """The rates that `kp.fit` keeps; where it found none, those that Keras's callbacks log."""
+    kept = _curve_at_ends("rates", rates, ends)
+    return kept if kept.finite.any() else _curve_at_ends(_RATE, logged, ends)
 
 
 def _validated_epochs(
@@ -244,23 +247,24 @@ def _validated_epochs(
     if frequency is None:
         if count in (0, len(epochs)):
             return list(range(count)), None
-        guesses = [every for every in range(2, epochs[-1] + 2) if len(_due(epochs, every)) == count]
-        if len({tuple(_due(epochs, every)) for every in guesses}) == 1:
-            return _due(epochs, guesses[0]), guesses[0]
+        guesses = [
+            every for every in range(2, epochs[-1] + 2) if len(_due_epochs(epochs, every)) == count
+        ]
+        if len({tuple(_due_epochs(epochs, every)) for every in guesses}) == 1:
+            return _due_epochs(epochs, guesses[0]), guesses[0]
     elif not isinstance(frequency, Collection):
-        frequency = whole_number(_WHERE, "validation_freq", frequency)
-    chosen = [] if frequency is None else _due(epochs, frequency)
+        frequency = whole_number(_CALLER, "validation_freq", frequency)
+    chosen = [] if frequency is None else _due_epochs(epochs, frequency)
     if len(chosen) == count:
         return chosen, None
     raise ValueError(
-        f"{_WHERE}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
-        "validated: "
-        "validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
+        f"{_CALLER}: {name!r} has {count} values in {len(epochs)} epochs. Say in which ones it was "
+        "validated: validation_freq= as in `fit`, or a list of epochs, counted from 1. Received: "
         f"{frequency!r}."
     )
 
 
-def _due(epochs: Sequence[int], frequency: int | Collection[int]) -> list[int]:
+def _due_epochs(epochs: Sequence[int], frequency: int | Collection[int]) -> list[int]:
     due = [
         epoch + 1 in frequency
         if isinstance(frequency, Collection)

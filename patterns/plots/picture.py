@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from .curves import Course, Curve, Event, read
+from .._util.plots import given_or_new_axes
+from .curves import Curve, Event, MetricHistory, read_metric
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 _TRAINING = {"color": "#2166ac", "linewidth": 1.8, "marker": "o", "markersize": 3.5}
 _RUNNING = {"color": "#6baed6", "linewidth": 0.8}
@@ -51,6 +52,7 @@ _DECADES = 100  # a greater span needs a logarithmic axis
 _LISTED = 8  # events in words
 _COLUMNS = 115
 _LINE_INCHES = 0.17
+_ROOM_LINES = 3  # of the legend, for which a new figure has room
 
 
 def plot_history(
@@ -58,7 +60,8 @@ def plot_history(
     metric: str = "loss",
     mode: str = "auto",
     validation_freq: int | Collection[int] | None = None,
-) -> Figure:
+    ax: Axes | None = None,
+) -> Axes:
     """Draws the learning curves of a run, and what happened on the way.
 
     Of a History of `kp.fit` it shows, against optimizer steps: the metric in training and in
@@ -77,10 +80,12 @@ def plot_history(
         validation_freq: In which epochs it was validated, as in `fit`. Defaults to None: in each,
             or where there are fewer values, in every second, third, ... one, as many as there are;
             the legend then says so.
+        ax: The matplotlib axes to draw in; the legend stands below them. Defaults to None: those of
+            a new figure, which a notebook shows.
 
     Returns:
-        The figure, which a notebook shows. `figure.savefig(path)` writes it to a file, and
-        `figure.axes[0].set_yscale("log")` makes its scale logarithmic.
+        The axes: `.figure.savefig(path)` writes the picture to a file, and `.set_yscale("log")`
+        makes the scale logarithmic.
 
     Raises:
         TypeError: If `history` is something else.
@@ -91,42 +96,37 @@ def plot_history(
     Example:
 
     >>> import keras_patterns as kp
-    >>> figure = kp.plot_history({"loss": [0.9, 0.5, 0.2], "val_loss": [0.9, 0.6, 0.7]})
-    >>> [text.get_text() for text in figure.axes[0].texts]
+    >>> axes = kp.plot_history({"loss": [0.9, 0.5, 0.2], "val_loss": [0.9, 0.6, 0.7]})
+    >>> [text.get_text() for text in axes.texts]
     ['best val_loss 0.6 at epoch 2']
     """
-    course = read(history, metric, mode, validation_freq)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "kp.plot_history draws with matplotlib, which is missing: pip install matplotlib."
-        ) from error
-    happened = _entries(course)
-    lines = sum(label.count("\n") + 1 for _, label in happened)
-    figure = Figure(figsize=(9.6, 5 + _LINE_INCHES * lines), layout="constrained", dpi=100)
-    axes = figure.subplots()
-    _curves(axes, course)
-    _finish(axes, course)
-    handles = axes.get_legend_handles_labels()[0] + _rate(axes, course)
-    _moments(axes, course)
-    _best(axes, course)
-    _legends(figure, axes, handles, happened)
-    return figure
+    shown = read_metric(history, metric, mode, validation_freq)
+    axes: Any = given_or_new_axes("kp.plot_history", ax, (9.6, 5))
+    _draw_curves(axes, shown)
+    _set_up_axes(axes, shown)
+    handles = axes.get_legend_handles_labels()[0] + _draw_rates(axes, shown)
+    _mark_events(axes, shown)
+    _mark_best(axes, shown)
+    events = _described_events(shown)
+    _legend(axes, handles, events)
+    if ax is None and events:
+        lines = len(handles) + sum(words.count("\n") + 1 for _, words in events)
+        axes.figure.set_figheight(5 + _LINE_INCHES * (lines - _ROOM_LINES))
+    return axes
 
 
-def _curves(axes: Any, course: Course) -> None:
-    if course.running:
-        axes.plot(*course.running, label="running mean of the epoch", **_RUNNING)
-    _line(axes, course.training, "training", _TRAINING)
-    taken = f" (taken to be every {course.every} epochs)" if course.every else ""
-    _line(axes, course.validation, f"validation{taken}", _VALIDATION)
-    if course.inside:
-        axes.plot(*course.inside, label="validation inside epochs", **_INSIDE)
-    at, training, validation = course.gap
+def _draw_curves(axes: Any, shown: MetricHistory) -> None:
+    if shown.running:
+        axes.plot(*shown.running, label="running mean of the epoch", **_RUNNING)
+    _draw_line(axes, shown.training, "training", _TRAINING)
+    taken = f" (taken to be every {shown.every} epochs)" if shown.every else ""
+    _draw_line(axes, shown.validation, f"validation{taken}", _VALIDATION)
+    if shown.inside:
+        axes.plot(*shown.inside, label="validation inside epochs", **_INSIDE)
+    at, training, validation = shown.gap
     both = np.flatnonzero(np.isfinite(training) & np.isfinite(validation))
     if both.size:
-        worse, better = (training, validation) if course.mode == "max" else (validation, training)
+        worse, better = (training, validation) if shown.mode == "max" else (validation, training)
         gap = (worse - better)[both[-1]]
         axes.fill_between(
             at,
@@ -136,7 +136,7 @@ def _curves(axes: Any, course: Course) -> None:
             zorder=0.5,
             **_GAP,
         )
-    curves = (course.running, course.training, course.validation, course.inside)
+    curves = (shown.running, shown.training, shown.validation, shown.inside)
     gaps = np.unique(np.concatenate([curve.at[~curve.finite] for curve in curves]))
     if gaps.size:
         axes.plot(
@@ -146,11 +146,11 @@ def _curves(axes: Any, course: Course) -> None:
             transform=axes.get_xaxis_transform(),
             **_NOT_FINITE,
         )
-    if course.mode is None:
+    if shown.mode is None:
         axes.plot([], [], " ", label='no best: say mode="min" or "max"')
 
 
-def _line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
+def _draw_line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
     if not curve:
         return
     finite = np.pad(curve.finite, 1)
@@ -164,37 +164,37 @@ def _line(axes: Any, curve: Curve, label: str, style: dict[str, Any]) -> None:
     )
 
 
-def _finish(axes: Any, course: Course) -> None:
+def _set_up_axes(axes: Any, shown: MetricHistory) -> None:
     """Scales, names and ticks."""
     from matplotlib.ticker import MaxNLocator
 
-    curves = (course.training, course.validation)
-    if not any(curve.finite.any() for curve in (*curves, course.running, course.inside)):
+    curves = (shown.training, shown.validation)
+    if not any(curve.finite.any() for curve in (*curves, shown.running, shown.inside)):
         axes.set_yticks([])
     for curve in curves:
         values = curve.values[curve.finite]
         # What diverges would press the rest together.
         if (
-            course.mode != "max"
+            shown.mode != "max"
             and values.size
             and values.min() > 0
             and values.max() > _DECADES * values[0]
         ):
             axes.set_yscale("log")
-    axes.set(ylabel=course.metric, xlabel="optimizer step" if course.unit == "step" else "epoch")
+    axes.set(ylabel=shown.metric, xlabel="optimizer step" if shown.unit == "step" else "epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _rate(axes: Any, course: Course) -> list[Any]:
+def _draw_rates(axes: Any, shown: MetricHistory) -> list[Any]:
     """The second axis; returns what the legend shows of it."""
-    values = course.rate.values[course.rate.finite]
+    values = shown.rate.values[shown.rate.finite]
     if not values.size:
         return []
     rates = axes.twinx()
-    _line(rates, course.rate, "learning rate at ends of epochs", _RATE)
+    _draw_line(rates, shown.rate, "learning rate at ends of epochs", _RATE)
     if values.min() > 0 and values.max() > _DECADES * values.min():
         rates.set_yscale("log")
     else:
@@ -210,13 +210,13 @@ def _rate(axes: Any, course: Course) -> list[Any]:
     return list(rates.lines)
 
 
-def _moments(axes: Any, course: Course) -> None:
+def _mark_events(axes: Any, shown: MetricHistory) -> None:
     """Vertical lines, with the numbers of the events above the frame."""
-    for step in course.resumes:
+    for step in shown.resumes:
         axes.axvline(step, zorder=1.5, **_RESUMED)
     groups: list[tuple[list[int], list[float]]] = []
     low, high = axes.get_xlim()
-    for number, event in enumerate(course.events, 1):
+    for number, event in enumerate(shown.events, 1):
         if event.at is None:
             continue
         axes.axvline(event.at, zorder=1.6, **_style(event))
@@ -227,11 +227,11 @@ def _moments(axes: Any, course: Course) -> None:
             groups.append(([number], [event.at]))
     for numbers, places in groups:
         text = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-        _above(axes, text, float(np.mean(places)), 3, "center")
+        _annotate_above(axes, text, float(np.mean(places)), 3, "center")
 
 
-def _best(axes: Any, course: Course) -> None:
-    best = course.best
+def _mark_best(axes: Any, shown: MetricHistory) -> None:
+    best = shown.best
     if best is None:
         return
     axes.axvline(best.at, color=_BEST["markeredgecolor"], linewidth=0.8, linestyle=":", zorder=1.4)
@@ -239,37 +239,39 @@ def _best(axes: Any, course: Course) -> None:
     low, high = axes.get_xlim()
     # From the middle outwards, so that it stays over the axes.
     side = ("left", "center", "right")[min(2, int(3 * (best.at - low) / (high - low)))]
-    _above(
+    _annotate_above(
         axes,
-        f"best {best.name} {best.value:.4g} at {course.unit} {best.at:,.0f}",
+        f"best {best.name} {best.value:.4g} at {shown.unit} {best.at:,.0f}",
         best.at,
-        16 if course.events else 3,
+        16 if shown.events else 3,
         side,
     )
 
 
-def _above(axes: Any, text: str, at: float, points: int, side: str) -> None:
-    """A text over the frame, where it covers no curve."""
-    where = {
+def _annotate_above(axes: Any, text: str, at: float, points: int, side: str) -> None:
+    """A text over the frame, placing it covers no curve."""
+    placing = {
         "xycoords": ("data", "axes fraction"),
         "textcoords": "offset points",
         "va": "bottom",
         "ha": side,
     }
-    axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **where)
+    axes.annotate(text, (at, 1.0), (0, points), fontsize=9, parse_math=False, **placing)
 
 
 def _style(event: Event) -> dict[str, Any]:
     return _KINDS.get(event.kind, _OTHERWISE)
 
 
-def _entries(course: Course) -> list[tuple[dict[str, Any], str]]:
+def _described_events(shown: MetricHistory) -> list[tuple[dict[str, Any], str]]:
     """Style and words of what is told below the picture."""
-    told = [(_style(event), _words(number, event)) for number, event in enumerate(course.events, 1)]
+    told = [
+        (_style(event), _sentence(number, event)) for number, event in enumerate(shown.events, 1)
+    ]
     if len(told) > _LISTED:
         told[_LISTED - 2 : -1] = [({"linestyle": ""}, f"... {len(told) - _LISTED + 1} more ...")]
-    if course.resumes:
-        steps = [f"{step:,.0f}" for step in course.resumes]
+    if shown.resumes:
+        steps = [f"{step:,.0f}" for step in shown.resumes]
         words = (
             f"went on from step{'s'[: len(steps) > 1]} {', '.join(steps)}"
             if len(steps) <= 20
@@ -279,7 +281,7 @@ def _entries(course: Course) -> list[tuple[dict[str, Any], str]]:
     return told
 
 
-def _words(number: int, event: Event) -> str:
+def _sentence(number: int, event: Event) -> str:
     return textwrap.fill(
         f"{number}  {event.kind} at step {event.step:,}: {event.text}",
         _COLUMNS,
@@ -287,32 +289,25 @@ def _words(number: int, event: Event) -> str:
     )
 
 
-def _legends(
-    figure: Any, axes: Any, handles: list[Any], happened: list[tuple[dict[str, Any], str]]
-) -> None:
-    """Below the axes, where they cover nothing: the curves, then the events."""
+def _legend(axes: Any, handles: list[Any], events: list[tuple[dict[str, Any], str]]) -> None:
+    """The curves, then the events, below the axes, where they cover nothing."""
     from matplotlib.lines import Line2D
     from matplotlib.transforms import offset_copy
 
-    below = offset_copy(axes.transAxes, figure, y=-36, units="points")
+    lines = [
+        Line2D([], [], **(style if style.get("linestyle") else {"color": "none"}))
+        for style, _ in events
+    ]
     legend = axes.legend(
-        handles=handles,
-        ncols=3,
+        [*handles, *lines],
+        [*(handle.get_label() for handle in handles), *(words for _, words in events)],
+        # Sentences do not go into columns.
+        ncols=1 if events else 3,
         columnspacing=1.4,
         loc="upper left",
         bbox_to_anchor=(0, 0),
-        bbox_transform=below,
+        bbox_transform=offset_copy(axes.transAxes, axes.figure, y=-36, units="points"),
+        frameon=False,
     )
-    legends = [legend]
-    if happened:
-        lines = [
-            Line2D([], [], **(style if style.get("linestyle") else {"color": "none"}))
-            for style, _ in happened
-        ]
-        legends.append(
-            figure.legend(lines, [words for _, words in happened], loc="outside lower left")
-        )
-    for one in legends:
-        one.set_frame_on(False)
-        for text in one.get_texts():
-            text.set(fontsize=9, parse_math=False)
+    for text in legend.get_texts():
+        text.set(fontsize=9, parse_math=False)

@@ -16,8 +16,9 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.metrics import direction, resolve_mode
 from .._util.steps import next_multiple
-from ..checkpoint.identity import ResumeRefused
-from ..checkpoint.store import CheckpointStore, Found
+from ..checkpoint.identity import ResumeRefusedError
+from ..checkpoint.reading import SoundCheckpoint
+from ..checkpoint.store import CheckpointStore
 from ..storage import BackgroundWriter, Position, Retention, Tensor
 from .plain_saves import PlainSaves
 
@@ -165,13 +166,13 @@ class Checkpoint(keras.callbacks.Callback):
         """Ends the thread, after what was handed over is on disk."""
         self._writer.close()
 
-    def find(self) -> Found | None:
+    def find(self) -> SoundCheckpoint | None:
         """The newest sound checkpoint of the folder; None where there is none, or where nothing is
         to be taken from it.
         """
         try:
             return self.store.find()
-        except ResumeRefused:
+        except ResumeRefusedError:
             if self.resume != "never":
                 raise
             return None

@@ -20,7 +20,7 @@ from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, note_left
 from ..state.snapshot import VariableRecord, put_back
 from ..state.variables import find_variables
-from ..storage import DamagedCheckpoint, Entry, Position
+from ..storage import DamagedCheckpointError, Entry, Position
 from .callback_list import RunCallbacks
 from .checkpoint import Checkpoint, versions
 from .hooks import Hook
@@ -240,7 +240,7 @@ class Checkpoints:
         """Reads a checkpoint of this run, or the last sound one before it; deletes those after.
 
         Raises:
-            DamagedCheckpoint: If none is sound.
+            DamagedCheckpointError: If none is sound.
         """
         store = self.checkpoint.store
         self.checkpoint.wait()
@@ -249,7 +249,7 @@ class Checkpoints:
         for candidate in [position, *reversed(own)]:
             try:
                 record = self._read(candidate)
-            except DamagedCheckpoint as error:
+            except DamagedCheckpointError as error:
                 damage = error
                 say(f"{error} Going back further.")
                 continue

@@ -89,8 +89,8 @@ def fit(
 
     Raises:
         ValueError: If arguments disagree, or the model is not compiled.
-        kp.ResumeRefused: If the folder holds a run that this script cannot go on with.
-        kp.StateMismatch: If it holds a run of another model.
+        kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
+        kp.StateMismatchError: If it holds a run of another model.
         kp.RunInterrupted: If a signal asked the run to stop; its state is saved.
 
     Example:

@@ -15,7 +15,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
-from ..checkpoint.store import Found
+from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, make_source
 from ..state.callbacks import warn_of_untold
 from ..state.variables import find_variables
@@ -85,7 +85,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
         Its driver, still without an engine, and where it begins.
 
     Raises:
-        ResumeRefused: If the folder holds a run that this script cannot go on with.
+        ResumeRefusedError: If the folder holds a run that this script cannot go on with.
     """
     checkpoint, found = asked.checkpoint, None
     if checkpoint:
@@ -160,7 +160,7 @@ def _wire(
 def _begin(
     asked: RunArguments,
     checkpoint: Checkpoint,
-    found: Found | None,
+    found: SoundCheckpoint | None,
     plan: StepPlan,
     seed: int,
     source: BatchSource,
@@ -183,7 +183,7 @@ def _begin(
     return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
 
 
-def _seed(asked: RunArguments, goes_on: Found | None) -> int:
+def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> int:
     if asked.seed is not None:
         return whole_number(asked.caller, "seed", asked.seed, least=0)
     if goes_on:

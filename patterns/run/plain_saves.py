@@ -12,9 +12,10 @@ from .._util.messages import say
 from ..checkpoint.capture import Recorder
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor
-from ..checkpoint.identity import Identity, ResumeRefused, describe_optimizers
+from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimizers
+from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.restore import restore_variables, restore_weights, set_by_script
-from ..checkpoint.store import CheckpointStore, Found
+from ..checkpoint.store import CheckpointStore
 from ..state.randomness import set_random_state
 from ..state.variables import find_variables
 from ..storage import Position, Tensor
@@ -32,7 +33,7 @@ class SavesEpochs(Protocol):
     def begin(self, step: int) -> None:
         """Counts from a step."""
 
-    def find(self) -> Found | None:
+    def find(self) -> SoundCheckpoint | None:
         """The newest sound checkpoint."""
 
     def is_due(self, step: int, ends_epoch: bool) -> bool:
@@ -127,10 +128,10 @@ class PlainSaves:
             self._save(logs)
         self._checkpoint.close()
 
-    def _resume(self, found: Found) -> None:
+    def _resume(self, found: SoundCheckpoint) -> None:
         record, folder = found.record, self._checkpoint.store.directory
         if record.identity.data != _DATA:
-            raise ResumeRefused(
+            raise ResumeRefusedError(
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
                 "is model.fit."
             )

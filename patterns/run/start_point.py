@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..checkpoint.contents import Record
-from ..checkpoint.identity import Identity, ResumeRefused, changes, check_same_run
-from ..checkpoint.store import Found
+from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
+from ..checkpoint.reading import SoundCheckpoint
 from ..storage import Position
 from .checkpoint import Checkpoint
 from .plan import StepPlan
@@ -39,7 +39,7 @@ class StartPoint:
     made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
+def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
     """The script's plan, with epochs as long as they were: their numbers must mean one thing
     throughout a History.
     """
@@ -52,13 +52,13 @@ def plan_of(found: Found | None, plan: StepPlan) -> StepPlan:
     return StepPlan(plan.total_steps, saved.steps_per_epoch)
 
 
-def may_go_on(checkpoint: Checkpoint, found: Found) -> bool:
+def may_go_on(checkpoint: Checkpoint, found: SoundCheckpoint) -> bool:
     """Whether the script asks for the run in the folder, or earlier began it from weights."""
     return checkpoint.resume == "auto" or checkpoint.resume == found.record.start_mode == "weights"
 
 
 def begin(
-    checkpoint: Checkpoint, found: Found | None, identity: Identity, backend: str
+    checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity, backend: str
 ) -> StartPoint:
     """Decides how the run begins.
 
@@ -69,7 +69,7 @@ def begin(
         backend: What runs now.
 
     Raises:
-        ResumeRefused: If the script asks for another run than the one in the folder.
+        ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
     folder = str(checkpoint.store.directory)
     if found is None:
@@ -97,11 +97,11 @@ def begin(
     return _go_on(found, identity, folder, backend)
 
 
-def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> StartPoint:
+def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str) -> StartPoint:
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
-        raise ResumeRefused(
+        raise ResumeRefusedError(
             f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
             "all. Ask for no fewer to go on with it, or give Checkpoint another folder to begin a "
             "new run."
@@ -136,9 +136,9 @@ def _go_on(found: Found, identity: Identity, folder: str, backend: str) -> Start
     )
 
 
-def _is_same_run(found: Found, identity: Identity, folder: str) -> bool:
+def _is_same_run(found: SoundCheckpoint, identity: Identity, folder: str) -> bool:
     try:
         check_same_run(found.record.identity, identity, folder)
-    except ResumeRefused:
+    except ResumeRefusedError:
         return False
     return True

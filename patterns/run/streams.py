@@ -10,13 +10,13 @@ import keras
 
 from keras_patterns.backends import current
 
-from ..checkpoint.store import Found
+from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream
 from ..data.rows import is_rows
 from ..data.streams import global_state, set_global_state
 
 
-def generator_stream(x: Any, goes_on: Found | None) -> RandomStream | None:
+def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
     """The random stream of a generator: as it began in the run that goes on, so that it gives the
     same batches again.
     """

@@ -14,7 +14,7 @@ from keras_patterns.backends import current
 
 from .._util.messages import say
 from ..state.codec import encode
-from ..state.snapshot import StateMismatch, copy_values, put_back
+from ..state.snapshot import StateMismatchError, copy_values, put_back
 
 _PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
 
@@ -101,7 +101,7 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
             try:
                 put_back(variables, state, variables.keys() | state.keys())
             except KeyError as error:
-                raise StateMismatch(
+                raise StateMismatchError(
                     f"kp.Run: {name!r} has other variables than in the checkpoint; the first is "
                     f"{error}."
                 ) from error
@@ -153,7 +153,7 @@ def _tree_accessors(name: str, get: Get, put: Set) -> tuple[Get, Set]:
             if (now[path].shape, now[path].dtype) != (arrays[path].shape, arrays[path].dtype)
         ]
         if lines:
-            raise StateMismatch(
+            raise StateMismatchError(
                 f"kp.Run: the tree of {name!r} is another one than in the checkpoint:\n  "
                 + "\n  ".join(sorted(lines)[:5])
             )

@@ -10,25 +10,28 @@ import numpy as np
 
 from .. import _keras
 from .._util.arguments import whole_number
+from .._util.plots import given_or_new_axes
 from .base import value_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 _POINTS = 1_000
 
 
-def plot(schedule: Any, steps: int, momentum: Any = None) -> Figure:
-    """Draws the rate, and the momentum where there is one, over the steps.
+def plot(schedule: Any, steps: int, momentum: Any = None, ax: Axes | None = None) -> Axes:
+    """Draws the rate over the steps, and the momentum, where there is one, on a second axis.
 
     Args:
         schedule: A schedule; or an optimizer, whose rate is drawn, and its momentum if that has a
             schedule as well.
         steps: How many steps to draw, from 0 on.
         momentum: A schedule of the momentum. Defaults to None: that of the optimizer.
+        ax: The matplotlib axes to draw in. Defaults to None: those of a new figure, which a
+            notebook shows.
 
     Returns:
-        The figure, which a notebook shows. `figure.savefig(path)` writes it to a file.
+        The axes of the rate; `.figure.savefig(path)` writes the picture to a file.
 
     Raises:
         TypeError: If `schedule` has no rate.
@@ -37,13 +40,11 @@ def plot(schedule: Any, steps: int, momentum: Any = None) -> Figure:
     Example:
 
     >>> import keras_patterns as kp
-    >>> figure = kp.schedules.plot(kp.schedules.OneCycle(0.1, 100), 100,
+    >>> axes = kp.schedules.plot(kp.schedules.OneCycle(0.1, 100), 100,
     ...     momentum=kp.schedules.OneCycleMomentum(100))
-    >>> [axes.get_ylabel() for axes in figure.axes]
+    >>> [one.get_ylabel() for one in axes.figure.axes]
     ['learning rate', 'momentum']
     """
-    from matplotlib.figure import Figure
-
     steps = whole_number("plot", "steps", steps)
     rate = schedule
     if isinstance(schedule, keras.optimizers.Optimizer):
@@ -56,20 +57,22 @@ def plot(schedule: Any, steps: int, momentum: Any = None) -> Figure:
             "plot: `schedule` must be a LearningRateSchedule or an optimizer. Received: "
             f"{schedule!r}."
         )
-    lines = [("learning rate", rate)] + ([("momentum", momentum)] if momentum is not None else [])
-    figure = Figure(figsize=(8, 3 * len(lines)), layout="constrained", dpi=100)
+    axes = given_or_new_axes("kp.schedules.plot", ax, (8, 3.5))
     at = np.unique(np.linspace(0, steps - 1, min(steps, _POINTS)).round().astype(int))
-    for axes, (name, line) in zip(
-        figure.subplots(len(lines), 1, sharex=True, squeeze=False).flat, lines, strict=True
-    ):
-        # One at a time: Keras's own schedules take no array of steps.
-        axes.plot(
-            at,
-            [float(keras.ops.convert_to_numpy(value_of(line, int(step)))) for step in at],
-            linewidth=1.6,
-        )
-        axes.set_ylabel(name)
-        axes.grid(alpha=0.25, linewidth=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[-1].set_xlabel("optimizer step")
-    return figure
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("optimizer step")
+    _draw(axes, at, rate, "learning rate", "C0")
+    if momentum is not None:
+        second = axes.twinx()
+        second.spines[["top", "left"]].set_visible(False)
+        _draw(second, at, momentum, "momentum", "C1")
+    return axes
+
+
+def _draw(axes: Axes, at: np.ndarray, schedule: Any, name: str, color: str) -> None:
+    # One at a time: Keras's own schedules take no array of steps.
+    values = [float(keras.ops.convert_to_numpy(value_of(schedule, int(step)))) for step in at]
+    axes.plot(at, values, color=color, linewidth=1.6)
+    axes.set_ylabel(name, color=color)
+    axes.tick_params(axis="y", colors=color)

@@ -1,4 +1,4 @@
-"""How deep in a model each layer with weights lies."""
+"""The depth in a model of each layer with weights."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ def depths(model: keras.Model) -> dict[int, int]:
     return {layer: ranks[depth] for layer, depth in found.items()}
 
 
-def _measure(layer: keras.Layer, begun: int, found: dict[int, int]) -> int:
-    """Notes the depth of what holds weights in `layer`, which `begun` others precede; returns how
+def _measure(layer: keras.Layer, preceding: int, found: dict[int, int]) -> int:
+    """Notes the depth of what holds weights in `layer`, which so many others precede; returns how
     many precede what follows it.
     """
     if isinstance(layer, keras.Model) and _keras.is_graph(layer) and layer.built:
-        return _measure_graph(layer, begun, found)
-    reached = begun
+        return _measure_graph(layer, preceding, found)
+    reached = preceding
     if _keras.own_variables(layer):
         normalizes = isinstance(layer, _NORMALIZATIONS)
-        found.setdefault(id(layer), max(begun - 1, 0) if normalizes else begun)
-        reached = max(begun, 1) if normalizes else begun + 1
+        found.setdefault(id(layer), max(preceding - 1, 0) if normalizes else preceding)
+        reached = max(preceding, 1) if normalizes else preceding + 1
     for inner in _keras.sublayers(layer):
         reached = _measure(inner, reached, found)
     return reached
 
 
-def _measure_graph(model: keras.Model, begun: int, found: dict[int, int]) -> int:
+def _measure_graph(model: keras.Model, preceding: int, found: dict[int, int]) -> int:
     reached: dict[int, int] = {}
-    last = begun
+    last = preceding
     for operation, inputs, outputs in _keras.calls_in_order(model):
-        before = max((reached.get(tensor, begun) for tensor in inputs), default=begun)
+        before = max((reached.get(tensor, preceding) for tensor in inputs), default=preceding)
         after = _measure(operation, before, found) if isinstance(operation, keras.Layer) else before
         reached.update(dict.fromkeys(outputs, after))
         last = max(last, after)

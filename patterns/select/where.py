@@ -27,6 +27,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.models import check_built
 from .depth import depths
 
 # Recursive, so a string.
@@ -35,7 +36,7 @@ Where: TypeAlias = (
     " | int | slice | Sequence[Where]"
 )
 
-_NEAR = 5
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Selection:
-    """What `where` selects.
+    """The layers and variables that `where` selects.
 
     Attributes:
         nodes: The layers that are selected as a whole, with those inside them, in the model's
@@ -117,11 +118,11 @@ def variable_paths(model: keras.Model) -> dict[int, str]:
     return {id(variable): path for variable, path in rows}
 
 
-def select(asked: str, model: keras.Model, where: Where) -> Selection:
-    """What `where` selects in a built model.
+def select(caller: str, model: keras.Model, where: Where) -> Selection:
+    """The layers and variables that `where` selects in a built model.
 
     Args:
-        asked: Who asks, for messages.
+        caller: The function that was called, for messages.
         model: The model.
         where: See the module.
 
@@ -129,23 +130,15 @@ def select(asked: str, model: keras.Model, where: Where) -> Selection:
         TypeError: If `model` is no model, or `where` is of another type.
         ValueError: If a part of `where` selects nothing; the message lists near names.
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{asked}: `model` must be a Keras model. Received: {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"{asked}: {model.name!r} is not built, so it has no weights yet. Call it on a batch "
-            "first."
-        )
+    check_built(caller, model)
     nodes = nodes_of(model)
     whole: set[int] = set()
     single: set[int] = set()
     for part in _flat(where):
-        layers, variables = _matching(asked, model, nodes, part)
+        layers, variables = _matching(caller, model, nodes, part)
         if not layers and not variables:
             raise ValueError(
-                f"{asked}: {part!r} selects nothing in {model.name!r}.{_near(nodes, part)}"
+                f"{caller}: {part!r} selects nothing in {model.name!r}.{_near_names(nodes, part)}"
             )
         whole |= layers
         single |= variables
@@ -174,8 +167,8 @@ def select(asked: str, model: keras.Model, where: Where) -> Selection:
 
 
 def _names_in(parent: keras.Layer, layer: keras.Layer) -> list[str]:
-    """What a layer is called inside another one: its own name, and where Keras has no graph the
-    attributes that hold it.
+    """The names of a layer inside another one: its own, and where Keras has no graph the attributes
+    that hold it.
     """
     if isinstance(parent, keras.Model) and _keras.is_graph(parent):
         return [layer.name]
@@ -199,11 +192,11 @@ def _flat(where: Where) -> Iterator[Any]:
 
 
 def _matching(
-    asked: str, model: keras.Model, nodes: Sequence[Node], part: Any
+    caller: str, model: keras.Model, nodes: Sequence[Node], part: Any
 ) -> tuple[set[int], set[int]]:
     """The layers and the variables that one part of `where` selects, by their `id`."""
     if isinstance(part, str):
-        return _globbed(model, nodes, part)
+        return _matching_glob(model, nodes, part)
     if isinstance(part, keras.Layer):
         inside = {id(node.layer) for node in nodes} | {id(model)}
         return {id(part)} & inside, set()
@@ -214,13 +207,15 @@ def _matching(
     if callable(part):
         return {id(node.layer) for node in nodes if part(node.layer)}, set()
     raise TypeError(
-        f"{asked}: `where` must be a glob on a path, a layer, a variable, a function of a layer, a "
-        "depth (a number or a slice), "
-        f"or a list of these. Received: {part!r} ({type(part).__name__})."
+        f"{caller}: `where` must be a glob on a path, a layer, a variable, a function of a layer, "
+        f"a depth (a number or a slice), or a list of these. Received: {part!r} "
+        f"({type(part).__name__})."
     )
 
 
-def _globbed(model: keras.Model, nodes: Sequence[Node], pattern: str) -> tuple[set[int], set[int]]:
+def _matching_glob(
+    model: keras.Model, nodes: Sequence[Node], pattern: str
+) -> tuple[set[int], set[int]]:
     def fits(paths: Iterable[str]) -> bool:
         return any(
             fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}") for path in paths
@@ -246,7 +241,7 @@ def _at_depth(model: keras.Model, part: int | slice) -> set[int]:
     return {layer for layer, depth in found.items() if depth in wanted}
 
 
-def _near(nodes: Sequence[Node], part: Any) -> str:
+def _near_names(nodes: Sequence[Node], part: Any) -> str:
     paths = list(
         dict.fromkeys(
             path
@@ -257,15 +252,15 @@ def _near(nodes: Sequence[Node], part: Any) -> str:
     if not isinstance(part, str):
         return (
             " Its layers are "
-            f"{', '.join(map(repr, paths[:_NEAR]))}{', ...' if len(paths) > _NEAR else '.'}"
+            f"{', '.join(map(repr, paths[:_SHOWN]))}{', ...' if len(paths) > _SHOWN else '.'}"
         )
     bare = part.strip("*/")
     # The last names too: they are what a person remembers.
     by_name = {path.rpartition("/")[2]: path for path in reversed(paths)} | {
         path: path for path in paths
     }
-    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _NEAR))
-    shown = list(near) or paths[:_NEAR]
+    near = dict.fromkeys(by_name[name] for name in difflib.get_close_matches(bare, by_name, _SHOWN))
+    shown = list(near) or paths[:_SHOWN]
     return (
         f" Near names are {', '.join(map(repr, shown))}."
         if near

@@ -13,6 +13,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.errors import KerasPatternsError
 from .variables import Places, Role, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
@@ -20,7 +21,7 @@ from .variables import Places, Role, find_variables
 _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 
-class StateMismatch(ValueError):
+class StateMismatchError(KerasPatternsError, ValueError):
     """A checkpoint's variables are not those of the model."""
 
 
@@ -114,12 +115,12 @@ def put_back(
         keys: Which keys to assign. Defaults to those that both have.
 
     Raises:
-        StateMismatch: If a shape or a dtype differs; nothing has been assigned then.
+        StateMismatchError: If a shape or a dtype differs; nothing has been assigned then.
     """
     keys = list(variables.keys() & values.keys() if keys is None else keys)
     wrong = differences({key: variables[key] for key in keys}, values)
     if wrong:
-        raise StateMismatch(_too_different(wrong))
+        raise StateMismatchError(_too_different(wrong))
     for key in keys:
         variables[key].assign(
             as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key]))
@@ -169,13 +170,13 @@ def check_fits(places: Places, values: Mapping[str, np.ndarray], roles: Mapping[
         roles: The checkpoint's role of each key.
 
     Raises:
-        StateMismatch: Naming the first places that differ.
+        StateMismatchError: Naming the first places that differ.
     """
     lines = differences(places.of("weight"), values)
     extra = [key for key, role in roles.items() if role == "weight" and key not in places.variables]
     lines += [f"{key}: the checkpoint has it, the model has not" for key in extra]
     if lines:
-        raise StateMismatch(_too_different(lines))
+        raise StateMismatchError(_too_different(lines))
 
 
 def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from ..run.requests import Request, RunView, Save
-from ..state.snapshot import StateMismatch, np_dtype
+from ..state.snapshot import StateMismatchError, np_dtype
 from ..storage import Position, StoreError
 
 
@@ -69,7 +69,7 @@ class InMemory:
             return False
         weights = model.weights
         if [tuple(weight.shape) for weight in weights] != [array.shape for array in self._arrays]:
-            raise StateMismatch(
+            raise StateMismatchError(
                 "The best weights that were kept are not those of this model: their number or "
                 "shapes differ."
             )

@@ -1,6 +1,4 @@
-"""What a rule of early stopping is, and how rules combine: pure functions of a state and an
-observation.
-"""
+"""The rules of early stopping: pure functions of a state and an observation."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a rule says to an observation.
+    """The answer of a rule to an observation.
 
     Attributes:
         stop: Whether to stop.
@@ -50,8 +48,8 @@ GO_ON = Decision()
 
 
 class Rule(ABC):
-    """When to stop: a value that holds no state, and a pure function from state and observation to
-    state and decision.
+    """A rule of early stopping: a value that holds no state, and a pure function from state and
+    observation to state and decision.
 
     Rules combine: `a | b` stops as soon as one of them does, `a & b` at an observation to which
     both say so. A rule of your own is a frozen dataclass of JSON values that derives from this and
@@ -93,7 +91,7 @@ class Rule(ABC):
         """
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
-        """Whether a value is better than the best so far. One that is not finite never is."""
+        """Tells whether a value is better than the best so far. One that is not finite never is."""
         return improves(value, best, mode)
 
     def check(self, mode: Mode) -> None:  # noqa: B027  most rules are defined for both
@@ -101,7 +99,7 @@ class Rule(ABC):
 
     @property
     def kind(self) -> str:
-        """Which rules it is made of; a state goes on under a rule of the same kind."""
+        """The names of its rules; a state goes on under a rule of the same kind."""
         return type(self).__name__
 
     def get_config(self) -> dict[str, Any]:
@@ -111,14 +109,14 @@ class Rule(ABC):
 
     def __or__(self, other: Rule) -> Rule:
         return (
-            AnyOf((*_parts(AnyOf, self), *_parts(AnyOf, other)))
+            AnyOf((*_flattened(AnyOf, self), *_flattened(AnyOf, other)))
             if isinstance(other, Rule)
             else NotImplemented
         )
 
     def __and__(self, other: Rule) -> Rule:
         return (
-            AllOf((*_parts(AllOf, self), *_parts(AllOf, other)))
+            AllOf((*_flattened(AllOf, self), *_flattened(AllOf, other)))
             if isinstance(other, Rule)
             else NotImplemented
         )
@@ -139,16 +137,16 @@ class _Combined(Rule):
         return {"parts": [part.begin() for part in self.parts]}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
-        """Asks every part."""
+        """Passes the observation to every part, and combines their decisions."""
         pairs = [
             part.observe(of_part, observation, mode)
             for part, of_part in zip(self.parts, state["parts"], strict=True)
         ]
-        decision = self._together([decision for _, decision in pairs])
+        decision = self._combined_decision([decision for _, decision in pairs])
         return {"parts": [of_part for of_part, _ in pairs]}, decision
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
-        """Whether any part calls it better."""
+        """Tells whether any part calls the value better."""
         return any(part.improves(value, best, mode) for part in self.parts)
 
     def check(self, mode: Mode) -> None:
@@ -158,27 +156,27 @@ class _Combined(Rule):
 
     @property
     def needs_training(self) -> bool:  # type: ignore[override]
-        """Whether a part does."""
+        """True if a part reads `Observation.training`."""
         return any(part.needs_training for part in self.parts)
 
     @property
     def kind(self) -> str:
-        """Of all parts."""
+        """The kinds of all parts."""
         return f"{type(self).__name__}({', '.join(part.kind for part in self.parts)})"
 
     def get_config(self) -> dict[str, Any]:
-        """Of all parts."""
+        """The configurations of all parts, as JSON values."""
         return {"rule": type(self).__name__, "parts": [part.get_config() for part in self.parts]}
 
     @abstractmethod
-    def _together(self, decisions: list[Decision]) -> Decision: ...
+    def _combined_decision(self, decisions: list[Decision]) -> Decision: ...
 
 
 class AnyOf(_Combined):
     """Stops as soon as one of its parts does; written `a | b`."""
 
-    def _together(self, decisions: list[Decision]) -> Decision:
-        return _joined([decision for decision in decisions if decision.stop])
+    def _combined_decision(self, decisions: list[Decision]) -> Decision:
+        return _joined_decision([decision for decision in decisions if decision.stop])
 
     def __repr__(self) -> str:
         return f"({' | '.join(map(repr, self.parts))})"
@@ -187,15 +185,17 @@ class AnyOf(_Combined):
 class AllOf(_Combined):
     """Stops at an observation to which all of its parts say so; written `a & b`."""
 
-    def _together(self, decisions: list[Decision]) -> Decision:
-        return _joined(decisions) if all(decision.stop for decision in decisions) else GO_ON
+    def _combined_decision(self, decisions: list[Decision]) -> Decision:
+        return (
+            _joined_decision(decisions) if all(decision.stop for decision in decisions) else GO_ON
+        )
 
     def __repr__(self) -> str:
         return f"({' & '.join(map(repr, self.parts))})"
 
 
 def improves(value: float, reference: float | None, mode: Mode, least: float = 0.0) -> bool:
-    """Whether a value is finite, and better than a reference by more than `least`."""
+    """Tells whether a value is finite, and better than a reference by more than `least`."""
     if not math.isfinite(value):
         return False
     if reference is None:
@@ -203,11 +203,11 @@ def improves(value: float, reference: float | None, mode: Mode, least: float = 0
     return value + least < reference if mode == "min" else value - least > reference
 
 
-def _joined(decisions: list[Decision]) -> Decision:
+def _joined_decision(decisions: list[Decision]) -> Decision:
     return Decision(
         bool(decisions), ", and ".join(dict.fromkeys(decision.reason for decision in decisions))
     )
 
 
-def _parts(kind: type[_Combined], rule: Rule) -> tuple[Rule, ...]:
+def _flattened(kind: type[_Combined], rule: Rule) -> tuple[Rule, ...]:
     return rule.parts if isinstance(rule, kind) else (rule,)

@@ -89,15 +89,18 @@ class Patience(Rule):
         )
 
     def begin(self) -> State:
-        """No best, and no wait."""
+        """The state with no best value and no wait."""
         return {"best": None, "since": None, "wait": 0}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
-        """Waits, or begins to wait anew."""
+        """Waits on, or begins to wait anew at an improvement."""
         if observation.at <= self.warmup:
             return state, GO_ON
-        value, best, since = observation.value, state["best"], state["since"]
-        first, since = since is None, self.warmup if since is None else since
+        value = observation.value
+        best = state["best"]
+        since = state["since"]
+        first = since is None
+        since = self.warmup if since is None else since
         improved = self.improves(value, best, mode)
         if improved:
             best = value
@@ -114,7 +117,7 @@ class Patience(Rule):
         return {"best": best, "since": since, "wait": wait}, Decision(bool(reason), reason)
 
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
-        """Whether a value is better than the best by more than `min_delta`."""
+        """Tells whether a value is better than the best by more than `min_delta`."""
         size = abs(best) if self.relative and best is not None else 1.0
         return improves(value, best, mode, self.min_delta * size)
 

@@ -23,7 +23,7 @@ from .rules import GO_ON, Decision, Observation, Rule, State, improves
 
 
 @dataclass(frozen=True)
-class _OfErrors(Rule):
+class _ErrorCriterion(Rule):
     """A criterion that divides by errors: defined for positive values of which less is better.
 
     Attributes:
@@ -42,8 +42,7 @@ class _OfErrors(Rule):
         if mode == "max":
             raise ValueError(
                 f"{type(self).__name__} is defined for errors, of which less is better; received "
-                'mode="max". '
-                "Monitor a loss or an error, or use kp.Patience or kp.SuccessiveRises."
+                'mode="max". Monitor a loss or an error, or use kp.Patience or kp.SuccessiveRises.'
             )
 
     def _next_lowest(self, lowest: float | None, value: float) -> float | None:
@@ -57,7 +56,7 @@ class _OfErrors(Rule):
 
 
 @dataclass(frozen=True)
-class GeneralizationLoss(_OfErrors):
+class GeneralizationLoss(_ErrorCriterion):
     """Prechelt's GL: stops as soon as the value exceeds the lowest one by more than `alpha`
     percent.
 
@@ -85,7 +84,7 @@ class GeneralizationLoss(_OfErrors):
     """
 
     def begin(self) -> State:
-        """No lowest value."""
+        """The state with no lowest value."""
         return {"lowest": None}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
@@ -100,7 +99,7 @@ class GeneralizationLoss(_OfErrors):
 
 
 @dataclass(frozen=True)
-class ProgressQuotient(_OfErrors):
+class ProgressQuotient(_ErrorCriterion):
     """Prechelt's PQ: stops when the generalization loss is high for how fast the training still
     goes on.
 
@@ -142,7 +141,7 @@ class ProgressQuotient(_OfErrors):
         )
 
     def begin(self) -> State:
-        """No lowest value, and an empty strip."""
+        """The state with no lowest value and an empty strip."""
         return {"lowest": None, "training": []}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
@@ -152,10 +151,8 @@ class ProgressQuotient(_OfErrors):
         training = [*state["training"], self._training(observation)]
         if len(training) < self.strip:
             return {"lowest": lowest, "training": training}, GO_ON
-        loss, state = (
-            _generalization_loss(observation.value, lowest),
-            {"lowest": lowest, "training": []},
-        )
+        loss = _generalization_loss(observation.value, lowest)
+        state = {"lowest": lowest, "training": []}
         if loss is None or None in training:
             return state, GO_ON
         progress = 1000 * (sum(training) / (self.strip * min(training)) - 1)
@@ -171,9 +168,8 @@ class ProgressQuotient(_OfErrors):
         if observation.training is None or observation.training <= 0:
             raise ValueError(
                 "ProgressQuotient needs the training value beside the monitored one, and a "
-                "positive one; received "
-                f"{observation.training!r}. Monitor a metric of the validation (val_...) that is "
-                "there for the training too."
+                f"positive one; received {observation.training!r}. Monitor a metric of the "
+                "validation (val_...) that is there for the training too."
             )
         # JSON knows no NaN.
         return observation.training if math.isfinite(observation.training) else None
@@ -216,12 +212,14 @@ class SuccessiveRises(Rule):
         object.__setattr__(self, "strip", whole_number("SuccessiveRises", "strip", self.strip))
 
     def begin(self) -> State:
-        """Nothing seen, no end of a strip, no rise."""
+        """The state with nothing seen: no end of a strip, no rise."""
         return {"seen": 0, "end": None, "rises": 0}
 
     def observe(self, state: State, observation: Observation, mode: Mode) -> tuple[State, Decision]:
         """At the end of a strip, compares with the end of the one before."""
-        seen, end, value = state["seen"] + 1, state["end"], observation.value
+        seen = state["seen"] + 1
+        end = state["end"]
+        value = observation.value
         if seen % self.strip:
             return {**state, "seen": seen}, GO_ON
         rose = end is not None and math.isfinite(value) and improves(end, value, mode)

@@ -1,4 +1,4 @@
-"""How much patience a curve calls for, read off a few epochs."""
+"""The patience that a curve calls for, read off a few epochs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LUCK = 4
 
 @dataclass(frozen=True)
 class SuggestedPatience:
-    """What `kp.suggest_patience` found.
+    """The suggestion of `kp.suggest_patience`.
 
     Attributes:
         patience: In epochs.
@@ -130,8 +130,7 @@ def _values(history: Any, monitor: str) -> np.ndarray:
     if len(values) < _FEWEST:
         raise ValueError(
             f"suggest_patience needs at least {_FEWEST} epochs with a finite {monitor!r}. Received "
-            f"{len(values)}; "
-            "train some more first."
+            f"{len(values)}; train some more first."
         )
     return values
 
@@ -142,8 +141,8 @@ def _noise(values: np.ndarray) -> float:
 
 
 def _progress(values: np.ndarray) -> tuple[int, int, float]:
-    """Of the second half of the way to the best value: first and last epoch, and how much each
-    improved; not negative.
+    """The second half of the way to the best value: its first and last epoch, and how much each
+    epoch improved; not negative.
     """
     medians = np.median(np.lib.stride_tricks.sliding_window_view(values, 3), axis=1)
     # Of the three values around the lowest median, the last.

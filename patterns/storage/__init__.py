@@ -1,29 +1,29 @@
 """Checkpoints on disk: atomic, checked byte by byte, deduplicated, retained by policy."""
 
-from .entry import Checkpoint, Entry, Report
-from .errors import DamagedCheckpoint, NewerFormat, StoreError, StoreInUse
+from .entry import Entry, Report, StoredCheckpoint
+from .errors import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
 from .retention import Candidate, Retention
-from .store import CheckpointStore
+from .store import CheckpointFolder
 from .writer import BackgroundWriter
 
 __all__ = [
     "BackgroundWriter",
     "Candidate",
-    "Checkpoint",
-    "CheckpointStore",
-    "DamagedCheckpoint",
+    "CheckpointFolder",
+    "DamagedCheckpointError",
     "Entry",
     "Manifest",
-    "NewerFormat",
+    "NewerFormatError",
     "Position",
     "Report",
     "Retention",
     "Score",
     "StoreError",
-    "StoreInUse",
+    "StoreInUseError",
+    "StoredCheckpoint",
     "Tensor",
     "export_weights",
 ]

@@ -15,7 +15,7 @@ from .errors import StoreError
 from .manifest import Manifest, Position
 from .retention import Candidate
 
-Place = tuple[str, int, int]
+FolderId = tuple[str, int, int]
 
 
 @dataclass(frozen=True, order=True)
@@ -27,12 +27,12 @@ class Entry:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """What it says of itself; DamagedCheckpoint if that cannot be read."""
+        """The manifest of the checkpoint; DamagedCheckpointError if it cannot be read."""
         return Manifest.load(self.folder)
 
     @property
     def candidate(self) -> Candidate:
-        """What a retention knows of it; no score if its manifest cannot be read."""
+        """The facts by which a retention decides; no score if the manifest cannot be read."""
         try:
             return Candidate(self.position, self.manifest.score, self.manifest.needs)
         except StoreError:
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class StoredCheckpoint:
     """A checkpoint as it was read, each byte checked."""
 
     entry: Entry
@@ -55,18 +55,28 @@ class Checkpoint:
 
     @property
     def position(self) -> Position:
-        """Where in the training it was taken."""
+        """The position in the training at which it was taken."""
         return self.entry.position
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """The weights by their keys in the model; StoreError if it does not tell which they are."""
+        roles = self.document.get("variables")
+        if not isinstance(roles, dict):
+            what = "it does not say which tensors are weights"
+            raise StoreError(self.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
+        keys = [key for key, role in roles.items() if role == "weight"]
+        return {key: self.tensors[f"variables/{key}"] for key in keys}
 
 
 class Report(NamedTuple):
-    """What was found of one checkpoint; `problem` is None if it is sound."""
+    """The state of one checkpoint; `problem` is None if it is sound."""
 
     entry: Entry
     problem: StoreError | None
 
 
-def list_entries(directory: Path, known: Mapping[Place, Entry]) -> dict[Place, Entry]:
+def list_entries(directory: Path, known: Mapping[FolderId, Entry]) -> dict[FolderId, Entry]:
     """The checkpoints in a directory.
 
     Args:
@@ -92,5 +102,5 @@ def list_entries(directory: Path, known: Mapping[Place, Entry]) -> dict[Place, E
 
 
 def newest_run(entries: list[Entry]) -> list[Entry]:
-    """Those of the newest run, of entries that are in order."""
+    """The entries of the newest run, of entries that are in order."""
     return [entry for entry in entries if entry.position.run == entries[-1].position.run]

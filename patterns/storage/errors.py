@@ -6,31 +6,38 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
+from .._util.errors import KerasPatternsError
+
 _UNTOUCHED = "The checkpoints that were there before are untouched."
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-class StoreError(Exception):
+class StoreError(KerasPatternsError):
     """A checkpoint folder cannot be used as asked.
 
     Args:
-        where: the file or folder that it is about.
+        path: the file or folder that it is about.
         what: what was found there, and what was expected.
         mend: what the person can do.
     """
 
-    def __init__(self, where: Path | str, what: str, mend: str) -> None:
-        super().__init__(f"{where}: {what}. {mend}")
+    def __init__(self, path: Path | str, what: str, mend: str) -> None:
+        super().__init__(f"{path}: {what}. {mend}")
 
     @classmethod
-    def failed(cls, where: Path | str, action: str, error: OSError) -> StoreError:
+    def failed(cls, path: Path | str, action: str, error: OSError) -> StoreError:
         """Says that the operating system refused `action`, and what can be done about it."""
         reason = error.strerror or str(error)
-        return cls(where, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
+        return cls(path, f"cannot {action} ({reason})", f"{_mend(error.errno)} {_UNTOUCHED}")
+
+    @classmethod
+    def empty(cls, directory: Path | str, what: str = "there is no checkpoint") -> StoreError:
+        """Says that a folder has no checkpoint."""
+        return cls(directory, what, "Name the folder that kp.Checkpoint was given.")
 
 
-class DamagedCheckpoint(StoreError):
+class DamagedCheckpointError(StoreError):
     """A checkpoint is not what was written.
 
     Args:
@@ -41,16 +48,18 @@ class DamagedCheckpoint(StoreError):
     """
 
     def __init__(self, folder: Path, file: str, what: str, tensors: Sequence[str] = ()) -> None:
-        self.folder, self.file, self.tensors = folder, file, tuple(tensors)
+        self.folder = folder
+        self.file = file
+        self.tensors = tuple(tensors)
         mend = "Use another checkpoint of the folder, or put this one back from a copy."
         super().__init__(folder / file, f"damaged checkpoint: {what}", mend)
 
 
-class NewerFormat(StoreError):
+class NewerFormatError(StoreError):
     """A checkpoint was written by a later keras-patterns in a format that this one cannot read."""
 
 
-class StoreInUse(StoreError):
+class StoreInUseError(StoreError):
     """Another writer holds the folder."""
 
 

@@ -8,27 +8,15 @@ from pathlib import Path
 
 from safetensors.numpy import save
 
-from .entry import Checkpoint
+from .entry import StoredCheckpoint
 from .errors import StoreError
 from .files import write_durably
 
-_PREFIX = "variables/"
 
-
-def export_weights(checkpoint: Checkpoint, path: Path) -> None:
+def export_weights(checkpoint: StoredCheckpoint, path: Path) -> None:
     """Writes the weights into a new file, whole or not at all; StoreError if that cannot be
     done."""
-    roles = checkpoint.document.get("variables")
-    if not isinstance(roles, dict):
-        raise StoreError(
-            checkpoint.entry.folder,
-            "it does not say which tensors are weights",
-            "Export a checkpoint of kp.Checkpoint.",
-        )
-    weights = {
-        key: checkpoint.tensors[_PREFIX + key] for key, role in roles.items() if role == "weight"
-    }
-    data = save(weights, {"format": "np", "step": str(checkpoint.position.step)})
+    data = save(checkpoint.weights, {"format": "np", "step": str(checkpoint.position.step)})
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
         # Takes the name, or finds it taken, in one step.

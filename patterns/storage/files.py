@@ -24,7 +24,7 @@ import ml_dtypes  # noqa: F401 - registers the names of bfloat16, float8_e4m3fn,
 import numpy as np
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpoint
+from .errors import DamagedCheckpointError
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -60,7 +60,7 @@ class Tensor:
 
 
 class TensorRow(NamedTuple):
-    """What the manifest says of one tensor."""
+    """The row of one tensor in the manifest."""
 
     path: str
     shape: tuple[int, ...]
@@ -70,13 +70,13 @@ class TensorRow(NamedTuple):
 
 
 class FileRow(NamedTuple):
-    """What the manifest says of one safetensors file."""
+    """The row of one safetensors file in the manifest."""
 
     bytes: int
     header_checksum: str
 
 
-class Stored(NamedTuple):
+class EncodedTensor(NamedTuple):
     """A tensor on its way to disk: `data` is flat bytes, little-endian, C order."""
 
     key: str
@@ -103,7 +103,7 @@ def dtype_named(name: str) -> np.dtype:
     return dtype.newbyteorder("<")
 
 
-def encode(tensor: Tensor) -> Stored:
+def encode(tensor: Tensor) -> EncodedTensor:
     """The form in which it is stored; copies only what is not contiguous or not little-endian."""
     array = np.asarray(tensor.array)
     try:
@@ -114,14 +114,14 @@ def encode(tensor: Tensor) -> Stored:
             "numbers only. Turn it into numbers, or put it into the document as JSON."
         ) from error
     data = np.asarray(array, dtype, order="C").reshape(-1).view(np.uint8)
-    return Stored(
+    return EncodedTensor(
         tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still
     )
 
 
-def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
+def encode_all(tensors: Iterable[Tensor]) -> dict[str, EncodedTensor]:
     """Encodes the tensors of a checkpoint, by key; ValueError if two have the same."""
-    stored: dict[str, Stored] = {}
+    stored: dict[str, EncodedTensor] = {}
     for tensor in tensors:
         key = tensor.key
         # The reserved word of safetensors for what is no tensor.
@@ -133,7 +133,7 @@ def encode_all(tensors: Iterable[Tensor]) -> dict[str, Stored]:
     return stored
 
 
-def write_file(path: Path, tensors: Iterable[Stored]) -> FileRow:
+def write_file(path: Path, tensors: Iterable[EncodedTensor]) -> FileRow:
     """Writes a new safetensors file and waits until it is on disk."""
     ordered = sorted(tensors, key=lambda tensor: -dtype_named(tensor.dtype).itemsize)
     header = _header(ordered)
@@ -187,7 +187,7 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
         The arrays by key.
 
     Raises:
-        DamagedCheckpoint: the file is not what the manifest says; names the tensors that differ.
+        DamagedCheckpointError: it is not what the manifest says; names the tensors that differ.
     """
     data = read_bytes(path)
     if data.nbytes != row.bytes:
@@ -206,16 +206,17 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
     return arrays
 
 
-def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpoint:
-    return DamagedCheckpoint(path.parent, path.name, what, tensors)
+def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpointError:
+    return DamagedCheckpointError(path.parent, path.name, what, tensors)
 
 
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
     return part.view(dtype_named(row.dtype)).reshape(row.shape)
 
 
-def _header(tensors: Iterable[Stored]) -> bytes:
-    fields, offset = {}, 0
+def _header(tensors: Iterable[EncodedTensor]) -> bytes:
+    fields = {}
+    offset = 0
     for tensor in tensors:
         code = _CODES.get(tensor.dtype)
         fields[tensor.key] = {
@@ -234,7 +235,8 @@ def _parts(
     """The bytes of each tensor; ValueError unless they fill the body with no gap and no overlap."""
     if set(header) != tensors.keys():
         raise ValueError(f"other tensors: {sorted(set(header) ^ tensors.keys())[:3]}")
-    parts, reached = {}, 0
+    parts = {}
+    reached = 0
     for key in sorted(tensors, key=lambda key: header[key]["data_offsets"]):
         end = reached + math.prod(tensors[key].shape) * dtype_named(tensors[key].dtype).itemsize
         if header[key]["data_offsets"] != [reached, end]:

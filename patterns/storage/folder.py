@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .files import FileRow, Stored, TensorRow, read_file, sync_folder, write_durably, write_file
+from .files import (
+    EncodedTensor,
+    FileRow,
+    TensorRow,
+    read_file,
+    sync_folder,
+    write_durably,
+    write_file,
+)
 from .layout import Donor, lay_out
 from .manifest import FILE_NAME, MANIFEST, Manifest, Position
 
@@ -22,7 +30,7 @@ _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
 
 
 def write_folder(
-    target: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+    target: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> None:
     """Publishes a checkpoint under its name, or leaves nothing.
 
@@ -35,10 +43,10 @@ def write_folder(
     Raises:
         StoreError: the system refused; what else is in the parent folder is as it was.
     """
-    temporary = _beside(target, ".tmp")
+    temporary = _sibling(target, ".tmp")
     try:
         temporary.mkdir()
-        manifest = _fill(temporary, draft, stored, donor)
+        manifest = _write_files(temporary, draft, stored, donor)
         write_durably(temporary / MANIFEST, [manifest.dump()])
         sync_folder(temporary)
         os.rename(temporary, target)
@@ -51,7 +59,7 @@ def write_folder(
 
 
 def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a checkpoint and checks each of its bytes; DamagedCheckpoint if one differs."""
+    """Reads a checkpoint and checks each of its bytes; DamagedCheckpointError if one differs."""
     manifest = Manifest.load(folder)
     tables: dict[str, dict[str, TensorRow]] = {name: {} for name in manifest.files}
     for key, row in manifest.tensors.items():
@@ -62,8 +70,8 @@ def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
     return manifest, {key: arrays[key] for key in manifest.tensors}
 
 
-def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
-    """Whether a checkpoint is the one that would be written."""
+def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:
+    """Tells whether a checkpoint on disk is the one that would be written."""
     rows = {key: stored[key].row(row.file) for key, row in found.tensors.items() if key in stored}
     # As text, since NaN is not equal to itself.
     texts = [
@@ -77,7 +85,7 @@ def set_aside(folder: Path, why: str = "damaged") -> None:
     it stays.
     """
     try:
-        os.rename(folder, _beside(folder, why))
+        os.rename(folder, _sibling(folder, why))
     except OSError as error:
         raise StoreError.failed(folder, f"set the {why} checkpoint aside", error) from error
 
@@ -87,7 +95,7 @@ def delete_folder(folder: Path, manifest: Manifest) -> bool:
     own = {*manifest.files, MANIFEST}
     if not own.issuperset(os.listdir(folder)):
         return False
-    trash = _beside(folder, ".trash")
+    trash = _sibling(folder, ".trash")
     os.rename(folder, trash)
     _delete(trash, own)
     return True
@@ -113,10 +121,11 @@ def signature(folder: Path) -> list[tuple[str, int, int, int]]:
     return sorted((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in found)
 
 
-def _fill(
-    folder: Path, draft: Manifest, stored: Mapping[str, Stored], donor: Donor | None
+def _write_files(
+    folder: Path, draft: Manifest, stored: Mapping[str, EncodedTensor], donor: Donor | None
 ) -> Manifest:
-    files, rows = {}, {}
+    files = {}
+    rows = {}
     layout = lay_out(stored, donor)
     for name, keys in (layout.links | layout.writes).items():
         linked = _link(folder / name, donor) if donor and name in layout.links else None
@@ -126,7 +135,8 @@ def _fill(
 
 
 def _link(path: Path, donor: Donor) -> FileRow | None:
-    source, row = donor.folder / path.name, donor.manifest.files[path.name]
+    source = donor.folder / path.name
+    row = donor.manifest.files[path.name]
     try:
         if source.stat().st_size != row.bytes:
             return None
@@ -142,7 +152,7 @@ def _is_own(file: os.DirEntry[str]) -> bool:
     return bool(named) and file.is_file(follow_symlinks=False)
 
 
-def _beside(folder: Path, kind: str) -> Path:
+def _sibling(folder: Path, kind: str) -> Path:
     return folder.with_name(f"{kind}-{folder.name}-{secrets.token_hex(4)}")
 
 

@@ -1,4 +1,4 @@
-"""Which files a new checkpoint links from an older one, and which it writes.
+"""The plan of a new checkpoint's files: those it links from an older one, and those it writes.
 
 Checkpoints take turns: the donor of links is the second-newest complete one, so every other
 checkpoint shares its unchanged files and neighbours share none. One damaged file never takes all.
@@ -13,7 +13,7 @@ from itertools import combinations, count
 from pathlib import Path
 from typing import NamedTuple
 
-from .files import Stored
+from .files import EncodedTensor
 from .manifest import FILE_NAME, Manifest
 
 # An unchanged tensor of this size gets a file of its own: the change of another one must not
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
     writes: dict[str, list[str]]
 
 
-def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
+def lay_out(stored: Mapping[str, EncodedTensor], donor: Donor | None) -> Layout:
     """Plans the files of a checkpoint.
 
     A file of the donor is linked if all its tensors are unchanged. What is unchanged but lies
@@ -69,7 +69,7 @@ def lay_out(stored: Mapping[str, Stored], donor: Donor | None) -> Layout:
     large = [[key] for key in rest if stored[key].data.nbytes >= OWN_FILE_BYTES]
     small = [key for key in rest if stored[key].data.nbytes < OWN_FILE_BYTES]
     moving = [key for key in stored if key not in settled]
-    writes = _named("still", [*large, small], links) | _named("tensors", [moving], links)
+    writes = _name_files("still", [*large, small], links) | _name_files("tensors", [moving], links)
     return Layout(links, writes)
 
 
@@ -80,7 +80,8 @@ def choose_donor(newest_first: Iterator[Donor], damaged: Set[Inode]) -> Donor | 
         newest_first: the complete checkpoints that are not known to be damaged; two are taken.
         damaged: the files of those that are.
     """
-    newest, donor = next(newest_first, None), next(newest_first, None)
+    newest = next(newest_first, None)
+    donor = next(newest_first, None)
     if newest is None or donor is None:
         return None
     own = inodes(donor.folder)
@@ -90,7 +91,7 @@ def choose_donor(newest_first: Iterator[Donor], damaged: Set[Inode]) -> Donor | 
 
 
 def second_copy(kept: list[Path], doomed: list[Path]) -> Path | None:
-    """Which of the doomed must stay, so that two of those that stay share no file.
+    """The one of the doomed that must stay, so that two of those that stay share no file.
 
     Args:
         kept: the checkpoints that stay anyway, oldest first.
@@ -115,6 +116,8 @@ def inodes(folder: Path) -> dict[Inode, str]:
     return found
 
 
-def _named(kind: str, groups: Iterable[list[str]], taken: Collection[str]) -> dict[str, list[str]]:
+def _name_files(
+    kind: str, groups: Iterable[list[str]], taken: Collection[str]
+) -> dict[str, list[str]]:
     names = (name for n in count(1) if (name := f"{kind}-{n}.safetensors") not in taken)
     return dict(zip(names, filter(None, groups), strict=False))

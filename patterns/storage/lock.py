@@ -11,10 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .errors import StoreError, StoreInUse
+from .errors import StoreError, StoreInUseError
 from .folder import clear_leftovers
 
-_LOCK, _HOLDER = ".lock", ".lock-holder.json"
+_LOCK = ".lock"
+_HOLDER = ".lock-holder.json"
 
 
 class WriterLock:
@@ -25,7 +26,8 @@ class WriterLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._directory, self._held = directory, False
+        self._directory = directory
+        self._held = False
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -37,7 +39,7 @@ class WriterLock:
             finally:
                 self._held = False
 
-    def needed(self) -> AbstractContextManager[None]:
+    def ensure_held(self) -> AbstractContextManager[None]:
         """Holds the folder, unless it is held."""
         return nullcontext() if self._held else self.hold()
 
@@ -50,7 +52,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
         directory: the folder; made if there is none.
 
     Raises:
-        StoreInUse: another writer has it, in this process or in another one.
+        StoreInUseError: another writer has it, in this process or in another one.
         StoreError: the folder cannot be written to.
     """
     # Not per thread: a background writer may be the one that gives it back.
@@ -62,9 +64,9 @@ def writer_lock(directory: Path) -> Iterator[None]:
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         clear_leftovers(directory)
     except Timeout:
-        what = f"another run writes its checkpoints there ({_who(holder)})"
+        what = f"another run writes its checkpoints there ({_describe_holder(holder)})"
         mend = "Wait until it ends, stop it, or give this run a folder of its own."
-        raise StoreInUse(directory, what, mend) from None
+        raise StoreInUseError(directory, what, mend) from None
     except OSError as error:
         lock.release()
         raise StoreError.failed(directory, "write to the folder", error) from error
@@ -75,7 +77,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         fields = json.loads(holder.read_text())
         return f"process {fields['pid']} on {fields['host']}"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpoint, NewerFormat
+from .errors import DamagedCheckpointError, NewerFormatError
 from .files import FileRow, TensorRow, dtype_named, read_bytes
 
 FORMAT = 1
@@ -21,11 +21,12 @@ FILE_NAME = re.compile(r"(?:tensors|still)-[1-9][0-9]{0,8}\.safetensors")
 _FOLDER_NAME = re.compile(r"run-([1-9][0-9]*)-step-([0-9]{9,18})(-validating)?")
 # Every format begins so, with the checksum of all other bytes of the file: it tells a damaged
 # manifest from one of a newer format.
-_HEAD, _CHECKSUM_DIGITS = b'{\n"checksum": "', 32
+_HEAD = b'{\n"checksum": "'
+_CHECKSUM_DIGITS = 32
 
 
 class Position(NamedTuple):
-    """Where in the training a checkpoint was taken; later is larger.
+    """The place in the training at which a checkpoint was taken; later is larger.
 
     Args:
         run: ordinal of the run in its folder, from 1.
@@ -44,7 +45,7 @@ class Position(NamedTuple):
 
     @classmethod
     def checked(cls, position: Position) -> Position:
-        """The same, or ValueError if there is no such position."""
+        """The same position; ValueError if there is no such position."""
         whole = all(type(part) is int for part in position)
         if whole and cls.parse(cls(*position).folder_name) == position:
             return cls(*position)
@@ -62,7 +63,7 @@ class Position(NamedTuple):
 
 
 class Score(NamedTuple):
-    """By what a checkpoint is better than another.
+    """The metric by which a checkpoint is better than another.
 
     Args:
         monitor: name of the metric.
@@ -77,7 +78,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint says of itself."""
+    """The description of a checkpoint that lies in its folder."""
 
     position: Position
     document: dict[str, Any]
@@ -110,10 +111,10 @@ class Manifest:
         """Reads and checks the manifest of a checkpoint.
 
         Raises:
-            DamagedCheckpoint: there is none, or it is not what was written.
-            NewerFormat: it is sound, and of a format that this library does not know.
+            DamagedCheckpointError: there is none, or it is not what was written.
+            NewerFormatError: it is sound, and of a format that this library does not know.
         """
-        fields = _verified(folder)
+        fields = _read_fields(folder)
         try:
             position = Position(**fields["position"])
             _check(position == Position.parse(folder.name), f"it is that of {position.folder_name}")
@@ -130,16 +131,16 @@ class Manifest:
             lost = {row.file for row in manifest.tensors.values()} - manifest.files.keys()
             _check(not lost, f"tensors lie in {sorted(lost)[:3]}, which are not among its files")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DamagedCheckpoint(
+            raise DamagedCheckpointError(
                 folder, MANIFEST, f"a field is not as it must be ({error})"
             ) from error
         return manifest
 
 
-def plain(value: Any, name: str) -> Any:
+def as_json(value: Any, name: str) -> Any:
     """A copy of `value` as it will be read back from JSON; TypeError if JSON cannot say it."""
     try:
-        return json.loads(json.dumps(value), object_pairs_hook=_unique)
+        return json.loads(json.dumps(value), object_pairs_hook=_without_duplicates)
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(
             f"The {name} of a checkpoint must be plain JSON: {error}. Arrays go into the tensors."
@@ -171,23 +172,24 @@ def _table(value: Any) -> str:
     )
 
 
-def _verified(folder: Path) -> dict[str, Any]:
+def _read_fields(folder: Path) -> dict[str, Any]:
     data = read_bytes(folder / MANIFEST).tobytes()
-    begin, end = len(_HEAD), len(_HEAD) + _CHECKSUM_DIGITS
+    begin = len(_HEAD)
+    end = len(_HEAD) + _CHECKSUM_DIGITS
     if not data.startswith(_HEAD) or digest(data[:begin] + data[end:]).encode() != data[begin:end]:
-        raise DamagedCheckpoint(folder, MANIFEST, "its bytes are not what was written")
+        raise DamagedCheckpointError(folder, MANIFEST, "its bytes are not what was written")
     try:
-        fields = json.loads(data, object_pairs_hook=_unique)
+        fields = json.loads(data, object_pairs_hook=_without_duplicates)
         found = fields["format"]
     except (ValueError, KeyError, RecursionError) as error:
-        raise DamagedCheckpoint(folder, MANIFEST, f"it is not a manifest ({error})") from error
+        raise DamagedCheckpointError(folder, MANIFEST, f"it is not a manifest ({error})") from error
     if found != FORMAT:
         what = f"the checkpoint has format {found!r}, this keras-patterns reads format {FORMAT}"
-        raise NewerFormat(folder / MANIFEST, what, "Upgrade keras-patterns.")
+        raise NewerFormatError(folder / MANIFEST, what, "Upgrade keras-patterns.")
     return fields
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields := dict(pairs)) != len(pairs):
         raise ValueError("a key stands twice in one object")
     return fields

@@ -1,4 +1,4 @@
-"""Which checkpoints to keep: a pure function of their positions and scores."""
+"""The choice of the checkpoints to keep: a pure function of their positions and scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .manifest import Position, Score
 
 
 class Candidate(NamedTuple):
-    """What is known of a checkpoint when it is decided whether it stays."""
+    """The facts by which it is decided whether a checkpoint stays."""
 
     position: Position
     score: Score | None = None
@@ -21,7 +21,7 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints of a run to keep; one stays if any of the rules says so.
+    """The checkpoints of a run to keep; one stays if any of the rules says so.
 
     A checkpoint from before a validation stays only while it is the newest. What one that stays
     needs, stays too.
@@ -79,7 +79,7 @@ def _with_needs(kept: set[Position], candidates: Mapping[Position, Candidate]) -
 
 
 def ranked(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those with a finite score, the best first and of equal ones the earlier.
+    """The candidates with a finite score, the best first and of equal ones the earlier.
 
     Only those count that were scored by the same metric and mode as the newest.
     """

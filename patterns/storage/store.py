@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .entry import Checkpoint, Entry, Place, Report, list_entries, newest_run
-from .errors import DamagedCheckpoint, StoreError
-from .files import Stored, Tensor, encode_all
+from .entry import Entry, FolderId, Report, StoredCheckpoint, list_entries, newest_run
+from .errors import DamagedCheckpointError, StoreError
+from .files import EncodedTensor, Tensor, encode_all
 from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
 from .layout import Donor, Inode, choose_donor, inodes, second_copy
 from .lock import WriterLock
-from .manifest import Manifest, Position, plain, score_of
+from .manifest import Manifest, Position, as_json, score_of
 from .retention import Retention, ranked
 
 
-class CheckpointStore:
+class CheckpointFolder:
     """The checkpoints in a folder.
 
     Any number of processes may read while one writes. What the store did not write it leaves alone.
@@ -31,7 +31,7 @@ class CheckpointStore:
 
     >>> import tempfile
     >>> import numpy as np
-    >>> store = CheckpointStore(tempfile.mkdtemp())
+    >>> store = CheckpointFolder(tempfile.mkdtemp())
     >>> kernel = Tensor("kernel", np.ones((2, 3)))
     >>> entry = store.write(Position(run=1, step=10), {"seed": 7}, [kernel])
     >>> store.read(entry).tensors["kernel"].shape
@@ -41,7 +41,7 @@ class CheckpointStore:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.directory = Path(directory)
         self._lock = WriterLock(self.directory)
-        self._entries: dict[Place, Entry] = {}
+        self._entries: dict[FolderId, Entry] = {}
         self._verdicts: dict[str, tuple[Any, bool]] = {}
         self._damaged: set[Inode] = set()
 
@@ -93,50 +93,50 @@ class CheckpointStore:
 
         Raises:
             TypeError, ValueError: an argument cannot be stored.
-            StoreInUse: another writer has the folder.
+            StoreInUseError: another writer has the folder.
             StoreError: the system refused, or another sound checkpoint has this position.
         """
         draft = Manifest(
             Position.checked(position),
-            plain(dict(document), "document"),
+            as_json(dict(document), "document"),
             score=score_of(score),
-            made_with=plain(dict(made_with or {}), "made_with"),
+            made_with=as_json(dict(made_with or {}), "made_with"),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             needs=tuple(sorted(needs)),
         )
         stored = encode_all(tensors)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
-        with self._lock.needed():
-            if not self._is_there(entry, draft, stored):
+        with self._lock.ensure_held():
+            if not self._is_written(entry, draft, stored):
                 write_folder(entry.folder, draft, stored, self._donor())
                 self._verdicts[entry.folder.name] = signature(entry.folder), True
         return entry
 
-    def read(self, entry: Entry) -> Checkpoint:
+    def read(self, entry: Entry) -> StoredCheckpoint:
         """Reads a checkpoint and checks each of its bytes.
 
         Raises:
-            DamagedCheckpoint: a byte differs; names the file and the tensors.
-            NewerFormat: this library is too old for it.
+            DamagedCheckpointError: a byte differs; names the file and the tensors.
+            NewerFormatError: this library is too old for it.
         """
         before = signature(entry.folder)
         try:
             manifest, tensors = read_folder(entry.folder)
-        except DamagedCheckpoint:
+        except DamagedCheckpointError:
             self._verdicts[entry.folder.name] = before, False
             with suppress(OSError):  # its writer may have retired it
                 self._damaged |= inodes(entry.folder).keys()
             raise
         self._verdicts[entry.folder.name] = before, True
-        return Checkpoint(entry, manifest.document, tensors)
+        return StoredCheckpoint(entry, manifest.document, tensors)
 
-    def newest_sound(self) -> tuple[Checkpoint | None, list[DamagedCheckpoint]]:
+    def newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         """Reads the newest sound checkpoint, and says how the newer ones are damaged."""
-        damaged: list[DamagedCheckpoint] = []
+        damaged: list[DamagedCheckpointError] = []
         for entry in reversed(self.entries()):
             try:
                 return self.read(entry), damaged
-            except DamagedCheckpoint as error:
+            except DamagedCheckpointError as error:
                 if entry.folder.exists():  # otherwise its writer has just retired it
                     damaged.append(error)
         return None, damaged
@@ -170,7 +170,7 @@ class CheckpointStore:
         The newest sound checkpoint stays, and of two or more that stay, two share no file. What is
         damaged, or has a foreign file in its folder, is left alone.
         """
-        with self._lock.needed():
+        with self._lock.ensure_held():
             own = self._prunable()
             positions = retention.kept(entry.candidate for entry in own)
             kept = [entry.folder for entry in own if entry.position in positions]
@@ -188,7 +188,7 @@ class CheckpointStore:
 
         What is damaged, or has a foreign file in its folder, is renamed to "abandoned-...".
         """
-        with self._lock.needed():
+        with self._lock.ensure_held():
             later = [
                 entry
                 for entry in self.entries()
@@ -196,24 +196,26 @@ class CheckpointStore:
             ]
             # The newest first: killed in between, what is left is a run that can go on.
             for entry in reversed(later):
-                if not (self._usable(entry) and delete_folder(entry.folder, entry.manifest)):
+                if not (self._is_usable(entry) and delete_folder(entry.folder, entry.manifest)):
                     set_aside(entry.folder, "abandoned")
 
     def lock(self) -> AbstractContextManager[None]:
         """Keeps other writers out, and clears what killed ones left.
 
         Raises:
-            StoreInUse: another writer has the folder.
+            StoreInUseError: another writer has the folder.
         """
         return self._lock.hold()
 
-    def _is_there(self, entry: Entry, draft: Manifest, stored: Mapping[str, Stored]) -> bool:
-        """Whether this very checkpoint is there, sound; a damaged one is set aside."""
+    def _is_written(
+        self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]
+    ) -> bool:
+        """Tells whether this very checkpoint is there, sound; a damaged one is set aside."""
         if not os.path.lexists(entry.folder):
             return False
         try:
             self.read(entry)
-        except DamagedCheckpoint:
+        except DamagedCheckpointError:
             set_aside(entry.folder)
             return False
         if is_same(Manifest.load(entry.folder), draft, stored):
@@ -222,15 +224,15 @@ class CheckpointStore:
         mend = "Give the run another folder, or move this checkpoint away; it was not changed."
         raise StoreError(entry.folder, what, mend)
 
-    def _usable(self, entry: Entry) -> bool:
-        """Not known to be damaged, and its manifest is readable."""
+    def _is_usable(self, entry: Entry) -> bool:
+        """Tells whether it is not known to be damaged, and its manifest can be read."""
         try:
             return bool(entry.manifest) and self._verdict(entry) is not False
         except StoreError:
             return False
 
     def _verdict(self, entry: Entry) -> bool | None:
-        """Whether it was found sound, unless a file has changed since."""
+        """The outcome of its last check, None if a file has changed since."""
         seen, sound = self._verdicts.get(entry.folder.name, (None, None))
         return sound if seen == signature(entry.folder) else None
 
@@ -241,7 +243,7 @@ class CheckpointStore:
             return False
 
     def _prunable(self) -> list[Entry]:
-        own = [entry for entry in newest_run(self.entries()) if self._usable(entry)]
+        own = [entry for entry in newest_run(self.entries()) if self._is_usable(entry)]
         while own and not self._is_sound(own[-1]):
             own.pop()
         return own
@@ -250,6 +252,6 @@ class CheckpointStore:
         complete = (
             Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
             for entry in reversed(self.entries())
-            if entry.position.phase == 1 and self._usable(entry)
+            if entry.position.phase == 1 and self._is_usable(entry)
         )
         return choose_donor(complete, self._damaged)

@@ -28,11 +28,13 @@ class BackgroundWriter:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, thread_name_prefix="keras-patterns-checkpoint")
         self._pending = self._executor.submit(task)
-        self._pending.add_done_callback(self._note)
+        self._pending.add_done_callback(self._note_failure)
 
     def wait(self) -> None:
         """Waits for the task that was handed over; raises what it raised."""
-        pending, self._pending, self.failed = self._pending, None, False
+        pending = self._pending
+        self._pending = None
+        self.failed = False
         if pending is not None:
             pending.result()
 
@@ -42,5 +44,5 @@ class BackgroundWriter:
             self._executor.shutdown()
             self._executor = None
 
-    def _note(self, task: Future[None]) -> None:
+    def _note_failure(self, task: Future[None]) -> None:
         self.failed = task.exception() is not None

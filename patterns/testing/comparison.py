@@ -1,4 +1,4 @@
-"""The whole state that a run ends with, and where two such states differ."""
+"""The whole state that a run ends with, and the differences between two such states."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def run_state(
         `"random/python/words"`; the arrays are copies.
     """
     random = get_random_state()
-    held = {name: _held(callback) for name, callback in named(callbacks).items()}
+    callback_values = {name: _values_of(callback) for name, callback in named(callbacks).items()}
     parts = {
         "variables": copy_values(find_variables(model).variables),
-        "callbacks": held,
+        "callbacks": callback_values,
         "random": random,
     }
-    return dict(_flat({**parts, "history": _held(history)}, ""))
+    return dict(flat_state({**parts, "history": _values_of(history)}, ""))
 
 
 def differences(expected: State, found: State) -> list[str]:
-    """Where two results of `run_state` differ in any bit, type, dtype or shape: a line for each
-    name.
+    """The differences of two results of `run_state` in any bit, type, dtype or shape: a line for
+    each name.
     """
     lines = [f"{name}: missing" for name in expected if name not in found]
     lines += [
@@ -62,23 +62,23 @@ def differences(expected: State, found: State) -> list[str]:
     return sorted(lines)
 
 
-def assert_same_state(expected: State, found: State, where: str = "The states differ.") -> None:
+def assert_same_state(expected: State, found: State, message: str = "The states differ.") -> None:
     """Asserts that two results of `run_state` are equal bit for bit: NaN, the sign of zero and
     dtypes included.
 
     Raises:
-        AssertionError: Naming `where` and the first ten parts that differ.
+        AssertionError: Naming `message` and the first ten parts that differ.
     """
     lines = differences(expected, found)
     if lines:
         more = [f"... and {len(lines) - 10} more"] if len(lines) > 10 else []
         of = len(expected.keys() | found.keys())
         raise AssertionError(
-            f"{where} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more)
+            f"{message} {len(lines)} of {of} parts differ:\n  " + "\n  ".join(lines[:10] + more)
         )
 
 
-def _held(callback: keras.callbacks.Callback) -> State:
+def _values_of(callback: keras.callbacks.Callback) -> State:
     """All plain values and arrays in a callback's attributes, whether a checkpoint carries them or
     not.
     """
@@ -98,12 +98,13 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+def flat_state(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts and lists by their names, with the kind and length of each."""
     if isinstance(value, Mapping | list | tuple):
         yield name, f"{type(value).__name__} of {len(value)}"
         items = value.items() if isinstance(value, Mapping) else enumerate(value)
         for key, item in items:
-            yield from _flat(item, f"{name}/{key}" if name else str(key))
+            yield from flat_state(item, f"{name}/{key}" if name else str(key))
     else:
         yield (
             name,

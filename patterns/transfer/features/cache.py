@@ -16,9 +16,9 @@ from ...data.rows import as_rows, count_examples, describe, is_rows, take
 from ...select.where import Where
 from . import stored
 from .constant import check_constant, check_frozen, close
-from .cut import Cut, cut
+from .split import SplitModel, split_model
 
-_WHERE = "cache_features"
+_CALLER = "cache_features"
 # How far the first of the stored features may be from those computed now, as a fraction of the
 # largest: kernels, devices and backends differ in the last bits, other computations by more.
 _SAME = 1e-2
@@ -26,7 +26,7 @@ _SAME = 1e-2
 
 @dataclass(frozen=True, repr=False)
 class CachedFeatures:
-    """What `kp.cache_features` gives.
+    """The outcome of `kp.cache_features`.
 
     Attributes:
         features: An array of shape `(examples, ...)`, in memory or mapped from its file, which is
@@ -68,16 +68,16 @@ class CachedFeatures:
                 features that there are.
             TypeError, kp.StoreError: As in `kp.cache_features`.
         """
-        made = Cut(self.at, self._part, self.head)
-        check_frozen(_WHERE, self._model, made)
+        split = SplitModel(self.at, self._part, self.head)
+        check_frozen(_CALLER, self._model, split)
         weights = stored.weight_digests(self._model, self._part)
         if changed := stored.changed_weights(self._weights, weights):
             raise ValueError(
-                f"{_WHERE}: {listed(changed, 3)} changed since the features were computed, so "
+                f"{_CALLER}: {listed(changed, 3)} changed since the features were computed, so "
                 "those of other examples would not go "
                 "with them. Call cache_features again, for all of them."
             )
-        return _features(self._model, made, weights, x, self._batch_size, path, verbose)
+        return _features(self._model, split, weights, x, self._batch_size, path, verbose)
 
 
 def cache_features(
@@ -154,17 +154,17 @@ def cache_features(
         F. Chollet, "Deep Learning with Python", 2nd ed., Manning, 2021, section 8.3.1: fast feature
             extraction.
     """
-    whole_number(_WHERE, "batch_size", batch_size)
-    made = cut(_WHERE, model, at)
-    check_frozen(_WHERE, model, made)
-    weights = stored.weight_digests(model, made.part)
-    features = _features(model, made, weights, x, batch_size, path, verbose)
-    return CachedFeatures(features, made.head, made.at, model, made.part, weights, batch_size)
+    whole_number(_CALLER, "batch_size", batch_size)
+    split = split_model(_CALLER, model, at)
+    check_frozen(_CALLER, model, split)
+    weights = stored.weight_digests(model, split.part)
+    features = _features(model, split, weights, x, batch_size, path, verbose)
+    return CachedFeatures(features, split.head, split.at, model, split.part, weights, batch_size)
 
 
 def _features(
     model: keras.Model,
-    made: Cut,
+    split: SplitModel,
     weights: stored.Digests,
     x: Any,
     batch_size: int,
@@ -172,28 +172,29 @@ def _features(
     verbose: int | str,
 ) -> np.ndarray:
     if verbose not in ("auto", 0, 1, 2):
-        raise ValueError(f"{_WHERE}: `verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}.")
-    target = None if path is None else stored.path_of_features(_WHERE, path)
+        raise ValueError(f"{_CALLER}: `verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}.")
+    target = None if path is None else stored.path_of_features(_CALLER, path)
     x = _rows(x)
     examples = count_examples(x=x)
     size = min(batch_size, examples)
-    first = check_constant(_WHERE, model, made, _batch(x, np.arange(size)))
+    first = check_constant(_CALLER, model, split, _batch(x, np.arange(size)))
     shape = (examples, *first.shape[1:])
 
     def batches() -> Iterator[np.ndarray]:
-        return _computed(made.part, x, examples, size, 1 if verbose == "auto" else int(verbose))
+        return _computed(split.part, x, examples, size, 1 if verbose == "auto" else int(verbose))
 
     if target is None:
-        features, reached = np.empty(shape, first.dtype), 0
+        features = np.empty(shape, first.dtype)
+        reached = 0
         for rows in batches():
             features[reached : reached + len(rows)] = rows
             reached += len(rows)
         return features
-    about = {"at": made.at, "weights": weights, "x": describe(x, "x")}
+    about = {"at": split.at, "weights": weights, "x": describe(x, "x")}
     if not stored.is_stored(target):
         stored.write(target, about, shape, first.dtype, batches)
-    elif verbose != 0:
-        say(f"cache_features uses the features that are in {target}.")
+    else:
+        say(f"cache_features uses the features that are in {target}.", verbose=verbose)
     return stored.read(
         target, about, lambda features: close(first, np.asarray(features[: len(first)]), _SAME)
     )
@@ -202,9 +203,8 @@ def _features(
 def _rows(x: Any) -> Any:
     if not is_rows(x):
         raise TypeError(
-            f"{_WHERE}: `x` must be arrays, since features go with their targets by their order; "
-            "memory-mapped ones if they are "
-            f"large. Received: {type(x).__name__}."
+            f"{_CALLER}: `x` must be arrays, since features go with their targets by their order; "
+            f"memory-mapped ones if they are large. Received: {type(x).__name__}."
         )
     return as_rows(x, "x")
 

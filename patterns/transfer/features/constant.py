@@ -1,4 +1,4 @@
-"""Whether the outputs of a part of a model are the same at every step of a training."""
+"""Checks that the outputs of a part of a model are the same at every step of a training."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ...select.where import nodes_of, variable_paths
 from ...state.preserved import preserved
 from ...state.snapshot import copy_values
 from ...state.variables import find_variables
-from .cut import Cut
+from .split import SplitModel
 
 # How much a layer draws; if all that it has are 0, nothing.
 _AMOUNTS = ("rate", "stddev", "dropout", "recurrent_dropout")
 
 
-def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
+def check_frozen(caller: str, model: keras.Model, split: SplitModel) -> None:
     """Raises if training would change the outputs of the part: by its weights, its statistics, its
     state, or at random.
 
@@ -29,25 +29,25 @@ def check_frozen(asked: str, model: keras.Model, cut: Cut) -> None:
     """
     names = variable_paths(model)
     trainable = [
-        names.get(id(variable), variable.path) for variable in cut.part.trainable_variables
+        names.get(id(variable), variable.path) for variable in split.part.trainable_variables
     ]
     if trainable:
         raise ValueError(
-            f"{asked}: what is trainable before the end of {cut.at!r} must be frozen, or the "
+            f"{caller}: what is trainable before the end of {split.at!r} must be frozen, or the "
             "features would not be constant: "
             f"{listed(trainable)}. Freeze it with kp.freeze, or cut further up."
         )
     paths = {id(node.layer): node.path for node in nodes_of(model)}
-    for layer in _keras.all_layers(cut.part):
+    for layer in _keras.all_layers(split.part):
         if what := _moves(layer):
             path = paths.get(id(layer), layer.name)
             raise ValueError(
-                f"{asked}: {path!r} ({type(layer).__name__}) comes before the end of {cut.at!r} "
+                f"{caller}: {path!r} ({type(layer).__name__}) comes before the end of {split.at!r} "
                 f"and {what}"
             )
 
 
-def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.ndarray:
+def check_constant(caller: str, model: keras.Model, split: SplitModel, batch: Any) -> np.ndarray:
     """Calls the part in training mode, as it is when the whole model is trained, and leaves all
     state as it was.
 
@@ -64,11 +64,11 @@ def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.n
     inputs = keras.tree.map_structure(
         lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch
     )
-    variables = find_variables(cut.part).variables
-    with preserved(cut.part):
+    variables = find_variables(split.part).variables
+    with preserved(split.part):
         before = copy_values(variables)
-        outputs = cut.part(inputs, training=False)
-        trained = cut.part(inputs, training=True)
+        outputs = split.part(inputs, training=False)
+        trained = split.part(inputs, training=True)
         after = copy_values(variables)
     names = variable_paths(model)
     moved = [
@@ -78,29 +78,30 @@ def check_constant(asked: str, model: keras.Model, cut: Cut, batch: Any) -> np.n
     ]
     if moved:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} would not be constant: each call changes "
+            f"{caller}: the output of {split.at!r} would not be constant: each call changes "
             f"{listed(moved)}. Cut further up."
         )
     if _keras.mask_of(outputs) is not None:
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} carries a mask, which features would lose. Cut "
-            "behind the layers that use it, or "
-            "further up than what makes it."
+            f"{caller}: the output of {split.at!r} carries a mask, which features would lose. Cut "
+            "behind the layers that use it, or further up than what makes it."
         )
     expected, found = (
         np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in (outputs, trained)
     )
     if not close(expected, found, 8 * _eps(expected.dtype)):
         raise ValueError(
-            f"{asked}: the output of {cut.at!r} is another one in training mode than in inference. "
-            "No layer of Keras's that comes "
-            "before does that: one of a class of its own, or a Lambda, does. Cut further up."
+            f"{caller}: the output of {split.at!r} is another one in training mode than in "
+            "inference. No layer of Keras's that comes before does that: one of a class of its "
+            "own, or a Lambda, does. Cut further up."
         )
     return expected
 
 
 def close(expected: np.ndarray, found: np.ndarray, tolerance: float) -> bool:
-    """Whether two arrays of floats agree within a fraction of the largest value; NaN equals NaN."""
+    """Tells whether two arrays of floats agree within a fraction of the largest value; NaN equals
+    NaN.
+    """
     if expected.shape != found.shape:
         return False
     wide = expected.astype(np.float64)
@@ -115,7 +116,7 @@ def _eps(dtype: np.dtype) -> float:
 
 
 def _moves(layer: keras.Layer) -> str:
-    """How a layer that is frozen gives other outputs as training goes on; empty if it does not."""
+    """The reason why a frozen layer gives other outputs in training; empty if it does not."""
     if getattr(layer, "stateful", False):
         return "keeps a state from batch to batch. Cut further up, or make it with stateful=False."
     if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
@@ -128,8 +129,7 @@ def _moves(layer: keras.Layer) -> str:
     if _keras.draws(layer) and (any(amounts) or not amounts):
         return (
             "draws at random in training, which features would be without. Cut further up, or "
-            "switch it off: set a dropout's "
-            "`rate` to 0, apply an augmentation to `x`. A call with training=False in the graph is "
-            "not enough: `fit` overrides it."
+            "switch it off: set a dropout's `rate` to 0, apply an augmentation to `x`. A call with "
+            "training=False in the graph is not enough: `fit` overrides it."
         )
     return ""

@@ -21,7 +21,7 @@ from ..._util.messages import listed
 from ...select.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
-from ...storage import StoreError, StoreInUse
+from ...storage import StoreError, StoreInUseError
 from ...storage.files import dtype_named, sync_folder, write_durably
 
 Json = dict[str, Any]
@@ -34,9 +34,7 @@ _NAMED = 3
 
 
 def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
-    """Of each weight of a part of a model, by its place in the part: its path in the model, and a
-    digest.
-    """
+    """The path in the model and a digest of each weight of a part, by the place in the part."""
     weights = {
         key: variable
         for key, variable in find_variables(part).of("weight").items()
@@ -60,20 +58,20 @@ def changed_weights(before: Digests, now: Digests) -> list[str]:
     ]
 
 
-def path_of_features(asked: str, path: Any) -> Path:
-    """Where features are stored, checked."""
+def path_of_features(caller: str, path: Any) -> Path:
+    """The path of a file of features, checked."""
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"{asked}: `path` must be the name of a .npy file. Received: {path!r}.")
+        raise TypeError(f"{caller}: `path` must be the name of a .npy file. Received: {path!r}.")
     if Path(path).suffix != ".npy":
         raise ValueError(
-            f"{asked}: `path` must end in .npy, as what is stored there is. Received: "
+            f"{caller}: `path` must end in .npy, as what is stored there is. Received: "
             f"{str(path)!r}."
         )
     return Path(path)
 
 
 def is_stored(path: Path) -> bool:
-    """Whether there is a file already."""
+    """Tells whether there is a file already."""
     return os.path.lexists(path)
 
 
@@ -164,7 +162,7 @@ def _writing(path: Path) -> Iterator[Path]:
                 partial.unlink(missing_ok=True)
                 _beside(partial).unlink(missing_ok=True)
     except Timeout:
-        raise StoreInUse(
+        raise StoreInUseError(
             path,
             "another process computes these features",
             "Wait until it ends, or give another `path`.",

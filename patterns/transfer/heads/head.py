@@ -11,10 +11,11 @@ import keras
 from keras_patterns.backends import current
 
 from ... import _keras
+from ..._util.models import check_built
 from ...select.where import Where
-from .cut import Cut, find_cut
+from .backbone import Backbone, find_backbone
 
-_WHERE = "replace_head"
+_CALLER = "replace_head"
 
 
 def replace_head(
@@ -69,49 +70,45 @@ def replace_head(
     head = _head(model, layer)
     if not _keras.is_graph(model):
         return _replace_attribute(model, head, at)
-    cut = find_cut(_WHERE, model, at)
-    if cut.flattens:
+    backbone = find_backbone(_CALLER, model, at)
+    if backbone.flattens:
         head = [keras.layers.Flatten(), *head]
-    _check_names(cut, head)
+    _check_names(backbone, head)
     return (
-        _sequential(model, cut, head)
+        _sequential(model, backbone, head)
         if isinstance(model, keras.Sequential)
-        else _functional(model, cut, head)
+        else _functional(model, backbone, head)
     )
 
 
 def _head(model: Any, layer: Any) -> list[keras.Layer]:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"{_WHERE}: `model` must be a Keras model. Received: {type(model).__name__}."
-        )
-    if not model.built:
-        raise ValueError(
-            f"{_WHERE}: {model.name!r} is not built, so it has no features yet. Call it on a batch "
-            "first."
-        )
+    check_built(_CALLER, model, needed="features")
     head = list(layer) if isinstance(layer, list | tuple) else [layer]
     for one in head:
         if not isinstance(one, keras.Layer):
             raise TypeError(
-                f"{_WHERE}: `layer` must be a Keras layer, or a list of them. Received: {one!r} "
+                f"{_CALLER}: `layer` must be a Keras layer, or a list of them. Received: {one!r} "
                 f"({type(one).__name__})."
             )
     if not head:
-        raise ValueError(f"{_WHERE}: `layer` must hold at least one layer. Received: {layer!r}.")
+        raise ValueError(f"{_CALLER}: `layer` must hold at least one layer. Received: {layer!r}.")
     return head
 
 
-def _sequential(model: keras.Sequential, cut: Cut, head: list[keras.Layer]) -> keras.Sequential:
-    kept = [layer for layer in cut.kept if not isinstance(layer, keras.layers.InputLayer)]
+def _sequential(
+    model: keras.Sequential, backbone: Backbone, head: list[keras.Layer]
+) -> keras.Sequential:
+    kept = [
+        layer for layer in backbone.operations if not isinstance(layer, keras.layers.InputLayer)
+    ]
     new = _class_of(model, keras.Sequential)([model.inputs[0], *kept], name=model.name)
     for layer in head:
         _extend(layer, new.output_shape, new.add, layer)
     return new
 
 
-def _functional(model: keras.Model, cut: Cut, head: list[keras.Layer]) -> keras.Model:
-    reached = cut.features
+def _functional(model: keras.Model, backbone: Backbone, head: list[keras.Layer]) -> keras.Model:
+    reached = backbone.features
     for layer in head:
         reached = _extend(layer, tuple(reached.shape), layer, reached)
     return _class_of(model, keras.Model)(model.input, reached, name=model.name)
@@ -132,7 +129,7 @@ def _extend(
         return add(what)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{_WHERE}: {layer.name!r} does not fit on what comes before it, of shape {shape}: "
+            f"{_CALLER}: {layer.name!r} does not fit on what comes before it, of shape {shape}: "
             f"{error}"
         ) from error
 
@@ -140,26 +137,24 @@ def _extend(
 def _check_not_on_a_map(layer: keras.Layer, shape: tuple[int | None, ...]) -> None:
     if isinstance(layer, keras.layers.Dense) and len(shape) > 3:
         raise ValueError(
-            f"{_WHERE}: {layer.name!r} is a Dense on a feature map, of shape {shape}, and would be "
-            "applied to each of its points. "
-            "Put a pooling or a Flatten before it: "
-            f"layer=[GlobalAveragePooling{len(shape) - 2}D(), Dense(...)]. "
-            "For an output at each point, give a convolution with a kernel of size 1."
+            f"{_CALLER}: {layer.name!r} is a Dense on a feature map, of shape {shape}, and would "
+            "be applied to each of its points. Put a pooling or a Flatten before it: "
+            f"layer=[GlobalAveragePooling{len(shape) - 2}D(), Dense(...)]. For an output at each "
+            "point, give a convolution with a kernel of size 1."
         )
 
 
-def _check_names(cut: Cut, head: list[keras.Layer]) -> None:
-    taken = {one.name: one for one in cut.kept}
+def _check_names(backbone: Backbone, head: list[keras.Layer]) -> None:
+    taken = {one.name: one for one in backbone.operations}
     for layer in head:
         if layer.name in taken:
             if layer is taken[layer.name]:
                 raise ValueError(
-                    f"{_WHERE}: {layer.name!r} is in the new model already. Give a new layer."
+                    f"{_CALLER}: {layer.name!r} is in the new model already. Give a new layer."
                 )
             raise ValueError(
-                f"{_WHERE}: {layer.name!r} is the name of another layer of the new model, too. "
-                "Give it a name of its own: "
-                f'{type(layer).__name__}(..., name="classes").'
+                f"{_CALLER}: {layer.name!r} is the name of another layer of the new model, too. "
+                f'Give it a name of its own: {type(layer).__name__}(..., name="classes").'
             )
         taken[layer.name] = layer
 
@@ -174,10 +169,9 @@ def _replace_attribute(model: keras.Model, head: list[keras.Layer], at: Any) -> 
     if not isinstance(at, str) or at not in layers:
         near = difflib.get_close_matches(str(at), layers, cutoff=0.4) or list(layers)
         raise ValueError(
-            f"{_WHERE}: {model.name!r} is a {type(model).__name__}, whose graph is not known, so "
-            "`at` must be the name of the "
-            f"attribute that holds its head. Received: {at!r}. Attributes that hold a layer: "
-            f"{', '.join(near) or 'none'}."
+            f"{_CALLER}: {model.name!r} is a {type(model).__name__}, whose graph is not known, so "
+            f"`at` must be the name of the attribute that holds its head. Received: {at!r}. "
+            f"Attributes that hold a layer: {', '.join(near) or 'none'}."
         )
     new = head[0] if len(head) == 1 else keras.Sequential(head, name=at)
     shape = (layers[at].get_build_config() or {}).get("input_shape")

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from .matching import Entry
+from .matching import Loadable
 
 # What a `.keras` file calls its weights.
 _WEIGHTS = "model.weights.h5"
@@ -41,30 +41,30 @@ _KINDS = {"F": "float", "I": "int", "U": "uint"}
 
 
 @contextmanager
-def open_keras(asked: str, path: Path) -> Iterator[list[Entry]]:
+def open_keras(caller: str, path: Path) -> Iterator[list[Loadable]]:
     """The weights in a `.keras` file. The model in it is not made."""
-    with _told(asked, path), zipfile.ZipFile(path) as archive:
+    with _reading_errors(caller, path), zipfile.ZipFile(path) as archive:
         info = archive.getinfo(_WEIGHTS)
         if info.file_size > _MOST_EXPANSION * max(info.compress_size, 1):
             raise ValueError(f"its {_WEIGHTS} claims to be {info.file_size:,} bytes")
         content = io.BytesIO(archive.read(info))
-    with _open_groups(asked, path, content) as entries:
+    with _open_groups(caller, path, content) as entries:
         yield entries
 
 
 @contextmanager
-def open_h5(asked: str, path: Path) -> Iterator[list[Entry]]:
+def open_h5(caller: str, path: Path) -> Iterator[list[Loadable]]:
     """The weights in a `.weights.h5` file."""
-    with _open_groups(asked, path, path) as entries:
+    with _open_groups(caller, path, path) as entries:
         yield entries
 
 
 @contextmanager
-def open_safetensors(asked: str, path: Path) -> Iterator[list[Entry]]:
+def open_safetensors(caller: str, path: Path) -> Iterator[list[Loadable]]:
     """The tensors in a `.safetensors` file: by place if kp.CheckpointStore has written it or a key
     has a number, else by path.
     """
-    with _told(asked, path):
+    with _reading_errors(caller, path):
         file = safetensors.safe_open(path, "numpy")
         keys = sorted(key for key in file.keys() if not key.endswith("seed_generator/state"))  # noqa: SIM118 - it is no mapping
         metadata = file.metadata() or {}
@@ -73,27 +73,29 @@ def open_safetensors(asked: str, path: Path) -> Iterator[list[Entry]]:
         )
         entries = []
         for key in keys:
-            place, slices = tuple(key.split("/")), file.get_slice(key)
-            shape, dtype = tuple(slices.get_shape()), _dtype(slices.get_dtype())
+            place = tuple(key.split("/"))
+            slices = file.get_slice(key)
+            shape = tuple(slices.get_shape())
+            dtype = _dtype(slices.get_dtype())
 
             def read(key: str = key) -> np.ndarray:
-                with _told(asked, path):
+                with _reading_errors(caller, path):
                     return file.get_tensor(key)
 
-            entries.append(Entry(key, () if places else (place,), place, shape, dtype, read))
+            entries.append(Loadable(key, () if places else (place,), place, shape, dtype, read))
     yield entries
 
 
 @contextmanager
-def _open_groups(asked: str, path: Path, content: Any) -> Iterator[list[Entry]]:
+def _open_groups(caller: str, path: Path, content: Any) -> Iterator[list[Loadable]]:
     import h5py
 
-    with _told(asked, path):
+    with _reading_errors(caller, path):
         file = h5py.File(content, "r")
     with file:
-        with _told(asked, path):
+        with _reading_errors(caller, path):
             names, arrays = _visit(file, h5py)
-            entries = [_entry(asked, path, place, names, array) for place, array in arrays.items()]
+            entries = [_entry(caller, path, place, names, array) for place, array in arrays.items()]
         yield entries
 
 
@@ -125,7 +127,7 @@ def _visit(file: Any, h5py: Any) -> tuple[dict[str, str], dict[str, Any]]:
     return names, arrays
 
 
-def _entry(asked: str, path: Path, place: str, names: dict[str, str], array: Any) -> Entry:
+def _entry(caller: str, path: Path, place: str, names: dict[str, str], array: Any) -> Loadable:
     *tokens, _, number = place.split("/")
     groups = ["/".join(tokens[: count + 1]) for count in range(len(tokens))]
     known = not groups or groups[-1] in names
@@ -133,13 +135,13 @@ def _entry(asked: str, path: Path, place: str, names: dict[str, str], array: Any
     dtype = np.dtype(ml_dtypes.bfloat16) if array.attrs.get("dtype") == "bfloat16" else array.dtype
 
     def read() -> np.ndarray:
-        with _told(asked, path):
+        with _reading_errors(caller, path):
             return np.asarray(array[()]).view(dtype)
 
     # Files of early Keras call a model's layers otherwise.
     place = re.sub("(^|/)_layer_checkpoint_dependencies/", r"\1layers/", place)
     label = "/".join([*layers, number]) if known else place
-    return Entry(
+    return Loadable(
         label,
         ((*layers, number),) if known else (),
         tuple(place.split("/")),
@@ -156,12 +158,11 @@ def _dtype(code: str) -> np.dtype:
 
 
 @contextmanager
-def _told(asked: str, path: Path) -> Iterator[None]:
+def _reading_errors(caller: str, path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGES as error:
         raise ValueError(
-            f"{asked}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another "
-            "kind of file than its name says; "
-            "nothing was loaded."
+            f"{caller}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another "
+            "kind of file than its name says; nothing was loaded."
         ) from error

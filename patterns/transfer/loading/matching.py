@@ -1,4 +1,4 @@
-"""Which variable of a source belongs to which variable of a model.
+"""The pairs of the variables of a model and those of a source.
 
 | the layer's name | what identifies it |
 | --- | --- |
@@ -30,7 +30,7 @@ _ANY = "*"
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Loadable:
     """A variable of a model, or the values for one in a source.
 
     Attributes:
@@ -51,7 +51,7 @@ class Entry:
 
 
 def automatic_names(layers: Iterable[keras.Layer]) -> frozenset[str]:
-    """What the automatic names of Keras's layers and of these begin with."""
+    """The beginnings of the automatic names of Keras's layers and of these."""
     own = [kind.__name__ for kind in vars(keras.layers).values() if isinstance(kind, type)]
     kinds = [*own, "Functional", "Sequential", "Model", *(type(layer).__name__ for layer in layers)]
     return frozenset(_keras.snake_case(kind) for kind in kinds)
@@ -67,14 +67,15 @@ class Matching:
     """
 
     def __init__(
-        self, targets: Sequence[Entry], sources: Sequence[Entry], automatic: Set[str]
+        self, targets: Sequence[Loadable], sources: Sequence[Loadable], automatic: Set[str]
     ) -> None:
-        self._targets, self._sources = targets, sources
+        self._targets = targets
+        self._sources = sources
         self._names = {
             entry: {_without(name, automatic) for name in entry.names}
             for entry in (*targets, *sources)
         }
-        self.found: dict[Entry, Entry] = {}
+        self.found: dict[Loadable, Loadable] = {}
         self._pair({entry: filter(_is_given, names) for entry, names in self._names.items()})
         for length in range(
             max((len(name) for names in self._names.values() for name in names), default=0), 1, -1
@@ -83,8 +84,8 @@ class Matching:
         self._pair_models()
         self._pair({entry: [entry.place] for entry in self._names})
 
-    def reason(self, target: Entry) -> str:
-        """Why nothing was found for a variable of the model."""
+    def reason(self, target: Loadable) -> str:
+        """The reason why nothing was found for a variable of the model."""
         ends = self._ends(target, 2)
         if ends and any(self._names[source] for source in self._sources):
             twice = [
@@ -99,12 +100,12 @@ class Matching:
             f"{'/'.join(target.place)}"
         )
 
-    def _ends(self, entry: Entry, length: int) -> set[Path]:
+    def _ends(self, entry: Loadable, length: int) -> set[Path]:
         return {
             name[-length:] for name in self._names[entry] if len(name) >= length and _is_given(name)
         }
 
-    def _pair(self, keys: Mapping[Entry, Iterable[Path]]) -> None:
+    def _pair(self, keys: Mapping[Loadable, Iterable[Path]]) -> None:
         """Pairs those left that have a key that no other on either side has."""
         targets, sources = (
             _unique({entry: keys[entry] for entry in side if entry in keys})
@@ -122,9 +123,9 @@ class Matching:
                 self.found[target] = source
                 taken.add(source)
 
-    def _same_layer(self, target: Entry, source: Entry) -> bool:
-        """Whether the names do not say that these are two layers: a name that was given is another
-        than an automatic one.
+    def _same_layer(self, target: Loadable, source: Loadable) -> bool:
+        """Tells whether these may be one layer by their names: a name that was given is never an
+        automatic one.
         """
         pairs = [
             (one[-2:], other[-2:]) for one in self._names[target] for other in self._names[source]
@@ -156,16 +157,18 @@ class Matching:
                     }
                 )
 
-    def _agree(self, targets: dict[Path, Entry], sources: dict[Path, Entry]) -> bool:
+    def _agree(self, targets: dict[Path, Loadable], sources: dict[Path, Loadable]) -> bool:
         return targets.keys() == sources.keys() and all(
             entry.shape == sources[place].shape and self._same_layer(entry, sources[place])
             for place, entry in targets.items()
         )
 
-    def _by_model(self, entries: Iterable[Entry]) -> dict[Path, dict[Path, Entry]]:
-        """What no name tells in each model, by the place of that model and the place in it."""
+    def _by_model(self, entries: Iterable[Loadable]) -> dict[Path, dict[Path, Loadable]]:
+        """The variables that no name tells, in each model, by the place of that model and the place
+        in it.
+        """
         named = any(self._names[source] for source in self._sources)
-        found: dict[Path, dict[Path, Entry]] = {}
+        found: dict[Path, dict[Path, Loadable]] = {}
         for entry in entries:
             for number, token in enumerate(entry.place):
                 if token == "layers" and not (named and self._ends(entry, 2)):
@@ -189,8 +192,8 @@ def _is_given(name: Path) -> bool:
     return len(name) > 1 and not name[-2].startswith(_ANY)
 
 
-def _unique(keys: Mapping[Entry, Iterable[Path]]) -> dict[Path, Entry]:
-    found: dict[Path, list[Entry]] = {}
+def _unique(keys: Mapping[Loadable, Iterable[Path]]) -> dict[Path, Loadable]:
+    found: dict[Path, list[Loadable]] = {}
     for entry, own in keys.items():
         for key in own:
             found.setdefault(key, []).append(entry)

@@ -14,16 +14,16 @@ import numpy as np
 from ..._util.table import format_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
-from ...state.snapshot import StateMismatch, as_dtype, put_back, settle
-from .matching import Entry, Matching, automatic_names
+from ...state.snapshot import StateMismatchError, as_dtype, put_back, settle
+from .matching import Loadable, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
-_WHERE = "load_pretrained"
+_CALLER = "load_pretrained"
 _SHOWN = 8
 
 
 class LoadRow(NamedTuple):
-    """What became of one variable.
+    """The outcome for one variable.
 
     Attributes:
         variable: Its path in the model; empty if it is in the source alone.
@@ -38,8 +38,7 @@ class LoadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `kp.load_pretrained` has loaded, and what not. Its text is a table, with what was not
-    loaded first.
+    """The outcome of `kp.load_pretrained`. Its text is a table, with what was not loaded first.
 
     Attributes:
         source: Where the weights are from.
@@ -116,7 +115,7 @@ def load_pretrained(
         ValueError: If a file is damaged or of another kind, the model is not built, or `where`
             selects nothing.
         kp.StoreError: If there is no such checkpoint, or it is damaged.
-        kp.StateMismatch: If something is missing or does not fit and `partial` is False, or if
+        kp.StateMismatchError: If something is missing or does not fit and `partial` is False, or if
             nothing fits at all. Whatever is raised, the model is as it was.
 
     Example:
@@ -137,10 +136,10 @@ def load_pretrained(
     """
     chosen = {
         id(variable)
-        for variable in select(_WHERE, model, model if where is None else where).variables
+        for variable in select(_CALLER, model, model if where is None else where).variables
     }
     nodes = nodes_of(model)
-    with open_source(_WHERE, source, step) as opened:
+    with open_source(_CALLER, source, step) as opened:
         targets = model_entries(model, opened.by_groups)
         matching = Matching(
             targets, opened.entries, automatic_names([model, *(node.layer for node in nodes)])
@@ -148,7 +147,7 @@ def load_pretrained(
         wanted = [target for target in targets if id(target.value) in chosen]
         fitting, report = _compare(opened, wanted, matching, cast)
         if report.missing or report.mismatched or not fitting:
-            _refuse(report, model.name, partial)
+            _check_loadable(report, model.name, partial)
         values = {
             str(number): _converted(matching.found[target], target)
             for number, target in enumerate(fitting)
@@ -159,10 +158,12 @@ def load_pretrained(
 
 
 def _compare(
-    source: Source, wanted: Sequence[Entry], matching: Matching, cast: bool
-) -> tuple[list[Entry], LoadReport]:
-    """Which of the model's variables can be loaded, and what is to be said of all."""
-    fitting, mismatched, missing = [], [], []
+    source: Source, wanted: Sequence[Loadable], matching: Matching, cast: bool
+) -> tuple[list[Loadable], LoadReport]:
+    """The variables of the model that can be loaded, and the report on all."""
+    fitting = []
+    mismatched = []
+    missing = []
     for target in wanted:
         found = matching.found.get(target)
         if found is None:
@@ -179,7 +180,9 @@ def _compare(
     )
 
 
-def _unused(sources: Sequence[Entry], wanted: Sequence[Entry], matching: Matching) -> list[LoadRow]:
+def _unused(
+    sources: Sequence[Loadable], wanted: Sequence[Loadable], matching: Matching
+) -> list[LoadRow]:
     used = {matching.found[target] for target in wanted if target in matching.found}
     others = {
         source: f"{target.label} is not selected" for target, source in matching.found.items()
@@ -191,7 +194,7 @@ def _unused(sources: Sequence[Entry], wanted: Sequence[Entry], matching: Matchin
     ]
 
 
-def _misfit(source: Entry, target: Entry, cast: bool) -> str:
+def _misfit(source: Loadable, target: Loadable, cast: bool) -> str:
     if source.shape != target.shape:
         return f"shape {source.shape} in the source, {target.shape} in the model"
     kinds = {_kind(source.dtype), _kind(target.dtype)}
@@ -209,7 +212,7 @@ def _kind(dtype: np.dtype) -> str:
     )
 
 
-def _converted(source: Entry, target: Entry) -> np.ndarray:
+def _converted(source: Loadable, target: Loadable) -> np.ndarray:
     value = source.value()
     return (
         value.astype(target.dtype)
@@ -218,7 +221,7 @@ def _converted(source: Entry, target: Entry) -> np.ndarray:
     )
 
 
-def _refuse(report: LoadReport, model: str, partial: bool) -> None:
+def _check_loadable(report: LoadReport, model: str, partial: bool) -> None:
     """Raises unless a part is enough, and there is one."""
     if partial and report.matched:
         return
@@ -239,6 +242,6 @@ def _refuse(report: LoadReport, model: str, partial: bool) -> None:
         f"{len(rows)} of {len(rows) + len(report.matched)} variables of {model!r} cannot be loaded "
         f"from {report.source}"
     )
-    raise StateMismatch(
-        f"{_WHERE}: {what}; nothing was changed.\n  " + "\n  ".join(lines) + f"\n{advice}"
+    raise StateMismatchError(
+        f"{_CALLER}: {what}; nothing was changed.\n  " + "\n  ".join(lines) + f"\n{advice}"
     )

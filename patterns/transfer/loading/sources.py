@@ -1,11 +1,12 @@
-"""What weights can be loaded from."""
+"""The sources of weights: files, checkpoints and models."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
-from ...checkpoint.store import CheckpointStore
+from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
-from ...storage import StoreError
+from ...storage import CheckpointFolder, StoreError
 from .files import open_h5, open_keras, open_safetensors
-from .matching import Entry
+from .matching import Loadable
 
 _READERS = {".keras": open_keras, ".weights.h5": open_h5, ".safetensors": open_safetensors}
 
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to load.
+    """The variables of a source.
 
     Attributes:
         label: Where it is from, for people.
@@ -36,39 +37,36 @@ class Source:
     """
 
     label: str
-    entries: list[Entry]
+    entries: list[Loadable]
     by_groups: bool = False
 
 
 @contextmanager
-def open_source(asked: str, source: Any, step: int | None) -> Iterator[Source]:
+def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
     """Opens what `load_pretrained` was given; values are read while it is open."""
     if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
-        with _open_file(asked, Path(source), step) as opened:
+        with _open_file(caller, Path(source), step) as opened:
             yield opened
-    elif isinstance(source, CheckpointStore | str | os.PathLike):
-        yield _from_checkpoint(
-            source if isinstance(source, CheckpointStore) else CheckpointStore(source), step
-        )
+    elif isinstance(source, CheckpointFolder | str | os.PathLike):
+        yield _from_checkpoint(open_folder(source), step)
     elif isinstance(source, keras.Model):
-        _refuse_step(asked, source.name, step)
+        _refuse_step(caller, source.name, step)
         if not source.built:
             raise ValueError(
-                f"{asked}: the source {source.name!r} is not built, so it has no weights yet. Call "
-                "it on a batch first."
+                f"{caller}: the source {source.name!r} is not built, so it has no weights yet. "
+                "Call it on a batch first."
             )
         yield Source(
             f"the model {source.name!r}", [_readable(entry) for entry in model_entries(source)]
         )
     else:
         raise TypeError(
-            f"{asked}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or a "
-            "built model. "
-            f"Received: {source!r} ({type(source).__name__})."
+            f"{caller}: `source` must be a file, a folder of checkpoints, a kp.CheckpointStore or "
+            f"a built model. Received: {source!r} ({type(source).__name__})."
         )
 
 
-def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
+def model_entries(model: keras.Model, by_groups: bool = False) -> list[Loadable]:
     """The weights of a built model, by their places in the object tree, or in a weights file of
     Keras's.
     """
@@ -87,79 +85,47 @@ def model_entries(model: keras.Model, by_groups: bool = False) -> list[Entry]:
             )
             names = tuple(tuple(f"{path}/{name}".lstrip("/").split("/")) for path in node.paths)
             label = f"{node.path}/{variable.name}".lstrip("/")
-            found.append(
-                Entry(
-                    label,
-                    names,
-                    tuple(place.split("/")),
-                    tuple(variable.shape),
-                    np_dtype(variable),
-                    variable,
-                )
-            )
+            at = tuple(place.split("/"))
+            shape = tuple(variable.shape)
+            found.append(Loadable(label, names, at, shape, np_dtype(variable), variable))
     return found
 
 
-def _readable(entry: Entry) -> Entry:
+def _readable(entry: Loadable) -> Loadable:
     variable = entry.value
-    return Entry(
-        entry.label,
-        entry.names,
-        entry.place,
-        entry.shape,
-        entry.dtype,
-        lambda: copy_values({"value": variable})["value"],
-    )
+    return replace(entry, value=lambda: copy_values({"value": variable})["value"])
 
 
-def _from_checkpoint(store: CheckpointStore, step: int | None) -> Source:
+def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
     if step is None:
         checkpoint, damaged = store.newest_sound()
         if checkpoint is None and damaged:
             raise damaged[0]
         if checkpoint is None:
-            raise StoreError(
-                store.directory,
-                "there is no checkpoint",
-                "Name the folder that kp.Checkpoint was given.",
-            )
+            raise StoreError.empty(store.directory)
         for error in damaged:
-            say(f"{error} Step {checkpoint.position.step} is loaded instead.")
+            say(
+                f"{error} Step {checkpoint.position.step} is loaded instead.", level=logging.WARNING
+            )
     else:
         checkpoint = store.read(store.at(step))
-    roles = checkpoint.document.get("variables")
-    if not isinstance(roles, dict):
-        raise StoreError(
-            checkpoint.entry.folder,
-            "it does not say which tensors are weights",
-            "Give a checkpoint of kp.Checkpoint.",
-        )
-    weights = [
-        key
-        for key, role in roles.items()
-        if role == "weight" and not key.endswith("seed_generator/state")
-    ]
     rows = checkpoint.entry.manifest.tensors
     entries = []
-    for key in weights:
-        array, path = checkpoint.tensors[f"variables/{key}"], rows[f"variables/{key}"].path
+    for key, array in checkpoint.weights.items():
+        if key.endswith("seed_generator/state"):
+            continue
+        path = rows[f"variables/{key}"].path
         names = (tuple(path.split("/")),) if path else ()
+        place = tuple(key.split("/"))
         entries.append(
-            Entry(
-                key,
-                names,
-                tuple(key.split("/")),
-                array.shape,
-                array.dtype,
-                lambda array=array: array,
-            )
+            Loadable(key, names, place, array.shape, array.dtype, lambda array=array: array)
         )
     return Source(f"step {checkpoint.position.step} of {store.directory}", entries)
 
 
 @contextmanager
-def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
-    _refuse_step(asked, str(path), step)
+def _open_file(caller: str, path: Path, step: int | None) -> Iterator[Source]:
+    _refuse_step(caller, str(path), step)
     reader = next(
         (reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None
     )
@@ -170,23 +136,23 @@ def _open_file(asked: str, path: Path, step: int | None) -> Iterator[Source]:
             else " For the weights of keras.applications, give the model: "
             'VGG19(weights="imagenet").'
         )
-        raise FileNotFoundError(f"{asked}: there is no file or folder {str(path)!r}.{hint}")
+        raise FileNotFoundError(f"{caller}: there is no file or folder {str(path)!r}.{hint}")
     if reader is None:
         raise ValueError(
-            f"{asked}: {str(path)!r} is none of the files that can be read: "
+            f"{caller}: {str(path)!r} is none of the files that can be read: "
             f"{_listed(list(_READERS))}. If Keras can load it "
             "(model.load_weights), load it into a model, and give that as the source."
         )
-    with reader(asked, path) as entries:
+    with reader(caller, path) as entries:
         if not entries:
-            raise ValueError(f"{asked}: {str(path)!r} holds no weights as Keras 3 writes them.")
+            raise ValueError(f"{caller}: {str(path)!r} holds no weights as Keras 3 writes them.")
         yield Source(str(path), entries, by_groups=reader is not open_safetensors)
 
 
-def _refuse_step(asked: str, source: str, step: int | None) -> None:
+def _refuse_step(caller: str, source: str, step: int | None) -> None:
     if step is not None:
         raise ValueError(
-            f"{asked}: `step` names a checkpoint in a folder, and {source!r} is none. Received: "
+            f"{caller}: `step` names a checkpoint in a folder, and {source!r} is none. Received: "
             f"step={step!r}."
         )
 

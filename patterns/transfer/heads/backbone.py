@@ -1,4 +1,4 @@
-"""Where the head of a model begins."""
+"""The backbone of a model: what comes before its head."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
 @dataclass(frozen=True)
-class Cut:
-    """The features of a model, and what they are computed by.
+class Backbone:
+    """The features of a model, and the operations that compute them.
 
     Attributes:
         features: The symbolic tensor.
-        kept: What it is computed by, in order; layers, and operations that are none.
+        operations: Those that compute it, in order; layers, and operations that are none.
         flattens: Whether it is a map of size 1 that is to be flattened.
     """
 
     features: Any
-    kept: list[Any]
+    operations: list[Any]
     flattens: bool = False
 
 
-def find_cut(asked: str, model: keras.Model, at: Where | None) -> Cut:
-    """Where a functional model or a Sequential is to be cut.
+def find_backbone(caller: str, model: keras.Model, at: Where | None) -> Backbone:
+    """The backbone of a functional model or a Sequential.
 
     Args:
-        asked: Who asks, for messages.
+        caller: The function that was called, for messages.
         model: The model, built.
         at: One layer, whose output is the features. None: see `replace_head`.
 
@@ -43,44 +43,42 @@ def find_cut(asked: str, model: keras.Model, at: Where | None) -> Cut:
     """
     calls = _keras.graph_calls(model)
     if at is not None:
-        return _cut_after(asked, model, calls, at)
+        return _backbone_up_to(caller, model, calls, at)
     if len(model.outputs) > 1:
         names = ", ".join(repr(one) for one in model.output_names)
         raise ValueError(
-            f"{asked}: {model.name!r} has {len(model.outputs)} outputs ({names}), so which head is "
-            "to be replaced is not known. "
-            "Give `at`, the layer whose output is the features."
+            f"{caller}: {model.name!r} has {len(model.outputs)} outputs ({names}), so which head "
+            "is to be replaced is not known. Give `at`, the layer whose output is the features."
         )
     last = _last_with_weights(calls, model.outputs[0])
     if last is None or not _is_head(last, model):
         if last and _ends_in_head(last.operation):
             raise ValueError(
-                f"{asked}: {last.operation.name!r}, the last with weights in {model.name!r}, is a "
-                "model with a head of its own. "
-                "Give `at`, the layer whose output is the features, or replace the head of "
-                f"{last.operation.name!r} first."
+                f"{caller}: {last.operation.name!r}, the last with weights in {model.name!r}, is a "
+                "model with a head of its own. Give `at`, the layer whose output is the features, "
+                f"or replace the head of {last.operation.name!r} first."
             )
-        return _cut(calls, model.outputs[0])
+        return _backbone_of(calls, model.outputs[0])
     features = last.inputs[0]
-    return _cut(
+    return _backbone_of(
         calls,
         features,
         flattens=len(features.shape) > 2 and isinstance(last.operation, _CONVOLUTIONS),
     )
 
 
-def _cut(calls: Sequence[Call], features: Any, flattens: bool = False) -> Cut:
+def _backbone_of(calls: Sequence[Call], features: Any, flattens: bool = False) -> Backbone:
     needed = {id(features)}
-    kept = []
+    operations = []
     for call in reversed(calls):
         if needed & {id(tensor) for tensor in call.outputs}:
             needed |= {id(tensor) for tensor in call.inputs}
-            kept.append(call.operation)
-    return Cut(features, list(dict.fromkeys(reversed(kept))), flattens)
+            operations.append(call.operation)
+    return Backbone(features, list(dict.fromkeys(reversed(operations))), flattens)
 
 
-def _cut_after(asked: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Cut:
-    nodes = select(asked, model, at).nodes
+def _backbone_up_to(caller: str, model: keras.Model, calls: Sequence[Call], at: Where) -> Backbone:
+    nodes = select(caller, model, at).nodes
     inside = {id(node.layer) for node in nodes}
     chosen = [node for node in nodes if not any(id(layer) in inside for layer in node.above)]
     if len(chosen) != 1:
@@ -90,24 +88,23 @@ def _cut_after(asked: str, model: keras.Model, calls: Sequence[Call], at: Where)
             else "no layer"
         )
         raise ValueError(
-            f"{asked}: `at` must select one layer in {model.name!r}. {at!r} selects {found}."
+            f"{caller}: `at` must select one layer in {model.name!r}. {at!r} selects {found}."
         )
     node = chosen[0]
     if node.above:
         outer = node.above[0].name
         raise ValueError(
-            f"{asked}: {node.path!r} lies inside {outer!r}, and a model can be cut between its own "
-            "layers only. Cut that one: "
-            f"{asked}(model.get_layer({outer!r}), layer, at={node.path.partition('/')[2]!r})."
+            f"{caller}: {node.path!r} lies inside {outer!r}, and a model can be cut between its "
+            f"own layers only. Cut that one: {caller}(model.get_layer({outer!r}), layer, "
+            f"at={node.path.partition('/')[2]!r})."
         )
     outputs = [tensor for call in calls if call.operation is node.layer for tensor in call.outputs]
     if len(outputs) != 1:
         raise ValueError(
-            f"{asked}: {node.path!r} gives {len(outputs)} tensors in {model.name!r}, so which are "
-            "the features is not known. "
-            "Give another layer as `at`."
+            f"{caller}: {node.path!r} gives {len(outputs)} tensors in {model.name!r}, so which are "
+            "the features is not known. Give another layer as `at`."
         )
-    return _cut(calls, outputs[0])
+    return _backbone_of(calls, outputs[0])
 
 
 def _last_with_weights(calls: Sequence[Call], output: Any) -> Call | None:

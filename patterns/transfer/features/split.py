@@ -14,7 +14,7 @@ from ...select.where import Node, Where, nodes_of, select
 _OFFERED = 5
 
 
-class Cut(NamedTuple):
+class SplitModel(NamedTuple):
     """The two parts of a model.
 
     Attributes:
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
     head: keras.Model
 
 
-def cut(asked: str, model: keras.Model, at: Where) -> Cut:
+def split_model(caller: str, model: keras.Model, at: Where) -> SplitModel:
     """Cuts a model behind one layer, which may be inside a nested functional model or Sequential.
 
     Raises:
@@ -36,7 +36,7 @@ def cut(asked: str, model: keras.Model, at: Where) -> Cut:
         ValueError: If `at` selects more than one layer or none, or the graph cannot be cut there;
             the message says why.
     """
-    selection = select(asked, model, at)
+    selection = select(caller, model, at)
     chosen = {id(node.layer) for node in selection.nodes}
     outermost = [
         node for node in selection.nodes if not any(id(layer) in chosen for layer in node.above)
@@ -48,35 +48,37 @@ def cut(asked: str, model: keras.Model, at: Where) -> Cut:
             variable.path for variable in selection.variables
         ]
         raise ValueError(
-            f"{asked}: `at` must select one layer, the last one of the part that is cached. {at!r} "
-            f"selects {listed(found)}."
+            f"{caller}: `at` must select one layer, the last one of the part that is cached. "
+            f"{at!r} selects {listed(found)}."
         )
     node = outermost[0]
-    part, head = _Cutter(asked, model, node).cut(model, [*node.above, node.layer])
-    return Cut(node.path, part, head)
+    part, head = _Splitter(caller, model, node).split(model, [*node.above, node.layer])
+    return SplitModel(node.path, part, head)
 
 
-class _Cutter:
-    def __init__(self, asked: str, model: keras.Model, node: Node) -> None:
-        self._asked, self._model, self._at = asked, model, node
+class _Splitter:
+    def __init__(self, caller: str, model: keras.Model, node: Node) -> None:
+        self._caller = caller
+        self._model = model
+        self._at = node
         self._paths = {id(one.layer): one.path for one in nodes_of(model)}
 
-    def cut(
+    def split(
         self, model: keras.Layer, chain: Sequence[keras.Layer]
     ) -> tuple[keras.Model, keras.Model]:
-        """Both parts of a model that holds `chain[0]`, which holds `chain[1]`, and so on to the
-        layer behind which the cut is.
+        """Splits a model that holds `chain[0]`, which holds `chain[1]`, and so on to the layer
+        behind which it is cut.
         """
         graph = self._graph(model)
         node = self._call(model, graph, chain[0])
         # Behind the last layer of a nested model is behind that model.
         if len(chain) > 1 and not self._is_last(chain[0], chain[1:]):
-            inner_part, inner_head = self.cut(chain[0], chain[1:])
+            inner_part, inner_head = self.split(chain[0], chain[1:])
             part = keras.Model(
                 graph.input, inner_part(*node.arguments.args, **node.arguments.kwargs)
             )
             features = _input_like(inner_head.inputs[0])
-            return part, self._joined(
+            return part, self._head_model(
                 graph, node, features, keras.tree.flatten(inner_head(features))
             )
         if len(node.outputs) != 1:
@@ -88,12 +90,16 @@ class _Cutter:
                 f"is the last layer of {model.name!r}: there is no head behind it. Cut further up"
             )
         features = _input_like(node.outputs[0])
-        return keras.Model(graph.input, node.outputs[0]), self._joined(
+        return keras.Model(graph.input, node.outputs[0]), self._head_model(
             graph, node, features, [features]
         )
 
-    def _joined(self, graph: Any, node: Any, features: Any, known: Sequence[Any]) -> keras.Model:
-        """From features to the outputs of a graph, of which the outputs of one node are known."""
+    def _head_model(
+        self, graph: Any, node: Any, features: Any, known: Sequence[Any]
+    ) -> keras.Model:
+        """The model from features to the outputs of a graph, of which the outputs of one node are
+        known.
+        """
         self._check_no_way_past(graph, node)
         name = f"{self._model.name}_head"
         outputs = {id(tensor): value for tensor, value in zip(node.outputs, known, strict=True)}
@@ -118,11 +124,10 @@ class _Cutter:
             return graph
         if model is self._model:
             raise ValueError(
-                f"{self._asked}: {model.name!r} ({type(model).__name__}) cannot be cut, since "
-                "Keras does not know its graph. Write "
-                "it as keras.Model(inputs, outputs), or write its head as a model of its own, to "
-                "be trained on what `predict` of "
-                "the frozen part gives."
+                f"{self._caller}: {model.name!r} ({type(model).__name__}) cannot be cut, since "
+                "Keras does not know its graph. Write it as keras.Model(inputs, outputs), or write "
+                "its head as a model of its own, to be trained on what `predict` of the frozen "
+                "part gives."
             )
         path = self._paths[id(model)]
         raise self._error(
@@ -146,7 +151,7 @@ class _Cutter:
         return last and (len(chain) == 1 or self._is_last(chain[0], chain[1:]))
 
     def _check_no_way_past(self, graph: Any, node: Any) -> None:
-        past = _past(graph, node)
+        past = _bypasses(graph, node)
         if not past:
             return
         nodes = _keras.graph_nodes(graph)
@@ -157,7 +162,9 @@ class _Cutter:
             if id(one.operation) in self._paths
             and calls.count(id(one.operation)) == 1
             and len(one.outputs) == 1
-            if not one.is_input and not _same(one.outputs, graph.outputs) and not _past(graph, one)
+            if not one.is_input
+            and not _same(one.outputs, graph.outputs)
+            and not _bypasses(graph, one)
         ]
         nearest = sorted(position for _, position in sorted(possible)[:_OFFERED])
         names = listed([self._paths[id(nodes[position].operation)] for position in nearest])
@@ -173,18 +180,19 @@ class _Cutter:
 
     def _error(self, what: str) -> ValueError:
         return ValueError(
-            f"{self._asked}: {self._model.name!r} cannot be cut at {self._at.path!r}, which {what}."
+            f"{self._caller}: {self._model.name!r} cannot be cut at {self._at.path!r}, which "
+            f"{what}."
         )
 
 
-def _past(graph: Any, cut: Any) -> list[Any]:
-    """The operations before the cut, or beside it, whose outputs are needed behind it."""
-    behind: set[int] = {id(tensor) for tensor in cut.outputs}
+def _bypasses(graph: Any, last: Any) -> list[Any]:
+    """The operations up to the `last` node, or beside it, whose outputs are needed behind it."""
+    behind: set[int] = {id(tensor) for tensor in last.outputs}
     maker: dict[int, Any] = {}
     needed: list[Any] = []
     for node in _keras.graph_nodes(graph):
         maker.update((id(tensor), node.operation) for tensor in node.outputs)
-        if node is not cut and any(id(tensor) in behind for tensor in node.input_tensors):
+        if node is not last and any(id(tensor) in behind for tensor in node.input_tensors):
             behind.update(id(tensor) for tensor in node.outputs)
             needed += node.input_tensors
     past = [maker[id(tensor)] for tensor in [*needed, *graph.outputs] if id(tensor) not in behind]

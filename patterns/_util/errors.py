@@ -1,0 +1,17 @@
+"""The class above all errors of this package."""
+
+
+class KerasPatternsError(Exception):
+    """Any error that only this package raises; each is also of the built-in class that fits it.
+
+    Wrong arguments raise plain `ValueError` and `TypeError`, as in Keras.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> try:
+    ...     kp.CheckpointStore("no such folder").at(step=3)
+    ... except kp.KerasPatternsError as error:
+    ...     print(error)
+    no such folder: there is no checkpoint of step 3. The newest run has [].
+    """
