@@ -1,4 +1,4 @@
-"""The README's examples run, and the first goes on when it is run again."""
+"""The examples of the README and of docs/ run, and the first goes on when it is run again."""
 
 import re
 from pathlib import Path
@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 
 
 def examples():
-    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+    pages = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return re.findall(r"```python\n(.*?)```", text, flags=re.S)
 
 
 def example_of(name):
@@ -24,7 +27,7 @@ def test_a_rate_is_found_and_trained_with(capsys):
     exec(compile(second, str(README), "exec"), names)
     assert "LearningRateSweep: " in capsys.readouterr().out
     rates = names["model"].optimizer.get_config()["learning_rate"]["config"]
-    assert rates["maximal_learning_rate"] == names["sweep"].suggest()
+    assert rates["peak_learning_rate"] == names["sweep"].suggest()
 
 
 def test_the_example_runs_and_goes_on(capsys):
