@@ -8,7 +8,6 @@ import keras
 import numpy as np
 
 import keras_patterns as kp
-from keras_patterns.checkpoint.contents import Record
 from keras_patterns.stopping.best_weights import InCheckpoint, InMemory
 
 _rng = np.random.default_rng(1)
@@ -64,7 +63,7 @@ def test_the_checkpoint_of_the_best_stays_and_goes_when_there_is_a_better_one():
     assert {20, 35} <= set(kp.CheckpointStore("run").steps())
     assert 5 not in kp.CheckpointStore("run").steps()
     other, held = train([5.0, 3.0, 4.0, 2.0, 6.0, 7.0, 8.0])
-    assert isinstance(held.held, InMemory)
+    assert isinstance(held.best_weights, InMemory)
     for found, expected in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -72,7 +71,7 @@ def test_the_checkpoint_of_the_best_stays_and_goes_when_there_is_a_better_one():
 def test_no_checkpoint_carries_a_second_model():
     train([3.0, 2.0, 4.0], kp.Checkpoint("run"))
     store = kp.CheckpointStore("run")
-    record = Record.unpack(store.read(store.latest()).document, store.read(store.latest()).tensors)
+    _, record = store.read_record()
     assert record.callbacks["EarlyStopping"]["checkpoint"] == [1, 10, 1]
     assert not [
         key

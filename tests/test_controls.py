@@ -3,6 +3,7 @@ fails.
 """
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ def check_that_it_fails(monkeypatch, name, kill_at, change):
     unpack = Record.unpack
     changed = []
 
-    def unpack_and_change(document, tensors):
-        record = unpack(document, tensors)
+    def unpack_and_change(document, tensors, step):
+        record = unpack(document, tensors, step)
         change(record)
         changed.append(record)
         return record
@@ -103,7 +104,8 @@ def test_variables(part, monkeypatch):
         keys = [key for key in record.variables if where in key]
         assert keys, f"no {where} among {list(record.variables)}"
         for key in keys:
-            record.variables[key] = change(record.variables[key])
+            variable = record.variables[key]
+            record.variables[key] = replace(variable, value=change(variable.value))
 
     check_that_it_fails(monkeypatch, name, kill_at, tamper)
 
@@ -123,9 +125,9 @@ CALLBACKS = [
     ("Keras's callbacks", 7, "ReduceLROnPlateau", "cooldown_counter", 0),
     ("Keras's callbacks", 4, "ReduceLROnPlateau", "wait", -5),
     ("Keras's callbacks", 4, "ModelCheckpoint", "best", -1e9),
-    ("Keras's callbacks", 4, "History", "history", {}),
-    ("Keras's callbacks", 4, "History", "epoch", []),
-    ("dense", 5, "History", "steps", []),
+    ("Keras's callbacks", 4, "RunHistory", "history", {}),
+    ("Keras's callbacks", 4, "RunHistory", "epoch", []),
+    ("dense", 5, "RunHistory", "step_logs", []),
     ("user's callback", 5, "Wanderer", "seen", np.zeros(2)),
     ("user's callback", 5, "Wanderer", "rates", []),
 ]
@@ -183,9 +185,7 @@ def test_the_position_in_the_data(monkeypatch):
 
 
 def test_the_seed_of_the_data(monkeypatch):
-    module = sys.modules[
-        "keras_patterns.run.fit"
-    ]  # the package's attribute of this name is the function
+    module = sys.modules["keras_patterns.run.opening"]
     make_source = module.make_source
     runs = iter(["uninterrupted", "killed", "resumed", "uninterrupted"])
 
@@ -197,12 +197,12 @@ def test_the_seed_of_the_data(monkeypatch):
 
 
 def test_where_a_generator_s_random_numbers_began(monkeypatch):
-    check_that_it_fails(monkeypatch, "generator", 3, lambda record: record.source.clear())
+    check_that_it_fails(monkeypatch, "generator", 3, lambda record: record.data.pop("random"))
 
 
 def test_where_a_validation_generator_was(monkeypatch):
     def tamper(record):
-        assert record.validated == 2
-        record.validated = 0
+        assert record.data["validated"] == 2
+        record.data["validated"] = 0
 
     check_that_it_fails(monkeypatch, "generator", 5, tamper)

@@ -17,8 +17,9 @@ from safetensors.numpy import save_file
 import keras_patterns as kp
 from keras_patterns import _keras
 from keras_patterns.checkpoint.contents import Record
+from keras_patterns.checkpoint.cursor import Cursor
 from keras_patterns.checkpoint.identity import Identity
-from keras_patterns.state.snapshot import copy_values
+from keras_patterns.state.snapshot import VariableRecord, copy_values
 from keras_patterns.state.variables import find_variables
 from keras_patterns.storage import CheckpointFolder, Position
 
@@ -101,9 +102,10 @@ def checkpoint(model, folder="runs", step=3, change=lambda key, value: value):
     places = find_variables(model)
     values = {key: change(key, value) for key, value in copy_values(places.of("weight")).items()}
     paths = {key: variable.path for key, variable in places.variables.items()}
-    record = Record(
-        Identity(9, 3, 0, {}), "auto", values, {key: places.roles[key] for key in values}, paths
-    )
+    variables = {
+        key: VariableRecord(value, places.roles[key], paths[key]) for key, value in values.items()
+    }
+    record = Record(Identity(9, 3, 0, {}), "auto", Cursor(step), variables)
     return CheckpointFolder(folder).write(
         Position(1, step, 1), *record.pack(), made_with={"backend": "another"}
     )

@@ -21,7 +21,7 @@ _VARIABLES = "variables/"
 # The version of each section of a document, as it is written now. A reader that does not know a
 # section keeps it where it is optional, and refuses the checkpoint where it is not.
 _REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
-_OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1}
+_OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1, "resumes": 1}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Record:
                 "todo": list(cursor.todo),
                 "logs": encode(cursor.logs, "cursor/logs", arrays),
                 "ended": cursor.ended,
-                "resumed_at": self.resumed_at,
             },
+            "resumes": self.resumed_at,
             "variables": self.roles,
             "optimizers": {
                 place: {"trained": one.trained, "first_steps": dict(one.first_steps)}
@@ -158,7 +158,7 @@ class Record:
                 place: _optimizer_record(one["trained"], one["first_steps"])
                 for place, one in content["optimizers"].items()
             },
-            resumed_at=cursor["resumed_at"],
+            resumed_at=content.get("resumes", []),
             unknown=unknown,
             unknown_tensors={
                 key: array for key, array in tensors.items() if key.partition("/")[0] in unknown
@@ -251,5 +251,5 @@ def _from_format_1(
 def _todo_of_format_1(ends_epoch: bool, validates: bool, save_due: bool) -> tuple[Duty, ...]:
     if not (ends_epoch or validates):
         return ()
-    todo = {Duty.VALIDATE: True, Duty.HOOKS: True, Duty.CLOSE_EPOCH: ends_epoch}
+    todo = {Duty.VALIDATE: True, Duty.HOOKS: not ends_epoch, Duty.CLOSE_EPOCH: ends_epoch}
     return tuple(duty for duty, left in {**todo, Duty.SAVE: save_due}.items() if left)

@@ -9,7 +9,12 @@ from typing import Any
 
 
 class Duty(StrEnum):
-    """One thing that is done at a boundary between two steps, in this order."""
+    """One thing that is done at a boundary between two steps, in this order.
+
+    LOG: the running metrics are kept. VALIDATE: the model is validated. HOOKS: they are asked,
+    inside an epoch. CLOSE_EPOCH: callbacks are told of its end, and hooks are asked there. SAVE: a
+    checkpoint is made.
+    """
 
     LOG = "log"
     VALIDATE = "validate"

@@ -55,11 +55,12 @@ class Outcome:
     @property
     def history(self) -> dict[str, Any]:
         """The state of Keras's History: `history`, `epoch`, and what `kp.fit` adds."""
-        return self.callback("History")
+        return self.callback("RunHistory")
 
     def callback(self, name: str) -> dict[str, Any]:
         """The state of a callback."""
-        return decode(self.checkpoint.document["callbacks"][name], self.checkpoint.tensors)
+        states = self.checkpoint.document["callbacks"]["content"]
+        return decode(states[name], self.checkpoint.tensors)
 
     @property
     def not_finite(self) -> list[int]:
@@ -106,9 +107,10 @@ def parts(outcome: Outcome) -> dict[str, Part]:
     found: defaultdict[str, Part] = defaultdict(Part)
     checkpoint = outcome.checkpoint
     rows = checkpoint.entry.manifest.tensors
+    contents = {name: section["content"] for name, section in checkpoint.document.items()}
     for key, array in checkpoint.tensors.items():
-        found[_part_of(key, rows[key].path, checkpoint.document["variables"])].tensors[key] = array
-    for key, value in checkpoint.document.items():
+        found[_part_of(key, rows[key].path, contents["variables"])].tensors[key] = array
+    for key, value in contents.items():
         if key == "callbacks":
             for name, state in value.items():
                 found[_part_of(f"callbacks/{name}")].values.update({name: state} if state else {})
@@ -200,7 +202,7 @@ def _rows(outcome: Outcome, more: list[TableRow]) -> list[TableRow]:
         ("kills (SIGKILL)", sum(process.killed for process in outcome.processes)),
         ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
         ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
-        ("steps planned", outcome.checkpoint.document["identity"]["total_steps"]),
+        ("steps planned", outcome.checkpoint.document["identity"]["content"]["total_steps"]),
         ("steps made", outcome.checkpoint.position.step),
         ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
         *more,

@@ -23,8 +23,18 @@ from .carried import CarriedState
 from .checkpoints import Checkpoints, NoCheckpoints
 from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
 from .history import add_event
+from .hooks import Hook
 from .plan import StepPlan
-from .requests import Boundary, Rewind, Save, SetTrainable, Stop, as_requests
+from .requests import (
+    Boundary,
+    Request,
+    Requests,
+    Rewind,
+    Save,
+    SetTrainable,
+    Stop,
+    as_requests,
+)
 from .restore import Restorer
 from .run_data import RunData
 from .signals import StopRequests
@@ -72,6 +82,7 @@ class Driver:
     next_boundary: float = 0
     engine: Engine = None  # type: ignore[assignment]  # set before the run begins
     _validated: Mapping[str, Any] | None = None
+    _requests: list[Request] = field(default_factory=list)
 
     # For engines.
 
@@ -288,50 +299,58 @@ class Driver:
         rewind = self.checkpoints.save_captured(self.callbacks, before)
         return INTERRUPTED if rewind is None else rewind
 
+    def take_requests(self, hook: Hook, requests: Requests) -> None:
+        """Keeps the requests that a hook makes while an epoch is closed."""
+        self._requests += as_requests(requests, hook)
+
     def _ask_hooks(self) -> Verdict | None:
-        cursor = self.cursor = self.cursor.done()
-        epoch = None if cursor.logs is None else self.timeline.epoch_that_ends(cursor.step)
-        logs = cursor.logs
-        boundary = Boundary(
-            self.model,
-            cursor.step,
-            epoch,
-            self._validated,
-            self.engine.metrics if logs is None else lambda: logs,
-        )
-        requests = [
-            request
-            for hook in self.callbacks.hooks
-            for request in as_requests(hook.on_boundary(boundary), hook)
-        ]
-        by_kind = {type(request): request for request in reversed(requests)}
-        if Rewind in by_kind:
-            return by_kind[Rewind]  # type: ignore[return-value]
-        if Stop in by_kind:
-            self._stop(boundary, [one for one in requests if isinstance(one, Stop)])
-        if Save in by_kind:
-            self.cursor = self.cursor.also(Duty.SAVE)
-        changes = [one.change for one in requests if isinstance(one, SetTrainable)]
-        return (
-            SetTrainable(lambda model: [change(model) for change in changes]) if changes else None
-        )
+        """Asks the hooks inside an epoch. At its end they are asked in `on_epoch_end`, in their
+        place among the callbacks, some of which add to the logs.
+        """
+        self.cursor = self.cursor.done()
+        boundary = self.boundary(None, self.engine.metrics)
+        self._requests = []
+        for hook in self.callbacks.hooks:
+            self.take_requests(hook, hook.on_boundary(boundary))
+        return self._carry_out(boundary)
 
-    def _stop(self, boundary: Boundary, requests: list[Stop]) -> None:
-        for request in requests:
-            add_event(self.callbacks.history, "stopped", self.cursor.step, request.reason)
-        self.model.stop_training = True
-        logs = boundary.logs if self.cursor.logs is None else self.cursor.logs
-        self.cursor = replace(self.cursor.also(Duty.CLOSE_EPOCH), logs=logs, ended=True)
+    def boundary(self, epoch: int | None, read_logs: Callable[[], Mapping[str, Any]]) -> Boundary:
+        """The place where the run stands, as hooks see it."""
+        return Boundary(self.model, self.cursor.step, epoch, self._validated, read_logs)
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self) -> Verdict | None:
         step, logs = self.cursor.step, dict(self.cursor.logs or {})
-        self.callbacks.close_epoch(self.timeline.epoch_that_ends(step), step, logs)
+        epoch = self.timeline.epoch_that_ends(step)
+        self._requests = []
+        self.callbacks.close_epoch(epoch, step, logs)
         self.last_logs = logs
         self.cursor = replace(
             self.cursor.done(), ended=self.cursor.ended or bool(self.model.stop_training)
         )
         if self.timeline.plans_save(step, ends_epoch=True):
             self.cursor = self.cursor.also(Duty.SAVE)
+        return self._carry_out(self.boundary(epoch, lambda: logs))
+
+    def _carry_out(self, boundary: Boundary) -> Verdict | None:
+        """Carries out what hooks have asked for, or hands it on as a verdict."""
+        requests, self._requests = self._requests, []
+        for request in requests:
+            if isinstance(request, Rewind):
+                return request
+        stops = [request for request in requests if isinstance(request, Stop)]
+        for stop in stops:
+            add_event(self.callbacks.history, "stopped", boundary.step, stop.reason)
+        if stops:
+            self.model.stop_training = True
+            self.cursor = replace(self.cursor, ended=True)
+        if stops and boundary.epoch is None:
+            self.cursor = replace(self.cursor.also(Duty.CLOSE_EPOCH), logs=boundary.logs)
+        if any(isinstance(request, Save) for request in requests):
+            self.cursor = self.cursor.also(Duty.SAVE)
+        changes = [one.change for one in requests if isinstance(one, SetTrainable)]
+        return (
+            SetTrainable(lambda model: [change(model) for change in changes]) if changes else None
+        )
 
     def _save_as_planned(self) -> Rewind | Interrupted | None:
         self.cursor = self.cursor.done()

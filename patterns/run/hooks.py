@@ -19,9 +19,10 @@ class Hook(keras.callbacks.Callback):
     of epochs. Override what is needed; each of Keras's own hooks works as well. Nothing is read
     from the device between boundaries.
 
-    At a boundary, the running metrics are read and the validation is done before `on_boundary`; the
-    epoch is closed and the checkpoint is made after it. Of several requests, `kp.Rewind` comes
-    before `kp.Stop`, that before `kp.SetTrainable`, and `kp.Save` last.
+    At a boundary, the validation is done before `on_boundary`, and the checkpoint is made after it.
+    At the end of an epoch, `on_epoch_end` calls it, after the callbacks that stand before this one
+    in the list; they may add to the logs. Of several requests, `kp.Rewind` comes before `kp.Stop`,
+    that before `kp.SetTrainable`, and `kp.Save` last.
 
     Attributes:
         run: The run that it is part of, while that is under way.
@@ -123,9 +124,9 @@ class Hook(keras.callbacks.Callback):
             self.run.begin_batch(batch)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """A boundary of plain `model.fit`."""
-        if isinstance(self.run, PlainRun):
-            self.run.end_epoch(epoch, logs or {})
+        """A boundary at the end of an epoch, in its place among the callbacks."""
+        if self.run is not None:
+            self.run.end_epoch(self, epoch, {} if logs is None else logs)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Ends a run of plain `model.fit`."""

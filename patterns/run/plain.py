@@ -66,9 +66,8 @@ class PlainRun:
         """In `on_train_batch_begin`."""
         self.step = self._steps_before_epoch + batch + self.model.steps_per_execution
 
-    def end_epoch(self, epoch: int, logs: Mapping[str, Any]) -> None:
+    def end_epoch(self, hook: Any, epoch: int, logs: Mapping[str, Any]) -> None:
         """In `on_epoch_end`."""
-        hook = self._hook
         hook.on_step_logs(logs)
         requests = as_requests(hook.on_check(self.step), hook)
         if not requests:

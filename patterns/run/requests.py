@@ -166,6 +166,9 @@ class RunView(Protocol):
     def position(self) -> Position:
         """Where the state after this step is found, once it is saved."""
 
+    def end_epoch(self, hook: Any, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Asks a hook at the end of an epoch."""
+
     @property
     def can_replay(self) -> bool:
         """Whether it knows its batches by their numbers. Not so in plain `model.fit`."""

@@ -129,7 +129,7 @@ class Restorer:
         if not self.model.built:
             current().build(self.model, self.data.samples[0])
         # What hooks ask for at a boundary has not happened where that is left to do.
-        step = cursor.step - (Duty.HOOKS in cursor.todo)
+        step = cursor.step - bool({Duty.HOOKS, Duty.CLOSE_EPOCH} & {*cursor.todo})
         for hook in self._setters:
             hook.restore_trainable(self.model, step, self.total_steps)
         retrain(self.model)

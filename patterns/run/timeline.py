@@ -91,7 +91,6 @@ class Timeline:
         else:
             due = {
                 Duty.VALIDATE: self._validation.is_due(epoch, step),
-                Duty.HOOKS: True,
                 Duty.CLOSE_EPOCH: True,
             }
         due[Duty.SAVE] = self.plans_save(step, epoch is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from ..storage import Position
 from .checkpoints import Checkpoints
 from .driver import Driver
 from .history import RunHistory
+from .hooks import Hook
 
 
 class DrivenRun:
@@ -74,6 +75,11 @@ class DrivenRun:
     def position(self) -> Position:
         """Where the state after this step is found, once it is saved."""
         return self._driver.checkpoints.position(self.step)
+
+    def end_epoch(self, hook: Hook, epoch: int, logs: Mapping[str, Any]) -> None:
+        """Asks a hook at the end of an epoch."""
+        boundary = self._driver.boundary(epoch, lambda: logs)
+        self._driver.take_requests(hook, hook.on_boundary(boundary))
 
     def rewind_blocker(self) -> str | None:
         """Why the run cannot go back to an earlier step; None if it can."""

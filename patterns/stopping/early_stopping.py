@@ -155,6 +155,10 @@ class EarlyStopping(Hook):
         """Looks at the end of an epoch; with `unit="steps"`, at validations inside it, too."""
         if boundary.epoch is not None:
             self._epoch = boundary.epoch
+            # Where it stopped inside the epoch, the epoch ends at once, with the validation that it
+            # has seen.
+            if self.unit == "steps" and self._looked_at == boundary.step:
+                return []
             return self._look(boundary.step, boundary.logs)
         if boundary.validation is None or self.unit != "steps" or not self._is_of_validation:
             return []
