@@ -12,6 +12,7 @@ from typing import Any
 from . import demo
 from ._util.table import format_table
 from .checkpoint.compare import differing_tensors, differing_values
+from .checkpoint.contents import plain_parts
 from .checkpoint.store import CheckpointStore
 from .storage import Entry, StoredCheckpoint, StoreError
 
@@ -139,7 +140,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _diff(arguments: argparse.Namespace) -> int:
     first, second = _read(arguments.first), _read(arguments.second)
     tensors = differing_tensors(first.tensors, second.tensors)
-    values = differing_values(first.document, second.document)
+    values = differing_values(plain_parts(first.document), plain_parts(second.document))
     for what, differences in (("tensor", tensors), ("value", values)):
         if differences:
             print(format_table([what, "difference"], differences), end="\n\n")

@@ -57,7 +57,7 @@ def train(values, *more, seed=1, **arguments):
 def test_the_checkpoint_of_the_best_stays_and_goes_when_there_is_a_better_one():
     checkpoint = kp.Checkpoint("run", every_steps=1000, keep_last=1)
     model, stopping = train([5.0, 3.0, 4.0, 2.0, 6.0, 7.0, 8.0], checkpoint)
-    assert isinstance(stopping.held, InCheckpoint)
+    assert isinstance(stopping.best_weights, InCheckpoint)
     assert stopping.best_step == 20
     # The best, the end, and a second copy that shares no file with it.
     assert {20, 35} <= set(kp.CheckpointStore("run").steps())

@@ -127,7 +127,7 @@ def test_diff_names_what_differs_and_by_how_much(run, capsys):
     assert kernel.endswith(
         f"12 of 12 numbers, by {np.abs(first.astype(float) - second).max():.3g} at most"
     )
-    assert "callbacks/History/epoch" in out
+    assert "callbacks/RunHistory/epoch" in out
     assert out.splitlines()[-1].endswith("values differ.")
 
 

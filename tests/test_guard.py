@@ -314,7 +314,7 @@ def test_an_example_that_is_broken_for_good_is_left_out_of_every_pass(kill_at):
             )
     fit(model, spoiled(example), guard=guard, total_steps=45, epochs=5)
     assert len(guard.findings) == 1
-    state = kp.CheckpointStore("run").latest().manifest.document["skipped"]
+    state = kp.CheckpointStore("run").latest().manifest.document["data"]["content"]["skipped"]
     assert state["examples"] == [example]
     passes = [number for number in range(50) if example in SOURCE.indices(number)]
     assert [number for number in state["numbers"] if number < 50] == passes

@@ -13,7 +13,7 @@ from ..state import callbacks as callback_states
 from ..state.codec import decode, encode
 from ..state.snapshot import StateMismatchError, VariableRecord
 from ..state.variables import Role
-from ..storage import NewerFormatError, Tensor
+from ..storage import NewerFormatError, StoredCheckpoint, StoreError, Tensor
 from .cursor import Cursor, Duty
 from .identity import Identity
 
@@ -165,6 +165,28 @@ class Record:
             },
             **decoded,
         )
+
+
+def plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of a document by section, in every format that was ever written."""
+    if "begun" in document:
+        return dict(document)
+    return {name: section["content"] for name, section in document.items()}
+
+
+def weights_in(checkpoint: StoredCheckpoint) -> dict[str, np.ndarray]:
+    """The weights of a checkpoint by their keys in the model, whatever else it holds.
+
+    Raises:
+        StoreError: If it does not tell which tensors are weights.
+    """
+    section = checkpoint.document.get("variables")
+    roles = section.get("content", section) if isinstance(section, dict) else None
+    if not isinstance(roles, dict):
+        what = "it does not say which tensors are weights"
+        raise StoreError(checkpoint.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
+    keys = [key for key, role in roles.items() if role == "weight"]
+    return {key: checkpoint.tensors[_VARIABLES + key] for key in keys}
 
 
 def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:

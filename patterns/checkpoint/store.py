@@ -12,7 +12,7 @@ import keras
 from .._util.messages import say
 from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
 from .average import Weighting, average_checkpoints
-from .contents import Record
+from .contents import Record, weights_in
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
@@ -79,7 +79,7 @@ class CheckpointStore(CheckpointFolder):
         checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
         if checkpoint is None:
             raise StoreError.empty(self.directory, "no sound checkpoint is there")
-        export_weights(checkpoint, Path(path))
+        export_weights(weights_in(checkpoint), checkpoint.position.step, Path(path))
         return checkpoint.entry
 
     def rank(

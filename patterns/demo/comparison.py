@@ -13,6 +13,7 @@ import numpy as np
 
 from .._util.table import format_table
 from ..checkpoint.compare import Difference, differing_tensors, differing_values
+from ..checkpoint.contents import plain_parts
 from ..state.codec import decode
 from ..storage import CheckpointFolder, StoredCheckpoint
 from .processes import PREDICTIONS, TrainingProcess
@@ -59,7 +60,7 @@ class Outcome:
 
     def callback(self, name: str) -> dict[str, Any]:
         """The state of a callback."""
-        states = self.checkpoint.document["callbacks"]["content"]
+        states = plain_parts(self.checkpoint.document)["callbacks"]
         return decode(states[name], self.checkpoint.tensors)
 
     @property
@@ -107,7 +108,7 @@ def parts(outcome: Outcome) -> dict[str, Part]:
     found: defaultdict[str, Part] = defaultdict(Part)
     checkpoint = outcome.checkpoint
     rows = checkpoint.entry.manifest.tensors
-    contents = {name: section["content"] for name, section in checkpoint.document.items()}
+    contents = plain_parts(checkpoint.document)
     for key, array in checkpoint.tensors.items():
         found[_part_of(key, rows[key].path, contents["variables"])].tensors[key] = array
     for key, value in contents.items():
@@ -202,7 +203,7 @@ def _rows(outcome: Outcome, more: list[TableRow]) -> list[TableRow]:
         ("kills (SIGKILL)", sum(process.killed for process in outcome.processes)),
         ("killed in step", ", ".join(str(killed) for killed, _ in outcome.kills)),
         ("went on from step", ", ".join(str(resumed) for _, resumed in outcome.kills)),
-        ("steps planned", outcome.checkpoint.document["identity"]["content"]["total_steps"]),
+        ("steps planned", plain_parts(outcome.checkpoint.document)["identity"]["total_steps"]),
         ("steps made", outcome.checkpoint.position.step),
         ("steps lost by kills", sum(killed - resumed for killed, resumed in outcome.kills)),
         *more,

@@ -168,14 +168,17 @@ class Driver:
 
     def begin(self, start: StartPoint) -> Verdict:
         """Brings the run to where it begins."""
-        self.cursor = self.restorer.begin(start)
         if start.record is not None and not start.weights_only:
             self.origin = start.position
+        self.restorer.begin(start, self._stand_at)
         return self._enter()
 
     def _rewind(self, position: Position) -> Verdict:
-        self.cursor = self.restorer.rewind(position)
+        self.restorer.rewind(position, self._stand_at)
         return self._enter()
+
+    def _stand_at(self, cursor: Cursor) -> None:
+        self.cursor = cursor
 
     def _set_trainable(self, request: SetTrainable) -> None:
         if not self.model.built:

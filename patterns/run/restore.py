@@ -62,17 +62,19 @@ class Restorer:
     until_end: ExitStack
     _script_values: dict[str, np.ndarray] = field(default_factory=dict)
 
-    def begin(self, start: StartPoint) -> Cursor:
+    def begin(self, start: StartPoint, stand_at: Callable[[Cursor], None]) -> None:
         """Starts the callbacks and puts back what the run begins with.
 
-        Returns:
-            Where it stands.
+        Args:
+            start: Where the run begins.
+            stand_at: Is told where it stands, before any hook is.
         """
         record, cursor = start.record, Cursor()
         self.model.stop_training = False
         if record and not start.weights_only:
             cursor = record.cursor
             self.data.take_over(record.data)
+        stand_at(cursor)
         self._open_data(cursor)
         self.restore_trainable(cursor)
         if record or any(type(one).on_run_start is not Hook.on_run_start for one in self._hooks):
@@ -82,7 +84,7 @@ class Restorer:
                 restore_weights(self.model, record)
             self.callbacks.on_train_begin()
             self.carried.take_random()
-            return cursor
+            return
         assert isinstance(self.checkpoints, Checkpoints)
         self.checkpoints.take_over(start.position, record, start.made_with)
         self.checkpoints.begin(cursor.step)
@@ -95,18 +97,19 @@ class Restorer:
             *record.resumed_at,
             *([] if is_over and not cursor.todo else [cursor.step]),
         ]
-        return cursor
 
-    def rewind(self, position: Position) -> Cursor:
+    def rewind(self, position: Position, stand_at: Callable[[Cursor], None]) -> None:
         """Puts everything back to where a checkpoint was made, or the last sound one before it;
         later ones are deleted. Hooks may keep what they know.
 
-        Returns:
-            Where the run stands.
+        Args:
+            position: Of the checkpoint.
+            stand_at: Is told where the run stands, before any hook is.
         """
         assert isinstance(self.checkpoints, Checkpoints)
         self.model.stop_training = False
         position, record = self.checkpoints.load_sound(position)
+        stand_at(record.cursor)
         self.checkpoints.begin(position.step)
         names = callback_states.named(self.callbacks.callbacks)
         callback_states.cut_files(names, record.callbacks)
@@ -115,7 +118,6 @@ class Restorer:
         for hook in self._hooks if self.sets_trainable else ():
             hook.on_trainable_changed()
         self._open_data(record.cursor)
-        return record.cursor
 
     @property
     def sets_trainable(self) -> bool:

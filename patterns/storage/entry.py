@@ -58,16 +58,6 @@ class StoredCheckpoint:
         """The position in the training at which it was taken."""
         return self.entry.position
 
-    @property
-    def weights(self) -> dict[str, np.ndarray]:
-        """The weights by their keys in the model; StoreError if it does not tell which they are."""
-        roles = self.document.get("variables")
-        if not isinstance(roles, dict):
-            what = "it does not say which tensors are weights"
-            raise StoreError(self.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
-        keys = [key for key, role in roles.items() if role == "weight"]
-        return {key: self.tensors[f"variables/{key}"] for key in keys}
-
 
 class Report(NamedTuple):
     """The state of one checkpoint; `problem` is None if it is sound."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save
 
-from .entry import StoredCheckpoint
 from .errors import StoreError
 from .files import write_durably
 
 
-def export_weights(checkpoint: StoredCheckpoint, path: Path) -> None:
-    """Writes the weights into a new file, whole or not at all; StoreError if that cannot be
-    done."""
-    data = save(checkpoint.weights, {"format": "np", "step": str(checkpoint.position.step)})
+def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> None:
+    """Writes the weights of a step into a new file, whole or not at all; StoreError if that cannot
+    be done.
+    """
+    data = save(dict(weights), {"format": "np", "step": str(step)})
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     try:
         # Takes the name, or finds it taken, in one step.

@@ -14,6 +14,7 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
+from ...checkpoint.contents import weights_in
 from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
@@ -111,7 +112,7 @@ def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
         checkpoint = store.read(store.at(step))
     rows = checkpoint.entry.manifest.tensors
     entries = []
-    for key, array in checkpoint.weights.items():
+    for key, array in weights_in(checkpoint).items():
         if key.endswith("seed_generator/state"):
             continue
         path = rows[f"variables/{key}"].path
