@@ -208,6 +208,8 @@ class Checkpoints:
     def save_captured(self, callbacks: RunCallbacks, record: Record) -> Rewind | None:
         """Saves a record that was captured before, unless a hook asks to go back instead."""
         position = self._position_of(record.cursor)
+        if position == self._saved:
+            return None
         rewind = _ask(callbacks.hooks, Saving(position, False, record.variables))
         if rewind is None:
             self._write(record, callbacks, score=None)
