@@ -17,7 +17,8 @@ if __name__ != "keras_patterns":
 
 from importlib.metadata import version
 
-from . import schedules, stopping
+from . import optimizers, schedules, stopping
+from ._util.deprecated import renamed_function
 from .checkpoint import (
     CheckpointSelection,
     SelectionRow,
@@ -30,7 +31,6 @@ from .checkpoint.store import CheckpointStore
 from .data import DataExhausted
 from .finder import LearningRateSweep, find_learning_rate
 from .guard import NonFiniteError, NonFiniteGuard
-from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
 from .plots import plot_history
 from .run.checkpoint import Checkpoint
 from .run.fit import fit
@@ -61,6 +61,16 @@ from .transfer import (
     replace_head,
     trainable_table,
     unfreeze,
+)
+
+layerwise_rates = renamed_function(
+    "kp.layerwise_rates", "kp.optimizers.with_layer_rates", optimizers.with_layer_rates
+)
+one_cycle = renamed_function(
+    "kp.one_cycle", "kp.optimizers.with_one_cycle", optimizers.with_one_cycle
+)
+with_momentum_schedule = renamed_function(
+    "kp.with_momentum_schedule", "kp.optimizers.with_momentum", optimizers.with_momentum
 )
 
 __version__ = version("keras-patterns")
@@ -100,9 +110,8 @@ __all__ = [
     "freeze",
     "head_then_all",
     "last_layers_first",
-    "layerwise_rates",
     "load_pretrained",
-    "one_cycle",
+    "optimizers",
     "plot_history",
     "replace_head",
     "schedules",
@@ -112,5 +121,4 @@ __all__ = [
     "trainable_table",
     "unfreeze",
     "warm_start",
-    "with_momentum_schedule",
 ]

@@ -24,7 +24,7 @@ def test_a_rate_is_found_and_trained_with(capsys):
     exec(compile(second, str(README), "exec"), names)
     assert "LearningRateSweep: " in capsys.readouterr().out
     rates = names["model"].optimizer.get_config()["learning_rate"]["config"]
-    assert rates["maximal_learning_rate"] == names["sweep"].suggest()
+    assert rates["peak_learning_rate"] == names["sweep"].suggest()
 
 
 def test_the_example_runs_and_goes_on(capsys):

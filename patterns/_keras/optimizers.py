@@ -6,6 +6,11 @@ from typing import Any
 
 import keras
 
+from .attributes import replaced
+
+# In place of a rate that cannot be saved.
+_SCHEDULE = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+
 
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables on which an optimizer was built, in its order. No public name says it, and
@@ -65,16 +70,16 @@ def copy_weight_decay_exclusions(
             setattr(target, name, getattr(source, name))
 
 
-def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """The configuration but for the rate, whose schedule or function may have none."""
-    rate = optimizer._learning_rate
-    optimizer._learning_rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
-    try:
-        return {
-            name: value for name, value in optimizer.get_config().items() if name != "learning_rate"
-        }
-    finally:
-        optimizer._learning_rate = rate
+def config_without_rate(optimizer: keras.optimizers.Optimizer, cls: Any = None) -> dict[str, Any]:
+    """The configuration but for the rate, whose schedule or function may have none.
+
+    Args:
+        optimizer: An optimizer.
+        cls: One of its classes, whose configuration it is. Defaults to None: the whole.
+    """
+    with replaced(optimizer, "_learning_rate", _SCHEDULE):
+        config = cls.get_config(optimizer) if cls else optimizer.get_config()
+        return {name: value for name, value in config.items() if name != "learning_rate"}
 
 
 def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -83,8 +88,8 @@ def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
     """
     if isinstance(optimizer._learning_rate, keras.Variable):
         return type(optimizer).from_config(optimizer.get_config())
-    rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
-    return type(optimizer).from_config({**config_without_rate(optimizer), "learning_rate": rate})
+    config = {**config_without_rate(optimizer), "learning_rate": _SCHEDULE}
+    return type(optimizer).from_config(config)
 
 
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from .._util.table import format_table
-from ..optimizers.sweep import set_rate
+from ..optimizers.rates import set_rate
 from ..run.checks import check_model
 from .rules import RULES, centred, fall, smooth
 
