@@ -1,8 +1,7 @@
-"""Wrappers of an optimizer, in any order: updates, configurations, files; and the old names."""
+"""Wrappers of an optimizer, in any order: updates, configurations and files."""
 
 import itertools
 import json
-import warnings
 
 import keras
 import numpy as np
@@ -11,13 +10,7 @@ from keras import optimizers
 
 import keras_patterns as kp
 from keras_patterns.optimizers import with_layer_rates, with_momentum, with_one_cycle
-from keras_patterns.schedules import (
-    CyclicalLearningRate,
-    CyclicalMomentum,
-    OneCycle,
-    OneCycleMomentum,
-    WarmupStableDecay,
-)
+from keras_patterns.schedules import CyclicalMomentum, OneCycleMomentum
 from keras_patterns.state.variables import find_variables
 
 RANDOM = np.random.default_rng(7)
@@ -130,7 +123,7 @@ def test_each_wrapper_leaves_its_mark_in_every_order(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "Nadam"])
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
 def test_a_model_from_a_file_goes_on_in_every_order(name, order, tmp_path):
     model = train(wrapped(MAKERS[name], ORDERS[order][0]), batches=3)
     model.save(tmp_path / "model.keras")
@@ -192,101 +185,3 @@ def test_what_an_optimizer_has_gathered_is_not_thrown_away(wrap):
     for built in (inner, optimizers.LossScaleOptimizer(inner)):
         with pytest.raises(ValueError, match="has been built, and what it has gathered would be"):
             wrap(built)
-
-
-# Old names.
-
-
-def warned(call):
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        result = call()
-    # Beside Keras's own.
-    caught = [one for one in caught if "the old name goes" in str(one.message)]
-    assert all(one.category is DeprecationWarning for one in caught)
-    assert {one.filename for one in caught} <= {__file__}
-    return result, [str(one.message) for one in caught]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "call"),
-    [
-        ("one_cycle", "with_one_cycle", lambda f, _: f("adam", 0.1, 50)),
-        ("with_momentum_schedule", "with_momentum", lambda f, _: f("sgd", OneCycleMomentum(50))),
-        ("layerwise_rates", "with_layer_rates", lambda f, model: f("sgd", model)),
-    ],
-)
-def test_old_functions_warn_and_do_the_same(old, new, call):
-    model = make_model()
-    found, messages = warned(lambda: call(getattr(kp, old), model))
-    assert messages == [f"kp.{old} is now kp.optimizers.{new}; the old name goes in release 0.3."]
-    expected = call(getattr(kp.optimizers, new), model)
-    assert type(found) is type(expected)
-    assert without_names(found.get_config()) == without_names(expected.get_config())
-
-
-OLD_KEYWORDS = {
-    "OneCycle": (
-        lambda: OneCycle(maximal_learning_rate=0.1, total_steps=50, pct_start=0.4),
-        lambda: OneCycle(peak_learning_rate=0.1, total_steps=50, warmup_fraction=0.4),
-    ),
-    "OneCycleMomentum": (
-        lambda: OneCycleMomentum(50, pct_start=0.4),
-        lambda: OneCycleMomentum(50, warmup_fraction=0.4),
-    ),
-    "CyclicalLearningRate": (
-        lambda: CyclicalLearningRate(0.1, maximal_learning_rate=0.5, step_size=2),
-        lambda: CyclicalLearningRate(0.1, peak_learning_rate=0.5, step_size=2),
-    ),
-    "WarmupStableDecay": (
-        lambda: WarmupStableDecay(
-            maximal_learning_rate=0.1, warmup_steps=1, stable_steps=1, decay_steps=1
-        ),
-        lambda: WarmupStableDecay(
-            peak_learning_rate=0.1, warmup_steps=1, stable_steps=1, decay_steps=1
-        ),
-    ),
-    "with_one_cycle": (
-        lambda: with_one_cycle("sgd", maximal_learning_rate=0.1, total_steps=50, pct_start=0.4),
-        lambda: with_one_cycle("sgd", peak_learning_rate=0.1, total_steps=50, warmup_fraction=0.4),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OLD_KEYWORDS)
-def test_old_keywords_warn_and_do_the_same(name):
-    old, new = OLD_KEYWORDS[name]
-    found, messages = warned(old)
-    assert without_names(found.get_config()) == without_names(new().get_config())
-    pairs = [("maximal_learning_rate", "peak_learning_rate"), ("pct_start", "warmup_fraction")]
-    assert messages
-    assert set(messages) <= {
-        f"{name}: `{one}` is now `{other}`; the old name goes in release 0.3."
-        for one, other in pairs
-    }
-
-
-def test_an_old_keyword_beside_the_new_one_is_an_error():
-    with pytest.raises(
-        TypeError,
-        match=r"OneCycle: `pct_start` is the old name of `warmup_fraction`. Give one of them\.",
-    ):
-        OneCycle(0.1, 50, pct_start=0.3, warmup_fraction=0.4)
-
-
-def test_an_old_attribute_warns():
-    rate, messages = warned(lambda: OneCycle(0.1, 50).maximal_learning_rate)
-    assert rate == 0.1
-    assert messages == [
-        "OneCycle.maximal_learning_rate is now OneCycle.peak_learning_rate; the old name goes in "
-        "release 0.3."
-    ]
-
-
-def test_a_configuration_with_old_keywords_is_read_without_a_warning():
-    schedule = OneCycle(0.1, 50, warmup_fraction=0.4)
-    saved = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
-    config = saved["config"]
-    config["maximal_learning_rate"] = config.pop("peak_learning_rate")
-    config["pct_start"] = config.pop("warmup_fraction")
-    assert keras.saving.deserialize_keras_object(saved) == schedule

@@ -63,8 +63,7 @@ def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def copy_weight_decay_exclusions(
     source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer
 ) -> None:
-    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it
-    out."""
+    """Copies the notes of `exclude_from_weight_decay`, which the configuration leaves out."""
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
@@ -93,9 +92,7 @@ def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
 
 
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
-    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name
-    gives its value.
-    """
+    """The variable, schedule or function behind the public name, which gives a value."""
     return optimizer._learning_rate
 
 

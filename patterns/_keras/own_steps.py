@@ -24,14 +24,14 @@ _METHODS = ("update_step", "_parallel_update_step")
 
 
 def first_steps(optimizer: keras.optimizers.Optimizer) -> dict[int, int]:
-    """How many steps an optimizer had made when it began with a variable, by its id; those of 0 are
-    left out.
+    """The number of steps that an optimizer had made when it began with a variable, by its id;
+    those of 0 are left out.
     """
     return dict(own.first) if (own := vars(optimizer).get(_NAME)) else {}
 
 
 def put_first_steps(optimizer: keras.optimizers.Optimizer, steps: Mapping[int, int]) -> bool:
-    """Has the optimizer count for each variable from its first step on.
+    """Makes the optimizer count for each variable from its first step on.
 
     Args:
         optimizer: One that computes updates itself, not one that wraps others.

@@ -58,14 +58,14 @@ def forget_initial_epoch(model: keras.Model) -> None:
 
 
 def recompile_step(model: keras.Model) -> None:
-    """Has the next `fit` compile the training step anew. It was compiled with what the optimizer
-    and the model held then, and no public name forgets it.
+    """Makes the next `fit` compile the training step anew, with what the model holds then. No
+    public name forgets the compiled one.
     """
     model.train_function = None
 
 
 def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Has a compiled model train with another optimizer, and be saved with it; its loss and its
+    """Makes a compiled model train with another optimizer, and be saved with it; its loss and its
     metrics stay as they are.
 
     `compile` would need them all again, those of a person's own `compile` too.

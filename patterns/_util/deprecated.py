@@ -10,6 +10,9 @@ from typing import Any, ParamSpec, TypeVar
 
 REMOVED_IN = "0.3"
 
+# By the name of a class, the new name of each of its old keywords.
+_NEW_KEYWORDS: dict[str, Mapping[str, str]] = {}
+
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 _Target = TypeVar("_Target", bound=Callable[..., Any])
@@ -71,11 +74,11 @@ def renamed_classes(module: str, **new_names: str) -> Callable[[str], Any]:
 
 
 def renamed_keywords(**new_names: str) -> Callable[[_Target], _Target]:
-    """Has a function, or the constructor of a class, take keywords by their old names: a call with
-    one warns.
+    """A decorator with which a function, or the constructor of a class, takes keywords by their old
+    names, too: a call with one warns.
 
-    A class has its attributes by their old names, too. Its `from_config` says `with_new_keywords`,
-    which does not warn.
+    A class has its attributes by their old names, too. Its `from_config` calls
+    `with_new_keywords`, which does not warn.
 
     Args:
         **new_names: The new name of each old one.
@@ -110,16 +113,28 @@ def renamed_keywords(**new_names: str) -> Callable[[_Target], _Target]:
         target.__init__ = accepting
         for old, new in new_names.items():
             setattr(target, old, _renamed_attribute(where, old, new))
-        target._renamed_keywords = new_names
+        _NEW_KEYWORDS[where] = new_names
         return target
 
     return decorate
 
 
-def with_new_keywords(cls: type, config: Mapping[str, Any]) -> dict[str, Any]:
+def with_new_keywords(class_name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration of a class that may have been saved under old keywords."""
-    names: Mapping[str, str] = getattr(cls, "_renamed_keywords", {})
+    names = _NEW_KEYWORDS.get(class_name, {})
     return {names.get(name, name): value for name, value in config.items()}
+
+
+def with_new_keywords_inside(value: Any) -> Any:
+    """JSON in which objects of ours may have been saved under old keywords."""
+    if isinstance(value, list):
+        return [with_new_keywords_inside(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: with_new_keywords_inside(item) for name, item in value.items()}
+    if "config" in found and str(found.get("module")).startswith("keras_patterns."):
+        found["config"] = with_new_keywords(found["class_name"], found["config"])
+    return found
 
 
 def _renamed_attribute(where: str, old: str, new: str) -> property:

@@ -243,7 +243,7 @@ def _layerwise(base: Any) -> Any:
 
 
 def _reference(cls: type) -> dict[str, Any]:
-    """What Keras writes of a class. Of its own ones it is the public name, which is the same on
+    """A class as Keras writes it. Its own ones go by their public names, which are the same on
     every backend.
     """
     if cls.__module__.startswith("keras."):

@@ -56,7 +56,7 @@ def set_rate(model: keras.Model, rate: float, among: Collection[str] = ()) -> No
 
 @contextmanager
 def swept(optimizers: dict[str, keras.optimizers.Optimizer], rates: np.ndarray) -> Iterator[None]:
-    """Has the optimizers go through the rates, and gives back what they had."""
+    """Within it, the optimizers go through the rates; after it they have their own again."""
     ratios = _ratios(optimizers)
     before = {place: _keras.get_rate(one) for place, one in optimizers.items()}
     try:
@@ -85,7 +85,7 @@ class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
         return ops.take(ops.convert_to_tensor(self._rates), index)
 
     def get_config(self) -> dict[str, Any]:
-        """What stands in for a rate for a while is not saved."""
+        """Nothing: it is not saved."""
         return {}
 
 

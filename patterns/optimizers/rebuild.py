@@ -16,7 +16,7 @@ AVERAGE = "model_variables_moving_average"
 
 
 def rebuild_optimizer(model: keras.Model) -> list[str]:
-    """Has `model.optimizer` train exactly what is trainable now; to be called wherever that may
+    """Rebuilds `model.optimizer` on exactly what is trainable now; to be called wherever that may
     have changed.
 
     The slots of the variables that stay are carried over by their keys, and so are the counter, the

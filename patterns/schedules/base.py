@@ -36,7 +36,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """The inverse of `get_config`."""
-        config = with_new_keywords(cls, config)
+        config = with_new_keywords(cls.__name__, config)
         return cls(**{name: _deserialized(value) for name, value in config.items()})
 
 
