@@ -73,15 +73,15 @@ class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         rates: Of shape `(steps,)`. After the last step the last one stays.
-        begun: The step at which the sweep begins.
+        start_step: The step at which the sweep begins.
     """
 
-    def __init__(self, rates: np.ndarray, begun: int) -> None:
-        self._rates, self._begun = rates.astype("float32"), begun
+    def __init__(self, rates: np.ndarray, start_step: int) -> None:
+        self._rates, self._start_step = rates.astype("float32"), start_step
 
     def __call__(self, step: Any) -> Any:
         """The rate at a step of the optimizer."""
-        index = ops.clip(whole_steps(step) - self._begun, 0, len(self._rates) - 1)
+        index = ops.clip(whole_steps(step) - self._start_step, 0, len(self._rates) - 1)
         return ops.take(ops.convert_to_tensor(self._rates), index)
 
     def get_config(self) -> dict[str, Any]:
