@@ -199,3 +199,13 @@ def test_an_old_class_is_the_new_one_and_is_caught_as_such(monkeypatch):
         raise NewError
     with pytest.raises(AttributeError, match="module 'house' has no attribute 'Other'"):
         _ = module.Other
+
+
+def test_an_old_keyword_of_fine_tune_is_checked_as_the_new_one():
+    model = make_model()
+    model.compile(adam(), "mse")
+    with (
+        pytest.warns(DeprecationWarning, match="fine_tune: `pct_start` is now `warmup_fraction`"),
+        pytest.raises(ValueError, match="`warmup_fraction` must be finite, greater than 0"),
+    ):
+        kp.fine_tune(model, head_steps=1, all_steps=1, pct_start=0)

@@ -50,6 +50,15 @@ ORDERS = {
 }
 
 
+# Every optimizer in the orders of two, and two of them in all orders.
+TABLE = [
+    (name, order)
+    for name in MAKERS
+    for order, (names, _) in ORDERS.items()
+    if len(names) == 2 or name in ("Nesterov", "Adam")
+]
+
+
 def excluded(optimizer):
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     return optimizer
@@ -94,8 +103,7 @@ def without_names(value):
     )
 
 
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(("name", "order"), TABLE)
 def test_every_order_trains_alike_to_the_bit(name, order):
     models = [train(wrapped(MAKERS[name], one)) for one in ORDERS[order]]
     assert_same(*map(state, models))
@@ -109,7 +117,7 @@ def test_every_order_has_the_same_class_and_configuration(name, order):
     assert without_names(one.get_config()) == without_names(other.get_config())
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", [order for order in ORDERS if order.startswith("one cycle")])
 def test_each_wrapper_leaves_its_mark_in_every_order(order):
     """The control: without one of them, the weights are others."""
     names, _ = ORDERS[order]
@@ -123,9 +131,8 @@ def test_each_wrapper_leaves_its_mark_in_every_order(order):
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
-def test_a_model_from_a_file_goes_on_in_every_order(name, order, tmp_path):
-    model = train(wrapped(MAKERS[name], ORDERS[order][0]), batches=3)
+def test_a_model_from_a_file_goes_on_in_every_order(order, tmp_path):
+    model = train(wrapped(MAKERS["AdamW"], ORDERS[order][0]), batches=3)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert without_names(loaded.optimizer.get_config()) == without_names(
