@@ -35,7 +35,7 @@ def plain(
 def layerwise(
     model: keras.Model, make: Callable[[float], keras.optimizers.Optimizer]
 ) -> keras.optimizers.Optimizer:
-    return kp.layerwise_rates(make(RATE), model, decay=DECAY)
+    return kp.optimizers.with_layer_rates(make(RATE), model, decay=DECAY)
 
 
 def several(

@@ -46,7 +46,7 @@ def optimizers(name: str) -> tuple[keras.optimizers.Optimizer, keras.optimizers.
         plain = keras.optimizers.Adam(Standing(RATE), beta_1=MOMENTUM)
     else:
         plain = keras.optimizers.SGD(Standing(RATE), momentum=MOMENTUM)
-    return plain, kp.with_momentum_schedule(plain, Standing(MOMENTUM))
+    return plain, kp.optimizers.with_momentum(plain, Standing(MOMENTUM))
 
 
 def main() -> None:

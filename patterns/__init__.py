@@ -15,11 +15,11 @@ if __name__ != "keras_patterns":
         "keras_patterns`."
     )
 
-import warnings
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from . import schedules, stopping
+from . import optimizers, schedules, stopping
+from ._util.deprecated import renamed_classes, renamed_function
 from ._util.errors import KerasPatternsError
 from .checkpoint import (
     CheckpointSelection,
@@ -33,7 +33,6 @@ from .checkpoint.store import CheckpointStore
 from .data import DataExhaustedError
 from .finder import LearningRateSweep, find_learning_rate
 from .guard import NonFiniteError, NonFiniteGuard
-from .optimizers import layerwise_rates, one_cycle, with_momentum_schedule
 from .plots import plot_history
 from .run.checkpoint import Checkpoint
 from .run.fit import fit
@@ -69,6 +68,16 @@ from .transfer import (
     replace_head,
     trainable_table,
     unfreeze,
+)
+
+layerwise_rates = renamed_function(
+    "kp.layerwise_rates", "kp.optimizers.with_layer_rates", optimizers.with_layer_rates
+)
+one_cycle = renamed_function(
+    "kp.one_cycle", "kp.optimizers.with_one_cycle", optimizers.with_one_cycle
+)
+with_momentum_schedule = renamed_function(
+    "kp.with_momentum_schedule", "kp.optimizers.with_momentum", optimizers.with_momentum
 )
 
 __version__ = version("keras-patterns")
@@ -117,9 +126,8 @@ __all__ = [
     "freeze",
     "head_then_all",
     "last_layers_first",
-    "layerwise_rates",
     "load_pretrained",
-    "one_cycle",
+    "optimizers",
     "plot_history",
     "preserved",
     "replace_head",
@@ -130,29 +138,15 @@ __all__ = [
     "trainable_table",
     "unfreeze",
     "warm_start",
-    "with_momentum_schedule",
 ]
-
-# Names that were public before, each with the one that took its place.
-_RENAMED = {
-    "DamagedCheckpoint": "DamagedCheckpointError",
-    "DataExhausted": "DataExhaustedError",
-    "ResumeRefused": "ResumeRefusedError",
-    "StateMismatch": "StateMismatchError",
-    "StoreInUse": "StoreInUseError",
-}
 
 # Hidden from type checkers, to which it would make any name of this module valid.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """The object that had a name before, with a warning that says what it is called now."""
-        if name not in _RENAMED:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        new = _RENAMED[name]
-        warnings.warn(
-            f"kp.{name} is called kp.{new} now; the old name goes after one release.",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return globals()[new]
+    __getattr__ = renamed_classes(
+        __name__,
+        DamagedCheckpoint="DamagedCheckpointError",
+        DataExhausted="DataExhaustedError",
+        ResumeRefused="ResumeRefusedError",
+        StateMismatch="StateMismatchError",
+        StoreInUse="StoreInUseError",
+    )

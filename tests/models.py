@@ -148,17 +148,25 @@ def averaged(overwrite: int | None = 3) -> keras.Model:
 
 
 def one_cycle() -> keras.Model:
-    return compiled(small(), kp.one_cycle("adamw", 0.05, total_steps=8))
+    return compiled(small(), kp.optimizers.with_one_cycle("adamw", 0.05, total_steps=8))
 
 
 def layerwise() -> keras.Model:
     model = small()
     return compiled(
         model,
-        kp.layerwise_rates(
+        kp.optimizers.with_layer_rates(
             keras.optimizers.Adam(kp.schedules.OneCycle(0.05, total_steps=8)), model, decay=0.5
         ),
     )
+
+
+def layerwise_cycle() -> keras.Model:
+    """A cycle around rates by layer, around an optimizer that scales the loss."""
+    model = small()
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.AdamW(), initial_scale=4.0)
+    optimizer = kp.optimizers.with_layer_rates(optimizer, model, decay=0.5)
+    return compiled(model, kp.optimizers.with_one_cycle(optimizer, 0.05, total_steps=8))
 
 
 def cycled() -> keras.Model:
@@ -169,7 +177,9 @@ def cycled() -> keras.Model:
     optimizer = keras.optimizers.SGD(rate, nesterov=True)
     return compiled(
         small(),
-        kp.with_momentum_schedule(optimizer, kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=3)),
+        kp.optimizers.with_momentum(
+            optimizer, kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=3)
+        ),
     )
 
 
@@ -440,6 +450,7 @@ CASES = {
     "one cycle": Case(one_cycle, {**TRAIN, **VALIDATION}, 8),
     "cycled momentum": Case(cycled, TRAIN, 8),
     "layerwise rates": Case(layerwise, TRAIN, 8),
+    "one cycle around layerwise rates": Case(layerwise_cycle, TRAIN, 8),
     "validation by steps": Case(
         dense, {**TRAIN, **VALIDATION, "validate_every_steps": 3, "log_every_steps": 2}, 8
     ),

@@ -26,7 +26,7 @@ def ours(row):
     """The arguments of `kp.fine_tune` that are those of a row."""
     asked = dict(row["arguments"])
     ratio = {"lowest": 1 / asked.pop("lr_mult")} if "lr_mult" in asked else {}
-    names = {"base_lr": "base_rate", "div": "div_factor"}
+    names = {"base_lr": "base_rate", "div": "div_factor", "pct_start": "warmup_fraction"}
     return {"head_steps": row["head_steps"], "all_steps": row["all_steps"], **ratio} | {
         names.get(name, name): value for name, value in asked.items()
     }
@@ -132,15 +132,15 @@ def test_the_same_bits_as_written_out_for_fit():
         [3],
     )
     momenta = [
-        kp.schedules.OneCycleMomentum(n, pct_start=pct, convention="fastai")
+        kp.schedules.OneCycleMomentum(n, warmup_fraction=pct, convention="fastai")
         for n, _, pct, _ in cycles
     ]
     keras.utils.set_random_seed(0)
     model = pretrained()
-    cycled = kp.with_momentum_schedule(
+    cycled = kp.optimizers.with_momentum(
         model.optimizer, kp.schedules.Join(momenta, [3]), learning_rate=rate
     )
-    model.compile(kp.layerwise_rates(cycled, model, lowest=0.01), **LOSS)
+    model.compile(kp.optimizers.with_layer_rates(cycled, model, lowest=0.01), **LOSS)
     thaw = kp.GradualUnfreeze(kp.head_then_all(3), batch_norm="adapt", verbose=0)
     expected = run_state(model, kp.fit(model, **HOW, **QUIET, total_steps=8, callbacks=[thaw]))
     found = tuned()
@@ -426,9 +426,9 @@ PLAIN = "is compiled with a schedule, in whose place the recipe's would come"
         ),
         (
             chain,
-            {"pct_start": 0},
+            {"warmup_fraction": 0},
             ValueError,
-            "kp.fine_tune: `pct_start` must be finite, greater than 0 and less than 1",
+            "kp.fine_tune: `warmup_fraction` must be finite, greater than 0 and less than 1",
         ),
         (
             chain,
@@ -510,7 +510,7 @@ PLAIN = "is compiled with a schedule, in whose place the recipe's would come"
         (lambda: chain(optimizers.SGD(kp.schedules.Warmup(2, 0.1))), {}, ValueError, PLAIN),
         (
             lambda: chain(
-                kp.with_momentum_schedule("sgd", kp.schedules.CyclicalMomentum(0.8, 0.9, 2))
+                kp.optimizers.with_momentum("sgd", kp.schedules.CyclicalMomentum(0.8, 0.9, 2))
             ),
             {},
             ValueError,

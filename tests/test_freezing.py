@@ -182,7 +182,7 @@ OPTIMIZERS = {
     "Muon": lambda: keras.optimizers.Muon(0.01),
     "accumulated": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
     "averaged": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.5),
-    "scheduled": lambda: kp.one_cycle("adam", 0.01, total_steps=20),
+    "scheduled": lambda: kp.optimizers.with_one_cycle("adam", 0.01, total_steps=20),
     "scaled": lambda: keras.optimizers.LossScaleOptimizer(
         keras.optimizers.Adam(0.01), initial_scale=8.0
     ),
@@ -340,7 +340,9 @@ def test_the_table():
 
 def test_the_table_has_the_rate_of_each_layer():
     model = net()
-    model.compile(kp.layerwise_rates(keras.optimizers.SGD(0.5), model, decay=0.5), "mse")
+    model.compile(
+        kp.optimizers.with_layer_rates(keras.optimizers.SGD(0.5), model, decay=0.5), "mse"
+    )
     kp.freeze(model, "first/bias")
     rows = kp.trainable_table(model).rows
     assert [(row.layer, row.trained, row.rate) for row in rows] == [
@@ -353,7 +355,9 @@ def test_layerwise_rates_go_on_when_a_part_is_frozen_and_thawed():
     """Each layer moves by its own rate, as gradient descent says, before and after."""
     model = net()
     model.compile(
-        kp.layerwise_rates(keras.optimizers.SGD(0.5), model, factors={"first": 0.25, "head": 0.5}),
+        kp.optimizers.with_layer_rates(
+            keras.optimizers.SGD(0.5), model, factors={"first": 0.25, "head": 0.5}
+        ),
         "mse",
     )
     for change in (None, kp.freeze, kp.unfreeze):
@@ -446,7 +450,7 @@ def test_bad_input_changes_nothing(call, error, message):
 def test_a_saved_model_with_rates_by_depth_that_cannot_be_thawed_stays_as_it_is():
     """Its file holds the factors of what was trained."""
     model = net()
-    model.compile(kp.layerwise_rates("adam", model, decay=0.5), "mse")
+    model.compile(kp.optimizers.with_layer_rates("adam", model, decay=0.5), "mse")
     kp.freeze(model, "first")
     model.fit(X, Y, verbose=0)
     model.save("frozen.keras")

@@ -13,7 +13,6 @@ import pytest
 from keras import optimizers
 
 import keras_patterns as kp
-from keras_patterns.optimizers import momentum_classes as momentum
 from keras_patterns.optimizers import rate_factor_of
 from keras_patterns.state.variables import find_variables
 
@@ -51,7 +50,9 @@ def gradients(step):
 def trained(make, rate=RATE, factors=None):
     """The weights after four compiled steps of `fit`, with factors."""
     model = branches()
-    model.compile(kp.layerwise_rates(make(rate), model, factors=factors or FACTORS), slope)
+    model.compile(
+        kp.optimizers.with_layer_rates(make(rate), model, factors=factors or FACTORS), slope
+    )
     # Inside `fit` on TensorFlow, Keras 3.15's ScheduleFreeAdamW does not see the weights that it
     # begins at.
     model.optimizer.build(model.trainable_variables)
@@ -108,7 +109,7 @@ class Own(keras.optimizers.Optimizer):
 
 def scheduled(make):
     def scheduled_momentum(rate):
-        return kp.with_momentum_schedule(
+        return kp.optimizers.with_momentum(
             make(rate), kp.schedules.CyclicalMomentum(0.7, 0.9, step_size=2)
         )
 
@@ -165,7 +166,7 @@ def cosine(factor=1.0):
 
 
 def one_cycle(factor=1.0):
-    return kp.schedules.OneCycle(factor * RATE, 4, pct_start=0.5)
+    return kp.schedules.OneCycle(factor * RATE, 4, warmup_fraction=0.5)
 
 
 @pytest.mark.parametrize("schedule", [cosine, one_cycle])
@@ -228,7 +229,9 @@ def test_what_is_left_out_of_the_weight_decay():
 
 def test_callbacks_move_all_rates_together():
     model = branches()
-    model.compile(kp.layerwise_rates(optimizers.SGD(RATE), model, factors=FACTORS), slope)
+    model.compile(
+        kp.optimizers.with_layer_rates(optimizers.SGD(RATE), model, factors=FACTORS), slope
+    )
     rates = [0.3, 0.01]
     callbacks = [
         keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch]),
@@ -252,7 +255,7 @@ def test_the_finder_sweeps_all_rates_together():
     losses = []
     x = RANDOM.normal(size=(32, 4))
     for optimizer, scale in (
-        (lambda model: kp.layerwise_rates("sgd", model, factors={"*": 0.5}), 1.0),
+        (lambda model: kp.optimizers.with_layer_rates("sgd", model, factors={"*": 0.5}), 1.0),
         (lambda _: "sgd", 0.5),
     ):
         keras.utils.set_random_seed(0)
@@ -307,11 +310,11 @@ def test_the_scales_of_timm(row):
         ],
     }[row["model"]]
     assert of_layers(
-        kp.layerwise_rates("adamw", model, decay=row["decay"], groups=groups)
+        kp.optimizers.with_layer_rates("adamw", model, decay=row["decay"], groups=groups)
     ) == pytest.approx(scales, rel=1e-12)
     if row["model"] == "ViT":
         # The normalization before the head belongs to the last block by itself, too.
-        found = of_layers(kp.layerwise_rates("adamw", model, decay=row["decay"]))
+        found = of_layers(kp.optimizers.with_layer_rates("adamw", model, decay=row["decay"]))
         assert found["norm"] == found["blocks_2_mlp_fc2"] == row["decay"]
 
 
@@ -321,7 +324,7 @@ def test_the_scales_of_timm(row):
 def test_the_multiples_of_fastai(row):
     low, high, count = row["even_mults"]
     model = chain([f"layer{number}" for number in range(count)])
-    factors = of_layers(kp.layerwise_rates("sgd", model, lowest=low / high)).values()
+    factors = of_layers(kp.optimizers.with_layer_rates("sgd", model, lowest=low / high)).values()
     np.testing.assert_allclose([high * factor for factor in factors], row["rates"], rtol=1e-12)
 
 
@@ -334,7 +337,9 @@ def test_the_rates_of_fastai_at_each_step(row):
     groups = ["a", "b", ["c", "d"]]
     how = {"lowest": low / high, "groups": groups} if low else {"factors": {"a": 0.1, "b": 0.1}}
     rate = kp.schedules.OneCycle(high, len(row["rates"]), convention="fastai")
-    factors = list(of_layers(kp.layerwise_rates(optimizers.SGD(rate), model, **how)).values())[:3]
+    factors = list(
+        of_layers(kp.optimizers.with_layer_rates(optimizers.SGD(rate), model, **how)).values()
+    )[:3]
     found = [
         [float(keras.ops.convert_to_numpy(rate(step))) * factor for factor in factors]
         for step in range(len(row["rates"]))
@@ -356,18 +361,25 @@ def test_the_rates_of_fastai_at_each_step(row):
 )
 def test_groups(groups, expected):
     assert (
-        list(of_layers(kp.layerwise_rates("sgd", chain(), decay=0.5, groups=groups)).values())
+        list(
+            of_layers(
+                kp.optimizers.with_layer_rates("sgd", chain(), decay=0.5, groups=groups)
+            ).values()
+        )
         == expected
     )
 
 
 def test_the_default_is_a_decay_of_three_quarters():
-    assert list(of_layers(kp.layerwise_rates("sgd", chain("ab"))).values()) == [0.75, 1.0]
+    assert list(of_layers(kp.optimizers.with_layer_rates("sgd", chain("ab"))).values()) == [
+        0.75,
+        1.0,
+    ]
 
 
 def test_of_what_is_named_twice_the_later_factor_counts():
     model = chain()
-    optimizer = kp.layerwise_rates(
+    optimizer = kp.optimizers.with_layer_rates(
         "sgd", model, factors=[("*", 0.1), (model.get_layer("c"), 0.5), ("c/bias", 2), ("d", 10)]
     )
     assert list(optimizer.rate_factors.values()) == [0.1, 0.1, 0.1, 0.1, 0.5, 2.0, 10.0, 10.0]
@@ -383,7 +395,7 @@ def test_what_cannot_be_trained_is_no_depth():
     ]
     model = keras.Sequential([keras.Input((4,)), scale, *layers])
     model.layers[1].trainable = False
-    found = of_layers(kp.layerwise_rates("sgd", model, lowest=0.01))
+    found = of_layers(kp.optimizers.with_layer_rates("sgd", model, lowest=0.01))
     assert found == {"a": 0.01, "norm": 0.01, "b": 1.0}
 
 
@@ -404,7 +416,7 @@ def test_variables_of_one_path_are_told_apart(tmp_path):
     model = twins()
     kernels = [model.get_layer(side).layers[1].kernel for side in ("left", "right")]
     assert kernels[0].path == kernels[1].path
-    optimizer = kp.layerwise_rates("sgd", model, factors={"left": 0.1, "right": 0.5})
+    optimizer = kp.optimizers.with_layer_rates("sgd", model, factors={"left": 0.1, "right": 0.5})
     assert [rate_factor_of(optimizer, kernel) for kernel in kernels] == [0.1, 0.5]
     assert optimizer.rate_factors[kernels[0].path] == 0.1
     assert optimizer.rate_factors[f"{kernels[0].path}#1"] == 0.5
@@ -420,13 +432,18 @@ def test_variables_of_one_path_are_told_apart(tmp_path):
 def test_the_given_optimizer_and_its_settings_stay():
     given = optimizers.AdamW(0.02, weight_decay=0.1, clipnorm=1.0, use_ema=True, name="mine")
     before = given.get_config()
-    optimizer = kp.layerwise_rates(given, chain(), decay=0.5)
+    optimizer = kp.optimizers.with_layer_rates(given, chain(), decay=0.5)
     assert given.get_config() == before
     assert not isinstance(given, type(optimizer))
     assert isinstance(optimizer, type(given))
     assert {name: optimizer.get_config()[name] for name in before} == before
-    assert float(kp.layerwise_rates(given, chain(), learning_rate=0.5).learning_rate.numpy()) == 0.5
-    again = kp.layerwise_rates(optimizer, chain(), decay=1.0)
+    assert (
+        float(
+            kp.optimizers.with_layer_rates(given, chain(), learning_rate=0.5).learning_rate.numpy()
+        )
+        == 0.5
+    )
+    again = kp.optimizers.with_layer_rates(optimizer, chain(), decay=1.0)
     assert type(again) is type(optimizer)
     assert set(again.rate_factors.values()) == {1.0}
 
@@ -435,7 +452,7 @@ def test_a_loss_scale_keeps_its_settings():
     given = optimizers.LossScaleOptimizer(
         optimizers.SGD(0.1), initial_scale=8.0, dynamic_growth_steps=7, name="scaled"
     )
-    optimizer = kp.layerwise_rates(given, chain(), decay=0.5)
+    optimizer = kp.optimizers.with_layer_rates(given, chain(), decay=0.5)
     outer = ("initial_scale", "dynamic_growth_steps", "name")
     assert [getattr(optimizer, name) for name in outer] == [8.0, 7, "scaled"]
     assert optimizer.inner_optimizer is not given.inner_optimizer
@@ -446,7 +463,9 @@ def test_slots_stand_where_they_would_without(tmp_path):
     for layerwise in (False, True):
         model = branches()
         model.compile(
-            kp.layerwise_rates("adam", model, factors=FACTORS) if layerwise else optimizers.Adam(),
+            kp.optimizers.with_layer_rates("adam", model, factors=FACTORS)
+            if layerwise
+            else optimizers.Adam(),
             slope,
         )
         model.optimizer.build(model.trainable_variables)
@@ -468,7 +487,7 @@ def test_a_changed_factor_is_said_at_a_resume(capfd):
     for epochs, decay in ((1, 0.5), (2, 0.25)):
         keras.utils.clear_session(free_memory=False)
         model = chain("ab")
-        model.compile(kp.layerwise_rates("sgd", model, decay=decay), "mse")
+        model.compile(kp.optimizers.with_layer_rates("sgd", model, decay=decay), "mse")
         x = np.ones((8, 4), "float32")
         kp.fit(
             model,
@@ -505,18 +524,10 @@ BUILT_IN = [
 ]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [getattr(optimizers, name) for name in BUILT_IN] + list(momentum.SCHEDULED.values()) + [Own],
-)
+@pytest.mark.parametrize("make", [getattr(optimizers, name) for name in BUILT_IN] + [Own])
 def test_an_optimizer_comes_back_from_its_configuration(make):
-    how = (
-        {"momentum_schedule": kp.schedules.OneCycleMomentum(9)}
-        if make in momentum.SCHEDULED.values()
-        else {}
-    )
     model = branches()
-    optimizer = kp.layerwise_rates(make(**how), model, factors=FACTORS)
+    optimizer = kp.optimizers.with_layer_rates(make(), model, factors=FACTORS)
     if make.__name__ in BUILT_IN:
         # On torch, the class has another name, which no other backend would find.
         assert optimizer.get_config()["base_optimizer"]["module"] == "keras.optimizers"
@@ -545,7 +556,9 @@ def test_a_saved_model_goes_on_in_a_new_process(tmp_path):
     expected = {}
     for name in names:
         model = branches()
-        model.compile(kp.layerwise_rates(MAKERS[name](RATE), model, factors=FACTORS), slope)
+        model.compile(
+            kp.optimizers.with_layer_rates(MAKERS[name](RATE), model, factors=FACTORS), slope
+        )
         model.fit(X, Y, batch_size=1, shuffle=False, verbose=0)
         model.save(tmp_path / f"{name}.keras")
         model.fit(X, Y, batch_size=1, shuffle=False, verbose=0)
@@ -568,7 +581,7 @@ def test_a_saved_model_goes_on_in_a_new_process(tmp_path):
 
 def test_what_is_frozen_has_its_factor_when_it_is_thawed():
     model = chain()
-    optimizer = kp.layerwise_rates("adam", model, decay=0.5)
+    optimizer = kp.optimizers.with_layer_rates("adam", model, decay=0.5)
     model.layers[0].trainable = False
     optimizer.build(model.trainable_variables)
     assert optimizer.get_config()["rate_factors"] == [[0.25, 2, 20], [0.5, 2, 20], [1.0, 2, 20]]
@@ -590,7 +603,7 @@ def test_the_factor_of_a_variable_in_optimizers_of_every_kind():
     assert rate_factor_of(optimizers.Adam(), low) == 1.0
     assert (
         rate_factor_of(
-            kp.layerwise_rates(
+            kp.optimizers.with_layer_rates(
                 optimizers.LossScaleOptimizer(optimizers.Adam()), model, factors=FACTORS
             ),
             low,
@@ -599,7 +612,8 @@ def test_the_factor_of_a_variable_in_optimizers_of_every_kind():
     )
     several = optimizers.MultiOptimizer(
         optimizers.OptimizerMap(
-            optimizers.Adam(), {".*low.*": kp.layerwise_rates("sgd", model, factors=FACTORS)}
+            optimizers.Adam(),
+            {".*low.*": kp.optimizers.with_layer_rates("sgd", model, factors=FACTORS)},
         )
     )
     several.build(model.trainable_variables)
@@ -625,7 +639,8 @@ def test_sparse_gradients(name):
         )
         kind = getattr(optimizers, name)
         model.compile(
-            kp.layerwise_rates(kind(0.1), model, decay=1.0) if layerwise else kind(0.1), "mse"
+            kp.optimizers.with_layer_rates(kind(0.1), model, decay=1.0) if layerwise else kind(0.1),
+            "mse",
         )
         model.fit(
             np.arange(12, dtype="int32").reshape(4, 3) % 9, np.ones((4, 1)), epochs=2, verbose=0
@@ -640,8 +655,8 @@ def test_in_other_precisions(policy):
     model = keras.Sequential(
         [keras.Input((3,)), *(keras.layers.Dense(2, dtype=policy) for _ in range(2))]
     )
-    optimizer = optimizers.AdamW(kp.schedules.OneCycle(0.01, 4, pct_start=0.5), epsilon=1e-3)
-    model.compile(kp.layerwise_rates(optimizer, model), "mse")
+    optimizer = optimizers.AdamW(kp.schedules.OneCycle(0.01, 4, warmup_fraction=0.5), epsilon=1e-3)
+    model.compile(kp.optimizers.with_layer_rates(optimizer, model), "mse")
     assert np.isfinite(
         model.fit(np.ones((8, 3)), np.ones((8, 2)), batch_size=2, verbose=0).history["loss"]
     ).all()
@@ -680,7 +695,7 @@ def outside():
             ValueError,
             "`groups` goes with `decay` or `lowest`; `factors` selects for itself",
         ),
-        ({"decay": 1.5}, ValueError, r"layerwise_rates: `decay` must be at most 1. Received: 1.5"),
+        ({"decay": 1.5}, ValueError, r"with_layer_rates: `decay` must be at most 1. Received: 1.5"),
         ({"decay": -1}, ValueError, "`decay` must be finite, greater than 0. Received: -1"),
         ({"decay": "half"}, TypeError, "`decay` must be a number. Received: 'half'"),
         ({"lowest": 2.0}, ValueError, "`lowest` must be at most 1. Received: 2.0"),
@@ -698,7 +713,7 @@ def outside():
         (
             {"factors": {"x": 0.1}},
             ValueError,
-            r"layerwise_rates: 'x' selects nothing in .* Its layers are 'input_layer', 'a'",
+            r"with_layer_rates: 'x' selects nothing in .* Its layers are 'input_layer', 'a'",
         ),
         (
             {"factors": "a"},
@@ -724,7 +739,7 @@ def outside():
 )
 def test_arguments_are_checked(how, error, message):
     with pytest.raises(error, match=message):
-        kp.layerwise_rates("sgd", chain(), **how)
+        kp.optimizers.with_layer_rates("sgd", chain(), **how)
 
 
 @pytest.mark.parametrize(
@@ -740,14 +755,14 @@ def test_arguments_are_checked(how, error, message):
             lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(optimizers.SGD())),
             chain,
             TypeError,
-            "a MultiOptimizer has no rate of its own to multiply",
+            "with_layer_rates: a MultiOptimizer has no rate and no momentum of its own. Give one",
         ),
         (lambda: "nothing", chain, ValueError, "nothing"),
         (
             lambda: "sgd",
             lambda: "model",
             TypeError,
-            "layerwise_rates: `model` must be a Keras model. Received: str",
+            "with_layer_rates: `model` must be a Keras model. Received: str",
         ),
         (
             lambda: "sgd",
@@ -772,11 +787,11 @@ def test_arguments_are_checked(how, error, message):
 )
 def test_optimizers_and_models_are_checked(optimizer, model, error, message):
     with pytest.raises(error, match=message):
-        kp.layerwise_rates(optimizer(), model())
+        kp.optimizers.with_layer_rates(optimizer(), model())
 
 
 def test_a_layer_that_came_later_has_no_factor():
-    optimizer = kp.layerwise_rates("adam", chain())
+    optimizer = kp.optimizers.with_layer_rates("adam", chain())
     with pytest.raises(
         ValueError,
         match=r"'late' has no factor: it was not in the model when the rates were given, or frozen",
@@ -787,7 +802,7 @@ def test_a_layer_that_came_later_has_no_factor():
 
 def test_factors_from_a_file_are_those_of_the_same_variables():
     optimizer = optimizers.deserialize(
-        optimizers.serialize(kp.layerwise_rates("adam", chain("ab")))
+        optimizers.serialize(kp.optimizers.with_layer_rates("adam", chain("ab")))
     )
     with pytest.raises(
         ValueError,
@@ -805,8 +820,8 @@ def test_factors_from_a_file_are_those_of_the_same_variables():
     with pytest.raises(
         ValueError,
         match=(
-            r"to train 4 that are not these. Call kp.layerwise_rates with the model that is "
-            r"trained"
+            r"to train 4 that are not these. Call kp.optimizers.with_layer_rates with the model "
+            r"that is trained"
         ),
     ):
         optimizer.build(
@@ -814,14 +829,3 @@ def test_factors_from_a_file_are_those_of_the_same_variables():
                 [keras.Input((9,)), *(keras.layers.Dense(9) for _ in range(2))]
             ).trainable_variables
         )
-
-
-def test_a_momentum_schedule_comes_first():
-    with pytest.raises(
-        TypeError,
-        match=(
-            r"LayerwiseAdam has no momentum that it knows.* and one for kp.layerwise_rates before "
-            r"that"
-        ),
-    ):
-        kp.one_cycle(kp.layerwise_rates("adam", chain()), 0.1, 50)

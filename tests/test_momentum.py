@@ -115,7 +115,7 @@ BY_HAND = {
 @pytest.mark.parametrize("name", BY_HAND)
 def test_each_step_uses_the_momentum_of_its_own(name):
     make, expected = BY_HAND[name]
-    optimizer = kp.with_momentum_schedule(make(learning_rate=listed(RATES)), listed(MOMENTA))
+    optimizer = kp.optimizers.with_momentum(make(learning_rate=listed(RATES)), listed(MOMENTA))
     np.testing.assert_allclose(trained(optimizer), expected, rtol=2e-5, atol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_a_constant_schedule_changes_nothing(name):
         getattr(OPTIMIZERS, name),
         {"momentum": 0.8} if name in ("SGD", "RMSprop") else {"beta_1": 0.8},
     )
-    scheduled = trained(kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8])))
+    scheduled = trained(kp.optimizers.with_momentum(kind(0.1), listed([0.8, 0.8])))
     np.testing.assert_allclose(scheduled, trained(kind(0.1, **beta)), rtol=2e-6)
 
 
@@ -142,7 +142,7 @@ def test_a_moving_schedule_changes_the_weights(name):
         getattr(OPTIMIZERS, name),
         {"momentum": high} if name in ("SGD", "RMSprop") else {"beta_1": high},
     )
-    moving = trained(kp.with_momentum_schedule(kind(0.1), listed([high, high, 0.1, 0.1])))
+    moving = trained(kp.optimizers.with_momentum(kind(0.1), listed([high, high, 0.1, 0.1])))
     fixed = trained(kind(0.1, **beta))
     np.testing.assert_allclose(moving[:2], fixed[:2], rtol=2e-6)
     assert np.abs(moving[3] - fixed[3]).max() > 1e-3
@@ -154,12 +154,12 @@ def test_a_moving_schedule_changes_the_weights(name):
 def test_it_is_of_the_class_that_keras_makes(name):
     """Which on some backends updates all weights at once, as a plain subclass does not."""
     given = getattr(OPTIMIZERS, name)()
-    assert isinstance(kp.with_momentum_schedule(given, listed([0.8, 0.8])), type(given))
+    assert isinstance(kp.optimizers.with_momentum(given, listed([0.8, 0.8])), type(given))
 
 
 def test_accumulated_gradients_count_as_they_do_for_the_rate():
     schedules = {"learning_rate": listed([9.0, 0.1, 9.0, 0.2]), "gradient_accumulation_steps": 2}
-    optimizer = kp.with_momentum_schedule(
+    optimizer = kp.optimizers.with_momentum(
         OPTIMIZERS.SGD(**schedules), listed([9.0, 0.5, 9.0, 0.25])
     )
     means = GRADIENTS.reshape(2, 2, 2).mean(axis=1)
@@ -170,10 +170,10 @@ def test_accumulated_gradients_count_as_they_do_for_the_rate():
 
 
 def test_inside_other_optimizers():
-    inner = kp.with_momentum_schedule(OPTIMIZERS.SGD(listed(RATES)), listed(MOMENTA))
+    inner = kp.optimizers.with_momentum(OPTIMIZERS.SGD(listed(RATES)), listed(MOMENTA))
     scaled = OPTIMIZERS.LossScaleOptimizer(inner, initial_scale=2.0)
     np.testing.assert_allclose(trained(scaled), sgd(), rtol=1e-5)
-    inner = kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES), beta_2=0.9), listed(MOMENTA))
+    inner = kp.optimizers.with_momentum(OPTIMIZERS.Adam(listed(RATES), beta_2=0.9), listed(MOMENTA))
     several = OPTIMIZERS.MultiOptimizer(OPTIMIZERS.OptimizerMap(inner))
     np.testing.assert_allclose(trained(several), adam(), rtol=2e-5)
 
@@ -192,7 +192,7 @@ def test_sparse_gradients(name):
             [keras.layers.Embedding(9, 4), keras.layers.Flatten(), keras.layers.Dense(1)]
         )
         model.compile(
-            kp.with_momentum_schedule(kind(0.1), listed([0.8, 0.8]))
+            kp.optimizers.with_momentum(kind(0.1), listed([0.8, 0.8]))
             if schedule
             else kind(0.1, **beta),
             "mse",
@@ -209,7 +209,7 @@ def test_sparse_gradients(name):
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
 def test_in_other_precisions(name, policy):
     small = {} if name in ("SGD", "Lion") else {"epsilon": 1e-3}
-    optimizer = kp.with_momentum_schedule(
+    optimizer = kp.optimizers.with_momentum(
         getattr(OPTIMIZERS, name)(0.01, **small), listed([0.8, 0.5, 0.9])
     )
     layers = [keras.layers.Dense(4, dtype=policy), keras.layers.Dense(1, dtype=policy)]
@@ -228,18 +228,23 @@ class Bare(keras.optimizers.schedules.LearningRateSchedule):
 
 @pytest.mark.parametrize("rate", [Bare(), lambda: 0.1, 0.1])
 def test_schedules_that_cannot_be_saved(rate):
-    optimizer = kp.with_momentum_schedule(OPTIMIZERS.SGD(rate), Bare())
+    optimizer = kp.optimizers.with_momentum(OPTIMIZERS.SGD(rate), Bare())
     np.testing.assert_allclose(trained(optimizer)[0], START - 0.1 * GRADIENTS[0], rtol=1e-5)
-    assert kp.one_cycle(OPTIMIZERS.SGD(rate), 0.1, 50).momentum_schedule == OneCycleMomentum(50)
+    assert kp.optimizers.with_one_cycle(
+        OPTIMIZERS.SGD(rate), 0.1, 50
+    ).momentum_schedule == OneCycleMomentum(50)
 
 
 @pytest.mark.parametrize("name", ["sgd", "Lamb", "lion", "adamw"])
 def test_optimizers_by_name(name):
-    assert type(kp.one_cycle(name, 0.1, 50)).__name__.lower() == f"momentumscheduled{name.lower()}"
+    assert (
+        type(kp.optimizers.with_one_cycle(name, 0.1, 50)).__name__.lower()
+        == f"momentumscheduled{name.lower()}"
+    )
 
 
 def test_one_cycle_sets_both():
-    optimizer = kp.one_cycle(
+    optimizer = kp.optimizers.with_one_cycle(
         OPTIMIZERS.SGD(nesterov=True), 0.5, 20, momentum=(0.8, 0.9), three_phase=True, div_factor=10
     )
     config = optimizer.get_config()
@@ -254,7 +259,7 @@ def test_what_was_configured_stays():
     given = OPTIMIZERS.AdamW(0.02, weight_decay=0.1, clipnorm=1.0, use_ema=True, name="mine")
     given.exclude_from_weight_decay(var_names=["bias"])
     before = given.get_config()
-    optimizer = kp.with_momentum_schedule(given, listed(MOMENTA))
+    optimizer = kp.optimizers.with_momentum(given, listed(MOMENTA))
     assert given.get_config() == before
     found = optimizer.get_config()
     assert {name: found[name] for name in before} == before
@@ -267,10 +272,10 @@ def test_what_was_configured_stays():
 
 
 def test_a_saved_model_goes_on_with_its_schedule(tmp_path):
-    whole = trained(kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)))
+    whole = trained(kp.optimizers.with_momentum(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
     model.compile(
-        kp.with_momentum_schedule(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)),
+        kp.optimizers.with_momentum(OPTIMIZERS.Adam(listed(RATES)), listed(MOMENTA)),
         "mean_absolute_error",
     )
     model.set_weights([START[:, np.newaxis]])
@@ -289,7 +294,7 @@ def test_a_saved_model_goes_on_with_its_schedule(tmp_path):
     "name", ["SGD", "RMSprop", "Adam", "AdamW", "Adamax", "Nadam", "Lamb", "Lion"]
 )
 def test_an_optimizer_comes_back_from_its_configuration(name):
-    optimizer = kp.one_cycle(getattr(OPTIMIZERS, name)(), 0.1, 50)
+    optimizer = kp.optimizers.with_one_cycle(getattr(OPTIMIZERS, name)(), 0.1, 50)
     back = keras.optimizers.deserialize(
         json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
     )
@@ -299,8 +304,8 @@ def test_an_optimizer_comes_back_from_its_configuration(name):
 
 
 def test_a_schedule_is_replaced():
-    first = kp.with_momentum_schedule("adam", CyclicalMomentum(0.8, 0.9, 5))
-    assert kp.with_momentum_schedule(
+    first = kp.optimizers.with_momentum("adam", CyclicalMomentum(0.8, 0.9, 5))
+    assert kp.optimizers.with_momentum(
         first, OneCycleMomentum(50)
     ).momentum_schedule == OneCycleMomentum(50)
 
@@ -313,7 +318,7 @@ def test_the_bounds_of_the_momentum_are_two():
             r"0.9"
         ),
     ):
-        kp.one_cycle("adam", 0.1, 50, momentum=0.9)
+        kp.optimizers.with_one_cycle("adam", 0.1, 50, momentum=0.9)
 
 
 class Own(keras.optimizers.Adam):
@@ -340,7 +345,13 @@ def built():
             lambda: keras.optimizers.LossScaleOptimizer(Own()),
             OneCycleMomentum(50),
             TypeError,
-            "before it is wrapped",
+            "with_momentum: Own has no momentum that it knows",
+        ),
+        (
+            lambda: OPTIMIZERS.MultiOptimizer(OPTIMIZERS.OptimizerMap(OPTIMIZERS.SGD())),
+            OneCycleMomentum(50),
+            TypeError,
+            "with_momentum: a MultiOptimizer has no rate and no momentum of its own",
         ),
         (
             lambda: "adam",
@@ -358,12 +369,12 @@ def built():
 )
 def test_arguments_are_checked(optimizer, schedule, error, message):
     with pytest.raises(error, match=message):
-        kp.with_momentum_schedule(optimizer(), schedule)
+        kp.optimizers.with_momentum(optimizer(), schedule)
 
 
 def test_keras_gives_its_own_schedules_the_same_counter():
     rate = keras_schedules.PiecewiseConstantDecay([0, 1, 2], RATES)
     momentum = keras_schedules.PiecewiseConstantDecay([0, 1, 2], MOMENTA)
     np.testing.assert_allclose(
-        trained(kp.with_momentum_schedule(OPTIMIZERS.SGD(rate), momentum)), sgd(), rtol=1e-5
+        trained(kp.optimizers.with_momentum(OPTIMIZERS.SGD(rate), momentum)), sgd(), rtol=1e-5
     )

@@ -28,7 +28,7 @@ OPTIMIZERS = {
     "momentum": lambda: optimizers.SGD(0.01, momentum=0.9),
     "accumulated": lambda: adam(0.01, gradient_accumulation_steps=2),
     "several": lambda: optimizers.MultiOptimizer(optimizers.OptimizerMap(adam(0.01), {})),
-    "momentum schedule": lambda: kp.with_momentum_schedule(
+    "momentum schedule": lambda: kp.optimizers.with_momentum(
         adam(0.01), kp.schedules.CyclicalMomentum(0.8, 0.9, step_size=3)
     ),
 }
@@ -136,7 +136,7 @@ def test_with_a_scaled_loss():
 
 def test_rates_by_depth_and_three_first_steps():
     model = net("sgd")
-    model.compile(kp.layerwise_rates(adam(0.01), model, decay=0.5), "mse")
+    model.compile(kp.optimizers.with_layer_rates(adam(0.01), model, decay=0.5), "mse")
     kp.freeze(model, "a")
     apply(model, range(3))
     kp.unfreeze(model, "a")

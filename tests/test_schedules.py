@@ -55,7 +55,7 @@ def from_torch_cyclic(a):
 
 def from_torch_one_cycle(a):
     how = {
-        "pct_start": a.get("pct_start"),
+        "warmup_fraction": a.get("pct_start"),
         "anneal": ANNEAL[a.get("anneal_strategy", "cos")],
         "three_phase": a.get("three_phase", False),
         "convention": "pytorch",
@@ -153,7 +153,7 @@ def one_cycles(draw):
     return OneCycle(
         draw(RATES),
         draw(st.integers(20, 2_000)),
-        pct_start=draw(st.floats(0.2, 0.45)),
+        warmup_fraction=draw(st.floats(0.2, 0.45)),
         div_factor=draw(st.floats(1.0, 100.0)),
         anneal=draw(st.sampled_from(["cosine", "linear"])),
         three_phase=draw(st.booleans()),
@@ -183,13 +183,13 @@ def bounds(schedule):
     """The lowest and the highest value that a schedule may take."""
     match schedule:
         case CyclicalLearningRate():
-            return schedule.initial_learning_rate, schedule.maximal_learning_rate
+            return schedule.initial_learning_rate, schedule.peak_learning_rate
         case OneCycle():
-            return schedule.final_learning_rate, schedule.maximal_learning_rate
+            return schedule.final_learning_rate, schedule.peak_learning_rate
         case WarmupStableDecay():
             return min(
                 schedule.initial_learning_rate, schedule.final_learning_rate
-            ), schedule.maximal_learning_rate
+            ), schedule.peak_learning_rate
         case Warmup():
             return schedule.initial_learning_rate, bounds(schedule.then)[1]
         case Scaled():
@@ -223,8 +223,8 @@ def test_a_cycle_has_one_peak(schedule, cycle):
     length = 2 * schedule.step_size
     found = values(schedule, range(cycle * length, (cycle + 1) * length + 1))
     if schedule.mode == "triangular":
-        assert (found == np.float32(schedule.maximal_learning_rate)).sum() <= 1
-        assert np.isclose(found.max(), schedule.maximal_learning_rate, rtol=1e-6)
+        assert (found == np.float32(schedule.peak_learning_rate)).sum() <= 1
+        assert np.isclose(found.max(), schedule.peak_learning_rate, rtol=1e-6)
     if schedule.mode != "exp_range":
         assert found[schedule.step_size] == found.max()
     assert np.isclose(found[0], schedule.initial_learning_rate, rtol=1e-6)
@@ -236,20 +236,20 @@ def test_one_cycle_reaches_its_peak_at_exactly_one_step(schedule):
     assert found[0] == np.float32(schedule.initial_learning_rate)
     assert found[-1] == np.float32(schedule.final_learning_rate)
     if schedule.div_factor > 1.01:
-        assert (found == np.float32(schedule.maximal_learning_rate)).sum() == 1
-        assert found.argmax() == round(schedule.pct_start * schedule.total_steps) - 1
+        assert (found == np.float32(schedule.peak_learning_rate)).sum() == 1
+        assert found.argmax() == round(schedule.warmup_fraction * schedule.total_steps) - 1
 
 
 @given(schedule=one_cycles())
 def test_momentum_goes_against_the_rate(schedule):
     shape = {
         name: getattr(schedule, name)
-        for name in ("total_steps", "pct_start", "anneal", "three_phase")
+        for name in ("total_steps", "warmup_fraction", "anneal", "three_phase")
     }
     momentum = values(
         OneCycleMomentum(**shape, lowest=0.8, highest=0.9), range(schedule.total_steps)
     )
-    assert momentum.argmin() == round(schedule.pct_start * schedule.total_steps) - 1
+    assert momentum.argmin() == round(schedule.warmup_fraction * schedule.total_steps) - 1
     assert momentum.min() == np.float32(0.8)
     assert momentum[0] == momentum[-1] == np.float32(0.9)
 
@@ -260,7 +260,7 @@ def test_no_jump_between_phases(schedule, step):
     middle and the root's start.
     """
     first, second = values(schedule, [step, step + 1])
-    span = schedule.maximal_learning_rate
+    span = schedule.peak_learning_rate
     steepest = max(
         1 / max(1, schedule.warmup_steps),
         math.pi / 2 / schedule.decay_steps,
@@ -369,7 +369,7 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
         (
             lambda: CyclicalLearningRate(0.1, math.inf, 4),
             ValueError,
-            r"`maximal_learning_rate` must be finite",
+            r"`peak_learning_rate` must be finite",
         ),
         (lambda: CyclicalLearningRate(0.1, 0.2, 0), ValueError, r"`step_size` must be at least 1"),
         (
@@ -400,27 +400,27 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
         (
             lambda: OneCycle(0.0, 100),
             ValueError,
-            "`maximal_learning_rate` must be finite, greater than 0. Received: 0.0",
+            "`peak_learning_rate` must be finite, greater than 0. Received: 0.0",
         ),
         (
             lambda: OneCycle("0.1", 100),
             TypeError,
-            r"`maximal_learning_rate` must be a number. Received: '0.1' \(str\)",
+            r"`peak_learning_rate` must be a number. Received: '0.1' \(str\)",
         ),
         (
             lambda: OneCycle(0.1, 3),
             ValueError,
-            r"each phase needs a step, but with total_steps=3 and pct_start=0.3",
+            r"each phase needs a step, but with total_steps=3 and warmup_fraction=0.3",
         ),
         (
-            lambda: OneCycle(0.1, 100, pct_start=0.6, three_phase=True),
+            lambda: OneCycle(0.1, 100, warmup_fraction=0.6, three_phase=True),
             ValueError,
             "each phase needs a step",
         ),
         (
-            lambda: OneCycle(0.1, 100, pct_start=1.0),
+            lambda: OneCycle(0.1, 100, warmup_fraction=1.0),
             ValueError,
-            "`pct_start` must be finite, at least 0 and less than 1",
+            "`warmup_fraction` must be finite, at least 0 and less than 1",
         ),
         (
             lambda: OneCycle(0.1, 100, div_factor=0.5),
@@ -484,7 +484,7 @@ def test_arguments_are_checked_where_they_are_given(make, error, message):
 
 def test_numbers_of_numpy_are_numbers():
     rate = OneCycle(np.float32(0.5), np.int64(50), div_factor=np.float64(10))
-    assert json.loads(json.dumps(rate.get_config()))["maximal_learning_rate"] == 0.5
+    assert json.loads(json.dumps(rate.get_config()))["peak_learning_rate"] == 0.5
     assert Warmup(np.int32(3), np.float32(0.5)) == Warmup(3, 0.5)
 
 
@@ -500,7 +500,7 @@ def test_a_step_of_any_dtype(dtype):
 
 
 def test_the_picture_shows_rate_and_momentum():
-    optimizer = kp.one_cycle("adam", 0.1, 100)
+    optimizer = kp.optimizers.with_one_cycle("adam", 0.1, 100)
     figure = kp.schedules.plot(optimizer, 100).figure
     drawn = {axes.get_ylabel(): axes.lines[0].get_ydata() for axes in figure.axes}
     assert list(drawn) == ["learning rate", "momentum"]
@@ -523,7 +523,7 @@ def test_the_picture_of_a_constant(value):
 
 
 def test_the_picture_of_a_wrapped_optimizer():
-    wrapped = keras.optimizers.LossScaleOptimizer(kp.one_cycle("sgd", 0.1, 50))
+    wrapped = keras.optimizers.LossScaleOptimizer(kp.optimizers.with_one_cycle("sgd", 0.1, 50))
     assert len(kp.schedules.plot(wrapped, 50).figure.axes) == 2
 
 

@@ -178,7 +178,7 @@ def test_optimizers_whose_slots_hold_the_same(optimizer, kept, told):
     told()
     model = make_model()
     if optimizer == "Layerwise":
-        new = kp.layerwise_rates(kp.one_cycle("adam", 0.01, 10), model)
+        new = kp.optimizers.with_layer_rates(kp.optimizers.with_one_cycle("adam", 0.01, 10), model)
     else:
         new = getattr(keras.optimizers, optimizer)(0.01)
     model.compile(new, "mse")

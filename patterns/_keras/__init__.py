@@ -2,6 +2,7 @@
 (tests/test_keras_private.py).
 """
 
+from .attributes import replace_attribute, replaced
 from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is_graph, mask_of
 from .layers import (
     all_layers,
@@ -33,6 +34,7 @@ from .training import (
     forget_initial_epoch,
     get_global_seed,
     put_optimizer,
+    recompile_step,
     set_global_seed,
     shut_down,
 )
@@ -63,7 +65,10 @@ __all__ = [
     "put_first_steps",
     "put_optimizer",
     "put_rate",
+    "recompile_step",
+    "replace_attribute",
     "replace_sublayer",
+    "replaced",
     "saved_groups",
     "set_constant_rate",
     "set_global_seed",

@@ -6,6 +6,11 @@ from typing import Any
 
 import keras
 
+from .attributes import replaced
+
+# In place of a rate that cannot be saved.
+_SCHEDULE = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
+
 
 def trained_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """The variables on which an optimizer was built, in its order. No public name says it, and
@@ -58,23 +63,22 @@ def steps_of(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def copy_weight_decay_exclusions(
     source: keras.optimizers.Optimizer, target: keras.optimizers.Optimizer
 ) -> None:
-    """What `exclude_from_weight_decay` has noted: the configuration of an optimizer leaves it
-    out."""
+    """Copies the notes of `exclude_from_weight_decay`, which the configuration leaves out."""
     for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
         if hasattr(source, name):
             setattr(target, name, getattr(source, name))
 
 
-def config_without_rate(optimizer: keras.optimizers.Optimizer) -> dict[str, Any]:
-    """The configuration but for the rate, whose schedule or function may have none."""
-    rate = optimizer._learning_rate
-    optimizer._learning_rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
-    try:
-        return {
-            name: value for name, value in optimizer.get_config().items() if name != "learning_rate"
-        }
-    finally:
-        optimizer._learning_rate = rate
+def config_without_rate(optimizer: keras.optimizers.Optimizer, cls: Any = None) -> dict[str, Any]:
+    """The configuration but for the rate, whose schedule or function may have none.
+
+    Args:
+        optimizer: An optimizer.
+        cls: One of its classes, whose configuration it is. Defaults to None: the whole.
+    """
+    with replaced(optimizer, "_learning_rate", _SCHEDULE):
+        config = cls.get_config(optimizer) if cls else optimizer.get_config()
+        return {name: value for name, value in config.items() if name != "learning_rate"}
 
 
 def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -83,14 +87,12 @@ def made_anew(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimiz
     """
     if isinstance(optimizer._learning_rate, keras.Variable):
         return type(optimizer).from_config(optimizer.get_config())
-    rate = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 1.0)
-    return type(optimizer).from_config({**config_without_rate(optimizer), "learning_rate": rate})
+    config = {**config_without_rate(optimizer), "learning_rate": _SCHEDULE}
+    return type(optimizer).from_config(config)
 
 
 def get_rate(optimizer: keras.optimizers.Optimizer) -> Any:
-    """What stands behind `learning_rate`: a variable, a schedule or a function. The public name
-    gives its value.
-    """
+    """The variable, schedule or function behind the public name, which gives a value."""
     return optimizer._learning_rate
 
 

@@ -16,20 +16,22 @@ from typing import Any
 import keras
 from keras import ops
 
+from .attributes import replace_attribute, replaced
+
 _NAME = "_own_steps"
 # On the way to the update of one variable, and of many at once where the framework has a fused one.
 _METHODS = ("update_step", "_parallel_update_step")
 
 
 def first_steps(optimizer: keras.optimizers.Optimizer) -> dict[int, int]:
-    """How many steps an optimizer had made when it began with a variable, by its id; those of 0 are
-    left out.
+    """The number of steps that an optimizer had made when it began with a variable, by its id;
+    those of 0 are left out.
     """
     return dict(own.first) if (own := vars(optimizer).get(_NAME)) else {}
 
 
 def put_first_steps(optimizer: keras.optimizers.Optimizer, steps: Mapping[int, int]) -> bool:
-    """Has the optimizer count for each variable from its first step on.
+    """Makes the optimizer count for each variable from its first step on.
 
     Args:
         optimizer: One that computes updates itself, not one that wraps others.
@@ -41,13 +43,11 @@ def put_first_steps(optimizer: keras.optimizers.Optimizer, steps: Mapping[int, i
     steps = {variable: step for variable, step in steps.items() if step}
     if steps == first_steps(optimizer):
         return False
-    for name in (_NAME, *_METHODS):
-        vars(optimizer).pop(name, None)
+    own = vars(optimizer).pop(_NAME, None)
+    if own:
+        own.remove()
     if steps:
-        own = _OwnSteps(optimizer, steps)
-        # Not through Keras, which would take it for a part of the optimizer's state.
-        for name, value in ((_NAME, own), *own.methods()):
-            object.__setattr__(optimizer, name, value)
+        vars(optimizer)[_NAME] = _OwnSteps(optimizer, steps)
     return True
 
 
@@ -58,14 +58,16 @@ class _OwnSteps:
 
     def __init__(self, optimizer: Any, first: dict[int, int]) -> None:
         self._optimizer, self.first = optimizer, first
-
-    def methods(self) -> list[tuple[str, Any]]:
-        """What stands before each method that the optimizer has."""
-        return [
-            (name, getattr(self, name.lstrip("_")))
+        self._restores = [
+            replace_attribute(optimizer, name, getattr(self, name.lstrip("_")))
             for name in _METHODS
-            if hasattr(self._optimizer, name)
+            if hasattr(optimizer, name)
         ]
+
+    def remove(self) -> None:
+        """Gives the optimizer its own methods back."""
+        for restore in self._restores:
+            restore()
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Updates one variable."""
@@ -102,8 +104,5 @@ class _OwnSteps:
         optimizer, counter = self._optimizer, self._optimizer._iterations
         # Accumulated steps count once, and the first of them may lie before.
         first -= first % (optimizer.gradient_accumulation_steps or 1)
-        object.__setattr__(optimizer, "_iterations", ops.maximum(counter - first, 0))
-        try:
+        with replaced(optimizer, "_iterations", ops.maximum(counter - first, 0)):
             yield
-        finally:
-            object.__setattr__(optimizer, "_iterations", counter)

@@ -57,12 +57,20 @@ def forget_initial_epoch(model: keras.Model) -> None:
     model._initial_epoch = None
 
 
+def recompile_step(model: keras.Model) -> None:
+    """Makes the next `fit` compile the training step anew, with what the model holds then. No
+    public name forgets the compiled one.
+    """
+    model.train_function = None
+
+
 def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Has a compiled model train with another optimizer, and be saved with it; its loss and its
+    """Makes a compiled model train with another optimizer, and be saved with it; its loss and its
     metrics stay as they are.
 
     `compile` would need them all again, those of a person's own `compile` too.
     """
-    model.optimizer, model.train_function = optimizer, None
+    model.optimizer = optimizer
+    recompile_step(model)
     if hasattr(model, "_compile_config"):
         model._compile_config.config["optimizer"] = optimizer

@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 
+from .._util.deprecated import with_new_keywords_inside
 from .._util.errors import KerasPatternsError
 from ..state import callbacks as callback_states
 
@@ -56,7 +57,8 @@ class Identity:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
         """The inverse of `as_json`."""
-        return cls(**value)
+        optimizers = with_new_keywords_inside(value.get("optimizers", {}))
+        return cls(**{**value, "optimizers": optimizers})
 
 
 # For each optimizer that a run has used in this process: the settings that the script gave, and

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
+from ..optimizers.wrapping import base_class, base_name
 from ..state.snapshot import StateMismatchError, check_fits, differences, put_back, settle
 from ..state.variables import Places, find_variables, has_own_step
 from .contents import OptimizerRecord, Record
@@ -112,15 +113,17 @@ def _of_another_kind(places: Places, saved: Identity) -> set[str]:
     there before.
     """
     before = {place: settings["class"] for place, settings in saved.optimizers.items()}
-    now = {place: type(optimizer).__name__ for place, optimizer in places.optimizers.items()}
+    now = {place: type(optimizer) for place, optimizer in places.optimizers.items()}
     return {
-        place for place in before.keys() & now.keys() if _kind(before[place]) != _kind(now[place])
+        place
+        for place in before.keys() & now.keys()
+        if before[place] != now[place].__name__
+        and _kind(base_name(before[place])) != _kind(base_class(now[place]).__name__)
     }
 
 
 def _kind(name: str) -> str:
-    """The class without what of ours is mixed into it."""
-    name = name.removeprefix("Layerwise").removeprefix("MomentumScheduled")
+    """One name for the classes whose slots hold the same."""
     return _ALIKE[0] if name in _ALIKE else name
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ..checkpoint import select_checkpoint
 from ..finder import LearningRateSweep, find_learning_rate
 from ..guard import NonFiniteGuard
-from ..optimizers import one_cycle
+from ..optimizers import with_one_cycle
 from ..run.checkpoint import Checkpoint
 from ..run.fit import fit
 from ..stopping import EarlyStopping, Patience
@@ -127,7 +127,7 @@ def make_optimizer(rate: float, epochs: int) -> keras.optimizers.Optimizer:
         rate: The highest rate.
         epochs: Passes over the training data in all.
     """
-    return one_cycle("adam", rate, total_steps=epochs * STEPS_PER_EPOCH)
+    return with_one_cycle("adam", rate, total_steps=epochs * STEPS_PER_EPOCH)
 
 
 def train(

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..optimizers import layerwise_rates
+from ..optimizers import with_layer_rates
 from ..run.checkpoint import Checkpoint
 from ..run.fit import fit
 from ..transfer import replace_head
@@ -143,7 +143,7 @@ def train_in_stages(
     """The new head, then the last block too, then all: the first layers at the lowest rates."""
     keras.utils.set_random_seed(seed)
     model = with_new_head(backbone)
-    compile_with(model, layerwise_rates(keras.optimizers.Adam(STAGED_RATE), model, decay=0.7))
+    compile_with(model, with_layer_rates(keras.optimizers.Adam(STAGED_RATE), model, decay=0.7))
     thaw = GradualUnfreeze(STAGES, verbose=how.get("verbose", 1))
     fit(
         model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any, Literal, get_args
 
 import keras
@@ -17,8 +17,7 @@ from .._util.arguments import check_choice, check_number, check_order, whole_num
 from ..data import make_source
 from ..data.stream import BatchStream
 from ..optimizers.finalization import finalized_once
-from ..optimizers.rates import steps_made, with_rates
-from ..optimizers.sweep import swept
+from ..optimizers.rates import steps_made, swept, with_rates
 from ..run.checks import check_model
 from ..run.streams import generator_stream
 from ..state.preserved import preserved
@@ -176,29 +175,22 @@ def _sweep(
     listener: Listener,
     feed: Any,
 ) -> None:
-    model.train_function, model.steps_per_execution = None, 1
+    _keras.recompile_step(model)
+    model.steps_per_execution = 1
     model.reset_metrics()
     metrics = find_variables(model).of("metric")
-    fresh, own = copy_values(metrics), vars(model).get("train_step")
+    fresh = copy_values(metrics)
     first = next(iter(optimizers.values()))
     with swept(optimizers, rates), finalized_once(model):
         listener.begin(model, steps_made(first))
         step = current().measured_step(
             model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first)
         )
-        # Not through Keras, which would track it.
-        vars(model)["train_step"] = step
-        try:
+        with _keras.replaced(model, "train_step", step), suppress(SweepDone):
             model.fit(
                 feed, steps_per_epoch=len(rates), callbacks=listener, verbose=0, shuffle=False
             )
             listener.take_rest()
-        except SweepDone:
-            pass
-        finally:
-            del vars(model)["train_step"]
-            if own is not None:
-                vars(model)["train_step"] = own
 
 
 def _check_built(model: keras.Model) -> None:

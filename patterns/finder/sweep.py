@@ -12,7 +12,7 @@ import numpy as np
 
 from .._util.plots import given_or_new_axes
 from .._util.table import format_table
-from ..optimizers.sweep import set_rate
+from ..optimizers.rates import set_rate
 from ..run.checks import check_model
 from .plotting import draw_losses, mark_suggestions
 from .rules import RULES, centred, fall, smooth

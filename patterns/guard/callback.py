@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _keras
 from .._util.arguments import check_number, whole_number
 from .._util.messages import say
 from .._util.steps import next_multiple
@@ -242,7 +243,7 @@ class NonFiniteGuard(Hook):
     def on_run_end(self) -> None:
         """Leaves the script's schedules as they were: the next call begins with them."""
         if self._rates and self._rates.scale(1.0, 1.0):
-            self.model.train_function = None
+            _keras.recompile_step(self.model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forgets an earlier run."""

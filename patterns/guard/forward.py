@@ -104,7 +104,7 @@ def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
 @contextmanager
 def _listened(layer: keras.Layer, name: str, tell: Callable[[str], Any]) -> Iterator[None]:
     """Within it, a layer tells if what it gives is not finite."""
-    own, call = vars(layer).get("call"), layer.call
+    call = layer.call
 
     def listening(*arguments: Any, **more: Any) -> Any:
         # Before the call, which may move statistics.
@@ -131,14 +131,8 @@ def _listened(layer: keras.Layer, name: str, tell: Callable[[str], Any]) -> Iter
                 )
         return outputs
 
-    # Not through Keras, which would track it.
-    vars(layer)["call"] = listening
-    try:
+    with _keras.replaced(layer, "call", listening):
         yield
-    finally:
-        del vars(layer)["call"]
-        if own is not None:
-            vars(layer)["call"] = own
 
 
 def _described(layer: keras.Layer, place: str) -> str:

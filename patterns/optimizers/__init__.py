@@ -1,14 +1,15 @@
-"""Optimizers: their rates, momenta and factors, and what they know when what is trained changes."""
+"""Optimizers with schedules of their momentum and rates by layer, and what they know when what is
+trained changes.
+"""
 
-from .groups import groups_below
-from .layerwise import layerwise_rates
-from .layerwise_class import rate_factor_of
-from .momentum import one_cycle, with_momentum_schedule
+from .layer_rates import groups_below, with_layer_rates
+from .momentum import with_momentum, with_one_cycle
+from .rate_factors import rate_factor_of
 
 __all__ = [
     "groups_below",
-    "layerwise_rates",
-    "one_cycle",
     "rate_factor_of",
-    "with_momentum_schedule",
+    "with_layer_rates",
+    "with_momentum",
+    "with_one_cycle",
 ]

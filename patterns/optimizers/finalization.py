@@ -11,6 +11,8 @@ import keras
 
 from keras_patterns.backends import current
 
+from .. import _keras
+
 
 @contextmanager
 def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
@@ -24,10 +26,7 @@ def finalized_once(model: keras.Model) -> Iterator[Callable[[], None]]:
     if optimizer is None:
         yield lambda: None
         return
-    optimizer.finalize_variable_values = lambda *_: None
-
-    def release() -> None:
-        vars(optimizer).pop("finalize_variable_values", None)
+    release = _keras.replace_attribute(optimizer, "finalize_variable_values", lambda *_: None)
 
     def finalize() -> None:
         release()

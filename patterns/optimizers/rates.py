@@ -1,13 +1,17 @@
-"""The optimizers of a model that have a learning rate of their own."""
+"""The learning rates of a model's optimizers: found, set, swept and made smaller."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from .. import _keras
+from .._util.steps import whole_steps
 from ..schedules import Scaled
 from ..state.variables import find_variables
 
@@ -32,6 +36,57 @@ def with_rates(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
 def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
     """The counter that a schedule of the rate gets."""
     return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
+
+
+def set_rate(model: keras.Model, rate: float, among: Collection[str] = ()) -> None:
+    """Makes `rate` the highest rate of the model's optimizers; the others keep their ratio to it.
+
+    Args:
+        model: A compiled model.
+        rate: To be set.
+        among: The places of the optimizers that count. Defaults to all.
+    """
+    optimizers = with_rates(model)
+    chosen = {place: one for place, one in optimizers.items() if place in among} or optimizers
+    for place, ratio in _ratios(chosen).items():
+        _keras.set_constant_rate(chosen[place], rate * ratio)
+    # A schedule is compiled into the step.
+    _keras.recompile_step(model)
+
+
+@contextmanager
+def swept(optimizers: dict[str, keras.optimizers.Optimizer], rates: np.ndarray) -> Iterator[None]:
+    """Within it, the optimizers go through the rates; after it they have their own again."""
+    ratios = _ratios(optimizers)
+    before = {place: _keras.get_rate(one) for place, one in optimizers.items()}
+    try:
+        for place, one in optimizers.items():
+            _keras.put_rate(one, TabulatedRate(rates * ratios[place], steps_made(one)))
+        yield
+    finally:
+        for place, rate in before.items():
+            _keras.put_rate(optimizers[place], rate)
+
+
+class TabulatedRate(keras.optimizers.schedules.LearningRateSchedule):
+    """The rates of a sweep, one for each step since it began; computed in the compiled step.
+
+    Args:
+        rates: Of shape `(steps,)`. After the last step the last one stays.
+        start_step: The step at which the sweep begins.
+    """
+
+    def __init__(self, rates: np.ndarray, start_step: int) -> None:
+        self._rates, self._start_step = rates.astype("float32"), start_step
+
+    def __call__(self, step: Any) -> Any:
+        """The rate at a step of the optimizer."""
+        index = ops.clip(whole_steps(step) - self._start_step, 0, len(self._rates) - 1)
+        return ops.take(ops.convert_to_tensor(self._rates), index)
+
+    def get_config(self) -> dict[str, Any]:
+        """Nothing: it is not saved."""
+        return {}
 
 
 class ScaledRates:
@@ -68,6 +123,29 @@ class ScaledRates:
                 _keras.put_rate(optimizer, _product(rate, in_all))
                 scheduled = True
         return scheduled
+
+
+def _ratios(optimizers: dict[str, keras.optimizers.Optimizer]) -> dict[str, float]:
+    """The rate of each over the highest.
+
+    Raises:
+        ValueError: Some are 0 and some are not: nothing times a rate would ever move the weights of
+            the former.
+    """
+    rates = {
+        place: float(ops.convert_to_numpy(one.learning_rate)) for place, one in optimizers.items()
+    }
+    highest = max(rates.values())
+    if not highest:
+        return dict.fromkeys(rates, 1.0)
+    still = [place for place, rate in rates.items() if not rate]
+    if still:
+        raise ValueError(
+            f"The rate at {still[0]!r} is 0 at this step, and others are not, so the ratio that it "
+            "is to keep "
+            "is not known. Give it a constant rate, or a schedule that does not begin at 0."
+        )
+    return {place: rate / highest for place, rate in rates.items()}
 
 
 def _product(rate: Any, factor: float) -> Any:

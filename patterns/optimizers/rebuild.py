@@ -1,6 +1,4 @@
-"""Having an optimizer train other variables than before, without losing what it knows of those that
-stay.
-"""
+"""An optimizer rebuilt on other variables than before, with what it knows of those that stay."""
 
 from __future__ import annotations
 
@@ -11,13 +9,14 @@ import keras
 from .. import _keras
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import Places, find_variables
+from .rates import steps_made
 
 # Keras's name for the average of each weight, with `use_ema=True`.
 AVERAGE = "model_variables_moving_average"
 
 
-def retrain(model: keras.Model) -> list[str]:
-    """Has `model.optimizer` train exactly what is trainable now; to be called wherever that may
+def rebuild_optimizer(model: keras.Model) -> list[str]:
+    """Rebuilds `model.optimizer` on exactly what is trainable now; to be called wherever that may
     have changed.
 
     The slots of the variables that stay are carried over by their keys, and so are the counter, the
@@ -39,7 +38,7 @@ def retrain(model: keras.Model) -> list[str]:
     optimizer = model.optimizer if model.compiled else None
     if optimizer is None:
         return []
-    model.train_function = None
+    _keras.recompile_step(model)
     wanted, before = model.trainable_variables, _keras.trained_variables(optimizer)
     if not optimizer.built or [id(v) for v in wanted] == [id(v) for v in before]:
         return []
@@ -58,7 +57,7 @@ def retrain(model: keras.Model) -> list[str]:
     for one in (
         one for place, one in updating(places).items() if place.partition("/")[0] == "optimizer"
     ):
-        known, now = _keras.first_steps(one), _steps_of(one)
+        known, now = _keras.first_steps(one), steps_made(one)
         _keras.put_first_steps(
             one,
             {
@@ -91,13 +90,13 @@ def begin_fresh_slots(
         if name != AVERAGE:
             slots.setdefault((place, key), set()).add(slot)
     for place, one in updating(places).items():
-        known, now, first = steps.get(place, {}), _steps_of(one), {}
+        known, now, first = steps.get(place, {}), steps_made(one), {}
         for variable in _keras.trained_variables(one):
             key = key_of[id(variable)]
             own = slots.get((place, key), set())
             first[id(variable)] = now if own and own <= fresh else known.get(key, 0)
         if _keras.put_first_steps(one, first):
-            model.train_function = None
+            _keras.recompile_step(model)
     _begin_averages(places, [key for _, name, key in map(parts_of_slot, fresh) if name == AVERAGE])
 
 
@@ -115,10 +114,6 @@ def updating(places: Places) -> dict[str, keras.optimizers.Optimizer]:
     return {
         place: one for place, one in places.optimizers.items() if not _keras.inner_optimizers(one)
     }
-
-
-def _steps_of(optimizer: keras.optimizers.Optimizer) -> int:
-    return int(keras.ops.convert_to_numpy(_keras.steps_of(optimizer)))
 
 
 def _begin_averages(places: Places, keys: list[str]) -> None:

@@ -13,7 +13,7 @@ from keras_patterns.backends import current
 
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor, Duty
-from ..optimizers.rebuild import retrain
+from ..optimizers.rebuild import rebuild_optimizer
 from ..state.randomness import set_random_state
 from ..state.snapshot import put_back
 from ..state.variables import find_variables
@@ -184,7 +184,7 @@ class Driver:
         if not self.model.built:
             current().build(self.model, self.data.samples[0])
         request.change(self.model)
-        retrain(self.model)
+        rebuild_optimizer(self.model)
         self._forget_compiled()
         for hook in self.callbacks.hooks:
             hook.on_trainable_changed()

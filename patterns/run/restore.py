@@ -21,7 +21,7 @@ from ..checkpoint.restore import (
     restore_weights,
     set_by_script,
 )
-from ..optimizers.rebuild import retrain
+from ..optimizers.rebuild import rebuild_optimizer
 from ..state import callbacks as callback_states
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
@@ -134,7 +134,7 @@ class Restorer:
         step = cursor.step - bool({Duty.HOOKS, Duty.CLOSE_EPOCH} & {*cursor.todo})
         for hook in self._setters:
             hook.restore_trainable(self.model, step, self.total_steps)
-        retrain(self.model)
+        rebuild_optimizer(self.model)
 
     @property
     def _setters(self) -> list[Hook]:

@@ -1,4 +1,4 @@
-"""What all schedules share: they are values, they serialise, and they count whole steps as whole
+"""The base of all schedules: they are values, they serialise, and they count whole steps as whole
 numbers.
 """
 
@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from .._util.arguments import check_number, whole_number
+from .._util.deprecated import with_new_keywords
 from .._util.steps import whole_steps
 
 Rate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
@@ -35,12 +36,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """The inverse of `get_config`."""
+        config = with_new_keywords(cls.__name__, config)
         return cls(**{name: _deserialized(value) for name, value in config.items()})
 
 
 def share(step: Any, start: float, stop: float) -> tuple[Any, Any]:
-    """How much of the way from `start` to `stop` lies behind a step, and how much before it, each
-    from 0 to 1.
+    """The fractions of the way from `start` to `stop` that lie behind a step and before it.
 
     Both are exact at both ends, and accurate near their own zero, which `1 - x` is not.
     """
@@ -71,7 +72,7 @@ def move(step: Any, start: float, stop: float, first: float, last: float, anneal
 
 
 def value_of(rate: Rate, step: Any) -> Any:
-    """What a schedule, or a constant, gives at a step."""
+    """The value of a schedule, or a constant, at a step."""
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return ops.cast(rate(step), "float32")
     return ops.full(ops.shape(ops.convert_to_tensor(step)), rate, "float32")

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from keras import ops
 
 from .._util.arguments import check_choice, check_order
+from .._util.deprecated import renamed_keywords
 from .._util.registered import registered
 from .._util.steps import whole_steps
 from .base import Schedule, take_rate, take_steps
@@ -17,6 +18,7 @@ Mode = Literal["triangular", "triangular2", "exp_range"]
 
 
 @registered
+@renamed_keywords(maximal_learning_rate="peak_learning_rate")
 @dataclass(frozen=True)
 class CyclicalLearningRate(Schedule):
     """A rate that rises and falls in straight lines, between two bounds, over and over.
@@ -24,16 +26,16 @@ class CyclicalLearningRate(Schedule):
     With s the step, k = `step_size`, c = floor(s / 2k) the cycle from 0, and h = 1 - |s mod 2k - k|
     / k the height within it,
 
-        rate(s) = initial + (maximal - initial) * h * scale,
+        rate(s) = initial + (peak - initial) * h * scale,
 
     where scale is 1 for `"triangular"`, 1 / 2^c for `"triangular2"`, and gamma^s for `"exp_range"`.
 
     Args:
         initial_learning_rate: The lower bound, at the start and at the end of each cycle.
-        maximal_learning_rate: The upper bound, in the middle of the first cycle.
+        peak_learning_rate: The upper bound, in the middle of the first cycle.
         step_size: Half a cycle, in steps. Smith recommends 2 to 10 times the steps of a pass over
             the data.
-        mode: Whether the height stays, is halved with each cycle, or decays with each step.
+        mode: The height stays, is halved with each cycle, or decays with each step, in this order.
             Defaults to `"triangular"`.
         gamma: The decay per step in the mode `"exp_range"`, greater than 0 and at most 1. Defaults
             to 1.0.
@@ -55,18 +57,18 @@ class CyclicalLearningRate(Schedule):
     """
 
     initial_learning_rate: float
-    maximal_learning_rate: float
+    peak_learning_rate: float
     step_size: int
     mode: Mode = "triangular"
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        _check(self, "initial_learning_rate", "maximal_learning_rate")
+        _check(self, "initial_learning_rate", "peak_learning_rate")
 
     def __call__(self, step: Any) -> Any:
         """The rate at a step."""
-        low, high = self.initial_learning_rate, self.maximal_learning_rate
+        low, high = self.initial_learning_rate, self.peak_learning_rate
         return low + (high - low) * _height(self, step)
 
 

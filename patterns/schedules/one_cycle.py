@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from keras import ops
 
 from .._util.arguments import check_choice, check_order
+from .._util.deprecated import renamed_keywords
 from .._util.registered import registered
 from .._util.steps import whole_steps
 from .base import Schedule, move, take_rate, take_steps
@@ -20,7 +21,7 @@ Convention = Literal["whole_steps", "pytorch", "optax", "fastai"]
 
 
 class _Defaults(NamedTuple):
-    pct_start: float
+    warmup_fraction: float
     final_div_factor: float
 
 
@@ -33,15 +34,16 @@ _DEFAULTS: dict[str, _Defaults] = {
 
 
 @registered
+@renamed_keywords(maximal_learning_rate="peak_learning_rate", pct_start="warmup_fraction")
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """One cycle of the rate: from `maximal / div_factor` up to `maximal_learning_rate`, then down
-    to almost nothing.
+    """One cycle of the rate: from `peak_learning_rate / div_factor` up to the peak, then down to
+    almost nothing.
 
-    The libraries differ in where the phases end. `T` is `total_steps`, `p` is `pct_start`, `m` is
-    `maximal_learning_rate`, `d` is `div_factor`, `f` is `final_div_factor`:
+    The libraries differ in where the phases end. `T` is `total_steps`, `p` is `warmup_fraction`,
+    `m` is `peak_learning_rate`, `d` is `div_factor`, `f` is `final_div_factor`:
 
-    | convention | the peak is at step | the final rate at step | the final rate | pct_start |
+    | convention | the peak is at step | the final rate at step | the final rate | p |
     | --- | --- | --- | --- | --- |
     | `"whole_steps"` | round(pT) - 1 | T - 1, the last one | m / (d f) | 0.3 |
     | `"pytorch"` | pT - 1 | T - 1, the last one | m / (d f) | 0.3 |
@@ -49,17 +51,17 @@ class OneCycle(Schedule):
     | `"fastai"` | pT | T, after the last one | m / f | 0.25 |
 
     The default, `"whole_steps"`, is PyTorch's, with the peak moved to a whole step, so that one
-    step trains at exactly the maximal rate. With `three_phase=True` the rate comes down to the
+    step trains at exactly the peak rate. With `three_phase=True` the rate comes down to the
     initial one in as many steps as it went up, then on to the final one. After the last step the
     final rate stays.
 
     Args:
-        maximal_learning_rate: The rate at the peak.
+        peak_learning_rate: The rate at the peak.
         total_steps: Optimizer steps of the whole training.
-        pct_start: The fraction of the steps in which the rate rises. Defaults to None: the
+        warmup_fraction: The fraction of the steps in which the rate rises. Defaults to None: the
             convention's.
-        div_factor: The maximal rate over the initial one. Defaults to 25.
-        final_div_factor: The initial rate (with `"fastai"`, the maximal one) over the final one.
+        div_factor: The peak rate over the initial one. Defaults to 25.
+        final_div_factor: The initial rate (with `"fastai"`, the peak one) over the final one.
             Defaults to None: 1e4, with `"fastai"` 1e5.
         anneal: `"cosine"` or `"linear"`. Defaults to `"cosine"`.
         three_phase: Whether the descent has two phases, as in the paper. Not with `"optax"` and
@@ -79,13 +81,12 @@ class OneCycle(Schedule):
 
     References:
         L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
-            Learning Rates", 2018,
-        arXiv:1708.07120.
+            Learning Rates", 2018, arXiv:1708.07120.
     """
 
-    maximal_learning_rate: float
+    peak_learning_rate: float
     total_steps: int
-    pct_start: float | None = None
+    warmup_fraction: float | None = None
     div_factor: float = 25.0
     final_div_factor: float | None = None
     anneal: Anneal = "cosine"
@@ -94,7 +95,7 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
-        take_rate(self, "maximal_learning_rate", above=0.0)
+        take_rate(self, "peak_learning_rate", above=0.0)
         _check(self)
         take_rate(self, "div_factor", least=1.0)
         if self.final_div_factor is not None:
@@ -108,15 +109,13 @@ class OneCycle(Schedule):
     @property
     def initial_learning_rate(self) -> float:
         """The rate of the first step."""
-        return self.maximal_learning_rate / self.div_factor
+        return self.peak_learning_rate / self.div_factor
 
     @property
     def final_learning_rate(self) -> float:
         """The rate in the end."""
         above = (
-            self.maximal_learning_rate
-            if self.convention == "fastai"
-            else self.initial_learning_rate
+            self.peak_learning_rate if self.convention == "fastai" else self.initial_learning_rate
         )
         return above / self._final_div_factor
 
@@ -124,7 +123,7 @@ class OneCycle(Schedule):
         """The rate at a step."""
         initial, peak, final = (
             self.initial_learning_rate,
-            self.maximal_learning_rate,
+            self.peak_learning_rate,
             self.final_learning_rate,
         )
         return _through(
@@ -135,6 +134,7 @@ class OneCycle(Schedule):
 
 
 @registered
+@renamed_keywords(pct_start="warmup_fraction")
 @dataclass(frozen=True)
 class OneCycleMomentum(Schedule):
     """The momentum of one cycle: down while the rate of a `OneCycle` with the same arguments rises,
@@ -144,7 +144,7 @@ class OneCycleMomentum(Schedule):
         total_steps: Optimizer steps of the whole training.
         lowest: The momentum at the peak of the rate. Defaults to 0.85.
         highest: The momentum at the start and in the end. Defaults to 0.95.
-        pct_start, anneal, three_phase, convention: As in `OneCycle`.
+        warmup_fraction, anneal, three_phase, convention: As in `OneCycle`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
@@ -159,14 +159,13 @@ class OneCycleMomentum(Schedule):
 
     References:
         L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
-            Learning Rates", 2018,
-        arXiv:1708.07120.
+            Learning Rates", 2018, arXiv:1708.07120.
     """
 
     total_steps: int
     lowest: float = 0.85
     highest: float = 0.95
-    pct_start: float | None = None
+    warmup_fraction: float | None = None
     anneal: Anneal = "cosine"
     three_phase: bool = False
     convention: Convention = "whole_steps"
@@ -196,8 +195,8 @@ def _check(cycle: Cycle) -> None:
     take_steps(cycle, "total_steps")
     check_choice(where, "anneal", cycle.anneal, get_args(Anneal))
     check_choice(where, "convention", cycle.convention, get_args(Convention))
-    if cycle.pct_start is not None:
-        take_rate(cycle, "pct_start", below=1.0)
+    if cycle.warmup_fraction is not None:
+        take_rate(cycle, "warmup_fraction", below=1.0)
     if cycle.three_phase and cycle.convention in ("optax", "fastai"):
         raise ValueError(
             f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. "
@@ -207,19 +206,23 @@ def _check(cycle: Cycle) -> None:
     if any(stop <= start for start, stop in zip([0.0, *ends], ends, strict=False)):
         raise ValueError(
             f"{where}: each phase needs a step, but with total_steps={cycle.total_steps} and "
-            f"pct_start={_pct_start(cycle)} they "
+            f"warmup_fraction={_warmup_fraction(cycle)} they "
             f"end at the steps {', '.join(f'{end:g}' for end in ends)}. Give more steps, or "
-            "another pct_start."
+            "another warmup_fraction."
         )
 
 
-def _pct_start(cycle: Cycle) -> float:
-    return _DEFAULTS[cycle.convention].pct_start if cycle.pct_start is None else cycle.pct_start
+def _warmup_fraction(cycle: Cycle) -> float:
+    return (
+        _DEFAULTS[cycle.convention].warmup_fraction
+        if cycle.warmup_fraction is None
+        else cycle.warmup_fraction
+    )
 
 
 def _ends(cycle: Cycle) -> list[float]:
-    """At which step each phase ends; not always a whole one."""
-    up = _pct_start(cycle) * cycle.total_steps
+    """The step at which each phase ends; not always a whole one."""
+    up = _warmup_fraction(cycle) * cycle.total_steps
     match cycle.convention:
         case "fastai":
             return [up, cycle.total_steps]

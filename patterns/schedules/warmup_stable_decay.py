@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from keras import ops
 
 from .._util.arguments import check_choice
+from .._util.deprecated import renamed_keywords
 from .._util.registered import registered
 from .._util.steps import whole_steps
 from .base import Schedule, move, share, take_rate, take_steps
@@ -16,21 +17,22 @@ Decay = Literal["linear", "cosine", "sqrt"]
 
 
 @registered
+@renamed_keywords(maximal_learning_rate="peak_learning_rate")
 @dataclass(frozen=True)
 class WarmupStableDecay(Schedule):
     """A line up, a constant rate, and a decay: a run can be made longer without having decided its
     length before.
 
-    With w, c, d = `warmup_steps`, `stable_steps`, `decay_steps`, the rate is the maximal one from
+    With w, c, d = `warmup_steps`, `stable_steps`, `decay_steps`, the rate is the peak one from
     step w to step w + c and the final one from step w + c + d on. In the decay, with x from 0 to 1,
     the rate is
 
-        final + (maximal - final) * (1 - x)                   for "linear",
-        final + (maximal - final) * (1 + cos(pi x)) / 2       for "cosine",
-        final + (maximal - final) * (1 - sqrt(x))             for "sqrt".
+        final + (peak - final) * (1 - x)                   for "linear",
+        final + (peak - final) * (1 + cos(pi x)) / 2       for "cosine",
+        final + (peak - final) * (1 - sqrt(x))             for "sqrt".
 
     Args:
-        maximal_learning_rate: The constant rate.
+        peak_learning_rate: The constant rate.
         warmup_steps: Steps of the line; may be 0.
         stable_steps: Steps of the constant rate; may be 0.
         decay_steps: Steps of the decay; 10 to 20 % of all are usual.
@@ -50,12 +52,12 @@ class WarmupStableDecay(Schedule):
     [0.0, 0.4, 0.8, 0.8, 0.8, 0.8, 0.6, 0.4, 0.2, 0.0]
 
     References:
-        S. Hu et al., "MiniCPM", 2024, arXiv:2404.06395. A. Hägele et al., "Scaling Laws and
-            Compute-Optimal Training Beyond
-        Fixed Training Durations", 2024, arXiv:2405.18392 (`"sqrt"`).
+        S. Hu et al., "MiniCPM", 2024, arXiv:2404.06395.
+        A. Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+            Durations", 2024, arXiv:2405.18392 (`"sqrt"`).
     """
 
-    maximal_learning_rate: float
+    peak_learning_rate: float
     warmup_steps: int
     stable_steps: int
     decay_steps: int
@@ -69,18 +71,18 @@ class WarmupStableDecay(Schedule):
         for name, least in (("warmup_steps", 0), ("stable_steps", 0), ("decay_steps", 1)):
             take_steps(self, name, least)
         check_choice(where, "decay", self.decay, get_args(Decay))
-        take_rate(self, "maximal_learning_rate")
+        take_rate(self, "peak_learning_rate")
         for name in ("initial_learning_rate", "final_learning_rate"):
             take_rate(self, name)
-            if getattr(self, name) > self.maximal_learning_rate:
+            if getattr(self, name) > self.peak_learning_rate:
                 raise ValueError(
-                    f"{where}: `{name}` must not exceed `maximal_learning_rate`. "
-                    f"Received: {getattr(self, name)!r} and {self.maximal_learning_rate!r}."
+                    f"{where}: `{name}` must not exceed `peak_learning_rate`. "
+                    f"Received: {getattr(self, name)!r} and {self.peak_learning_rate!r}."
                 )
 
     def __call__(self, step: Any) -> Any:
         """The rate at a step."""
-        step, high = whole_steps(step), self.maximal_learning_rate
+        step, high = whole_steps(step), self.peak_learning_rate
         start = self.warmup_steps + self.stable_steps
         rate = self._decayed(step, start, start + self.decay_steps)
         if self.warmup_steps:
@@ -89,7 +91,7 @@ class WarmupStableDecay(Schedule):
         return rate
 
     def _decayed(self, step: Any, start: int, stop: int) -> Any:
-        high, low = self.maximal_learning_rate, self.final_learning_rate
+        high, low = self.peak_learning_rate, self.final_learning_rate
         if self.decay != "sqrt":
             return move(step, start, stop, high, low, self.decay)
         behind, ahead = share(step, start, stop)

@@ -11,7 +11,8 @@ import keras
 
 from .. import _keras
 from .._util.arguments import check_number, whole_number
-from ..optimizers import groups_below, layerwise_rates, with_momentum_schedule
+from .._util.deprecated import renamed_keywords
+from ..optimizers import groups_below, with_layer_rates, with_momentum
 from ..run.checks import check_model
 from ..run.fit import fit
 from ..schedules import Join, OneCycle, OneCycleMomentum, Schedule
@@ -20,7 +21,7 @@ from .freezing import GradualUnfreeze, Trained
 
 _WHERE = "kp.fine_tune"
 # Of the head's cycle, in fastai: its rate rises almost to the end.
-_HEAD_PCT_START, _HEAD_DIV_FACTOR = 0.99, 25.0
+_HEAD_WARMUP_FRACTION, _HEAD_DIV_FACTOR = 0.99, 25.0
 
 # For each optimizer that was made here, the one with which the model was compiled.
 _COMPILED: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, keras.optimizers.Optimizer] = (
@@ -28,6 +29,7 @@ _COMPILED: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, keras.optimizer
 )
 
 
+@renamed_keywords(pct_start="warmup_fraction")
 def fine_tune(
     model: keras.Model,
     x: Any = None,
@@ -39,7 +41,7 @@ def fine_tune(
     head: Where = -1,
     lowest: float = 0.01,
     groups: int | Sequence[Where] | None = None,
-    pct_start: float = 0.3,
+    warmup_fraction: float = 0.3,
     div_factor: float = 5.0,
     batch_norm: str = "frozen",
     callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
@@ -83,9 +85,9 @@ def fine_tune(
             frozen stays so; all else is frozen, whatever it was before, and thawed later. Defaults
             to -1: the last layer with weights.
         lowest: The rate of the first group over that of the head, in (0, 1]. Defaults to 0.01.
-        groups: As in `kp.layerwise_rates`, the head in the last one. Defaults to None: each depth
-            below the head, and the head.
-        pct_start: The fraction of `all_steps` in which the rate rises. Defaults to 0.3.
+        groups: As in `kp.optimizers.with_layer_rates`, the head in the last one. Defaults to None:
+            each depth below the head, and the head.
+        warmup_fraction: The fraction of `all_steps` in which the rate rises. Defaults to 0.3.
         div_factor: With everything trained, the highest rate over the first. Defaults to 5.
         batch_norm: What the BatchNormalization layers outside the head do until they are thawed:
             `"frozen"`, they run in inference mode; `"adapt"`, their statistics follow the data.
@@ -133,18 +135,21 @@ def fine_tune(
     total_steps = head_steps + all_steps
     _check_free(total_steps, callbacks, arguments)
     base_rate = check_number(_WHERE, "base_rate", base_rate, above=0.0)
-    pct_start = check_number(_WHERE, "pct_start", pct_start, above=0.0, below=1.0)
+    warmup_fraction = check_number(_WHERE, "warmup_fraction", warmup_fraction, above=0.0, below=1.0)
     div_factor = check_number(_WHERE, "div_factor", div_factor, least=1.0)
     selection = _head(model, head)
     verbose = 0 if arguments.get("verbose") == 0 else 1
     rest = _all_but(model, selection, head)
     stage = FineTuneStage({head_steps: rest}, batch_norm, verbose)
     phases = (
-        (head_steps, base_rate, _HEAD_PCT_START, _HEAD_DIV_FACTOR),
-        (all_steps, base_rate / 2, pct_start, div_factor),
+        (head_steps, base_rate, _HEAD_WARMUP_FRACTION, _HEAD_DIV_FACTOR),
+        (all_steps, base_rate / 2, warmup_fraction, div_factor),
     )
-    rates = [OneCycle(rate, n, pct, div, convention="fastai") for n, rate, pct, div in phases]
-    momenta = [OneCycleMomentum(n, pct_start=pct, convention="fastai") for n, _, pct, _ in phases]
+    rates = [OneCycle(rate, n, warmup, div, convention="fastai") for n, rate, warmup, div in phases]
+    momenta = [
+        OneCycleMomentum(n, warmup_fraction=warmup, convention="fastai")
+        for n, _, warmup, _ in phases
+    ]
     groups = groups_below(model, selection.weights) if groups is None else groups
     optimizer = _optimizer(
         model, Join(rates, [head_steps]), Join(momenta, [head_steps]), lowest=lowest, groups=groups
@@ -248,7 +253,7 @@ def _optimizer(
     """A new optimizer like the one with which the model was compiled."""
     compiled = _COMPILED.get(model.optimizer, model.optimizer)
     scales = isinstance(compiled, keras.optimizers.LossScaleOptimizer)
-    made = layerwise_rates(
+    made = with_layer_rates(
         _cycled(model, compiled.inner_optimizer if scales else compiled, rate, momentum),
         model,
         **factors,
@@ -270,7 +275,7 @@ def _cycled(
     try:
         plain = _keras.made_anew(given)
         _keras.copy_weight_decay_exclusions(given, plain)
-        made = with_momentum_schedule(plain, momentum, learning_rate=rate)
+        made = with_momentum(plain, momentum, learning_rate=rate)
     except TypeError as error:
         raise TypeError(
             f"{_WHERE}: the {type(given).__name__} with which {model.name!r} is compiled has no "

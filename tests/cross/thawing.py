@@ -53,7 +53,7 @@ def make_model():
         ]
     )
     kp.freeze(model, "stem")
-    optimizer = kp.layerwise_rates(keras.optimizers.Adam(1e-3), model, decay=0.5)
+    optimizer = kp.optimizers.with_layer_rates(keras.optimizers.Adam(1e-3), model, decay=0.5)
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
 

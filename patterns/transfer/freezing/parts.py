@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import keras
 
 from ..._util.arguments import check_choice
-from ...optimizers.rebuild import retrain
+from ...optimizers.rebuild import rebuild_optimizer
 from ...select.where import Where, select
 from .trained import Trained, without_batch_norms
 
@@ -122,7 +122,7 @@ def _train(model: keras.Model, trained: Trained) -> None:
     before = Trained.of(model)
     trained.put_into(model)
     try:
-        retrain(model)
+        rebuild_optimizer(model)
     except ValueError:
         before.put_into(model)
         raise

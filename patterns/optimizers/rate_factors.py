@@ -1,4 +1,4 @@
-"""An optimizer of any class that multiplies its rate by a factor for each variable.
+"""A factor of the rate for each variable, in an optimizer of any class and in its configuration.
 
 It stays one optimizer of its class with one `learning_rate` and the slots that it had, so that
 callbacks, schedules and checkpoints notice nothing. A `keras.optimizers.MultiOptimizer`, one
@@ -14,8 +14,12 @@ Keras 3.15 (tests/test_layerwise.py trains every one of them).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import ops
@@ -24,18 +28,103 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.registered import registered
-from .factors import RateFactors, Rows, matched, rows_of
+from .wrapping import Wrapper, added
 
-# What Keras's classes give and take is theirs to type.
-if TYPE_CHECKING:
-    _Base: TypeAlias = keras.optimizers.Optimizer
-else:
-    _Base = object
+
+@dataclass(frozen=True, eq=False)
+class RateFactors:
+    """The factors of a model's variables.
+
+    Attributes:
+        variables: In the model's order. They are told apart by what they are: two backbones share
+            their paths.
+        values: The factor of each.
+    """
+
+    variables: tuple[keras.Variable, ...]
+    values: tuple[float, ...]
+
+    def by_path(self) -> dict[str, float]:
+        """The factors by path; the second variable of a path has `#1` after it."""
+        found: dict[str, float] = {}
+        seen: Counter[str] = Counter()
+        for variable, value in zip(self.variables, self.values, strict=True):
+            again = seen[variable.path]
+            found[f"{variable.path}#{again}" if again else variable.path] = value
+            seen[variable.path] += 1
+        return found
+
+    def of(self, variables: Sequence[keras.Variable]) -> tuple[float, ...]:
+        """The factor of each of some variables.
+
+        Raises:
+            ValueError: If one is not among those of the model.
+        """
+        known = {
+            id(variable): value for variable, value in zip(self.variables, self.values, strict=True)
+        }
+        strange = [variable.path for variable in variables if id(variable) not in known]
+        if strange:
+            raise ValueError(
+                f"with_layer_rates: {strange[0]!r} has no factor: it was not in the model when the "
+                "rates were given, or frozen when the model was saved to the file that it comes "
+                "from. Call kp.optimizers.with_layer_rates when the model that is trained has all "
+                "its layers, and compile it with the result."
+            )
+        return tuple(known[id(variable)] for variable in variables)
+
+
+class Rows(list[Any]):
+    """Factors in a configuration: `[factor, variables, weights]` for each run of trained variables
+    that share a factor.
+
+    They go by order, as Keras's files do with slots, since paths change: that of a Sequential's
+    kernel is `sequential/dense/kernel` before it is saved and `dense/kernel` after it is loaded.
+    `weights`, the size of the variables, is there to be checked.
+
+    Attributes:
+        live: The factors of all variables, frozen ones included, where the configuration has not
+            left the process.
+    """
+
+    live: RateFactors | None = None
+
+
+def rows_of(variables: Iterable[keras.Variable], factors: Iterable[float]) -> Rows:
+    """The rows of variables that are trained."""
+    pairs = zip(variables, factors, strict=True)
+    runs = [
+        (factor, [v for v, _ in run])
+        for factor, run in itertools.groupby(pairs, key=lambda pair: pair[1])
+    ]
+    return Rows([factor, len(run), sum(math.prod(v.shape) for v in run)] for factor, run in runs)
+
+
+def matched(rows: Sequence[Sequence[Any]], variables: Sequence[keras.Variable]) -> RateFactors:
+    """The inverse of `rows_of`.
+
+    Raises:
+        ValueError: If the rows are of other variables.
+    """
+    values = tuple(factor for factor, count, _ in rows for _ in range(count))
+    if len(values) != len(variables) or rows_of(variables, values) != [list(row) for row in rows]:
+        raise ValueError(
+            f"with_layer_rates: this optimizer was saved with factors for {len(values)} variables "
+            "(factor, variables, weights: "
+            f"{[list(row) for row in rows]}), and is to train {len(variables)} that are not these. "
+            "Call kp.optimizers.with_layer_rates with "
+            "the model that is trained, and compile it with the result."
+        )
+    return RateFactors(tuple(variables), values)
 
 
 @registered
-class LayerwiseRates(_Base):
-    """Mixed into an optimizer's class, before it. Instances are made by `with_factors`."""
+class LayerwiseRates(Wrapper):
+    """Mixed into an optimizer's class, before it."""
+
+    part = "rate_factors"
+    prefix = "Layerwise"
+    rank = 1
 
     # What it was given, or until it is built what its configuration says of it.
     _factors: RateFactors | None = None
@@ -47,12 +136,7 @@ class LayerwiseRates(_Base):
     @property
     def rate_factors(self) -> dict[str, float]:
         """The factor of each variable, by its path."""
-        if self._factors is None:
-            raise ValueError(
-                f"{self.name!r} comes from a configuration, and knows its variables when it is "
-                "built on them."
-            )
-        return self._factors.by_path()
+        return _known(self).by_path()
 
     def check_known(self, variables: Any) -> None:
         """Raises ValueError if one of some variables has no factor."""
@@ -90,11 +174,8 @@ class LayerwiseRates(_Base):
                 self._use_weight_decay(variable) for variable in chosen
             ):
                 continue
-            object.__setattr__(self, "_factor", factor)
-            try:
+            with _keras.replaced(self, "_factor", factor):
                 super()._apply_weight_decay(chosen)
-            finally:
-                object.__setattr__(self, "_factor", 1.0)
 
     def _get_current_learning_rate(self) -> Any:
         # Weight decay reads the rate from the optimizer.
@@ -107,47 +188,53 @@ class LayerwiseRates(_Base):
             groups.setdefault(self._values[self._get_variable_index(variable)], []).append(index)
         return groups
 
+    @classmethod
+    def over(cls, base: Any) -> Any:
+        """The class of optimizers of a class that have factors."""
+        return _layerwise(base)
+
+    def get_part(self) -> Rows:
+        """The factors of what is trained."""
+        if self._factors is None:
+            return Rows(map(list, self._rows))
+        chosen = (
+            _keras.trained_variables(self)
+            if self.built
+            else [v for v in self._factors.variables if v.trainable]
+        )
+        rows = rows_of(chosen, self._factors.of(chosen))
+        rows.live = self._factors
+        return rows
+
+    def put_part(self, part: Any) -> None:
+        """Sets the factors, which wait for the variables if they come from a configuration."""
+        self._rows = tuple(map(tuple, part))
+        self._factors = getattr(part, "live", None)
+
     def get_config(self) -> dict[str, Any]:
         """The optimizer's arguments, its class, and the factors."""
-        rows = Rows(map(list, self._rows))
-        if self._factors is not None:
-            chosen = (
-                _keras.trained_variables(self)
-                if self.built
-                else [v for v in self._factors.variables if v.trainable]
-            )
-            rows = rows_of(chosen, self._factors.of(chosen))
-            rows.live = self._factors
-        return {
-            **super().get_config(),
-            "base_optimizer": _reference(type(self).__bases__[1]),
-            "rate_factors": rows,
-        }
+        return {**super().get_config(), "base_optimizer": _reference(type(self).__bases__[1])}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         """The inverse of `get_config`."""
         config = dict(config)
-        base, rows = config.pop("base_optimizer", None), config.pop("rate_factors")
+        base = config.pop("base_optimizer", None)
+        if cls is not LayerwiseRates:
+            return super().from_config(config, custom_objects)
+        rows = config.pop(cls.part)
         with keras.saving.custom_object_scope(custom_objects or {}):
-            if cls is LayerwiseRates:
-                return with_factors(
-                    keras.saving.deserialize_keras_object({**base, "config": config}), rows
-                )
-            optimizer = super().from_config(config)
-        optimizer._rows = tuple(map(tuple, rows))
-        optimizer._factors = getattr(rows, "live", None)
-        return optimizer
+            optimizer = keras.saving.deserialize_keras_object({**base, "config": config})
+            return added(optimizer, LayerwiseRates, rows)
 
 
 @functools.cache
 def _layerwise(base: Any) -> Any:
-    """The class of optimizers of a class that have factors."""
     attributes = {
         "__doc__": f"`{base.__name__}` with a factor of the rate for each variable.",
         "__module__": __name__,
     }
-    cls = type(f"Layerwise{base.__name__}", (LayerwiseRates, base), attributes)
+    cls = type(f"{LayerwiseRates.prefix}{base.__name__}", (LayerwiseRates, base), attributes)
     # Keras saves it under the name of the mixin, which finds the class again in a process that has
     # not made it yet.
     for known in (cls, LayerwiseRates):
@@ -156,7 +243,7 @@ def _layerwise(base: Any) -> Any:
 
 
 def _reference(cls: type) -> dict[str, Any]:
-    """What Keras writes of a class. Of its own ones it is the public name, which is the same on
+    """A class as Keras writes it. Its own ones go by their public names, which are the same on
     every backend.
     """
     if cls.__module__.startswith("keras."):
@@ -170,27 +257,6 @@ def _reference(cls: type) -> dict[str, Any]:
         }
     name = keras.saving.get_registered_name(cls)
     return {"module": cls.__module__, "class_name": cls.__name__, "registered_name": name}
-
-
-def with_factors(
-    optimizer: keras.optimizers.Optimizer, rows: Rows, rate: Any = None
-) -> keras.optimizers.Optimizer:
-    """A new optimizer of the same settings that has factors.
-
-    Args:
-        optimizer: Not built; one that has factors already loses them.
-        rows: The factors.
-        rate: In place of the optimizer's. Defaults to None: keeps it.
-    """
-    kind: Any = type(optimizer)
-    cls = kind if issubclass(kind, LayerwiseRates) else _layerwise(kind)
-    rate = _keras.get_rate(optimizer) if rate is None else rate
-    rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
-    new = cls.from_config(
-        {**_keras.config_without_rate(optimizer), "learning_rate": rate, "rate_factors": rows}
-    )
-    _keras.copy_weight_decay_exclusions(optimizer, new)
-    return new
 
 
 def rate_factor_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> float:
@@ -210,10 +276,13 @@ def rate_factor_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
             return rate_factor_of(inner, variable)
     if not isinstance(optimizer, LayerwiseRates):
         return 1.0
-    factors = optimizer._factors
-    if factors is None:
+    return _known(optimizer).of([variable])[0]
+
+
+def _known(optimizer: LayerwiseRates) -> RateFactors:
+    if optimizer._factors is None:
         raise ValueError(
             f"{optimizer.name!r} comes from a configuration, and knows its variables when it is "
             "built on them."
         )
-    return factors.of([variable])[0]
+    return optimizer._factors
