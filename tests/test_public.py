@@ -62,7 +62,9 @@ def test_an_interrupted_run_ends_the_process_as_before():
 @pytest.mark.parametrize("name", RENAMED)
 def test_an_old_name_of_an_error_warns_and_still_catches(name):
     error = getattr(kp, f"{name}Error")
-    with pytest.warns(DeprecationWarning, match=f"keras_patterns.{name} is now keras_patterns.{name}Error"):
+    with pytest.warns(
+        DeprecationWarning, match=f"keras_patterns.{name} is now keras_patterns.{name}Error"
+    ):
         old = getattr(kp, name)
     assert old is error
 

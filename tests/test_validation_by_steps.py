@@ -9,21 +9,23 @@ from children import Folder, references
 from models import CASES, FEATURES, LABELS, TRAIN, VALIDATION, recurrent, runnable, unseeded_dropout
 
 import keras_patterns as kp
-from keras_patterns.run.hooks import DrivenCallback
 from keras_patterns.testing import assert_same_state, run_state
 
 
-class Told(DrivenCallback):
+class Told(kp.Hook):
     def __init__(self, stop_at=None):
         super().__init__()
-        self.told, self.stop_at = [], stop_at
+        self.told = []
+        self.stop_at = stop_at
 
-    def on_step_validation(self, logs):
-        self.told.append((self.step, sorted(logs)))
-        self.model.stop_training = self.step == self.stop_at
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.told.append((self.step, "epoch"))
+    def on_boundary(self, boundary):
+        if boundary.epoch is not None:
+            self.told.append((boundary.step, "epoch"))
+        elif boundary.validation is not None:
+            self.told.append((boundary.step, sorted(boundary.validation)))
+            if boundary.step == self.stop_at:
+                return kp.Stop("asked to")
+        return None
 
 
 def train(make_model, **arguments):

@@ -22,7 +22,8 @@ class BatchStream(Iterator[Any]):
         form: Gives a batch the form in which `train_step` gets it.
 
     Attributes:
-        error: What the source raised, or None.
+        error: The error that the source raised, or None.
+        is_untouched: Whether no batch has been taken yet.
     """
 
     def __init__(self, batches: Iterator[tuple[Any, ...]], form: Callable[[Any], Any]) -> None:
@@ -30,6 +31,7 @@ class BatchStream(Iterator[Any]):
         self._batches: Iterator[Any] = map(form, batches)
         self._loan: _Loan | None = None
         self.error: Exception | None = None
+        self.is_untouched = True
 
     def peek(self, count: int) -> list[Any]:
         """The next batches, without taking them."""
@@ -71,6 +73,7 @@ class BatchStream(Iterator[Any]):
             raise
 
     def __next__(self) -> Any:
+        self.is_untouched = False
         try:
             return next(self._batches)
         except StopIteration:

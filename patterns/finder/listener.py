@@ -10,6 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..run.hooks import Hook
+from ..run.requests import Boundary, Stop
 from .sweep import WARMUP_SHARE, LearningRateSweep
 
 # A loss is read so many steps after it was computed, when it lies ready: nothing waits for the
@@ -19,54 +21,62 @@ READ_LAG_STEPS = 4
 _LEAST_WARMUP_STEPS = 5
 
 
-class SweepDone(Exception):
-    """Leaves `model.fit`."""
+class SweepListener(Hook):
+    """Reads the losses of a sweep, shows them, and stops it.
 
+    Args:
+        rates: Of the sweep.
+        smoothing, divergence: As in `kp.find_learning_rate`.
+        shows: Whether there is a progress bar.
 
-class Listener(keras.callbacks.CallbackList):
-    """Takes the place of the callbacks, and gets the logs before Keras reads them."""
+    Attributes:
+        start_step: Where the optimizer's counter of steps stood at the start.
+    """
 
     def __init__(self, rates: np.ndarray, smoothing: float, divergence: float, shows: bool) -> None:
-        # The History is what `fit` returns.
-        super().__init__([], add_history=True, add_progbar=False)
+        super().__init__()
         self._rates = rates
         self._smoothing = smoothing
         self._divergence = divergence
         self._unread_logs: deque[dict[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
-        self._start_step = 0
+        self.start_step = 0
         self._mean = 0.0
         self._best = math.inf
         self._spread = 0.0
         self._warmup_steps = max(_LEAST_WARMUP_STEPS, int(WARMUP_SHARE * len(rates)))
         self._ended = "all steps were made"
+        self._is_over = False
         self._bar = (
             keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"])
             if shows
             else None
         )
 
-    def begin(self, model: keras.Model, step: int) -> None:
-        """Says which model is swept, and where its counter of steps stands."""
-        self.set_model(model)
-        self._start_step = step
+    def get_state(self) -> dict[str, Any]:
+        """Nothing: a sweep is not saved."""
+        return {}
 
-    def on_train_begin(self, logs: Any = None) -> None:
-        # Without Keras's threads, which end with on_train_end only.
-        for callback in self.callbacks:
-            callback.on_train_begin()
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Nothing to put back."""
 
-    def on_train_end(self, logs: Any = None) -> None:
-        pass
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_step_logs(self, logs: Mapping[str, Any]) -> None:
+        """Reads the loss of some steps before."""
         self._unread_logs.append(logs)
         if len(self._unread_logs) > READ_LAG_STEPS:
             self._read(self._unread_logs.popleft())
 
-    def take_rest(self) -> None:
-        """Reads what is left."""
+    def next_boundary(self, step: int) -> int:
+        """As often as it may find that the sweep is over."""
+        return step + READ_LAG_STEPS
+
+    def on_boundary(self, boundary: Boundary) -> Stop | None:
+        """Stops the sweep once it is over."""
+        return Stop(self._ended) if self._is_over else None
+
+    def read_rest(self) -> None:
+        """Reads the losses that are left."""
         while self._unread_logs:
             self._read(self._unread_logs.popleft())
 
@@ -89,12 +99,15 @@ class Listener(keras.callbacks.CallbackList):
         )
 
     def _read(self, logs: Mapping[str, Any]) -> None:
+        if self._is_over:
+            return
         loss = float(keras.ops.convert_to_numpy(logs["loss"]))
         if not math.isfinite(loss):
             self._end("the loss was not finite")
+            return
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
         index = min(
-            int(keras.ops.convert_to_numpy(logs["step"])) - self._start_step, len(self._rates) - 1
+            int(keras.ops.convert_to_numpy(logs["step"])) - self.start_step, len(self._rates) - 1
         )
         self._indices.append(index)
         self._losses.append(loss)
@@ -118,6 +131,6 @@ class Listener(keras.callbacks.CallbackList):
 
     def _end(self, why: str) -> None:
         self._ended = why
+        self._is_over = True
         if self._bar:
             print(flush=True)
-        raise SweepDone

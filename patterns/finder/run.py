@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, get_args
 
 import keras
@@ -14,16 +13,16 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.arguments import check_choice, check_number, check_order, whole_number
-from ..data import make_source
-from ..data.stream import BatchStream
 from ..optimizers.finalization import finalized_once
 from ..optimizers.rates import steps_made, swept, with_rates
 from ..run.checks import check_model
-from ..run.streams import generator_stream
-from ..state.preserved import preserved
+from ..run.keras_fit import train_by_fit
+from ..run.opening import RunArguments, open_run
+from ..run.plan import StepPlan
+from ..state.preserved import preserved, preserved_attributes
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
-from .listener import Listener, SweepDone
+from .listener import SweepListener
 from .sweep import LearningRateSweep
 
 Spacing = Literal["exponential", "linear"]
@@ -102,29 +101,33 @@ def find_learning_rate(
     rates = _rates(where, start_rate, stop_rate, steps, spacing)
     check_number(where, "smoothing", smoothing, below=1.0)
     check_number(where, "divergence", divergence, least=1.0)
-    source = make_source(
-        x,
-        y,
-        sample_weight,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        class_weight=class_weight,
-        seed=whole_number(where, "seed", seed, least=0),
-        stream=generator_stream(x, None),
-        verbose=False,
+    listener = SweepListener(rates, smoothing, divergence, verbose != 0)
+    asked = RunArguments(
+        caller=where,
+        model=model,
+        data={
+            "x": x,
+            "y": y,
+            "sample_weight": sample_weight,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "class_weight": class_weight,
+        },
+        make_plan=lambda source: StepPlan(len(rates), len(rates)),
+        callbacks=[listener],
+        seed=seed,
+        verbose=0,
     )
-    listener = Listener(rates, smoothing, divergence, verbose != 0)
-    with closing(BatchStream(source.batches(0), source.for_train_step)) as batches:
-        samples = batches.peek(2)
-        current().build(model, samples[0])
+    with preserved_attributes(model), ExitStack() as until_end:
+        driver, start = open_run(asked, until_end)
+        driver.data.open_at(0, len(rates))
+        current().build(model, driver.data.samples[0])
         current().prepare(model)
         _check_built(model)
-        optimizers = _stepping(model, samples)
-        with preserved(model), batches.errors_first():
-            feed = current().feed(
-                itertools.islice(batches, len(rates)), samples, source.thread_safe
-            )
-            _sweep(model, optimizers, rates, listener, feed)
+        optimizers = _stepping(model, driver.data.samples)
+        with preserved(model), _measured(model, optimizers, rates, listener):
+            train_by_fit(driver, start, verbose=0)
+        listener.read_rest()
     return listener.result(tuple(optimizers))
 
 
@@ -168,29 +171,27 @@ def _stepping(model: keras.Model, samples: Any) -> dict[str, keras.optimizers.Op
         } or optimizers
 
 
-def _sweep(
+@contextmanager
+def _measured(
     model: keras.Model,
     optimizers: dict[str, keras.optimizers.Optimizer],
     rates: np.ndarray,
-    listener: Listener,
-    feed: Any,
-) -> None:
+    listener: SweepListener,
+) -> Iterator[None]:
+    """Within it, each step has its own rate, and gives the loss of its batch alone."""
     _keras.recompile_step(model)
     model.steps_per_execution = 1
     model.reset_metrics()
     metrics = find_variables(model).of("metric")
     fresh = copy_values(metrics)
     first = next(iter(optimizers.values()))
-    with swept(optimizers, rates), finalized_once(model):
-        listener.begin(model, steps_made(first))
+    listener.start_step = steps_made(first)
+    with swept(optimizers, rates):
         step = current().measured_step(
             model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first)
         )
-        with _keras.replaced(model, "train_step", step), suppress(SweepDone):
-            model.fit(
-                feed, steps_per_epoch=len(rates), callbacks=listener, verbose=0, shuffle=False
-            )
-            listener.take_rest()
+        with _keras.replaced(model, "train_step", step):
+            yield
 
 
 def _check_built(model: keras.Model) -> None:

@@ -28,6 +28,7 @@ class RunData:
     def __init__(self, source: BatchSource) -> None:
         self.source = source
         self.skipped = Skipped(source)
+        self._opened_at: int | None = None
 
     def take_over(self, state: Mapping[str, Any]) -> None:
         """Leaves out the batches that an earlier process has left out."""
@@ -40,7 +41,10 @@ class RunData:
 
     def open_at(self, step: int, steps_left: int) -> None:
         """Reads from a step on."""
+        if self._opened_at == step and self.stream.is_untouched:
+            return
         self.close()
+        self._opened_at = step
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
         batches = self.skipped.batches(step if steps_left else 0)
@@ -69,3 +73,4 @@ class RunData:
     def leave_out(self, number: int, examples: Sequence[int]) -> None:
         """Leaves out a batch, and later ones that hold any of some examples."""
         self.skipped.leave_out(number, examples)
+        self._opened_at = None
