@@ -46,7 +46,7 @@ def types(session: nox.Session) -> None:
 def layout(session: nox.Session) -> None:
     """Which module may import and call what, read from the sources."""
     install(session, *group("layout"))
-    session.run("pytest", "tests/test_layout.py", *session.posargs)
+    session.run("pytest", "tests/project/test_layout.py", *session.posargs)
 
 
 @nox.session
@@ -62,11 +62,13 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def cross(session: nox.Session) -> None:
-    """tests/cross: what concerns several backends, with all three installed."""
+    """tests/promises/any_backend: what concerns several backends, with all three installed."""
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
     run_pytest(
-        session, "jax", *(session.posargs or ["tests/cross", "--numprocesses=2", "--dist=loadfile"])
+        session,
+        "jax",
+        *(session.posargs or ["tests/promises/any_backend", "--numprocesses=2", "--dist=loadfile"]),
     )
 
 
@@ -89,7 +91,7 @@ def storm(session: nox.Session, backend: str) -> None:
         session,
         backend,
         "tests",
-        "--ignore=tests/cross",
+        "--ignore=tests/promises/any_backend",
         "-m",
         "storm",
         "--timeout=0",
@@ -107,7 +109,7 @@ def every_step(session: nox.Session, backend: str) -> None:
         session,
         backend,
         "tests",
-        "--ignore=tests/cross",
+        "--ignore=tests/promises/any_backend",
         "-m",
         "every_step",
         "--timeout=0",
@@ -122,7 +124,13 @@ def architectures(session: nox.Session, backend: str) -> None:
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
     run_pytest(
-        session, backend, "tests", "--ignore=tests/cross", "-m", "architectures", *session.posargs
+        session,
+        backend,
+        "tests",
+        "--ignore=tests/promises/any_backend",
+        "-m",
+        "architectures",
+        *session.posargs,
     )
 
 
@@ -217,7 +225,7 @@ def run_tests(session: nox.Session, backend: str) -> None:
             "keras_patterns",
         )
         run_pytest(session, backend, *examples, "--numprocesses=2")
-    elsewhere = ("--ignore=tests/cross", "--ignore=tests/test_layout.py")
+    elsewhere = ("--ignore=tests/promises/any_backend", "--ignore=tests/project/test_layout.py")
     # Each process has one half of the files, and helps the other when it is done: few fixtures are
     # made twice.
     run_pytest(session, backend, "tests", *elsewhere, "--numprocesses=2", "--dist=worksteal")

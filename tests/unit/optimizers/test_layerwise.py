@@ -11,15 +11,14 @@ import keras
 import numpy as np
 import pytest
 from keras import optimizers
+from places import SUPPORT, oracle
 
 import keras_patterns as kp
 from keras_patterns.optimizers import momentum_classes as momentum
 from keras_patterns.optimizers import rate_factor_of
 from keras_patterns.state.variables import find_variables
 
-ORACLES = json.loads(
-    Path(__file__).with_name("oracles").joinpath("layerwise.json").read_text(encoding="utf-8")
-)["rows"]
+ORACLES = oracle("layerwise.json")["rows"]
 
 RANDOM = np.random.default_rng(3)
 X, Y = RANDOM.normal(size=(4, 2)).astype("float32"), RANDOM.normal(size=(4, 4)).astype("float32")
@@ -530,7 +529,7 @@ def test_an_optimizer_comes_back_from_its_configuration(make):
 
 CHILD = """
 import sys, keras, numpy as np
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders}
 import keras_patterns
 from test_layerwise import Own, X, Y, slope
 for name in sys.argv[1:]:
@@ -550,7 +549,7 @@ def test_a_saved_model_goes_on_in_a_new_process(tmp_path):
         model.save(tmp_path / f"{name}.keras")
         model.fit(X, Y, batch_size=1, shuffle=False, verbose=0)
         expected[name] = model.get_weights()
-    code = CHILD.format(tests=str(Path(__file__).parent))
+    code = CHILD.format(folders=[str(SUPPORT), str(Path(__file__).parent)])
     result = subprocess.run(
         [sys.executable, "-c", code, *names],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""One life of the run of test_storm.py: `python storm_run.py TOTAL_STEPS [STATE]`, in the folder of
+"""One life of the run of test_storm.py: `python run_storm.py TOTAL_STEPS [STATE]`, in the folder of
 the run.
 """
 

@@ -1,11 +1,10 @@
 """Weights that were written on one backend are loaded on any other, from every kind of file."""
 
-from pathlib import Path
-
 import pytest
+from places import SUPPORT
 from scripts import BACKENDS, run_script
 
-SCRIPT = Path(__file__).with_name("loading.py")
+SCRIPT = SUPPORT / "run_loading.py"
 
 
 @pytest.fixture(scope="module")

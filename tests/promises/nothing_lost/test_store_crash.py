@@ -4,10 +4,10 @@ import os
 import random
 import signal
 import time
-from pathlib import Path
 
+from places import SUPPORT
+from run_store_writer import arrays_at
 from store_support import assert_same, at, listing, python
-from store_writer import arrays_at
 
 from keras_patterns.storage import CheckpointStore
 
@@ -29,7 +29,7 @@ def killed_at_random(writer, directory, first):
 
 
 def test_a_storm_of_kills_loses_nothing(tmp_path):
-    code = Path(__file__).with_name("store_writer.py").read_text()
+    code = (SUPPORT / "run_store_writer.py").read_text()
     writer, first, left = python(code), 1, 0
     try:
         for _ in range(KILLS):

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 FRAMEWORKS = {"jax", "tensorflow", "torch"}
-CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def test_only_the_backend_under_test_is_installed(backend):
@@ -35,7 +35,7 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence_only():
 @pytest.mark.parametrize("folder", ["patterns", "backends"])
 def test_the_folder_itself_refuses_to_be_imported(folder):
     result = subprocess.run(
-        [sys.executable, "-c", f"import {folder}"], cwd=CHECKOUT, capture_output=True, text=True
+        [sys.executable, "-c", f"import {folder}"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode != 0
     assert f"it was imported as '{folder}'" in result.stderr

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras.optimizers import schedules as keras_schedules
+from places import oracle
 
 import keras_patterns as kp
 from keras_patterns.schedules import (
@@ -23,9 +23,7 @@ from keras_patterns.schedules import (
     WarmupStableDecay,
 )
 
-ORACLES = json.loads(
-    Path(__file__).with_name("oracles").joinpath("schedules.json").read_text(encoding="utf-8")
-)["rows"]
+ORACLES = oracle("schedules.json")["rows"]
 ANNEAL = {"cos": "cosine", "linear": "linear"}
 
 

@@ -1,24 +1,20 @@
 """`kp.fine_tune`: each step against fastai's and by hand, kills, what becomes of the model,
 errors."""
 
-import json
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 from children import Folder
-from fine_tune_run import HOW, LOSS, RECIPE, pretrained
 from keras import layers, optimizers
+from places import SUPPORT, oracle
+from run_fine_tune import HOW, LOSS, RECIPE, pretrained
 from sklearn.datasets import load_digits
 
 import keras_patterns as kp
 from keras_patterns.optimizers import rate_factor_of
 from keras_patterns.testing import assert_same_state, run_state
 
-ORACLES = json.loads(
-    Path(__file__).with_name("oracles").joinpath("fine_tune.json").read_text(encoding="utf-8")
-)["rows"]
+ORACLES = oracle("fine_tune.json")["rows"]
 GROUPS = ("a", "b", "c")
 
 
@@ -152,7 +148,7 @@ def test_the_same_bits_as_written_out_for_fit():
 
 
 def test_killed_where_the_rest_is_thawed_and_after(tmp_path):
-    script = Path(__file__).with_name("fine_tune_run.py")
+    script = SUPPORT / "run_fine_tune.py"
     folder = Folder(tmp_path, "run", script)
     for step in (3, 5):
         folder.kill_at(step)

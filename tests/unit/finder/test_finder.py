@@ -2,10 +2,8 @@
 curve."""
 
 import dataclasses
-import json
 import re
 import signal
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,6 +20,7 @@ from models import (
     small,
     two_halves,
 )
+from places import oracle
 from steps import gradients_of
 
 import keras_patterns as kp
@@ -32,9 +31,8 @@ from keras_patterns.finder.rules import RULES, fall, smooth
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
 
-ORACLES = Path(__file__).with_name("oracles")
-RULE_ROWS = json.loads((ORACLES / "rules.json").read_text(encoding="utf-8"))["rows"]
-CURVES = json.loads((ORACLES / "curves.json").read_text(encoding="utf-8"))
+RULE_ROWS = oracle("rules.json")["rows"]
+CURVES = oracle("curves.json")
 SWEPT = ("x", "y", "batch_size", "sample_weight", "class_weight", "shuffle")
 
 

@@ -1,6 +1,4 @@
-"""One process of test_continuing.py: `python continuing.py run FOLDER` or `python continuing.py
-go-on FOLDER...`.
-"""
+"""One process of test_continuing.py: `python run_continuing.py run FOLDER`, or `go-on FOLDER...`."""
 
 import sys
 from pathlib import Path

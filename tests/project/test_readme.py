@@ -1,12 +1,12 @@
 """The README's examples run, and the first goes on when it is run again."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = ROOT / "README.md"
 
 
 def examples():

@@ -1,4 +1,4 @@
-"""One process of test_thawing.py: `python thawing.py FOLDER`."""
+"""One process of test_thawing.py: `python run_thawing.py FOLDER`."""
 
 import json
 import sys

@@ -3,13 +3,13 @@ carry over.
 """
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from scripts import BACKENDS, run_script
 
-SCRIPT = Path(__file__).with_name("continuing.py")
+SCRIPT = SUPPORT / "run_continuing.py"
 
 
 @pytest.fixture(scope="module")

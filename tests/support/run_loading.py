@@ -1,6 +1,4 @@
-"""One process of test_loading.py: `python loading.py save FOLDER` or `python loading.py load
-FOLDER...`.
-"""
+"""One process of test_loading.py: `python run_loading.py save FOLDER`, or `load FOLDER...`."""
 
 import sys
 from pathlib import Path

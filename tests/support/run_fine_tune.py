@@ -1,4 +1,4 @@
-"""A run of `kp.fine_tune` in its own process: `python fine_tune_run.py NAME [--at STEP]`, in the
+"""A run of `kp.fine_tune` in its own process: `python run_fine_tune.py NAME [--at STEP]`, in the
 folder that holds the run's.
 """
 

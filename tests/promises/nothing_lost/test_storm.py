@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from places import SUPPORT
 from run_case import loaded
 
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
 
 KILLS = int(os.environ.get("KERAS_PATTERNS_STORM", "200"))
-SCRIPT = Path(__file__).with_name("storm_run.py")
+SCRIPT = SUPPORT / "run_storm.py"
 # More than the storm can reach.
 FAR = 1_000_000
 

@@ -1,16 +1,16 @@
 """One plan of freezing and thawing, at rates by layer, trains the same on every backend."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from places import SUPPORT
 from scripts import BACKENDS, run_script
 
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state
 
-SCRIPT = Path(__file__).with_name("thawing.py")
+SCRIPT = SUPPORT / "run_thawing.py"
 HEAD = ["head/kernel", "head/bias"]
 HIGH = ["high/kernel", "high_norm/gamma", "high_norm/beta"]
 LOW = ["low/kernel", "low_norm/gamma", "low_norm/beta"]
