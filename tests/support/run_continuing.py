@@ -1,4 +1,6 @@
-"""One process of test_continuing.py: `python run_continuing.py run FOLDER`, or `go-on FOLDER...`."""
+"""One process of test_continuing.py: `python run_continuing.py run FOLDER`, or `go-on
+FOLDER...`.
+"""
 
 import sys
 from pathlib import Path
