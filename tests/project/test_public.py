@@ -1,6 +1,9 @@
 """The public names, and that each says what it is for."""
 
+import importlib
 import inspect
+import pkgutil
+import sys
 
 import pytest
 
@@ -10,6 +13,19 @@ import keras_patterns as kp
 def test_the_public_names_are_sorted_and_exist():
     assert list(kp.__all__) == sorted(kp.__all__)
     assert [name for name in kp.__all__ if not hasattr(kp, name)] == []
+
+
+def test_no_module_takes_the_place_of_a_public_name(backend):
+    before = {name: id(getattr(kp, name)) for name in kp.__all__}
+    for module in pkgutil.walk_packages(kp.__path__, "keras_patterns."):
+        own = module.name.removeprefix("keras_patterns.backends._")
+        # The adapters of the other backends cannot be imported, and __main__ runs the program.
+        if own in {module.name, backend} and not own.endswith("__main__"):
+            importlib.import_module(module.name)
+    assert "keras_patterns.demo.training" in sys.modules
+    assert {name: id(getattr(kp, name)) for name in kp.__all__} == before
+    modules = {name for name in kp.__all__ if inspect.ismodule(getattr(kp, name))}
+    assert modules == {"schedules", "stopping"}
 
 
 def test_version_is_the_distribution_s():
