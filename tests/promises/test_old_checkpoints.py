@@ -10,12 +10,11 @@ import shutil
 
 import numpy as np
 import pytest
-from children import check_end, run, state
+from children import BACKENDS, check_end, run, state
 from models import CASES
 from places import SUPPORT
 from run_case import loaded
 from safetensors.numpy import load_file
-from scripts import BACKENDS
 
 import keras_patterns as kp
 from keras_patterns.backends import current

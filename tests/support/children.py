@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from run_case import loaded
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
 
+BACKENDS = ("jax", "tensorflow", "torch")
 SCRIPT = Path(__file__).with_name("run_case.py")
 Process = subprocess.CompletedProcess[str]
 
@@ -25,6 +27,19 @@ def run(path: Path, *arguments: Any, script: Path = SCRIPT) -> Process:
     return subprocess.run(
         [str(part) for part in command], cwd=path, capture_output=True, text=True, check=False
     )
+
+
+def run_script(script: Path, backend: str, *arguments: Any) -> str:
+    """Runs a program of its own to its end on a backend; returns what it printed."""
+    process = subprocess.run(
+        [sys.executable, *map(str, (script, *arguments))],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    check_end(process, 0)
+    return process.stdout
 
 
 def check_end(process: Process, expect: int) -> None:

@@ -74,6 +74,21 @@ def compiled(model: keras.Model, optimizer: Any = "adam", **arguments: Any) -> k
     return model
 
 
+def regressor(*hidden: keras.Layer, optimizer: Any = "adam", **arguments: Any) -> keras.Model:
+    """Of four numbers."""
+    model = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1)])
+    model.compile(optimizer, "mse", **arguments)
+    return model
+
+
+def digit_net(*hidden: keras.Layer) -> keras.Sequential:
+    """Not compiled."""
+    body = [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization(), layers.Flatten()]
+    return keras.Sequential(
+        [keras.Input((8, 8, 1)), *body, *hidden, layers.Dense(10, activation="softmax")]
+    )
+
+
 def dense() -> keras.Model:
     rate = keras.optimizers.schedules.ExponentialDecay(0.01, 3, 0.9)
     hidden = (

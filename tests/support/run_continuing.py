@@ -7,7 +7,8 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from keras import layers
+from killers import KillAt, Killed
+from models import compiled, digit_net
 
 import keras_patterns as kp
 from keras_patterns.state.variables import find_variables
@@ -15,36 +16,9 @@ from keras_patterns.state.variables import find_variables
 TOTAL_STEPS, KILLED_AT = 20, 10
 
 
-class Killed(Exception):
-    pass
-
-
-class KillAt(keras.callbacks.Callback):
-    """Raises before the step after `KILLED_AT`, when that state has been saved."""
-
-    steps = 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.steps += 1
-        if self.steps == KILLED_AT + 1:
-            raise Killed
-
-
 def make_model():
     keras.utils.set_random_seed(7)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.BatchNormalization(),
-            layers.Flatten(),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile(
-        keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy", metrics=["accuracy"]
-    )
-    return model
+    return compiled(digit_net(), keras.optimizers.Adam(1e-3))
 
 
 def train(folder, *extra):
@@ -87,7 +61,7 @@ def main(command, *folders):
         if command == "run":
             dump(folder / "whole.npz", *train(folder / "whole"))
             try:
-                train(folder / "killed", KillAt())
+                train(folder / "killed", KillAt(KILLED_AT))
             except Killed:
                 continue
             raise AssertionError("the run was not killed")

@@ -7,8 +7,9 @@ import os
 
 import keras
 from keras import layers
+from killers import Sender
 from models import FEATURES, LABELS, Case
-from run_case import Sender, run
+from run_case import run
 
 import keras_patterns as kp
 

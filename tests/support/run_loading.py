@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 from keras import layers
+from models import digit_net
 
 import keras_patterns as kp
 
@@ -13,16 +13,7 @@ X = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype("float32")
 
 
 def make_model():
-    hidden = [
-        layers.Conv2D(4, 3, activation="relu"),
-        layers.BatchNormalization(),
-        layers.Flatten(),
-        layers.Dropout(0.2),
-    ]
-    return keras.Sequential(
-        [keras.Input((8, 8, 1)), *hidden, layers.Dense(10, activation="softmax", name="digits")],
-        name="net",
-    )
+    return digit_net(layers.Dropout(0.2))
 
 
 def save(folder):

@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 from keras import layers
+from models import compiled, digit_net
 from run_case import dumped
 
 import keras_patterns as kp
@@ -22,18 +23,7 @@ class Tells(keras.callbacks.Callback):
 
 def main(total_steps, state=None):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((8, 8, 1)),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.BatchNormalization(),
-            layers.Flatten(),
-            layers.Dense(300, activation="relu"),
-            layers.Dropout(0.5, seed=1),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model = compiled(digit_net(layers.Dense(300, "relu"), layers.Dropout(0.5, seed=1)))
     data = np.random.default_rng(0)
     x, y = data.random((64, 8, 8, 1), "float32"), data.integers(0, 10, 64)
     callbacks = [keras.callbacks.ReduceLROnPlateau("loss", patience=2)]

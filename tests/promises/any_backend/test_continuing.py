@@ -6,8 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+from children import BACKENDS, run_script
 from places import SUPPORT
-from scripts import BACKENDS, run_script
 
 SCRIPT = SUPPORT / "run_continuing.py"
 

@@ -1,8 +1,8 @@
 """Weights that were written on one backend are loaded on any other, from every kind of file."""
 
 import pytest
+from children import BACKENDS, run_script
 from places import SUPPORT
-from scripts import BACKENDS, run_script
 
 SCRIPT = SUPPORT / "run_loading.py"
 

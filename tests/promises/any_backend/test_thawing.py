@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from children import BACKENDS, run_script
 from places import SUPPORT
-from scripts import BACKENDS, run_script
 
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state

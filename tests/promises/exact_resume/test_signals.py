@@ -1,14 +1,12 @@
 """SIGTERM and SIGINT: what they save, how the process ends, and that the run goes on exactly."""
 
-import os
-import signal
 from contextlib import nullcontext
 
-import keras
 import numpy as np
 import pytest
 from children import Folder, references
-from run_case import HOW
+from killers import HOW, Sender
+from models import regressor
 
 import keras_patterns as kp
 from keras_patterns import CheckpointStore
@@ -58,34 +56,13 @@ def test_a_signal_ends_it_at_once(tmp_path, expected):
     assert_same_state(expected, folder.finish("--thread"))
 
 
-class Terminates(keras.callbacks.Callback):
-    """Sends SIGTERM in a step."""
-
-    def __init__(self, batch):
-        super().__init__()
-        self.batch = batch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if batch == self.batch:
-            self.batch = None
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def get_state(self):
-        return {}
-
-    def set_state(self, state):
-        pass
-
-
 def test_a_save_that_was_due_is_made_after_the_validation():
     """Stopped in the last step of an epoch, which `every_steps` asks for: with its score it is
     kept, as in a run left alone.
     """
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
-    for batch in (None, 4):
-        for again in (True, False) if batch else (False,):
-            model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-            model.compile("sgd", "mse")
+    for batch in (-1, 4):
+        for again in (True, False) if batch > 0 else (False,):
             keeps = {"every_steps": 5, "keep_last": 1, "keep_every_steps": 5, "keep_best": 1}
             data = {
                 "batch_size": 8,
@@ -96,10 +73,10 @@ def test_a_save_that_was_due_is_made_after_the_validation():
             }
             callbacks = [
                 kp.Checkpoint(f"run-{batch}", **keeps),
-                Terminates(batch if again else None),
+                Sender("step", batch if again else -1, ["term"]),
             ]
             with pytest.raises(kp.RunInterrupted) if again else nullcontext():
-                kp.fit(model, x, x[:, 0], callbacks=callbacks, **data)
+                kp.fit(regressor(), x, x[:, 0], callbacks=callbacks, **data)
         found = kp.CheckpointStore(f"run-{batch}")
         assert found.steps() == [5, 10, 15]
         assert all(entry.score is not None for entry in found.entries())

@@ -4,6 +4,9 @@ again."""
 import keras
 import numpy as np
 import pytest
+from keras import layers
+from killers import KillAt, Killed
+from models import regressor
 
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state, run_state
@@ -12,37 +15,9 @@ X = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
 Y = X.sum(1)
 
 
-class Killed(Exception):
-    pass
-
-
-class KillAt(keras.callbacks.Callback):
-    """Raises before a step, the first time that the run comes to it."""
-
-    def __init__(self, step):
-        super().__init__()
-        self._step = step
-        self._seen = 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._seen += 1
-        if self._seen == self._step + 1:
-            raise Killed
-
-    def get_state(self):
-        return {}
-
-    def set_state(self, state):
-        pass
-
-
 def make_model():
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(4), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
-    )
-    model.compile(keras.optimizers.Adam(0.01), "mse")
-    return model
+    return regressor(layers.Dense(4), layers.Dropout(0.5), optimizer=keras.optimizers.Adam(0.01))
 
 
 def fit(model, *callbacks, x=X, y=Y, **arguments):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from killers import KillAt, Killed
+from models import regressor
 
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state, run_state
@@ -16,11 +18,9 @@ Y = RNG.normal(size=(40, 1)).astype("float32")
 
 
 def make_model(units=5, optimizer=None):
-    model = keras.Sequential(
-        [keras.Input((4,)), layers.Dense(units, activation="relu"), layers.Dense(1)]
+    return regressor(
+        layers.Dense(units, "relu"), optimizer=optimizer or keras.optimizers.Adam(0.01)
     )
-    model.compile(optimizer or keras.optimizers.Adam(0.01), "mse")
-    return model
 
 
 def train(model=None, callbacks=(), x=X, y=Y, resume="auto", **arguments):
@@ -33,27 +33,8 @@ def train(model=None, callbacks=(), x=X, y=Y, resume="auto", **arguments):
 
 def crash(callbacks=()):
     """A run that ends after six of its ten steps."""
-    with pytest.raises(RuntimeError, match="crash"):
-        train(callbacks=[*callbacks, Crashing()])
-
-
-class Crashing(keras.callbacks.Callback):
-    """Ends a run when six steps are done."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.count == 6:
-            raise RuntimeError("crash")
-        self.count += 1
-
-    def get_state(self):
-        return {"count": self.count}
-
-    def set_state(self, state):
-        self.count = state["count"]
+    with pytest.raises(Killed):
+        train(callbacks=[*callbacks, KillAt(6)])
 
 
 @pytest.fixture
@@ -76,7 +57,7 @@ def test_nothing(told):
     train()
     assert told() == [
         "going on from step 6 of 10: the newest checkpoint in run.",
-        "Crashing is gone, and its state with it.",
+        "KillAt is gone, and its state with it.",
     ]
 
 

@@ -8,6 +8,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from models import regressor
 from safetensors.numpy import load_file
 
 import keras_patterns as kp
@@ -17,10 +18,7 @@ from keras_patterns.storage import Position, Tensor
 
 def train(folder, epochs=2):
     keras.utils.set_random_seed(1)
-    model = keras.Sequential(
-        [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5), keras.layers.Dense(1)]
-    )
-    model.compile("adam", "mse")
+    model = regressor(keras.layers.Dense(3), keras.layers.Dropout(0.5))
     x = np.linspace(0, 1, 64, dtype="float32").reshape(16, 4)
     kp.fit(
         model,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from children import Folder, references
 from keras import layers
+from killers import KillAt, Killed
 from models import CASES, compiled, guarded, small
 
 import keras_patterns as kp
@@ -303,11 +304,11 @@ def test_an_example_that_is_broken_for_good_is_left_out_of_every_pass(kill_at):
     example, guard = EXAMPLES[2], kp.NonFiniteGuard()
     model = linear("adam")
     if kill_at:
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             fit(
                 linear("adam"),
                 spoiled(example),
-                KillsAtCall(kill_at),
+                KillAt(kill_at - 1),
                 guard=kp.NonFiniteGuard(),
                 total_steps=45,
                 epochs=5,
@@ -674,31 +675,6 @@ def test_in_plain_fit_a_schedule_is_scaled():
 
 
 # Kills.
-
-
-class _Killed(BaseException):
-    pass
-
-
-class KillsAtCall(keras.callbacks.Callback):
-    """Kills at the so-many-th step that begins in this process, those that are trained again
-    included.
-    """
-
-    def __init__(self, call):
-        super().__init__()
-        self.left = call
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise _Killed
-
-    def get_state(self):
-        return {}
-
-    def set_state(self, state):
-        pass
 
 
 class Copies(keras.callbacks.Callback):

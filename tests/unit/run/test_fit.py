@@ -5,6 +5,8 @@ called several times.
 import keras
 import numpy as np
 import pytest
+from killers import KillAt, Killed
+from models import regressor
 
 import keras_patterns as kp
 from keras_patterns.backends import current
@@ -14,9 +16,7 @@ X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 
 
 def make_model(**compiled):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", **compiled)
-    return model
+    return regressor(optimizer="sgd", **compiled)
 
 
 def fit(model, *callbacks, **arguments):
@@ -72,21 +72,10 @@ def test_callbacks_see_one_run_of_exactly_the_planned_steps(total, length):
     assert history.epoch == list(range(-(-total // length)))
 
 
-class Killed(Exception):
-    pass
-
-
-class KillAt(Hears):
-    def on_train_batch_begin(self, batch, logs=None):
-        super().on_train_batch_begin(batch)
-        if len(self.heard) == 10:
-            raise Killed
-
-
 def test_a_run_that_goes_on_inside_an_epoch_opens_no_epoch_twice():
     plan = {"total_steps": 12, "steps_per_epoch": 5}
     with pytest.raises(Killed):
-        fit(make_model(), Hears(), KillAt(), kp.Checkpoint("runs", every_steps=1), **plan)
+        fit(make_model(), Hears(), KillAt(6), kp.Checkpoint("runs", every_steps=1), **plan)
     hears = Hears()
     fit(make_model(), hears, kp.Checkpoint("runs", every_steps=1), **plan)
     heard = [what for what in hears.heard if what not in ("begin", "end")]

@@ -3,40 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
+from killers import KillAt, Killed
+from models import regressor
 
 import keras_patterns as kp
 
 
-class Killed(Exception):
-    pass
-
-
-class KillInEpoch(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-        self.now = None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.now = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.now == self.epoch and batch == 2:
-            raise Killed
-
-
 def make_model():
     keras.utils.set_random_seed(3)
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Dense(8, activation="relu"),
-            keras.layers.Dropout(0.5),
-            keras.layers.Dense(1),
-        ]
-    )
-    model.compile("adam", "mse")
-    return model
+    return regressor(layers.Dense(8, "relu"), layers.Dropout(0.5))
 
 
 def fit(folder, *callbacks, epochs=4, fit_once_more=False, **arguments):
@@ -69,7 +45,7 @@ def assert_same(first, second):
 def test_a_killed_run_goes_on_at_the_start_of_its_epoch(capsys):
     whole = fit(None)
     with pytest.raises(Killed):
-        fit("runs", KillInEpoch(2))
+        fit("runs", KillAt(12))
     resumed = fit("runs")
     assert (
         "going on from epoch 3, after step 10: the newest checkpoint in" in capsys.readouterr().out
