@@ -18,6 +18,8 @@ from keras_patterns.state.snapshot import as_dtype
 from keras_patterns.testing import differences
 from keras_patterns.testing.comparison import _flat
 
+pytestmark = pytest.mark.once
+
 
 @st.composite
 def plans(draw):

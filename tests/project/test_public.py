@@ -9,6 +9,8 @@ import pytest
 
 import keras_patterns as kp
 
+pytestmark = pytest.mark.once
+
 
 def test_the_public_names_are_sorted_and_exist():
     assert list(kp.__all__) == sorted(kp.__all__)

@@ -1,5 +1,4 @@
-"""Nothing lost: a checkpoint that an older release wrote is read, and its run goes on to the same
-end.
+"""Nothing lost: runs that an older release left unfinished go on to the same end.
 
 tests/support/format_1 holds, for each backend, runs that version 0.1.0 left unfinished, and the
 states that the same version ended them with.

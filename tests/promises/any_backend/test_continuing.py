@@ -1,5 +1,6 @@
-"""Any backend continues any other's run: weights, slots, step, data position and callback states
-carry over.
+"""Any backend: each continues any other's run.
+
+Weights, slots, step, data position and callback states carry over.
 """
 
 import shutil
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from children import BACKENDS, run_script
 from places import SUPPORT
+
+pytestmark = pytest.mark.cross
 
 SCRIPT = SUPPORT / "run_continuing.py"
 

@@ -1,8 +1,10 @@
-"""Weights that were written on one backend are loaded on any other, from every kind of file."""
+"""Any backend: each loads the weights of any other, from every kind of file."""
 
 import pytest
 from children import BACKENDS, run_script
 from places import SUPPORT
+
+pytestmark = pytest.mark.cross
 
 SCRIPT = SUPPORT / "run_loading.py"
 

@@ -1,4 +1,4 @@
-"""One plan of freezing and thawing, at rates by layer, trains the same on every backend."""
+"""Any backend: one plan of freezing and thawing, at rates by layer, trains the same on each."""
 
 import json
 
@@ -9,6 +9,8 @@ from places import SUPPORT
 
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state
+
+pytestmark = pytest.mark.cross
 
 SCRIPT = SUPPORT / "run_thawing.py"
 HEAD = ["head/kernel", "head/bias"]

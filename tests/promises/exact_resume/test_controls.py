@@ -1,6 +1,4 @@
-"""Negative controls: with any one part of the state left out or changed, the test of exactness
-fails.
-"""
+"""Exact resume: with any one part of the state left out or changed, the test of exactness fails."""
 
 import sys
 
@@ -96,7 +94,7 @@ GAPS = {
 @pytest.mark.parametrize(
     "part", [pytest.param(part, marks=GAPS.get((current().name, part), [])) for part in VARIABLES]
 )
-def test_variables(part, monkeypatch):
+def test_a_changed_variable_is_seen(part, monkeypatch):
     name, kill_at, where, change = VARIABLES[part]
 
     def tamper(record):
@@ -132,7 +130,7 @@ CALLBACKS = [
 
 
 @pytest.mark.parametrize(("name", "kill_at", "callback", "part", "wrong"), CALLBACKS)
-def test_callbacks(name, kill_at, callback, part, wrong, monkeypatch):
+def test_a_changed_part_of_a_callback_is_seen(name, kill_at, callback, part, wrong, monkeypatch):
     def tamper(record):
         assert part in record.callbacks[callback]
         record.callbacks[callback][part] = wrong
@@ -140,7 +138,7 @@ def test_callbacks(name, kill_at, callback, part, wrong, monkeypatch):
     check_that_it_fails(monkeypatch, name, kill_at, tamper)
 
 
-def test_swapped_averages(monkeypatch):
+def test_averages_that_are_not_swapped_back_are_seen(monkeypatch):
     def tamper(record):
         record.callbacks["SwapEMAWeights"]["_ema_weights_in_model"] ^= True
 
@@ -148,7 +146,7 @@ def test_swapped_averages(monkeypatch):
 
 
 @pytest.mark.parametrize("which", ["python", "numpy", "keras"])
-def test_global_random_states(which, monkeypatch):
+def test_a_changed_global_random_state_is_seen(which, monkeypatch):
     def tamper(record):
         state = record.random[which]
         if which == "numpy":
@@ -165,7 +163,7 @@ def test_global_random_states(which, monkeypatch):
 @pytest.mark.skipif(
     not current().random_state(), reason="this framework has no global random state"
 )
-def test_the_framework_s_random_state(monkeypatch):
+def test_another_random_state_of_the_framework_is_seen(monkeypatch):
     here = current().random_state()
 
     def tamper(record):
@@ -174,7 +172,7 @@ def test_the_framework_s_random_state(monkeypatch):
     check_that_it_fails(monkeypatch, "unseeded dropout", 5, tamper)
 
 
-def test_the_position_in_the_data(monkeypatch):
+def test_another_position_in_the_data_is_seen(monkeypatch):
     batches = ArraySource.batches
     monkeypatch.setattr(
         ArraySource, "batches", lambda self, start: batches(self, start + 1 if start else 0)
@@ -182,7 +180,7 @@ def test_the_position_in_the_data(monkeypatch):
     check_that_comparison_fails("dense", 2)
 
 
-def test_the_seed_of_the_data(monkeypatch):
+def test_another_seed_of_the_data_is_seen(monkeypatch):
     module = sys.modules[
         "keras_patterns.run.fit"
     ]  # the package's attribute of this name is the function
@@ -196,11 +194,11 @@ def test_the_seed_of_the_data(monkeypatch):
     check_that_comparison_fails("dense", 2)
 
 
-def test_where_a_generator_s_random_numbers_began(monkeypatch):
+def test_a_generator_with_other_random_numbers_is_seen(monkeypatch):
     check_that_it_fails(monkeypatch, "generator", 3, lambda record: record.source.clear())
 
 
-def test_where_a_validation_generator_was(monkeypatch):
+def test_a_validation_generator_that_begins_elsewhere_is_seen(monkeypatch):
     def tamper(record):
         assert record.validated == 2
         record.validated = 0

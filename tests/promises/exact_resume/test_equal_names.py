@@ -1,4 +1,4 @@
-"""Models in which several variables have one path, and models whose automatic names differ."""
+"""Exact resume: neither equal paths of variables nor other automatic names matter."""
 
 import keras
 from models import CASES, two_backbones

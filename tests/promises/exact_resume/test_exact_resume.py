@@ -1,6 +1,4 @@
-"""A run that is killed after any step and goes on ends as the run that is not killed: every bit of
-the state.
-"""
+"""Exact resume: a run killed after any step ends as the run that is not killed, in every bit."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Real kills: SIGKILL, fresh processes, and the same end, bit for bit."""
+"""Exact resume: so it is with SIGKILL and fresh processes."""
 
 from contextlib import nullcontext
 
@@ -44,7 +44,7 @@ def groups():
 
 
 @pytest.mark.parametrize("names", groups())
-def test_killed(names, tmp_path, subtests):
+def test_each_case_that_is_killed_goes_on_to_the_same_end(names, tmp_path, subtests):
     relay = Relay(tmp_path / "killed", {name: kills()[name] for name in names})
     expected = references(tmp_path / "reference", names)
     for name in names:
@@ -56,7 +56,7 @@ def test_killed(names, tmp_path, subtests):
 @pytest.mark.parametrize(
     "name", [pytest.param(param.id, marks=param.marks) for param in runnable()]
 )
-def test_killed_at_every_step(name, tmp_path):
+def test_each_case_that_is_killed_at_every_step_goes_on_to_the_same_end(name, tmp_path):
     folder = Folder(tmp_path, name)
     # Killed before its first step, a run has left nothing to go on from.
     for step in (4, 6, 10) if CASES[name].needs == "fuses_steps" else range(1, CASES[name].steps):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: what they save, how the process ends, and that the run goes on exactly."""
+"""Exact resume: SIGTERM and SIGINT save the run and end the process; it goes on exactly."""
 
 from contextlib import nullcontext
 

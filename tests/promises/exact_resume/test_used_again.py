@@ -1,5 +1,4 @@
-"""Objects that are used for more than one run in one process, as when a notebook cell is run
-again."""
+"""Exact resume: objects can be used for more runs than one in a process, as in a notebook."""
 
 import keras
 import numpy as np

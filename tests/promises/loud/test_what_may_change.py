@@ -1,6 +1,4 @@
-"""The table of what a script may change between a run and its resume: a test a row, with what the
-person is told.
-"""
+"""Loud: a resume says what its script changed, and refuses what would make it another run."""
 
 import keras
 import numpy as np

@@ -1,15 +1,18 @@
-"""Killed at any instant: the newest published checkpoint is there, and is what it must be."""
+"""Nothing lost: killed at any instant, the newest published checkpoint is there and sound."""
 
 import os
 import random
 import signal
 import time
 
+import pytest
 from places import SUPPORT
 from run_store_writer import arrays_at
 from store_support import assert_same, at, listing, python
 
 from keras_patterns.storage import CheckpointStore
+
+pytestmark = pytest.mark.once
 
 KILLS = int(os.environ.get("KERAS_PATTERNS_STORM", "20"))
 

@@ -1,4 +1,4 @@
-"""What is on disk is not trusted: every flipped byte is found, and no manifest leads astray."""
+"""Nothing lost: every flipped byte is found, and no manifest leads astray."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, t
 from xxhash import xxh3_128_hexdigest
 
 from keras_patterns.storage import CheckpointStore, DamagedCheckpoint, NewerFormat
+
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")

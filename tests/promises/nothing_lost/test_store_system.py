@@ -1,4 +1,4 @@
-"""The system refuses: no space, no rights, another writer. What was there stays."""
+"""Nothing lost: no space, no rights, another writer: what was there stays."""
 
 import contextlib
 import errno
@@ -15,6 +15,8 @@ import pytest
 from store_support import assert_same, at, listing, python, some_arrays, tensors
 
 from keras_patterns.storage import CheckpointStore, Retention, StoreError, StoreInUse
+
+pytestmark = pytest.mark.once
 
 CALLS = ("mkdir", "fsync", "rename", "open", "listdir", "unlink")
 

@@ -1,4 +1,4 @@
-"""Unchanged tensors are linked, and each checkpoint stands on its own nevertheless."""
+"""Saving is nearly free: unchanged tensors are linked, and each checkpoint stands on its own."""
 
 import errno
 import os
@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from store_support import assert_same, at, tensors
 
 from keras_patterns.storage import CheckpointStore, Position, Retention, Tensor
+
+pytestmark = pytest.mark.once
 
 KEYS = ("a", "b", "c", "d")
 BIG = 2 << 20

@@ -2,10 +2,12 @@
 than it may read.
 """
 
+import keras
 import numpy as np
 import pytest
 
 from keras_patterns.backends import current
+from keras_patterns.data import ArraySource
 
 SHAPES = [4, 4, 4, 1, 4, 4, 1, 4] * 5
 
@@ -59,3 +61,14 @@ def test_what_comes_before_an_error_arrives():
     assert [int(next(data)[1][0]) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(Exception, match="the disk is gone"):
         next(data)
+
+
+# Keras's own conversion, of torch tensors and of variables on TensorFlow.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+def test_tensors_of_the_backend():
+    x, y = keras.ops.arange(6), keras.ops.ones((6, 2))
+    source = ArraySource(x, y, batch_size=4, shuffle=False)
+    assert [leaf.tolist() for leaf in source.batch(1)[:2]] == [[4, 5], [[1, 1], [1, 1]]]
+    assert all(type(leaf) is np.ndarray for leaf in source.batch(0))
+    variable = keras.Variable(np.arange(3.0))
+    assert ArraySource(variable, shuffle=False).batch(0)[0].tolist() == [0, 1, 2]

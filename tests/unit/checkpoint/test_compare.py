@@ -5,6 +5,8 @@ import pytest
 
 from keras_patterns.checkpoint.compare import Difference, differing_tensors, differing_values
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("first", "second", "what"),

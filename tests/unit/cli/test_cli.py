@@ -1,6 +1,7 @@
 """The command line, in this process; and once as a person starts it."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from safetensors.numpy import load_file
 import keras_patterns as kp
 from keras_patterns.cli import main
 from keras_patterns.storage import Position, Tensor
+
+pytestmark = pytest.mark.once
 
 
 def train(folder, epochs=2):
@@ -34,11 +37,17 @@ def train(folder, epochs=2):
     return model
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(folder)
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path):
+def run(trained, tmp_path):
     """A folder with the checkpoints of steps 4 and 8."""
-    train(tmp_path / "run")
-    return tmp_path / "run"
+    return shutil.copytree(trained, tmp_path / "run")
 
 
 def flip_a_byte(file):

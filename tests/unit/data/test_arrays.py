@@ -12,6 +12,8 @@ from keras.src.trainers.data_adapters.array_slicing import train_validation_spli
 
 from keras_patterns.data import ArraySource, BatchSource, make_source, split_validation
 
+pytestmark = pytest.mark.once
+
 
 def leaves(batch):
     return [None if leaf is None else leaf.tolist() for leaf in keras.tree.flatten(batch)]
@@ -110,17 +112,6 @@ def test_a_batch_is_a_copy():
     for shuffle in (True, False):
         ArraySource(x, shuffle=shuffle).batch(0)[0][:] = 1
     assert not x.any()
-
-
-# Keras's own conversion, of torch tensors and of variables on TensorFlow.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
-def test_tensors_of_the_backend():
-    x, y = keras.ops.arange(6), keras.ops.ones((6, 2))
-    source = ArraySource(x, y, batch_size=4, shuffle=False)
-    assert leaves(source.batch(1)) == [[4, 5], [[1, 1], [1, 1]]]
-    assert all(type(leaf) is np.ndarray for leaf in source.batch(0))
-    variable = keras.Variable(np.arange(3.0))
-    assert leaves(ArraySource(variable, shuffle=False).batch(0)) == [[0, 1, 2]]
 
 
 class Frame:

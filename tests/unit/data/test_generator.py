@@ -16,6 +16,8 @@ from keras_patterns.data import (
     make_source,
 )
 
+pytestmark = pytest.mark.once
+
 
 def count(stop):
     for number in range(stop):

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from keras_patterns.data import BatchOrder, Permutation
 
+pytestmark = pytest.mark.once
+
 SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 31, 32, 33, 100, 1023, 1024, 1025, 4096, 4097, 65_536]
 
 

@@ -10,6 +10,8 @@ from datasets import Noisy, Numbers
 
 from keras_patterns.data import BatchSource, PyDatasetSource, make_source
 
+pytestmark = pytest.mark.once
+
 
 class Endless(Numbers):
     num_batches = None

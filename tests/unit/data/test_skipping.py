@@ -4,11 +4,14 @@ import itertools
 import json
 
 import numpy as np
+import pytest
 from datasets import Numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_patterns.data import ArraySource, PyDatasetSource, Skipped
+
+pytestmark = pytest.mark.once
 
 SKIPPED = st.sets(st.integers(0, 30), max_size=12)
 SOURCE = ArraySource(np.arange(7), batch_size=2, seed=1)

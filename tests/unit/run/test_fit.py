@@ -82,33 +82,6 @@ def test_a_run_that_goes_on_inside_an_epoch_opens_no_epoch_twice():
     assert heard == ["epoch 0", 0, 1, 2, 3, 4, "epoch 1", 0, 1, 2, 3, 4, "epoch 2", 0, 1]
 
 
-@pytest.mark.parametrize("verbose", [0, 2])
-def test_between_boundaries_nothing_is_read(monkeypatch, verbose):
-    """Keras's own list hands the logs of each step to its callbacks, for which someone waits for
-    the device.
-    """
-    handed = []
-    monkeypatch.setattr(
-        keras.callbacks.CallbackList,
-        "on_train_batch_end",
-        lambda *arguments: handed.append(arguments),
-    )
-    quiet = [
-        keras.callbacks.EarlyStopping("loss"),
-        keras.callbacks.ReduceLROnPlateau("loss"),
-        kp.Checkpoint("runs"),
-    ]
-    fit(make_model(), *quiet, epochs=2, verbose=verbose)
-    assert handed == []
-
-    class Asks(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch, logs=None):
-            pass
-
-    fit(make_model(), Asks(), epochs=2, verbose=verbose)
-    assert len(handed) == 10
-
-
 @pytest.mark.parametrize("background", [True, False])
 def test_a_save_that_fails_ends_the_run_with_its_reason(monkeypatch, background):
     checkpoint = kp.Checkpoint("runs", every_steps=2, background=background)

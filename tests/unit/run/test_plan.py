@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from keras_patterns.run.plan import StepPlan
 
+pytestmark = pytest.mark.once
+
 counts = st.integers(1, 10**7)
 
 

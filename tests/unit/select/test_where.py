@@ -8,6 +8,8 @@ from keras import layers
 from keras_patterns.select.depth import depths
 from keras_patterns.select.where import nodes_of, select, variable_paths
 
+pytestmark = pytest.mark.once
+
 
 def by_name(model):
     found = depths(model)

@@ -8,6 +8,8 @@ import pytest
 
 from keras_patterns.state import callbacks as states
 
+pytestmark = pytest.mark.once
+
 STOCK = {
     "BackupAndRestore",  # refused by kp.fit
     "CallbackList",

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 import keras_patterns as kp
 from keras_patterns.stopping import Observation
 
+pytestmark = pytest.mark.once
+
 CURVES = st.lists(st.integers(-100, 100).map(lambda n: n / 4), min_size=8, max_size=40)
 
 

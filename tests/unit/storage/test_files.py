@@ -14,6 +14,8 @@ from store_support import assert_same, at, some_arrays, tensors
 
 from keras_patterns.storage import CheckpointStore, Position, StoreError, Tensor
 
+pytestmark = pytest.mark.once
+
 ODD_ARRAYS = {
     "scalar": np.asarray(2.5, np.float32),
     "no rows": np.empty((0, 3), np.int64),

@@ -11,6 +11,8 @@ from store_support import at, listing, some_arrays, tensors
 
 from keras_patterns.storage import Candidate, CheckpointStore, Position, Retention, Score
 
+pytestmark = pytest.mark.once
+
 
 def candidates(values, mode="min"):
     return [
