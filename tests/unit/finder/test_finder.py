@@ -398,6 +398,7 @@ def test_a_progress_bar(capsys):
 # Rules.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("row", RULE_ROWS, ids=lambda row: row["curve"])
 @pytest.mark.parametrize("rule", ["valley", "steep", "minimum", "slide"])
 def test_equal_to_fastai(row, rule):
@@ -406,6 +407,7 @@ def test_equal_to_fastai(row, rule):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", CURVES)
 def test_a_sweep_is_smoothed_and_cut_as_fastai_does_it(name):
     expected = next(row["fastai"] for row in RULE_ROWS if row["curve"] == name)
@@ -413,12 +415,14 @@ def test_a_sweep_is_smoothed_and_cut_as_fastai_does_it(name):
     assert {rule: found[rule] for rule in expected} == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.once
 def test_gradient_is_the_steepest_place():
     place = np.log(np.geomspace(1e-6, 1.0, 200))
     losses = 2 - 1 / (1 + np.exp(-2 * (place - np.log(1e-3))))
     assert RULES["gradient"](np.exp(place), losses) == pytest.approx(1e-3, rel=0.1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(20))
 def test_suggestions_and_range_of_a_curve_with_a_known_descent(seed):
     sweep = made(descent(seed))
@@ -427,6 +431,7 @@ def test_suggestions_and_range_of_a_curve_with_a_known_descent(seed):
     assert 2e-5 < low < 1e-3 < high < 0.3
 
 
+@pytest.mark.once
 def test_a_curve_that_never_falls_is_an_error():
     for losses in (np.full(100, 2.3), np.linspace(2, 3, 100), noise(1)):
         for ask in (made(losses).suggest, made(losses).suggestions, made(losses).range):
@@ -442,16 +447,19 @@ WILD = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", WILD)
 def test_chance_alone_hardly_ever_looks_like_a_fall(name):
     rows = [fall(WILD[name](seed)) for seed in range(200)]
     assert sum(fallen > chance for fallen, chance in rows) <= 6
 
 
+@pytest.mark.once
 def test_a_descent_looks_like_a_fall():
     assert all(fallen > chance for fallen, chance in (fall(descent(seed)) for seed in range(100)))
 
 
+@pytest.mark.once
 def test_a_curve_that_falls_before_it_counts():
     sweep = made(np.concatenate([np.linspace(3, 1, 8), np.linspace(1, 2, 192)]))
     with pytest.raises(
@@ -472,6 +480,7 @@ def test_a_model_that_cannot_learn():
         assert "No suggestion" in flat.plot().axes[0].get_title()
 
 
+@pytest.mark.once
 def test_repr_reads_well():
     text = repr(made(descent()))
     assert text.startswith(
@@ -482,6 +491,7 @@ def test_repr_reads_well():
     assert re.search(r"For a cycle: from \d\.\d\de-\d\d to \d\.\d\de-\d\d\.$", text)
 
 
+@pytest.mark.once
 def test_the_picture_marks_every_suggestion():
     sweep = made(descent())
     axes = sweep.plot().axes[0]

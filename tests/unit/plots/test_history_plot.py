@@ -1,6 +1,4 @@
-"""The picture of a run: what its lines, texts and axes say, of real runs on every backend and of
-made histories.
-"""
+"""The picture of a run: what its lines, texts and axes say, of real runs and of made histories."""
 
 import sys
 
@@ -12,6 +10,8 @@ from models import FEATURES, LABELS, TRAIN, VALIDATION, compiled, small
 
 import keras_patterns as kp
 from keras_patterns.state.history import add_event
+
+pytestmark = pytest.mark.once
 
 RUNNING, INSIDE, RATE = (
     "running mean of the epoch",

@@ -52,6 +52,7 @@ RISES = [12.0, 10.0, 11.0, 12.0, 13.0, NAN]
 FINITE = kp.Patience(99, check_finite=True)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("rule", "values", "expected"),
     [
@@ -96,6 +97,7 @@ JULIA_PQ = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("alpha", "expected"), [(2.0, 3), (3.8, 5), (11.6, 6), (15.1, 8), (15.3, 0)]
 )
@@ -144,6 +146,7 @@ LIGHTNING = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize(("rule", "values", "epoch", "reason"), LIGHTNING)
 def test_lightning(rule, values, epoch, reason, mode):
@@ -193,6 +196,7 @@ def prechelt_up(values, s, k, t):
 ERRORS = st.lists(st.integers(1, 40), min_size=1, max_size=40)
 
 
+@pytest.mark.once
 @given(ERRORS, ERRORS, st.integers(1, 5), st.integers(1, 4), st.floats(0.1, 200))
 def test_prechelt_to_the_letter(values, training, s, k, alpha):
     training = [training[t % len(training)] for t in range(len(values))]
@@ -245,6 +249,7 @@ RULES = st.recursive(
 )
 
 
+@pytest.mark.once
 @given(RULES, SERIES, SERIES)
 def test_a_kill_at_any_observation_changes_nothing(rule, values, training):
     training = [training[t % len(training)] for t in range(len(values))]
@@ -255,6 +260,7 @@ def test_a_kill_at_any_observation_changes_nothing(rule, values, training):
     assert json.loads(json.dumps(rule.get_config())) == rule.get_config()
 
 
+@pytest.mark.once
 @given(st.lists(SINGLE, min_size=2, max_size=4), SERIES)
 def test_or_stops_with_the_first_and_and_when_all_do(rules, values):
     training = [v / 2 for v in values]
@@ -270,6 +276,7 @@ def test_or_stops_with_the_first_and_and_when_all_do(rules, values):
     ]
 
 
+@pytest.mark.once
 @given(SERIES, st.integers(0, 8), st.integers(0, 8), st.integers(1, 4), st.integers(2, 4))
 def test_no_rule_stops_before_its_minimum(values, n, warmup, s, strip):
     ones = [1.0] * len(values)
@@ -301,6 +308,7 @@ class After(kp.stopping.Rule):
         )
 
 
+@pytest.mark.once
 def test_a_rule_of_one_s_own():
     rule = After(3) | kp.GeneralizationLoss(50)
     assert stopping_time(rule, [1.0] * 5) == 3
@@ -312,6 +320,7 @@ def test_a_rule_of_one_s_own():
     )
 
 
+@pytest.mark.once
 def test_combinations_are_flat():
     a, b, c = kp.Patience(1), kp.GeneralizationLoss(2), kp.SuccessiveRises(1)
     assert (a | (b | c)).parts == ((a | b) | c).parts == (a, b, c)
@@ -321,6 +330,7 @@ def test_combinations_are_flat():
         a | 3
 
 
+@pytest.mark.once
 @given(
     st.lists(st.integers(-50, 50), min_size=1, max_size=30),
     st.integers(0, 4),
@@ -337,6 +347,7 @@ def test_a_relative_delta_knows_no_scale(values, n, mode, exponent):
     assert [d.stop for d in decisions(rule, [-value for value in values], turned)] == expected
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("mode", "best", "enough", "too_little"),
     [
@@ -378,6 +389,7 @@ def driven(callback, values):
     return callback
 
 
+@pytest.mark.once
 @given(
     st.lists(st.none() | st.integers(-64, 64).map(lambda n: n / 8), min_size=1, max_size=25),
     st.sampled_from(["min", "max"]),
@@ -400,6 +412,7 @@ def test_it_decides_as_keras_does(values, mode, arguments):
     assert bool(ours.reason) == ours.model.stop_training
 
 
+@pytest.mark.once
 @given(SERIES, RULES.filter(lambda rule: not rule.needs_training))
 def test_what_is_not_finite_is_never_the_best(values, rule):
     stopping = driven(kp.EarlyStopping(rule=rule, verbose=0), values)
@@ -408,6 +421,7 @@ def test_what_is_not_finite_is_never_the_best(values, rule):
     assert stopping.best is not None or not seen or stopping.stopped_step
 
 
+@pytest.mark.once
 def test_a_first_nan_does_not_stay_the_best():
     values = [NAN, 0.5, 0.4, INF, 0.45, 0.46]
     ours = driven(kp.EarlyStopping(patience=3, verbose=0), values)
@@ -423,6 +437,7 @@ def test_a_first_nan_does_not_stay_the_best():
     assert math.isnan(theirs.best)
 
 
+@pytest.mark.once
 def test_nothing_finite_at_all():
     stopping = driven(kp.EarlyStopping(patience=2, verbose=0), [NAN, INF, NAN, NAN])
     assert (stopping.stopped_epoch, stopping.reason, stopping.best) == (
@@ -654,6 +669,7 @@ def test_numbers_of_any_kind(make):
     assert (stopping.best, type(stopping.best), stopping.stopped_epoch) == (0.25, float, 2)
 
 
+@pytest.mark.once
 def test_a_metric_of_several_numbers_is_refused():
     with pytest.raises(
         ValueError, match=r"'val_loss' must be one number. Received an array of shape \(2,\)"
@@ -661,6 +677,7 @@ def test_a_metric_of_several_numbers_is_refused():
         driven(kp.EarlyStopping(), [np.ones(2)])
 
 
+@pytest.mark.once
 def test_its_state_goes_on_under_the_script_s_settings():
     before = driven(kp.EarlyStopping(patience=9, verbose=0), [0.5, 0.6, 0.7])
     state = before.get_state()
@@ -678,6 +695,7 @@ def test_its_state_goes_on_under_the_script_s_settings():
     assert metric.best is None
 
 
+@pytest.mark.once
 def test_weights_that_were_not_kept_are_not_put_back(capsys):
     before = driven(kp.EarlyStopping(patience=9), [0.5, 0.6])
     after = kp.EarlyStopping(patience=9, restore_best_weights=True)
@@ -713,6 +731,7 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
 # Arguments.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
