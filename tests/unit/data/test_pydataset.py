@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from datasets import Noisy, Numbers
 
-from keras_patterns.data import BatchSource, PyDatasetSource, make_source
+from keras_patterns.data import PyDatasetSource, make_source
 
 pytestmark = pytest.mark.once
 
@@ -48,7 +48,6 @@ def indices(iterator, count):
 
 def test_each_pass_takes_each_index_once_in_another_order():
     source = PyDatasetSource(Numbers(20), seed=3)
-    assert isinstance(source, BatchSource)
     assert (source.steps_per_pass, source.random_access) == (20, True)
     found = indices(source.batches(0), 60)
     passes = [found[:20], found[20:40], found[40:]]
@@ -62,14 +61,6 @@ def test_each_pass_takes_each_index_once_in_another_order():
 def test_without_shuffle(shuffle):
     source = PyDatasetSource(Numbers(3), shuffle=shuffle)
     assert indices(source.batches(2), 5) == [2, 0, 1, 2, 0]
-
-
-@pytest.mark.parametrize("workers", [{}, {"workers": 3, "max_queue_size": 2}])
-def test_any_start_gives_the_same_batches(workers):
-    uninterrupted = take(PyDatasetSource(Numbers(7, **workers), seed=1).batches(0), 25)
-    source = PyDatasetSource(Numbers(7, **workers), seed=1)
-    for start in (24, 0, 7, 13):
-        assert take(source.batches(start), 25 - start) == uninterrupted[start:]
 
 
 def test_endless():

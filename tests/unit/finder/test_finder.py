@@ -16,7 +16,6 @@ from models import (
     classifier,
     compiled,
     dense,
-    runnable,
     small,
     two_halves,
 )
@@ -33,13 +32,6 @@ from keras_patterns.testing.comparison import run_state
 
 RULE_ROWS = oracle("rules.json")["rows"]
 CURVES = oracle("curves.json")
-SWEPT = ("x", "y", "batch_size", "sample_weight", "class_weight", "shuffle")
-
-
-def arguments(case):
-    """What the finder takes of a case; what holds state is made anew."""
-    taken = {name: case.arguments[name] for name in SWEPT if name in case.arguments}
-    return {name: value() if callable(value) else value for name, value in taken.items()}
 
 
 def sweep_of(curve, smoothing=0.98):
@@ -64,40 +56,6 @@ def descent(seed=0, points=100):
 
 
 # It leaves no trace.
-
-
-@pytest.mark.parametrize("case", runnable(name for name in CASES if not CASES[name].saved))
-def test_everything_is_as_before(case):
-    keras.utils.set_random_seed(5)
-    model = case.make_model()
-    how = {name: value() if callable(value) else value for name, value in case.arguments.items()}
-    history = kp.fit(model, **how, seed=0, verbose=0)
-    function, before = model.train_function, run_state(model, history)
-    sweep = kp.find_learning_rate(
-        model, **arguments(case), start_rate=1e-4, stop_rate=0.1, steps=10, verbose=0
-    )
-    assert len(sweep.losses) > 5
-    assert_same_state(before, run_state(model, history))
-    assert model.train_function is function
-    assert model.history is history
-
-
-@pytest.mark.parametrize(
-    "case",
-    runnable(["dense", "convolutional", "moving average", "multi optimizer", "custom train_step"]),
-)
-def test_what_is_trained_afterwards_is_the_same(case):
-    """A model that has not been trained, or even built."""
-
-    def end(find):
-        keras.utils.set_random_seed(5)
-        model = case.make_model()
-        if find:
-            kp.find_learning_rate(model, **arguments(case), stop_rate=1e3, verbose=0)
-            assert not hasattr(model, "history")
-        return run_state(model, kp.fit(model, **case.arguments, seed=0, verbose=0))
-
-    assert_same_state(end(find=False), end(find=True))
 
 
 def test_the_first_sweep_of_an_unbuilt_model():
