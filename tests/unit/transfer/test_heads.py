@@ -31,9 +31,7 @@ pytestmark = pytest.mark.usefixtures("numpy_weights")
 TOPLESS = {"ConvNeXtTiny": None, "VGG16": "avg", "MobileNetV2": "avg"}
 
 
-def application(name, backend, **arguments):
-    if name == "NASNetMobile" and backend == "torch":
-        pytest.skip("Keras 3.15 does not offer NASNet on torch.")
+def application(name, **arguments):
     size = FAMILIES[name]
     return getattr(keras.applications, name)(weights=None, input_shape=(size, size, 3), **arguments)
 
@@ -84,9 +82,10 @@ def names(model):
 # Where the head begins.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_of_applications_takes_a_new_head_and_freezes_by_one_call(name, backend):
-    model = application(name, backend, classes=7)
+def test_every_family_of_applications_takes_a_new_head_and_freezes_by_one_call(name):
+    model = application(name, classes=7)
     new = kp.replace_head(model, classes())
     assert new.output_shape == (None, 5)
     assert "predictions" not in names(new)
@@ -102,8 +101,8 @@ def test_every_family_of_applications_takes_a_new_head_and_freezes_by_one_call(n
 
 
 @pytest.mark.parametrize("name", TOPLESS)
-def test_a_family_without_a_top_has_the_head_put_on_its_output(name, backend):
-    model = application(name, backend, include_top=False, pooling=TOPLESS[name])
+def test_a_family_without_a_top_has_the_head_put_on_its_output(name):
+    model = application(name, include_top=False, pooling=TOPLESS[name])
     head = [classes()] if TOPLESS[name] else [layers.GlobalAveragePooling2D(), classes()]
     new = kp.replace_head(model, head)
     assert new.output_shape == (None, 5)
