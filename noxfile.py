@@ -15,6 +15,11 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="keras-patterns-")
 
 # The extra that installs each backend; tensorflow-cpu is the small build of TensorFlow.
 EXTRAS = {"jax": "jax", "tensorflow": "tensorflow-cpu", "torch": "torch"}
+# Tests that read the sources alone.
+FROM_SOURCES = ("tests/project/test_layout.py", "tests/project/test_promises.py")
+# What pyproject.toml leaves out of every run that does not ask for it.
+ADDOPTS = PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+DESELECTED = ADDOPTS[ADDOPTS.index("-m") + 1]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 nox.needs_version = ">=2025.2.9"
@@ -44,16 +49,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def layout(session: nox.Session) -> None:
-    """Which module may import and call what, read from the sources."""
+    """The rooms of the package and the table of promises, read from the sources."""
     install(session, *group("layout"))
-    session.run("pytest", "tests/test_layout.py", *session.posargs)
+    session.run("pytest", *FROM_SOURCES, *session.posargs)
 
 
 @nox.session
 @each_backend
 def tests(session: nox.Session, backend: str) -> None:
     """All tests but those of the sessions layout and cross, and the docstrings' examples, with one
-    backend installed.
+    backend installed. What no backend touches is tested with JAX alone.
     """
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
@@ -62,12 +67,11 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session
 def cross(session: nox.Session) -> None:
-    """tests/cross: what concerns several backends, with all three installed."""
+    """What concerns several backends, with all three installed."""
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
-    run_pytest(
-        session, "jax", *(session.posargs or ["tests/cross", "--numprocesses=2", "--dist=loadfile"])
-    )
+    chosen = session.posargs or ["tests", "--numprocesses=2", "--dist=loadfile"]
+    run_pytest(session, "jax", "-m", "cross", *chosen)
 
 
 @nox.session
@@ -89,7 +93,6 @@ def storm(session: nox.Session, backend: str) -> None:
         session,
         backend,
         "tests",
-        "--ignore=tests/cross",
         "-m",
         "storm",
         "--timeout=0",
@@ -107,7 +110,6 @@ def every_step(session: nox.Session, backend: str) -> None:
         session,
         backend,
         "tests",
-        "--ignore=tests/cross",
         "-m",
         "every_step",
         "--timeout=0",
@@ -122,7 +124,12 @@ def architectures(session: nox.Session, backend: str) -> None:
     install_package(session, EXTRAS[backend])
     install(session, *group("test"))
     run_pytest(
-        session, backend, "tests", "--ignore=tests/cross", "-m", "architectures", *session.posargs
+        session,
+        backend,
+        "tests",
+        "-m",
+        "architectures",
+        *session.posargs,
     )
 
 
@@ -217,10 +224,12 @@ def run_tests(session: nox.Session, backend: str) -> None:
             "keras_patterns",
         )
         run_pytest(session, backend, *examples, "--numprocesses=2")
-    elsewhere = ("--ignore=tests/cross", "--ignore=tests/test_layout.py")
     # Each process has one half of the files, and helps the other when it is done: few fixtures are
     # made twice.
-    run_pytest(session, backend, "tests", *elsewhere, "--numprocesses=2", "--dist=worksteal")
+    spread = ("--numprocesses=2", "--dist=worksteal")
+    elsewhere = [f"--ignore={path}" for path in FROM_SOURCES]
+    once = () if backend == "jax" else ("-m", f"{DESELECTED} and not once")
+    run_pytest(session, backend, "tests", *elsewhere, *once, *spread)
 
 
 def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:

@@ -1,0 +1,286 @@
+"""Loud: a resume says what its script changed, and refuses what would make it another run."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from killers import KillAt, Killed
+from models import regressor
+
+import keras_patterns as kp
+from keras_patterns.testing import assert_same_state, run_state
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 4)).astype("float32")
+Y = RNG.normal(size=(40, 1)).astype("float32")
+
+
+def make_model(units=5, optimizer=None):
+    return regressor(
+        layers.Dense(units, "relu"), optimizer=optimizer or keras.optimizers.Adam(0.01)
+    )
+
+
+def train(model=None, callbacks=(), x=X, y=Y, resume="auto", **arguments):
+    """Two epochs of five steps, unless it is said otherwise; returns the model and its History."""
+    model = model or make_model()
+    arguments = {"batch_size": 8, "epochs": 2, "seed": 1, "verbose": 0, **arguments}
+    checkpoint = kp.Checkpoint("run", every_steps=1, keep_last=None, resume=resume)
+    return model, kp.fit(model, x, y, **arguments, callbacks=[*callbacks, checkpoint])
+
+
+def crash(callbacks=()):
+    """A run that ends after six of its ten steps."""
+    with pytest.raises(Killed):
+        train(callbacks=[*callbacks, KillAt(6)])
+
+
+@pytest.fixture
+def told(capfd):
+    """What was printed since, without the colours and the bars."""
+
+    def read():
+        return [
+            line.removeprefix("keras-patterns: ")
+            for line in capfd.readouterr().out.splitlines()
+            if line
+        ]
+
+    return read
+
+
+def test_nothing(told):
+    crash()
+    told()
+    train()
+    assert told() == [
+        "going on from step 6 of 10: the newest checkpoint in run.",
+        "KillAt is gone, and its state with it.",
+    ]
+
+
+def test_more_epochs(told):
+    train()
+    told()
+    model, history = train(epochs=3)
+    assert told() == [
+        "going on from step 10 of 15: the newest checkpoint in run.",
+        "total_steps is 15, it was 10.",
+    ]
+    assert history.epoch == [0, 1, 2]
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 15
+
+
+def test_a_longer_run_is_the_run_that_was_longer_from_the_start(tmp_path, monkeypatch):
+    keras.utils.set_random_seed(0)
+    expected = run_state(*train(epochs=3))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    keras.utils.set_random_seed(0)
+    train()
+    keras.utils.set_random_seed(1)
+    assert_same_state(expected, run_state(*train(epochs=3)))
+
+
+def test_more_steps_keep_the_length_of_an_epoch(told):
+    train(epochs=None, total_steps=8, steps_per_epoch=4)
+    told()
+    _, history = train(epochs=2, total_steps=14)
+    assert told()[1] == "total_steps is 14, it was 8."
+    assert [history.epoch, history.params["steps"]] == [[0, 1, 2, 3], 2]
+
+
+def test_fewer_steps_than_are_done():
+    train()
+    with pytest.raises(
+        kp.ResumeRefusedError,
+        match=r"has done 10 steps, and the script asks for 5 in all.*another folder",
+    ):
+        train(epochs=1)
+
+
+def test_a_learning_rate(told):
+    crash()
+    told()
+    model, _ = train(make_model(optimizer=keras.optimizers.Adam(0.5)))
+    assert "optimizer.learning_rate is 0.5, it was" in "\n".join(told())
+    assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == 0.5
+
+
+def test_another_setting_of_the_optimizer_keeps_the_moments(told):
+    crash()
+    before = kp.CheckpointStore("run").read(kp.CheckpointStore("run").latest()).tensors
+    told()
+    seen = {}
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if not seen:
+                seen.update(
+                    {
+                        v.path: keras.ops.convert_to_numpy(v.value).copy()
+                        for v in self.model.optimizer.variables
+                    }
+                )
+
+    train(make_model(optimizer=keras.optimizers.Adam(0.01, beta_1=0.8)), callbacks=[Look()])
+    assert "optimizer.beta_1 is 0.8, it was 0.9." in told()
+    momentum = next(value for path, value in seen.items() if path.endswith("kernel_momentum"))
+    assert np.array_equal(momentum, before["variables/optimizer/momentums[layers/0/kernel]"])
+    assert np.any(momentum)
+
+
+def test_another_optimizer(told):
+    """It does not take the average of Adam's gradients for its steps: with a rate of 0, nothing
+    moves.
+    """
+    crash()
+    told()
+    saved = make_model()
+    kp.CheckpointStore("run").restore(saved, weights_only=True)
+    model, _ = train(make_model(optimizer=keras.optimizers.SGD(0.0, momentum=0.9)))
+    lines = told()
+    assert "optimizer.class is 'SGD', it was 'Adam'." in lines
+    assert (
+        "4 variables of the optimizer are new and start fresh, optimizer/momentums[layers/0/bias] "
+        "first." in lines
+    )
+    assert any("variables of the optimizer are gone" in line for line in lines)
+    assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kept"), [("AdamW", True), ("Layerwise", True), ("Nadam", True), ("Lion", False)]
+)
+def test_optimizers_whose_slots_hold_the_same(optimizer, kept, told):
+    crash()
+    told()
+    model = make_model()
+    if optimizer == "Layerwise":
+        new = kp.optimizers.with_layer_rates(kp.optimizers.with_one_cycle("adam", 0.01, 10), model)
+    else:
+        new = getattr(keras.optimizers, optimizer)(0.01)
+    model.compile(new, "mse")
+    train(model)
+    assert any("start fresh, optimizer/momentums" in line for line in told()) is not kept
+
+
+def test_an_average_that_is_new_begins_as_the_weight():
+    crash()
+    saved = make_model()
+    kp.CheckpointStore("run").restore(saved, weights_only=True)
+    model, _ = train(make_model(optimizer=keras.optimizers.Adam(0.0, use_ema=True)))
+    for average, weight in zip(model.get_weights(), saved.get_weights(), strict=True):
+        np.testing.assert_allclose(average, weight, rtol=1e-6)
+
+
+def test_a_callback_added_removed_and_reconfigured(told):
+    stopping = keras.callbacks.EarlyStopping
+    crash(
+        callbacks=[
+            stopping("loss", patience=3),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=2),
+        ]
+    )
+    told()
+    added = keras.callbacks.TerminateOnNaN()
+    again = stopping("loss", patience=7)
+    train(callbacks=[again, added])
+    lines = told()
+    assert "EarlyStopping.patience is 7, it was 3." in lines
+    assert "TerminateOnNaN is new, and starts here." in lines
+    assert "ReduceLROnPlateau is gone, and its state with it." in lines
+    assert again.patience == 7
+    assert again.best < np.inf
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"seed": 2}, "seed: 1 in the checkpoint, 2 in the script"),
+        ({"batch_size": 10}, "data.batch_size is 10, it was 8"),
+        ({"shuffle": False}, "data.shuffle is False, it was True"),
+        ({"x": X + 1}, "data"),
+        ({"x": X[:-1], "y": Y[:-1]}, "data.examples is 39, it was 40"),
+    ],
+)
+def test_other_batches(changed, named):
+    crash()
+    steps = kp.CheckpointStore("run").steps()
+    with pytest.raises(kp.ResumeRefusedError) as caught:
+        train(**changed)
+    message = str(caught.value)
+    assert message.startswith(
+        "The run in run cannot go on with this script: its batches would be others.\n  "
+    )
+    assert named in message
+    assert 'resume="weights"' in message
+    assert "another folder" in message
+    assert kp.CheckpointStore("run").steps() == steps
+
+
+def test_the_way_out_begins_anew_from_the_weights(told):
+    crash()
+    told()
+    train(seed=2, resume="weights")
+    assert told() == [
+        "starting from step 0 with the weights at step 6 of the checkpoint run-1-step-000000006 in "
+        "run, because of "
+        'resume="weights".'
+    ]
+    store = kp.CheckpointStore("run")
+    assert (store.latest().position.run, store.steps()[-1]) == (2, 10)
+
+
+def test_another_model():
+    crash()
+    steps = kp.CheckpointStore("run").steps()
+    model = make_model(units=6)
+    before = [keras.ops.convert_to_numpy(v.value).copy() for v in model.variables]
+    with pytest.raises(kp.StateMismatchError) as caught:
+        train(model)
+    message = str(caught.value)
+    assert message.startswith(
+        "The checkpoint is of another model. The first differences:\n  layers/0/"
+    )
+    assert "shape (4, 5) in the checkpoint, (4, 6) in the model" in message
+    assert all(
+        np.array_equal(a, keras.ops.convert_to_numpy(b.value))
+        for a, b in zip(before, model.variables, strict=False)
+    )
+    assert kp.CheckpointStore("run").steps() == steps
+
+
+def test_a_finished_run_returns_its_history(told):
+    keras.utils.set_random_seed(0)
+    first = run_state(*train())
+    told()
+    keras.utils.set_random_seed(1)
+    again = run_state(*train())
+    assert told() == ["the run in run is finished at step 10 of 10; there is nothing to train."]
+    assert_same_state(first, again)
+
+
+def test_a_run_that_stopped_early_is_finished(told):
+    def stopping():
+        return [keras.callbacks.EarlyStopping("loss", min_delta=100.0, patience=1)]
+
+    _, first = train(epochs=6, callbacks=stopping())
+    told()
+    _, again = train(epochs=6, callbacks=stopping())
+    assert told() == ["the run in run was stopped at step 10 of 30; there is nothing to train."]
+    assert again.history == first.history
+    assert again.epoch == first.epoch == [0, 1]
+
+
+def test_a_notebook_cell_run_again(told):
+    """The same objects again, and then new ones under other automatic names."""
+    crash()
+    model = make_model()
+    assert model.layers[0].name != make_model().layers[0].name
+    told()
+    train(model)
+    assert told()[0] == "going on from step 6 of 10: the newest checkpoint in run."
+    _, history = train(model)
+    assert told() == ["the run in run is finished at step 10 of 10; there is nothing to train."]
+    assert history.epoch == [0, 1]

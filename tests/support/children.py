@@ -1,0 +1,172 @@
+"""Runs of cases in processes of their own, and what they end with."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from run_case import loaded
+
+from keras_patterns import CheckpointStore
+from keras_patterns.testing import assert_same_state
+
+BACKENDS = ("jax", "tensorflow", "torch")
+SCRIPT = Path(__file__).with_name("run_case.py")
+Process = subprocess.CompletedProcess[str]
+
+
+def run(path: Path, *arguments: Any, script: Path = SCRIPT, fresh: bool = False) -> Process:
+    """Runs run_case.py, or another script, in a folder, which need not be there.
+
+    Args:
+        fresh: Whether in a process that imports everything anew, not in a fork of one that has
+            imported it. That takes several times as long.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    words = [str(part) for part in arguments]
+    if fresh:
+        command = [sys.executable, str(script), *words]
+        return subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: f"{folder}/{name}" for name in ("output", "errors")}
+        request = {"script": str(script), "arguments": words, "folder": str(path), **files}
+        ours = server()
+        print(json.dumps(request), file=ours.stdin, flush=True)
+        code = int(ours.stdout.readline())
+        texts = [Path(name).read_text(encoding="utf-8") for name in files.values()]
+    return Process([str(script), *words], code, *texts)
+
+
+@functools.cache
+def server() -> subprocess.Popen[str]:
+    """The process of run_server.py; it ends with this one."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT.with_name("run_server.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(process.communicate)
+    return process
+
+
+def run_script(script: Path, backend: str, *arguments: Any) -> str:
+    """Runs a program of its own to its end on a backend; returns what it printed."""
+    process = subprocess.run(
+        [sys.executable, *map(str, (script, *arguments))],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    check_end(process, 0)
+    return process.stdout
+
+
+def check_end(process: Process, expect: int) -> None:
+    """Asserts that it ended with an exit status; minus the number of the signal that killed it."""
+    assert process.returncode == expect, (
+        f"{process.returncode}, not {expect}:\n{process.stdout}\n{process.stderr}"
+    )
+
+
+def state(path: Path, name: str) -> dict[str, Any]:
+    """The state that the run of a case in a folder has ended with."""
+    return loaded((path / name / "state.json").read_text(encoding="utf-8"))
+
+
+def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their own.
+
+    It is a fresh one, in which sets and hashes have another order.
+    """
+    check_end(run(path, *names, "--reference", fresh=True), 0)
+    return {name: state(path, name) for name in names}
+
+
+class Folder:
+    """One run of a case and its children.
+
+    Args:
+        path: The folder in which it has one of its own, `self.path`.
+        name: The case.
+        how: The script and whether in fresh processes, as in `run`.
+    """
+
+    def __init__(self, path: Path, name: str, **how: Any) -> None:
+        self.path, self._above, self.name, self._how = path / name, path, name, how
+
+    def child(self, *arguments: Any, expect: int = 0) -> str:
+        """Runs the case in a new process that starts from other random seeds than those before;
+        returns what it printed.
+
+        Args:
+            arguments: Of the script.
+            expect: The exit status; minus the number of the signal that killed it.
+        """
+        process = run(self._above, self.name, *arguments, **self._how)
+        check_end(process, expect)
+        return process.stdout + process.stderr
+
+    def kill_at(self, step: int, *arguments: Any) -> str:
+        """Goes on until so many steps are done, and dies there of SIGKILL."""
+        return self.child("--at", step, *arguments, expect=-signal.SIGKILL)
+
+    def finish(self, *arguments: Any) -> dict[str, Any]:
+        """Goes on to the end; returns the state there."""
+        self.child(*arguments)
+        return state(self._above, self.name)
+
+
+class Relay:
+    """Runs of several cases: each process finishes the run that the last one was killed in, and
+    dies in the next run.
+
+    So there is one process for each kill, and every run goes on in a new one.
+
+    Args:
+        path: The folder in which each has one of its own.
+        kills: For each case, the steps after which it is killed.
+    """
+
+    def __init__(self, path: Path, kills: Mapping[str, Sequence[int]]) -> None:
+        self._path, self._kills = path, kills
+        self._processes: dict[str, list[Process]] = {name: [] for name in kills}
+        last: list[str] = []
+        for name, steps in kills.items():
+            for step in steps:
+                self._run([*last, name], "--at", step)
+                last = []
+            last = [name]
+        self._run(last)
+
+    def check(self, name: str, expected: Mapping[str, Any]) -> None:
+        """Asserts that a run was killed at each of its steps, went on there, and ended in this
+        state.
+        """
+        *killed, finished = self._processes[name]
+        for process in killed:
+            check_end(process, -signal.SIGKILL)
+        # Its own end is no measure: the run after it was killed there.
+        assert (self._path / name / "state.json").exists(), (
+            f"not finished:\n{finished.stdout}\n{finished.stderr}"
+        )
+        _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
+        assert record.resumes == list(self._kills[name]), (
+            f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
+        )
+        assert_same_state(expected, state(self._path, name))
+
+    def _run(self, names: list[str], *arguments: Any) -> None:
+        process = run(self._path, *names, *arguments)
+        for name in names:
+            self._processes[name].append(process)

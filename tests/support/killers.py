@@ -1,0 +1,97 @@
+"""Ways to end a run: by an error, by a signal, and inside the writing of a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import keras
+
+HOW = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
+
+
+class Killed(Exception):
+    pass
+
+
+class KillAt(keras.callbacks.Callback):
+    """Raises `Killed` before a step, those that are trained again counted too.
+
+    Args:
+        steps: How many have begun in this process before it.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise Killed
+
+    def get_state(self) -> dict[str, int]:
+        return {}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        pass
+
+
+class Sender(keras.callbacks.Callback):
+    """Sends this process a signal at a place in its run.
+
+    Args:
+        where: `"step"`, before the step after `at` ones; `"validation"`, at the first batch of the
+            validation after them.
+        at: How many steps are done then.
+        signals: The signals' names, sent one after the other.
+    """
+
+    def __init__(self, where: str, at: int, signals: list[str]) -> None:
+        super().__init__()
+        self._where, self._at, self._signals = where, at, signals
+        self._before = self._batch = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._batch = batch
+        if self._where == "step" and self._before + batch == self._at:
+            self._send()
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if (
+            self._where == "validation"
+            and batch == 0
+            and self._before + self._batch + 1 == self._at
+        ):
+            self._send()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._before += self.params["steps"]
+
+    def get_state(self) -> dict[str, int]:
+        return {"before": self._before, "batch": self._batch}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        self._before, self._batch = state["before"], state["batch"]
+
+    def _send(self) -> None:
+        for name in self._signals:
+            os.kill(os.getpid(), HOW[name])
+
+
+def kill_while_saving(event_wanted: str, count: int) -> None:
+    """Kills this process at the so-many-th event of a kind (`"os.rename"`, `"os.link"`, `"open"`)
+    below the folder of the run.
+    """
+    seen = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if event == event_wanted and "checkpoints" in str(arguments[0]):
+            seen += 1
+            if seen == count:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)

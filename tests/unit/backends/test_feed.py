@@ -1,0 +1,74 @@
+"""What `model.fit` is fed with: exactly the batches of the source, in order, and no more of them
+than it may read.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_patterns.backends import current
+from keras_patterns.data import ArraySource
+
+SHAPES = [4, 4, 4, 1, 4, 4, 1, 4] * 5
+
+
+def batch(index):
+    size = SHAPES[index]
+    return {"a": np.full((size, 3), index, "float32")}, np.full((size,), index, "int32")
+
+
+def feed(batches, ahead=True):
+    """What the trainer of the backend iterates over."""
+    data = current().feed(batches, [batch(0), batch(1)], ahead)
+    return data if hasattr(data, "__iter__") else data.get_jax_iterator()
+
+
+def numbers(data):
+    found = []
+    for x, y in data:
+        assert np.asarray(x["a"]).shape == (len(y), 3)
+        assert set(np.asarray(x["a"]).flat) == set(np.asarray(y).flat)
+        found.append((int(y[0]), len(y)))
+    return found
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_every_batch_arrives_once_in_order_with_its_own_size(ahead):
+    batches = map(batch, range(len(SHAPES)))
+    assert numbers(feed(batches, ahead)) == list(enumerate(SHAPES))
+
+
+def test_a_source_that_must_not_be_read_ahead_is_not():
+    read = []
+
+    def batches():
+        for index in range(8):
+            read.append(index)
+            yield batch(index)
+
+    data = iter(feed(batches(), ahead=False))
+    next(data)
+    next(data)
+    assert read == [0, 1]
+
+
+def test_what_comes_before_an_error_arrives():
+    def batches():
+        yield from map(batch, range(3))
+        raise OSError("the disk is gone")
+
+    data = iter(feed(batches()))
+    assert [int(next(data)[1][0]) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(Exception, match="the disk is gone"):
+        next(data)
+
+
+# Keras's own conversion, of torch tensors and of variables on TensorFlow.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy")
+def test_tensors_of_the_backend():
+    x, y = keras.ops.arange(6), keras.ops.ones((6, 2))
+    source = ArraySource(x, y, batch_size=4, shuffle=False)
+    assert [leaf.tolist() for leaf in source.batch(1)[:2]] == [[4, 5], [[1, 1], [1, 1]]]
+    assert all(type(leaf) is np.ndarray for leaf in source.batch(0))
+    variable = keras.Variable(np.arange(3.0))
+    assert ArraySource(variable, shuffle=False).batch(0)[0].tolist() == [0, 1, 2]
