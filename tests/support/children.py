@@ -1,15 +1,11 @@
-"""Runs of cases in processes of their own, and what they end with."""
+"""Runs of cases in fresh processes, and what they end with."""
 
 from __future__ import annotations
 
-import atexit
-import functools
-import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,39 +20,13 @@ SCRIPT = Path(__file__).with_name("run_case.py")
 Process = subprocess.CompletedProcess[str]
 
 
-def run(path: Path, *arguments: Any, script: Path = SCRIPT, fresh: bool = False) -> Process:
-    """Runs run_case.py, or another script, in a folder, which need not be there.
-
-    Args:
-        fresh: Whether in a process that imports everything anew, not in a fork of one that has
-            imported it. That takes several times as long.
-    """
+def run(path: Path, *arguments: Any, script: Path = SCRIPT) -> Process:
+    """Runs run_case.py, or another script, in a folder, which need not be there."""
     path.mkdir(parents=True, exist_ok=True)
-    words = [str(part) for part in arguments]
-    if fresh:
-        command = [sys.executable, str(script), *words]
-        return subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
-    with tempfile.TemporaryDirectory() as folder:
-        files = {name: f"{folder}/{name}" for name in ("output", "errors")}
-        request = {"script": str(script), "arguments": words, "folder": str(path), **files}
-        ours = server()
-        print(json.dumps(request), file=ours.stdin, flush=True)
-        code = int(ours.stdout.readline())
-        texts = [Path(name).read_text(encoding="utf-8") for name in files.values()]
-    return Process([str(script), *words], code, *texts)
-
-
-@functools.cache
-def server() -> subprocess.Popen[str]:
-    """The process of run_server.py; it ends with this one."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT.with_name("run_server.py"))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    command = [sys.executable, script, *arguments]
+    return subprocess.run(
+        [str(part) for part in command], cwd=path, capture_output=True, text=True, check=False
     )
-    atexit.register(process.communicate)
-    return process
 
 
 def run_script(script: Path, backend: str, *arguments: Any) -> str:
@@ -85,11 +55,9 @@ def state(path: Path, name: str) -> dict[str, Any]:
 
 
 def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The states that uninterrupted runs, without checkpoints, end with in a process of their own.
-
-    It is a fresh one, in which sets and hashes have another order.
-    """
-    check_end(run(path, *names, "--reference", fresh=True), 0)
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their
+    own."""
+    check_end(run(path, *names, "--reference"), 0)
     return {name: state(path, name) for name in names}
 
 
@@ -99,21 +67,21 @@ class Folder:
     Args:
         path: The folder in which it has one of its own, `self.path`.
         name: The case.
-        how: The script and whether in fresh processes, as in `run`.
+        script: What runs it. Defaults to run_case.py.
     """
 
-    def __init__(self, path: Path, name: str, **how: Any) -> None:
-        self.path, self._above, self.name, self._how = path / name, path, name, how
+    def __init__(self, path: Path, name: str, script: Path = SCRIPT) -> None:
+        self.path, self._above, self.name, self._script = path / name, path, name, script
 
     def child(self, *arguments: Any, expect: int = 0) -> str:
-        """Runs the case in a new process that starts from other random seeds than those before;
+        """Runs the case in a fresh process that starts from other random seeds than those before;
         returns what it printed.
 
         Args:
             arguments: Of the script.
             expect: The exit status; minus the number of the signal that killed it.
         """
-        process = run(self._above, self.name, *arguments, **self._how)
+        process = run(self._above, self.name, *arguments, script=self._script)
         check_end(process, expect)
         return process.stdout + process.stderr
 
@@ -131,7 +99,7 @@ class Relay:
     """Runs of several cases: each process finishes the run that the last one was killed in, and
     dies in the next run.
 
-    So there is one process for each kill, and every run goes on in a new one.
+    So there is one process for each kill, and every run goes on in a fresh one.
 
     Args:
         path: The folder in which each has one of its own.

@@ -149,7 +149,7 @@ def test_the_same_bits_as_written_out_for_fit():
 
 def test_killed_where_the_rest_is_thawed_and_after(tmp_path):
     script = SUPPORT / "run_fine_tune.py"
-    folder = Folder(tmp_path, "run", script=script)
+    folder = Folder(tmp_path, "run", script)
     for step in (3, 5):
         folder.kill_at(step)
     assert_same_state(tuned(), folder.finish())
