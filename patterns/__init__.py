@@ -18,7 +18,7 @@ if __name__ != "keras_patterns":
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from . import optimizers, schedules, stopping
+from . import optimizers, schedules, stopping, testing
 from ._util.deprecated import renamed_classes, renamed_function
 from ._util.errors import KerasPatternsError
 from .checkpoint import (
@@ -135,6 +135,7 @@ __all__ = [
     "select_checkpoint",
     "stopping",
     "suggest_patience",
+    "testing",
     "trainable_table",
     "unfreeze",
     "warm_start",

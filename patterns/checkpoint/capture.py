@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import keras
+
+from keras_patterns.backends import current
 
 from ..state.randomness import get_random_state
 from ..state.snapshot import Snapshot, VariableRecord
@@ -70,4 +73,13 @@ def optimizer_records(places: Places) -> dict[str, OptimizerRecord]:
             tuple(trained[place]) if place in trained else None, first_steps.get(place, {})
         )
         for place in places.optimizers
+    }
+
+
+def versions() -> dict[str, Any]:
+    """The versions that make a checkpoint, and the backend."""
+    return {
+        "keras_patterns": version("keras-patterns"),
+        "keras": keras.__version__,
+        "backend": current().name,
     }

@@ -117,7 +117,7 @@ class Record:
             for name, version in {**_REQUIRED, **_OPTIONAL}.items()
         }
         tensors = [
-            Tensor(_VARIABLES + key, one.value, one.path, still=one.is_frozen)
+            Tensor(_VARIABLES + key, one.value, one.path, stable=one.is_frozen)
             for key, one in self.variables.items()
         ]
         more = {**arrays, **self.unknown_tensors}

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
+from .._util.arguments import whole_number
 from .._util.messages import say
+from .._util.metrics import resolve_mode
+from .._util.models import check_built
+from ..state.variables import find_variables
 from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
 from .average import Weighting, average_checkpoints
+from .capture import Recorder, versions
 from .contents import Record, weights_in
+from .cursor import Cursor
+from .identity import Identity, describe_optimizers
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
 from .select import evaluate_checkpoints, select_checkpoint
 from .warm import OptimizerStart, warm_start
+
+_OWN_LOOP = {"kind": "a loop of one's own, which keeps the order of its data to itself"}
 
 
 class CheckpointStore(CheckpointFolder):
@@ -60,6 +69,68 @@ class CheckpointStore(CheckpointFolder):
         for line in restore_variables(model, record):
             say(f"{line}.")
         return position.step
+
+    def save(
+        self,
+        model: keras.Model,
+        step: int,
+        *,
+        score: tuple[str, float] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Saves a model that a loop of one's own trains: weights, metrics, and the optimizer where
+        the model is compiled. A whole run with its data is a `kp.Run`.
+
+        Args:
+            model: A built model.
+            step: Optimizer steps done. Of one step there is one checkpoint.
+            score: The name and the value of a metric, by which `best` and a retention go; whether
+                less of it is better goes by its name. Defaults to None.
+            extra: Numbers, strings, arrays, and dicts and lists of these, which `read_extra` gives
+                back. Defaults to None.
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            TypeError: If `extra` holds anything else.
+            ValueError: If the model is not built, or the metric's name does not tell its direction.
+            StoreError: If it cannot be written, or another one of this step is there.
+
+        Example:
+
+        >>> import tempfile, keras, keras_patterns as kp
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = kp.CheckpointStore(folder)
+        ...     entry = store.save(model, 10, score=("val_loss", 0.5), extra={"temperature": 0.7})
+        ...     store.best().position.step, store.read_extra(10)
+        (10, {'temperature': 0.7})
+        """
+        caller = "CheckpointStore.save"
+        check_built(caller, model)
+        step = whole_number(caller, "step", step, least=0)
+        optimizers = describe_optimizers(find_variables(model).optimizers)
+        recorder = Recorder(model, Identity(step, max(step, 1), 0, _OWN_LOOP, optimizers))
+        record = recorder.record(
+            Cursor(step), recorder.copy_variables(), tracked={"extra": dict(extra or {})}
+        )
+        run = max((entry.position.run for entry in self.entries()), default=1)
+        return self.write(
+            Position(run, step), *record.pack(), score=_score(score), made_with=versions()
+        )
+
+    def read_extra(self, step: int | None = None) -> dict[str, Any]:
+        """Reads the `extra` of a checkpoint that `save` made.
+
+        Args:
+            step: Of the checkpoint. Defaults to None: the newest sound one.
+
+        Raises:
+            StoreError: If there is no such checkpoint, or it is damaged.
+        """
+        _, record = self.read_record(step)
+        return dict(record.tracked.get("extra", {}))
 
     def export(self, path: str | os.PathLike[str], step: int | None = None) -> Entry:
         """Writes the weights of a checkpoint into a new `.safetensors` file, under their places in
@@ -177,3 +248,11 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, or it is damaged.
         """
         return read_record(self, step)
+
+
+def _score(given: tuple[str, float] | None) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    monitor, value = given
+    mode = resolve_mode("CheckpointStore.save", monitor, "auto")
+    return {"monitor": monitor, "mode": mode, "value": float(value)}

@@ -38,7 +38,7 @@ class SweepListener(Hook):
         self._rates = rates
         self._smoothing = smoothing
         self._divergence = divergence
-        self._unread_logs: deque[dict[str, Any]] = deque()
+        self._unread_logs: deque[Mapping[str, Any]] = deque()
         self._indices: list[int] = []
         self._losses: list[float] = []
         self.start_step = 0

@@ -40,9 +40,16 @@ class CarriedState:
         current().sync(self._model)
         self.metrics = copy_values(find_variables(self._model).of("metric"))
 
-    def put_back(self) -> None:
-        """Has the next step begin with them. The metrics are put back once only."""
+    def put_back_random(self) -> None:
+        """Makes the random states those with which the next step begins."""
         set_random_state(self.random)
+
+    def put_back(self) -> None:
+        """Makes the model and the random states ready for the next step. The metrics are put back
+        once only.
+        """
+        self.put_back_random()
+        current().prepare(self._model)
         if self.metrics:
             put_back(find_variables(self._model).of("metric"), self.metrics)
             self.metrics = {}

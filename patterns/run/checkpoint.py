@@ -6,16 +6,14 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import keras
 
-from keras_patterns.backends import current
-
 from .._util.arguments import whole_number
 from .._util.metrics import direction, resolve_mode
 from .._util.steps import next_multiple
+from ..checkpoint.capture import versions
 from ..checkpoint.identity import ResumeRefusedError
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
@@ -244,12 +242,3 @@ class Checkpoint(keras.callbacks.Callback):
                 "Name one of these."
             )
         return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}
-
-
-def versions() -> dict[str, Any]:
-    """The versions that make a checkpoint, and the backend."""
-    return {
-        "keras_patterns": version("keras-patterns"),
-        "keras": keras.__version__,
-        "backend": current().name,
-    }

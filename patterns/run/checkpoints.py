@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +15,7 @@ import keras
 from keras_patterns.backends import current
 
 from .._util.messages import say
-from ..checkpoint.capture import Recorder
+from ..checkpoint.capture import Recorder, versions
 from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, note_left
@@ -22,7 +23,7 @@ from ..state.snapshot import VariableRecord, put_back
 from ..state.variables import find_variables
 from ..storage import DamagedCheckpointError, Entry, Position
 from .callback_list import RunCallbacks
-from .checkpoint import Checkpoint, versions
+from .checkpoint import Checkpoint
 from .hooks import Hook
 from .requests import Rewind, Saving, as_requests
 
@@ -33,6 +34,7 @@ class NoCheckpoints:
     """A run that is not saved."""
 
     exist = False
+    folder = Path()
     handle_signals = False
     has_failed = False
     next_step = math.inf
@@ -67,6 +69,14 @@ class NoCheckpoints:
         is_planned: bool,
         score: Mapping[str, Any] | None,
     ) -> None:
+        """Nothing is saved."""
+
+    def capture(
+        self, callbacks: RunCallbacks, cursor: Cursor, more: Callable[[], dict[str, Any]]
+    ) -> None:
+        """No signal is handled."""
+
+    def save_captured(self, callbacks: RunCallbacks, record: Record) -> None:
         """Nothing is saved."""
 
     def wait(self) -> None:
@@ -130,6 +140,11 @@ class Checkpoints:
             if error is None:
                 raise
             say(f"the last checkpoint could not be written: {failure}")
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the run."""
+        return self.checkpoint.store.directory
 
     @property
     def handle_signals(self) -> bool:
@@ -201,9 +216,15 @@ class Checkpoints:
             self._write(self._record(callbacks, cursor, variables, more), callbacks, score)
         return rewind
 
-    def capture(self, callbacks: RunCallbacks, cursor: Cursor, more: dict[str, Any]) -> Record:
-        """The state where a run stands, to be written later if need be; good until the next one."""
-        return self._record(callbacks, cursor, self._copy(callbacks), more)
+    def capture(
+        self, callbacks: RunCallbacks, cursor: Cursor, more: Callable[[], dict[str, Any]]
+    ) -> Record | None:
+        """The state where a run stands, to be written later if a signal comes; good until the next
+        one. None where no signal is handled.
+        """
+        if not self.handle_signals:
+            return None
+        return self._record(callbacks, cursor, self._copy(callbacks), more())
 
     def save_captured(self, callbacks: RunCallbacks, record: Record) -> Rewind | None:
         """Saves a record that was captured before, unless a hook asks to go back instead."""

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from keras_patterns.backends import current
-
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor, Duty
-from ..optimizers.rebuild import rebuild_optimizer
-from ..state.randomness import set_random_state
-from ..state.snapshot import put_back
-from ..state.variables import find_variables
 from ..storage import Position
-from .callback_list import RunCallbacks
-from .carried import CarriedState
-from .checkpoints import Checkpoints, NoCheckpoints
 from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
 from .history import add_event
 from .hooks import Hook
-from .plan import StepPlan
+from .parts import Parts
 from .requests import (
     Boundary,
     Request,
@@ -35,54 +26,44 @@ from .requests import (
     Stop,
     as_requests,
 )
-from .restore import Restorer
-from .run_data import RunData
-from .signals import StopRequests
 from .start_point import StartPoint
-from .timeline import Timeline
-from .validation import NoValidation, PreservedState, Validation
+from .validation import PreservedState
 
 
-@dataclass
 class Driver:
     """A run at its boundaries. An engine runs the steps, and calls `at_step` where `is_due` says.
 
+    Args:
+        parts: Of the run.
+
     Attributes:
-        model: In training.
-        plan: How many steps, in epochs of how many.
-        data: The batches.
-        callbacks: Keras's and hooks.
-        validation: How it is validated.
-        checkpoints: Where it is saved.
-        timeline: When it has boundaries.
-        signals: SIGTERM and SIGINT.
-        carried: The state with which the next step begins.
-        restorer: Puts checkpoints back.
-        tracked: Returns what a loop of one's own has given to the run to carry.
         cursor: Where the run stands, and what is left to do there.
         origin: The checkpoint at which this process took the run up; None if it began here.
         last_logs: Of the newest epoch that has ended.
         next_boundary: The step at which something is due.
+        engine: Runs the steps. Set before the run begins.
     """
 
-    model: keras.Model
-    plan: StepPlan
-    data: RunData
-    callbacks: RunCallbacks
-    validation: Validation | NoValidation
-    checkpoints: Checkpoints | NoCheckpoints
-    timeline: Timeline
-    signals: StopRequests
-    carried: CarriedState
-    restorer: Restorer
-    tracked: Callable[[int], dict[str, Any]]
-    cursor: Cursor = field(default_factory=Cursor)
-    origin: Position | None = None
-    last_logs: Mapping[str, Any] | None = None
-    next_boundary: float = 0
-    engine: Engine = None  # type: ignore[assignment]  # set before the run begins
-    _validated: Mapping[str, Any] | None = None
-    _requests: list[Request] = field(default_factory=list)
+    engine: Engine
+
+    def __init__(self, parts: Parts) -> None:
+        self.model = parts.model
+        self.plan = parts.plan
+        self.data = parts.data
+        self.callbacks = parts.callbacks
+        self.validation = parts.validation
+        self.checkpoints = parts.checkpoints
+        self.timeline = parts.timeline
+        self.signals = parts.signals
+        self.carried = parts.carried
+        self._restorer = parts.restorer
+        self._tracked = parts.tracked
+        self.cursor = Cursor()
+        self.origin: Position | None = None
+        self.last_logs: Mapping[str, Any] | None = None
+        self.next_boundary: float = 0
+        self._validated: Mapping[str, Any] | None = None
+        self._requests: list[Request] = []
 
     # For engines.
 
@@ -110,11 +91,11 @@ class Driver:
         ended = logs is not None and self.model.stop_training
         self.cursor = Cursor(step, logs=logs, ended=ended)
         self.checkpoints.raise_failure()
-        verdict = self._check()
-        if verdict is None:
+        rewind = self._check()
+        if rewind is None:
             epoch = None if logs is None else self.timeline.epoch_that_ends(step)
             self.cursor = self.cursor.also(*self.timeline.duties(step, epoch))
-            verdict = self.finish_boundary()
+        verdict = rewind or self.finish_boundary()
         if verdict is not CONTINUE or logs is not None:
             self.carry()
         return verdict
@@ -156,9 +137,9 @@ class Driver:
     def interrupt(self) -> None:
         """Ends the run as a signal asked."""
         self.checkpoints.wait()
-        assert isinstance(self.checkpoints, Checkpoints)
-        folder = self.checkpoints.checkpoint.store.directory
-        raise self.signals.interruption(self.cursor.step, self.plan.total_steps, folder) from None
+        raise self.signals.interruption(
+            self.cursor.step, self.plan.total_steps, self.checkpoints.folder
+        ) from None
 
     def end(self) -> None:
         """Ends a run that has come to its end."""
@@ -170,21 +151,18 @@ class Driver:
         """Brings the run to where it begins."""
         if start.record is not None and not start.weights_only:
             self.origin = start.position
-        self.restorer.begin(start, self._stand_at)
+        self._restorer.begin(start, self._stand_at)
         return self._enter()
 
     def _rewind(self, position: Position) -> Verdict:
-        self.restorer.rewind(position, self._stand_at)
+        self._restorer.rewind(position, self._stand_at)
         return self._enter()
 
     def _stand_at(self, cursor: Cursor) -> None:
         self.cursor = cursor
 
     def _set_trainable(self, request: SetTrainable) -> None:
-        if not self.model.built:
-            current().build(self.model, self.data.samples[0])
-        request.change(self.model)
-        rebuild_optimizer(self.model)
+        self._restorer.change_trainable(request.change)
         self._forget_compiled()
         for hook in self.callbacks.hooks:
             hook.on_trainable_changed()
@@ -199,9 +177,9 @@ class Driver:
         """
         logs = self.callbacks.history.history
         self.last_logs = {name: values[-1] for name, values in logs.items() if values}
-        if self.restorer.sets_trainable:
+        if self._restorer.sets_trainable:
             self._forget_compiled()
-        set_random_state(self.carried.random)
+        self.carried.put_back_random()
         self._start_hooks()
         cursor = self.cursor
         if cursor.todo or self._is_inside_epoch(cursor.step):
@@ -217,6 +195,7 @@ class Driver:
 
     def _start_hooks(self) -> None:
         for hook in self.callbacks.hooks:
+            assert hook.run
             for request in as_requests(hook.on_run_start(hook.run), hook):
                 if isinstance(request, SetTrainable):
                     self._set_trainable(request)
@@ -231,7 +210,6 @@ class Driver:
     def finish_outside(self) -> Verdict:
         """Does what is left of a boundary, outside of the engine."""
         self.carried.put_back()
-        current().prepare(self.model)
         verdict = self.finish_boundary()
         self.carry()
         return verdict
@@ -272,15 +250,12 @@ class Driver:
         self.callbacks.log(self.cursor.step, self.engine.metrics())
 
     def _validate(self) -> Rewind | Interrupted | None:
-        before = None
-        if self.checkpoints.exist and self.checkpoints.handle_signals:
-            assert isinstance(self.checkpoints, Checkpoints)
-            before = self.checkpoints.capture(self.callbacks, self.cursor, self._more())
-            if self.signals.received is not None:
-                return self._leave_before(before)
+        before = self.checkpoints.capture(self.callbacks, self.cursor, self._more)
+        if before and self._is_interrupted:
+            return self._leave_before(before)
         inside = self.cursor.logs is None
         preserved = PreservedState(self.model) if inside else None
-        found = self.validation.run(  # type: ignore[union-attr]
+        found = self.validation.run(
             self.model, self.callbacks, lambda: before is not None and self._is_interrupted
         )
         if found is None:
@@ -296,9 +271,7 @@ class Driver:
 
     def _leave_before(self, before: Record) -> Rewind | Interrupted:
         """Saves the state before a validation that a signal cuts short; the model has it, too."""
-        assert isinstance(self.checkpoints, Checkpoints)
-        current().sync(self.model)
-        put_back(find_variables(self.model).variables, before.values)
+        self._restorer.put_back_values(before)
         rewind = self.checkpoints.save_captured(self.callbacks, before)
         return INTERRUPTED if rewind is None else rewind
 
@@ -351,9 +324,12 @@ class Driver:
         if any(isinstance(request, Save) for request in requests):
             self.cursor = self.cursor.also(Duty.SAVE)
         changes = [one.change for one in requests if isinstance(one, SetTrainable)]
-        return (
-            SetTrainable(lambda model: [change(model) for change in changes]) if changes else None
-        )
+
+        def change_all(model: keras.Model) -> None:
+            for change in changes:
+                change(model)
+
+        return SetTrainable(change_all) if changes else None
 
     def _save_as_planned(self) -> Rewind | Interrupted | None:
         self.cursor = self.cursor.done()
@@ -369,7 +345,7 @@ class Driver:
             self.callbacks, cursor, self._more(), is_planned, self._score_logs()
         )
 
-    # Odds and ends.
+    # Small parts.
 
     @property
     def _is_over(self) -> bool:
@@ -402,5 +378,5 @@ class Driver:
         return {
             "data": data,
             "resumed_at": history.resumes,
-            "tracked": self.tracked(self.cursor.step),
+            "tracked": self._tracked(self.cursor.step),
         }

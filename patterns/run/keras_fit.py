@@ -160,7 +160,6 @@ class _FitCallbacks(keras.callbacks.CallbackList):
             # Since on_epoch_begin, fit has reset the metrics, and on some backends drawn from a
             # global generator.
             driver.carried.put_back()
-            current().prepare(driver.model)
         driver.data.stream.note_trained(step - self._segment.start)
         if driver.is_due(step):
             self._leave_unless_continue(driver.at_step(step))

@@ -26,6 +26,7 @@ from .checkpoint import Checkpoint
 from .checkpoints import Checkpoints, NoCheckpoints
 from .driver import Driver
 from .hooks import Hook
+from .parts import Parts
 from .plan import StepPlan
 from .restore import Restorer
 from .run_data import RunData
@@ -101,7 +102,8 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     )
     wanted = asked.make_plan(source)
     plan = start_point.plan_of(goes_on, wanted)
-    start, checkpoints = StartPoint(), NoCheckpoints()
+    start = StartPoint()
+    checkpoints: Checkpoints | NoCheckpoints = NoCheckpoints()
     if checkpoint:
         start, checkpoints = _begin(asked, checkpoint, found, plan, seed, source)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
@@ -138,7 +140,7 @@ def _wire(
         asked.tracked.restore,
         until_end,
     )
-    driver = Driver(
+    parts = Parts(
         asked.model,
         plan,
         data,
@@ -151,6 +153,7 @@ def _wire(
         restorer,
         asked.tracked.state,
     )
+    driver = Driver(parts)
     until_end.enter_context(callbacks.driven_by(DrivenRun(driver)))
     until_end.enter_context(checkpoints)
     until_end.enter_context(driver.signals)
@@ -206,8 +209,8 @@ def _only_checkpoint(
                 f"{caller}: BackupAndRestore would put back another epoch than kp.Checkpoint does. "
                 "Leave it out."
             )
-    alone = {type(one) for one in callbacks if isinstance(one, Hook) and one.only_one}
-    for kind in (Checkpoint, *alone):
+    alone: set[type] = {type(one) for one in callbacks if isinstance(one, Hook) and one.only_one}
+    for kind in [Checkpoint, *alone]:
         found = [callback for callback in callbacks if isinstance(callback, kind)]
         if len(found) > 1:
             raise ValueError(

@@ -136,6 +136,18 @@ class Restorer:
             hook.restore_trainable(self.model, step, self.total_steps)
         rebuild_optimizer(self.model)
 
+    def change_trainable(self, change: Callable[[keras.Model], None]) -> None:
+        """Changes what the model trains, between two steps."""
+        if not self.model.built:
+            current().build(self.model, self.data.samples[0])
+        change(self.model)
+        rebuild_optimizer(self.model)
+
+    def put_back_values(self, record: Record) -> None:
+        """Gives all variables the values of a record of this very model."""
+        current().sync(self.model)
+        put_back(find_variables(self.model).variables, record.values)
+
     @property
     def _setters(self) -> list[Hook]:
         own = Hook.restore_trainable

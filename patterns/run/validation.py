@@ -35,6 +35,15 @@ class NoValidation:
         """None."""
         return math.inf
 
+    def run(
+        self,
+        model: keras.Model,
+        callbacks: keras.callbacks.CallbackList,
+        is_interrupted: Callable[[], bool],
+    ) -> dict[str, float] | None:
+        """Finds nothing."""
+        return {}
+
     def skip_to(self, taken: int) -> None:
         """There are no batches."""
 

@@ -49,14 +49,14 @@ class Tensor:
         key: its name, unique in the checkpoint.
         array: any shape; bool, integer, float or complex, of NumPy or ml_dtypes.
         path: what Keras shows as its path. Defaults to "".
-        still: whether later checkpoints will most likely hold the same, and are to link it.
+        stable: whether later checkpoints will most likely hold the same, and are to link it.
             Defaults to False.
     """
 
     key: str
     array: np.ndarray
     path: str = ""
-    still: bool = False
+    stable: bool = False
 
 
 class TensorRow(NamedTuple):
@@ -85,7 +85,7 @@ class EncodedTensor(NamedTuple):
     dtype: str
     checksum: str
     data: np.ndarray
-    still: bool = False
+    stable: bool = False
 
     def row(self, file: str) -> TensorRow:
         """Its row in the manifest when it lies in `file`."""
@@ -115,7 +115,7 @@ def encode(tensor: Tensor) -> EncodedTensor:
         ) from error
     data = np.asarray(array, dtype, order="C").reshape(-1).view(np.uint8)
     return EncodedTensor(
-        tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.still
+        tensor.key, tensor.path, array.shape, dtype.name, digest(data.data), data, tensor.stable
     )
 
 

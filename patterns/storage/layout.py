@@ -53,7 +53,7 @@ def lay_out(stored: Mapping[str, EncodedTensor], donor: Donor | None) -> Layout:
     later checkpoints can link. The rest goes into one file.
     """
     old = donor.manifest.tensors if donor else {}
-    still = {
+    stable = {
         key
         for key, new in stored.items()
         if key in old and new.row(old[key].file)._replace(path="") == old[key]._replace(path="")
@@ -62,14 +62,14 @@ def lay_out(stored: Mapping[str, EncodedTensor], donor: Donor | None) -> Layout:
     for key, row in old.items():
         if row.file in groups:
             groups[row.file].append(key)
-    links = {name: keys for name, keys in groups.items() if keys and still.issuperset(keys)}
+    links = {name: keys for name, keys in groups.items() if keys and stable.issuperset(keys)}
     linked = {key for keys in links.values() for key in keys}
-    settled = still | {key for key, new in stored.items() if new.still}
+    settled = stable | {key for key, new in stored.items() if new.stable}
     rest = [key for key in stored if key in settled and key not in linked]
     large = [[key] for key in rest if stored[key].data.nbytes >= OWN_FILE_BYTES]
     small = [key for key in rest if stored[key].data.nbytes < OWN_FILE_BYTES]
     moving = [key for key in stored if key not in settled]
-    writes = _name_files("still", [*large, small], links) | _name_files("tensors", [moving], links)
+    writes = _name_files("stable", [*large, small], links) | _name_files("tensors", [moving], links)
     return Layout(links, writes)
 
 

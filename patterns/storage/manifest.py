@@ -14,10 +14,12 @@ from xxhash import xxh3_128_hexdigest as digest
 from .errors import DamagedCheckpointError, NewerFormatError
 from .files import FileRow, TensorRow, dtype_named, read_bytes
 
-FORMAT = 1
+FORMAT = 2
+_READ_FORMATS = (1, 2)
 MANIFEST = "manifest.json"
-# Only such names are read, linked or deleted: none of them can point outside its folder.
-FILE_NAME = re.compile(r"(?:tensors|still)-[1-9][0-9]{0,8}\.safetensors")
+# Only such names are read, linked or deleted: none of them can point outside its folder. Format 1
+# said `still`.
+FILE_NAME = re.compile(r"(?:tensors|stable|still)-[1-9][0-9]{0,8}\.safetensors")
 _FOLDER_NAME = re.compile(r"run-([1-9][0-9]*)-step-([0-9]{9,18})(-validating)?")
 # Every format begins so, with the checksum of all other bytes of the file: it tells a damaged
 # manifest from one of a newer format.
@@ -183,8 +185,8 @@ def _read_fields(folder: Path) -> dict[str, Any]:
         found = fields["format"]
     except (ValueError, KeyError, RecursionError) as error:
         raise DamagedCheckpointError(folder, MANIFEST, f"it is not a manifest ({error})") from error
-    if found != FORMAT:
-        what = f"the checkpoint has format {found!r}, this keras-patterns reads format {FORMAT}"
+    if found not in _READ_FORMATS:
+        what = f"the checkpoint has format {found!r}, this keras-patterns reads up to {FORMAT}"
         raise NewerFormatError(folder / MANIFEST, what, "Upgrade keras-patterns.")
     return fields
 

@@ -3,10 +3,12 @@ run goes on exactly.
 """
 
 from .comparison import assert_same_state, differences, run_state
+from .hooks import assert_restores
 from .runs import assert_deterministic, assert_resumes_exactly
 
 __all__ = [
     "assert_deterministic",
+    "assert_restores",
     "assert_resumes_exactly",
     "assert_same_state",
     "differences",

@@ -17,7 +17,7 @@ from ..state.variables import find_variables
 State = dict[str, Any]
 
 # What a callback refers to, and what happened to its processes: not what it is.
-_REFERENCES = {"model", "_model", "params", "validation_data", "resumes"}
+_REFERENCES = {"model", "_model", "params", "validation_data", "resumes", "run"}
 
 
 def run_state(
@@ -37,13 +37,13 @@ def run_state(
         `"random/python/words"`; the arrays are copies.
     """
     random = get_random_state()
-    callback_values = {name: _values_of(callback) for name, callback in named(callbacks).items()}
+    held = {name: callback_values(callback) for name, callback in named(callbacks).items()}
     parts = {
         "variables": copy_values(find_variables(model).variables),
-        "callbacks": callback_values,
+        "callbacks": held,
         "random": random,
     }
-    return dict(flat_state({**parts, "history": _values_of(history)}, ""))
+    return dict(flat_state({**parts, "history": callback_values(history)}, ""))
 
 
 def differences(expected: State, found: State) -> list[str]:
@@ -78,7 +78,7 @@ def assert_same_state(expected: State, found: State, message: str = "The states 
         )
 
 
-def _values_of(callback: keras.callbacks.Callback) -> State:
+def callback_values(callback: keras.callbacks.Callback) -> State:
     """All plain values and arrays in a callback's attributes, whether a checkpoint carries them or
     not.
     """

@@ -51,8 +51,8 @@ def expect_fall_back(store, path, text=""):
 
 def test_the_newest_has_files_of_each_kind(store):
     names = sorted(os.listdir(store.latest().folder))
-    assert names == ["manifest.json", "still-1.safetensors", "tensors-1.safetensors"]
-    assert (store.latest().folder / "still-1.safetensors").stat().st_nlink == 2
+    assert names == ["manifest.json", "stable-1.safetensors", "tensors-1.safetensors"]
+    assert (store.latest().folder / "stable-1.safetensors").stat().st_nlink == 2
 
 
 @settings(max_examples=150, deadline=None)

@@ -259,7 +259,7 @@ def test_leftovers_of_killed_writers_are_cleared_and_nothing_else(tmp_path):
         (tmp_path / name / "tensors-1.safetensors").write_text("half")
     (tmp_path / ours[0] / "manifest.json").write_text("{")
     (tmp_path / others[0] / "notes.txt").write_text("mine")
-    (tmp_path / others[3] / "still-1.safetensors").mkdir()
+    (tmp_path / others[3] / "stable-1.safetensors").mkdir()
     store = CheckpointFolder(tmp_path)
     assert store.entries() == []
     with store.lock():

@@ -76,7 +76,9 @@ def check_alone(store, expected):
 
 
 def _ignore(_, names):
-    return [name for name in names if not name.startswith(("run-", "manifest", "still", "tensors"))]
+    return [
+        name for name in names if not name.startswith(("run-", "manifest", "stable", "tensors"))
+    ]
 
 
 @settings(max_examples=80, deadline=None)
