@@ -54,7 +54,7 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     @property
     def has_open_bar(self) -> bool:
-        """Whether a progress bar stands open inside an epoch."""
+        """True if a progress bar stands open inside an epoch."""
         return self._bar_is_live
 
     @contextmanager

@@ -118,7 +118,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.next_time = time.monotonic() + self.every_seconds if self.every_seconds else math.inf
 
     def is_planned(self, step: int, ends_epoch: bool) -> bool:
-        """Whether the state after `step` steps is to be saved in every run of the script, whatever
+        """True if the state after `step` steps is to be saved in every run of the script, whatever
         the clock says.
         """
         if self.every_steps is None:
@@ -126,7 +126,7 @@ class Checkpoint(keras.callbacks.Callback):
         return step >= self.next_step
 
     def is_due(self, step: int, ends_epoch: bool) -> bool:
-        """Whether the state after `step` steps is to be saved."""
+        """True if the state after `step` steps is to be saved."""
         return self.is_planned(step, ends_epoch) or time.monotonic() >= self.next_time
 
     def wait(self) -> None:
@@ -135,7 +135,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def failed(self) -> bool:
-        """Whether a save in the background went wrong, so that `wait` would raise."""
+        """True if a save in the background went wrong, so that `wait` would raise."""
         return self._writer.failed
 
     def save(

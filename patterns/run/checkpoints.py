@@ -148,12 +148,12 @@ class Checkpoints:
 
     @property
     def handle_signals(self) -> bool:
-        """Whether a signal saves the run before it ends."""
+        """True if a signal saves the run before it ends."""
         return self.checkpoint.on_signal
 
     @property
     def has_failed(self) -> bool:
-        """Whether a save in the background went wrong."""
+        """True if a save in the background went wrong."""
         return self.checkpoint.failed
 
     @property
@@ -168,11 +168,11 @@ class Checkpoints:
 
     @property
     def plans_saves(self) -> bool:
-        """Whether every run of the script saves at the same steps, whatever the clock says."""
+        """True if every run of the script saves at the same steps, whatever the clock says."""
         return self.checkpoint.every_steps is not None or self.checkpoint.every_seconds is None
 
     def is_planned(self, step: int, ends_epoch: bool) -> bool:
-        """Whether the state after `step` steps is saved in every run of the script."""
+        """True if the state after `step` steps is saved in every run of the script."""
         return self.checkpoint.is_planned(step, ends_epoch)
 
     def position(self, step: int) -> Position:

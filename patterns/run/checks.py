@@ -1,4 +1,4 @@
-"""Whether a model can be trained."""
+"""Checks of a model before it is trained."""
 
 from __future__ import annotations
 

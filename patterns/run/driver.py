@@ -68,7 +68,7 @@ class Driver:
     # For engines.
 
     def is_due(self, step: int) -> bool:
-        """Whether something is to be done after `step` steps. Costs next to nothing."""
+        """True if something is to be done after `step` steps. Costs next to nothing."""
         return (
             step >= self.next_boundary
             or self.signals.received is not None
@@ -184,13 +184,13 @@ class Driver:
         cursor = self.cursor
         if cursor.todo or self._is_inside_epoch(cursor.step):
             self.engine.open_epoch(self.timeline.epoch_that_ends(cursor.step))
-        else:
-            self.carried.metrics = {}
         if cursor.todo:
             self.model.stop_training = cursor.ended
             return self.finish_outside()
         if self._is_over:
             self.carried.put_back()
+        elif not self._is_inside_epoch(cursor.step):
+            self.carried.metrics = {}
         return self._plan_next()
 
     def _start_hooks(self) -> None:

@@ -43,4 +43,4 @@ class Engine(Protocol):
         """An epoch that has begun in another process, or before a rollback, is taken up inside."""
 
     def forget_compiled(self) -> None:
-        """Has the step compiled anew."""
+        """Compiles the step anew."""

@@ -37,7 +37,7 @@ class FusedSteps:
             self._swap(steps, usual)
 
     def forget(self) -> None:
-        """Has everything compiled anew, since what is compiled in has changed."""
+        """Compiles everything anew, since what is compiled in has changed."""
         self._functions.clear()
         for name in _COMPILED:
             setattr(self._model, name, None)

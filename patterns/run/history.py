@@ -17,7 +17,7 @@ KEPT = ("step_logs", "validations", "epoch_end_steps", "learning_rates", "events
 
 
 class RunHistory(keras.callbacks.History):
-    """What `kp.fit` returns: Keras's `History`, across kills.
+    """The return value of `kp.fit`: Keras's `History`, across kills.
 
     Attributes:
         history: As in Keras: a list for each metric, with a value for each epoch.

@@ -12,6 +12,7 @@ from keras_patterns.backends import current
 
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
+from ..state.variables import has_own_step
 from .driver import Driver
 from .engine import CONTINUE, DONE, Verdict
 from .fusing import FusedSteps
@@ -24,12 +25,23 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
     """Runs all steps of a run that is open; returns its History."""
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
-        more = driver.settle(driver.begin(start))
+        verdict = driver.begin(start)
+        _build_optimizer(driver.model)
+        more = driver.settle(verdict)
         while more:
             more = driver.settle(engine.run())
         engine.finish()
     driver.end()
     return driver.callbacks.history
+
+
+def _build_optimizer(model: keras.Model) -> None:
+    """Builds the optimizer of a built model, as `fit` would: where it builds itself in the first
+    step, TensorFlow traces that step twice.
+    """
+    optimizer = model.optimizer
+    if model.built and optimizer is not None and not optimizer.built and not has_own_step(model):
+        optimizer.build(model.trainable_variables)
 
 
 class KerasFit:
@@ -98,7 +110,7 @@ class KerasFit:
         return self._driver.model.get_metrics_result()
 
     def forget_compiled(self) -> None:
-        """Has the step compiled anew."""
+        """Compiles the step anew."""
         self._fused.forget()
 
     def finish(self) -> None:

@@ -83,7 +83,7 @@ class OwnLoop:
         """The step is the person's own."""
 
     def _length(self, first: int, most: int) -> int:
-        """How many steps there are until something is due, at least one and at most `most`."""
+        """The steps until something is due, at least one and at most `most`."""
         driver = self._driver
         epoch, offset = driver.plan.locate(first)
         left = driver.plan.steps_in(epoch) - offset

@@ -81,7 +81,7 @@ class PlainRun:
         self._hook.on_run_end()
 
     def recompile_step(self) -> None:
-        """Has the step compiled anew."""
+        """Compiles the step anew."""
         self.model.make_train_function(force=True)
 
     def rewind_blocker(self) -> str:

@@ -37,7 +37,7 @@ class SavesEpochs(Protocol):
         """The newest sound checkpoint."""
 
     def is_due(self, step: int, ends_epoch: bool) -> bool:
-        """Whether to save."""
+        """True if it is time to save."""
 
     def wait(self) -> None:
         """Waits for the writer."""

@@ -1,4 +1,4 @@
-"""How many steps a run has, and how they are reported as epochs."""
+"""The number of steps of a run, and the epochs in which they are reported."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Saving:
 
 
 class RunView(Protocol):
-    """What a run is to its hooks, in `kp.fit`, in a `kp.Run` and in plain `model.fit`.
+    """A run as its hooks see it, in `kp.fit`, in a `kp.Run` and in plain `model.fit`.
 
     Attributes:
         model: In training.
@@ -148,19 +148,19 @@ class RunView(Protocol):
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is a `kp.Checkpoint`."""
+        """True if there is a `kp.Checkpoint`."""
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is data to validate on."""
+        """True if there is data to validate on."""
 
     @property
     def plans_saves(self) -> bool:
-        """Whether every run of the script saves at the same steps, whatever the clock says."""
+        """True if every run of the script saves at the same steps, whatever the clock says."""
 
     @property
     def has_open_bar(self) -> bool:
-        """Whether a progress bar stands open inside an epoch, below which messages begin."""
+        """True if a progress bar stands open inside an epoch, below which messages begin."""
 
     @property
     def position(self) -> Position:
@@ -171,13 +171,13 @@ class RunView(Protocol):
 
     @property
     def can_replay(self) -> bool:
-        """Whether it knows its batches by their numbers. Not so in plain `model.fit`."""
+        """True if it knows its batches by their numbers. Not so in plain `model.fit`."""
 
     def rewind_blocker(self) -> str | None:
         """Why the run cannot go back to an earlier step; None if it can."""
 
     def recompile_step(self) -> None:
-        """Has the step compiled anew, since what is compiled into it has changed. Outside a step
+        """Compiles the step anew, since what is compiled into it has changed. Outside a step
         only: in `on_run_start`, `on_restore` and `on_run_end`.
         """
 

@@ -121,11 +121,11 @@ class Restorer:
 
     @property
     def sets_trainable(self) -> bool:
-        """Whether a hook has a say in what is trained."""
+        """True if a hook has a say in what is trained."""
         return bool(self._setters)
 
     def restore_trainable(self, cursor: Cursor) -> None:
-        """Has the model train what it trains where a run stands."""
+        """Makes the model train the part that is trained where a run stands."""
         if not self._setters:
             return
         if not self.model.built:

@@ -151,7 +151,7 @@ class Run:
         return self._opened.cursor.step
 
     def track(self, **parts: Any) -> None:
-        """Has checkpoints carry state beside the model's; to be called before `steps`.
+        """Adds state to the checkpoints beside the model's; to be called before `steps`.
 
         Args:
             **parts: By name: a Keras variable, a list or dict of them, or a Keras object that has

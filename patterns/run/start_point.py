@@ -18,7 +18,7 @@ _START = Position(run=1, step=0)
 
 @dataclass(frozen=True)
 class StartPoint:
-    """How a run begins.
+    """The place where a run begins.
 
     Attributes:
         record: What to put back, or None for a fresh start.
@@ -53,7 +53,7 @@ def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
 
 
 def may_go_on(checkpoint: Checkpoint, found: SoundCheckpoint) -> bool:
-    """Whether the script asks for the run in the folder, or earlier began it from weights."""
+    """True if the script asks for the run in the folder, or earlier began it from weights."""
     return checkpoint.resume == "auto" or checkpoint.resume == found.record.start_mode == "weights"
 
 

@@ -97,7 +97,7 @@ class Timeline:
         return tuple(duty for duty, is_due in due.items() if is_due)
 
     def plans_save(self, step: int, ends_epoch: bool) -> bool:
-        """Whether every run of the script is saved after `step` steps."""
+        """True if every run of the script is saved after `step` steps."""
         # Steps that are trained again one by one come by other places than those that run together.
         if self.runs_single_steps:
             return False
@@ -105,5 +105,5 @@ class Timeline:
 
     @property
     def runs_single_steps(self) -> bool:
-        """Whether a hook wants each step to be run by itself."""
+        """True if a hook wants each step to be run by itself."""
         return any(hook.single_steps for hook in self._hooks)

@@ -91,7 +91,7 @@ def _warn_of_still(name: str, before: int, step: int) -> None:
 
 
 def _accessors(name: str, what: Any) -> tuple[Get, Set]:
-    """How the state of one part is read, and how it is put back."""
+    """The functions that read the state of one part and put it back."""
     if isinstance(what, tuple) and len(what) == 2 and all(map(callable, what)):
         return _tree_accessors(name, *what)
     variables = _variables_of(what)

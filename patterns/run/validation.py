@@ -136,11 +136,11 @@ class Validation:
 
     @property
     def random_access(self) -> bool:
-        """Whether it can be repeated as it was."""
+        """True if it can be repeated as it was."""
         return self._batches is None
 
     def is_due(self, epoch: int, step: int) -> bool:
-        """Whether an epoch, counted from 0, that ends after `step` steps does so with a
+        """True if an epoch, counted from 0, that ends after `step` steps does so with a
         validation."""
         if self._every and step % self._every == 0:
             return True

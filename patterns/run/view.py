@@ -53,22 +53,22 @@ class DrivenRun:
 
     @property
     def has_checkpoints(self) -> bool:
-        """Whether there is a `kp.Checkpoint`."""
+        """True if there is a `kp.Checkpoint`."""
         return self._driver.checkpoints.exist
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is data to validate on."""
+        """True if there is data to validate on."""
         return self._driver.validation.exists
 
     @property
     def plans_saves(self) -> bool:
-        """Whether every run of the script saves at the same steps."""
+        """True if every run of the script saves at the same steps."""
         return self._driver.checkpoints.plans_saves
 
     @property
     def has_open_bar(self) -> bool:
-        """Whether a progress bar stands open inside an epoch."""
+        """True if a progress bar stands open inside an epoch."""
         return self._driver.callbacks.has_open_bar
 
     @property
@@ -90,7 +90,7 @@ class DrivenRun:
         return self._driver.data.rewind_blocker()
 
     def recompile_step(self) -> None:
-        """Has the step compiled anew."""
+        """Compiles the step anew."""
         self._driver.engine.forget_compiled()
 
     def restore_weights(self, position: Position) -> None:
