@@ -1,4 +1,4 @@
-"""What may change in a script between a run and its resume, and what may not.
+"""Changes that a script may have between a run and its resume, and those that are refused.
 
 | changed in the script | what happens |
 | --- | --- |
@@ -31,7 +31,7 @@ class ResumeRefusedError(KerasPatternsError, ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a run this run and no other; kept in each of its checkpoints.
+    """The features by which a run is told from any other; kept in each of its checkpoints.
 
     Attributes:
         total_steps: Steps in the plan.
@@ -93,8 +93,8 @@ def note_left(
 
 
 def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
-    """Has what is in the optimizers now count as given by the script, whatever a run before has
-    left.
+    """Makes the configuration that the optimizers have now count as given by the script, whatever a
+    run before has left.
     """
     for optimizer in optimizers.values():
         _LEFT.pop(optimizer, None)
@@ -162,7 +162,7 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
 
 
 def changes(saved: Identity, now: Identity) -> list[str]:
-    """What else differs, a line each; in all of it the script wins."""
+    """The differences that do not refuse a resume, a line each; in all of them the script wins."""
     lines = []
     if saved.total_steps != now.total_steps:
         lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
@@ -195,5 +195,5 @@ def _differences(place: str, saved: Any, now: Any) -> list[str]:
 
 
 def _are_parts(value: Any) -> bool:
-    """Whether it is a list of settings, such as those of schedules in a row."""
+    """True for a list of settings, such as those of schedules in a row."""
     return isinstance(value, list) and all(isinstance(part, dict) for part in value)

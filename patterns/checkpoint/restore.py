@@ -128,7 +128,7 @@ def _kind(name: str) -> str:
 
 
 def _is_in(key: str, optimizers: Collection[str]) -> bool:
-    """Whether a slot of some optimizers has this key; an average of a weight is the same in all."""
+    """True if a slot of some optimizers has this key; an average of a weight is the same in all."""
     place, name, variable = parts_of_slot(key)
     return bool(variable) and place in optimizers and name != AVERAGE
 

@@ -1,3 +1,3 @@
-"""What a training run is: variables by their place in the model, random states, the state of the
-callbacks.
+"""The state of a training run: variables by their place in the model, random states, the state of
+the callbacks.
 """

@@ -128,8 +128,8 @@ def put_back(
 
 
 def settle(model: keras.Model) -> None:
-    """Has layers that keep what they compute of their weights compute it anew; to be called once
-    weights have been put back.
+    """Computes anew what layers keep that follows from their weights; to be called once weights
+    have been put back.
     """
     for layer in _keras.all_layers(model):
         if isinstance(layer, keras.layers.Normalization):
@@ -208,7 +208,7 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
 
 
 def is_seed(variable: keras.Variable) -> bool:
-    """Whether a variable is the state of a `SeedGenerator`."""
+    """True if a variable is the state of a `SeedGenerator`."""
     return variable.name == "seed_generator_state"
 
 

@@ -51,7 +51,7 @@ _SECOND_REFERENCES = frozenset(
 
 @dataclass(frozen=True)
 class Places:
-    """What a walk over a model found.
+    """The variables and optimizers of a model by their places, as a walk over it found them.
 
     Attributes:
         variables: Every variable that training reads or moves, by its key, such as
@@ -123,7 +123,7 @@ def find_variables(model: keras.Model) -> Places:
 
 
 def has_own_step(model: keras.Model) -> bool:
-    """Whether a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for
+    """True if a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for
     all that is trainable.
     """
     return type(model).train_step is not keras.Model.train_step
@@ -203,7 +203,7 @@ class _Walk:
 
 
 def _are_slots(value: Any, count: int) -> bool:
-    """Whether a list in an optimizer is aligned with what it trains; None stands where a variable
+    """True if a list in an optimizer is aligned with what it trains; None stands where a variable
     has no such slot.
     """
     return (
