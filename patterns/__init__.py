@@ -42,7 +42,7 @@ from .run.plan import StepPlan
 from .run.requests import Rewind, Save, SetTrainable, Stop
 from .run.run import Run
 from .run.signals import RunInterrupted
-from .state.preserved import preserved
+from .state.preservation import preserved
 from .state.snapshot import StateMismatchError
 from .stopping import (
     EarlyStopping,

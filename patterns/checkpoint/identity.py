@@ -63,7 +63,7 @@ class Identity:
 
 # For each optimizer that a run has used in this process: the settings that the script gave, and
 # those that the run left.
-_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
+_FINAL_CONFIGS: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -77,27 +77,27 @@ def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) ->
     """
     found = {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
     for place, optimizer in optimizers.items():
-        given, left = _LEFT.get(optimizer, ({}, None))
+        given, left = _FINAL_CONFIGS.get(optimizer, ({}, None))
         if found[place] == left:
             found[place] = given
     return found
 
 
-def note_left(
+def remember_final_config(
     optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]
 ) -> None:
-    """Notes what a run that ends here leaves in its optimizers' settings."""
+    """Remembers the settings that a run that ends here leaves in its optimizers."""
     for place, optimizer in optimizers.items():
         if place in given:
-            _LEFT[optimizer] = given[place], _describe_optimizer(optimizer)
+            _FINAL_CONFIGS[optimizer] = given[place], _describe_optimizer(optimizer)
 
 
-def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
+def forget_final_config(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
     """Makes the configuration that the optimizers have now count as given by the script, whatever a
     run before has left.
     """
     for optimizer in optimizers.values():
-        _LEFT.pop(optimizer, None)
+        _FINAL_CONFIGS.pop(optimizer, None)
 
 
 def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..state.preserved import preserved
+from ..state.preservation import preserved
 from ..state.variables import find_variables
 
 

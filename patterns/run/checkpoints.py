@@ -17,7 +17,7 @@ from .._util.messages import say
 from ..checkpoint.capture import Recorder
 from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.cursor import Cursor
-from ..checkpoint.identity import Identity, note_left
+from ..checkpoint.identity import Identity, remember_final_config
 from ..state.snapshot import VariableRecord, put_back
 from ..state.variables import find_variables
 from ..storage import DamagedCheckpointError, Entry, Position
@@ -121,7 +121,7 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         self.checkpoint.is_driven = False
-        note_left(find_variables(self._model).optimizers, self.identity.optimizers)
+        remember_final_config(find_variables(self._model).optimizers, self.identity.optimizers)
         self.checkpoint.close()
         try:
             self.checkpoint.wait()

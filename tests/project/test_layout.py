@@ -68,7 +68,7 @@ ABOVE_RUN = {"finder", "guard", "plots", "stopping", "testing", "transfer"}
 RETIRED = {
     *("DrivenCallback", "EpochRun", "EpochGuard", "Saver", "Shaping", "Beginning", "HeldState"),
     *("untouched", "retrain", "retrained", "Recorded", "Enough", "SETTLING", "driven", "begun"),
-    *("rewinds", "roll_back"),
+    *("rewinds", "roll_back", "Places", "note_left", "forget_left"),
 }
 BEGINS_BADLY = re.compile(r"(What|Whether|How|Has)\b")
 
@@ -82,7 +82,7 @@ KNOWN: dict[str, set[str]] = {
     },
     "attributes": {"patterns/stopping/early_stopping.py: EarlyStopping"},
     "long function": {"patterns/run/fit.py: fit"},
-    "name of a function": {"patterns/run/fit.py", "patterns/schedules/one_cycle.py"},
+    "name of a function": {"patterns/run/fit.py"},
     "docstring": {
         "patterns/run/callback_list.py",
         "patterns/run/carried.py",
