@@ -1,5 +1,5 @@
-"""What only one framework can do, behind one short Protocol. Nothing else in keras-patterns asks
-which backend runs.
+"""Adapters for what only one framework can do, behind one short Protocol. Nothing else in
+keras-patterns asks which backend runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an adapter does for the patterns, and what it may assume."""
+"""The Protocol of an adapter: what it does for the patterns, and what it may assume."""
 
 from __future__ import annotations
 

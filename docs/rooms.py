@@ -47,7 +47,7 @@ def read_arrows() -> Arrows:
 
 
 def _dotted(folder: Path, path: Path) -> list[str]:
-    """The parts of a module's name: patterns/run/fit.py is keras_patterns.run.fit."""
+    """The parts of a module's name: patterns/run/fitting.py is keras_patterns.run.fitting."""
     parts = path.relative_to(ROOT if folder.name == "backends" else folder).with_suffix("").parts
     return [PACKAGE, *(part for part in parts if part != "__init__")]
 

@@ -35,14 +35,14 @@ from .finder import LearningRateSweep, find_learning_rate
 from .guard import NonFiniteError, NonFiniteGuard
 from .plots import plot_history
 from .run.checkpoint import Checkpoint
-from .run.fit import fit
+from .run.fitting import fit
 from .run.history import RunHistory
 from .run.hooks import Hook
 from .run.plan import StepPlan
 from .run.requests import Rewind, Save, SetTrainable, Stop
 from .run.run import Run
 from .run.signals import RunInterrupted
-from .state.preserved import preserved
+from .state.preservation import preserved
 from .state.snapshot import StateMismatchError
 from .stopping import (
     EarlyStopping,

@@ -11,7 +11,7 @@ from keras.src.models.functional import Functional
 
 
 def is_graph(model: keras.Model) -> bool:
-    """Whether `model.layers` is the model: a functional model or a Sequential. Keras does not
+    """True if `model.layers` is the model: a functional model or a Sequential. Keras does not
     export the class `Functional`.
     """
     return isinstance(model, Functional | keras.Sequential)

@@ -50,7 +50,7 @@ def weights_to_train(model: keras.Model) -> list[keras.Variable]:
 
 
 def draws(layer: keras.Layer) -> bool:
-    """Whether a layer holds a `SeedGenerator` itself. The public names give the states of those of
+    """True if a layer holds a `SeedGenerator` itself. The public names give the states of those of
     the layers inside it, too.
     """
     return bool(layer._seed_generators)

@@ -48,5 +48,5 @@ def saved_groups(model: keras.Model) -> dict[int, str]:
 
 
 def snake_case(name: str) -> str:
-    """How Keras makes the automatic name of a layer from that of its class."""
+    """The automatic name that Keras makes for a layer from that of its class."""
     return to_snake_case(name)

@@ -1,4 +1,4 @@
-"""What `fit` and its callbacks keep, and the global seed."""
+"""Private attributes that `fit` and its callbacks keep, and the global seed."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from .._util.arguments import check_choice, check_number
 from .._util.models import check_built
-from ..state.preserved import preserved
-from ..state.snapshot import check_fits, put_back, settle
-from ..state.variables import Places, find_variables
+from ..state.preservation import preserved
+from ..state.snapshot import check_fits, put_back, refresh_derived_state
+from ..state.variables import VariableIndex, find_variables
 from ..storage import CheckpointFolder, Entry, StoreError
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
@@ -112,10 +112,10 @@ def average_checkpoints(
         )
     store = open_folder(store)
     entries = entries_by_step(_CALLER, store, steps)
-    places = find_variables(model)
-    weights = places.of("weight")
+    index = find_variables(model)
+    weights = index.of("weight")
     values = averaged(
-        _checked_weights(store, entries, places),
+        _checked_weights(store, entries, index),
         shares(len(entries), _DECAY if decay is None else decay, weighting),
     )
     if layers:
@@ -129,7 +129,7 @@ def average_checkpoints(
             if id(variable) in statistics
         }
     put_back(weights, values)
-    settle(model)
+    refresh_derived_state(model)
     return [*entries]
 
 
@@ -176,7 +176,7 @@ def averaged(
 
 
 def _checked_weights(
-    store: CheckpointFolder, entries: Mapping[int, Sequence[Entry]], places: Places
+    store: CheckpointFolder, entries: Mapping[int, Sequence[Entry]], index: VariableIndex
 ) -> Iterator[dict[str, np.ndarray]]:
     """The weights of each checkpoint, checked against the model."""
     for step, candidates in entries.items():
@@ -187,7 +187,7 @@ def _checked_weights(
                 f"the checkpoint of step {step} was deleted meanwhile",
                 "Name others by steps=.",
             )
-        check_fits(places, record.values, record.roles)
+        check_fits(index, record.values, record.roles)
         _check_finite(step, record)
         yield record.of("weight")
 

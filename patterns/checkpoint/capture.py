@@ -9,9 +9,7 @@ import keras
 
 from keras_patterns.backends import current
 
-from ..state.randomness import get_random_state
-from ..state.snapshot import Snapshot, VariableRecord
-from ..state.variables import Places
+from ..state import Snapshot, VariableIndex, VariableRecord, get_random_state
 from .contents import OptimizerRecord, Record
 from .cursor import Cursor
 from .identity import Identity
@@ -54,7 +52,7 @@ class Recorder:
             start_mode=self._start_mode,
             cursor=cursor,
             variables=variables,
-            optimizers=optimizer_records(self._snapshot.places),
+            optimizers=optimizer_records(self._snapshot.index),
             random=get_random_state(),
             **more,
         )
@@ -64,15 +62,15 @@ class Recorder:
         self._snapshot = None
 
 
-def optimizer_records(places: Places) -> dict[str, OptimizerRecord]:
+def optimizer_records(index: VariableIndex) -> dict[str, OptimizerRecord]:
     """The record of each optimizer that a walk over a model found."""
-    trained = places.built_on()
-    first_steps = places.first_steps()
+    trained = index.built_on()
+    first_steps = index.first_steps()
     return {
         place: OptimizerRecord(
             tuple(trained[place]) if place in trained else None, first_steps.get(place, {})
         )
-        for place in places.optimizers
+        for place in index.optimizers
     }
 
 

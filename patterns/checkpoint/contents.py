@@ -1,4 +1,4 @@
-"""What a checkpoint of a run holds, and how it lies in its document."""
+"""The contents of a checkpoint of a run, and how they lie in its document."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..state import Role, StateMismatchError, VariableRecord, decode, encode
 from ..state import callbacks as callback_states
-from ..state.codec import decode, encode
-from ..state.snapshot import StateMismatchError, VariableRecord
-from ..state.variables import Role
 from ..storage import NewerFormatError, StoredCheckpoint, StoreError, Tensor
 from .cursor import Cursor, Duty
 from .identity import Identity
@@ -26,11 +24,11 @@ _OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1, "resumes": 1}
 
 @dataclass(frozen=True)
 class OptimizerRecord:
-    """What must be known of an optimizer before its slots are put back.
+    """The facts about an optimizer that are needed before its slots are put back.
 
     Attributes:
         trained: The keys of what it trains, in its order; None if it was not built.
-        first_steps: How many steps it had made when it began with a variable, by key; 0 is left
+        first_steps: The steps that it had made when it began with a variable, by key; 0 is left
             out.
     """
 

@@ -1,4 +1,4 @@
-"""What may change in a script between a run and its resume, and what may not.
+"""Changes that a script may have between a run and its resume, and those that are refused.
 
 | changed in the script | what happens |
 | --- | --- |
@@ -31,7 +31,7 @@ class ResumeRefusedError(KerasPatternsError, ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a run this run and no other; kept in each of its checkpoints.
+    """The features by which a run is told from any other; kept in each of its checkpoints.
 
     Attributes:
         total_steps: Steps in the plan.
@@ -63,7 +63,7 @@ class Identity:
 
 # For each optimizer that a run has used in this process: the settings that the script gave, and
 # those that the run left.
-_LEFT: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
+_FINAL_CONFIGS: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json, Json]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -77,27 +77,27 @@ def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) ->
     """
     found = {place: _describe_optimizer(optimizer) for place, optimizer in optimizers.items()}
     for place, optimizer in optimizers.items():
-        given, left = _LEFT.get(optimizer, ({}, None))
+        given, left = _FINAL_CONFIGS.get(optimizer, ({}, None))
         if found[place] == left:
             found[place] = given
     return found
 
 
-def note_left(
+def remember_final_config(
     optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]
 ) -> None:
-    """Notes what a run that ends here leaves in its optimizers' settings."""
+    """Remembers the settings that a run that ends here leaves in its optimizers."""
     for place, optimizer in optimizers.items():
         if place in given:
-            _LEFT[optimizer] = given[place], _describe_optimizer(optimizer)
+            _FINAL_CONFIGS[optimizer] = given[place], _describe_optimizer(optimizer)
 
 
-def forget_left(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
-    """Has what is in the optimizers now count as given by the script, whatever a run before has
-    left.
+def forget_final_config(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> None:
+    """Makes the configuration that the optimizers have now count as given by the script, whatever a
+    run before has left.
     """
     for optimizer in optimizers.values():
-        _LEFT.pop(optimizer, None)
+        _FINAL_CONFIGS.pop(optimizer, None)
 
 
 def describe_callbacks(callbacks: Sequence[keras.callbacks.Callback]) -> dict[str, Json]:
@@ -162,7 +162,7 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
 
 
 def changes(saved: Identity, now: Identity) -> list[str]:
-    """What else differs, a line each; in all of it the script wins."""
+    """The differences that do not refuse a resume, a line each; in all of them the script wins."""
     lines = []
     if saved.total_steps != now.total_steps:
         lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
@@ -195,5 +195,5 @@ def _differences(place: str, saved: Any, now: Any) -> list[str]:
 
 
 def _are_parts(value: Any) -> bool:
-    """Whether it is a list of settings, such as those of schedules in a row."""
+    """True for a list of settings, such as those of schedules in a row."""
     return isinstance(value, list) and all(isinstance(part, dict) for part in value)

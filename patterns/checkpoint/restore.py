@@ -10,8 +10,16 @@ import numpy as np
 
 from ..optimizers.rebuild import AVERAGE, begin_fresh_slots, parts_of_slot
 from ..optimizers.wrapping import base_class, base_name
-from ..state.snapshot import StateMismatchError, check_fits, differences, put_back, settle
-from ..state.variables import Places, find_variables, has_own_step
+from ..state import (
+    StateMismatchError,
+    VariableIndex,
+    check_fits,
+    differences,
+    find_variables,
+    has_own_step,
+    put_back,
+    refresh_derived_state,
+)
 from .contents import OptimizerRecord, Record
 from .identity import Identity
 
@@ -36,10 +44,10 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     """
     values = record.values
     build_optimizers(model, record.optimizers)
-    places = find_variables(model)
-    check_fits(places, record.values, record.roles)
-    wanted = places.of("optimizer")
-    others = _of_another_kind(places, record.identity)
+    index = find_variables(model)
+    check_fits(index, record.values, record.roles)
+    wanted = index.of("optimizer")
+    others = _of_another_kind(index, record.identity)
     kept = {
         key
         for key in wanted
@@ -50,9 +58,9 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         raise StateMismatchError(
             "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
         )
-    put_back(places.of("weight"), values)
+    put_back(index.of("weight"), values)
     put_back(wanted, values, kept)
-    settle(model)
+    refresh_derived_state(model)
     fresh = sorted(wanted.keys() - kept - set(keep))
     steps = {place: one.first_steps for place, one in record.optimizers.items()}
     begin_fresh_slots(model, steps, set(fresh))
@@ -85,10 +93,10 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     Raises:
         StateMismatchError: If the model is another one; nothing has been changed then.
     """
-    places = find_variables(model)
-    check_fits(places, record.values, record.roles)
-    put_back(places.of("weight"), record.of("weight"))
-    settle(model)
+    index = find_variables(model)
+    check_fits(index, record.values, record.roles)
+    put_back(index.of("weight"), record.of("weight"))
+    refresh_derived_state(model)
 
 
 def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord]) -> None:
@@ -97,23 +105,23 @@ def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord])
     But that with which Keras's own step trains, on what it is to train: other parts may be frozen
     now than then.
     """
-    places = find_variables(model)
+    index = find_variables(model)
     for place, record in records.items():
-        optimizer = places.optimizers.get(place)
+        optimizer = index.optimizers.get(place)
         if optimizer is None or optimizer.built or record.trained is None:
             continue
         if place == "optimizer" and not has_own_step(model):
             optimizer.build(model.trainable_variables)
-        elif all(key in places.variables for key in record.trained):
-            optimizer.build([places.variables[key] for key in record.trained])
+        elif all(key in index.variables for key in record.trained):
+            optimizer.build([index.variables[key] for key in record.trained])
 
 
-def _of_another_kind(places: Places, saved: Identity) -> set[str]:
+def _of_another_kind(index: VariableIndex, saved: Identity) -> set[str]:
     """The places of optimizers whose slots hold other things than those of the optimizers that were
     there before.
     """
     before = {place: settings["class"] for place, settings in saved.optimizers.items()}
-    now = {place: type(optimizer) for place, optimizer in places.optimizers.items()}
+    now = {place: type(optimizer) for place, optimizer in index.optimizers.items()}
     return {
         place
         for place in before.keys() & now.keys()
@@ -128,15 +136,15 @@ def _kind(name: str) -> str:
 
 
 def _is_in(key: str, optimizers: Collection[str]) -> bool:
-    """Whether a slot of some optimizers has this key; an average of a weight is the same in all."""
+    """True if a slot of some optimizers has this key; an average of a weight is the same in all."""
     place, name, variable = parts_of_slot(key)
     return bool(variable) and place in optimizers and name != AVERAGE
 
 
-def metric_values(places: Places, record: Record) -> dict[str, np.ndarray]:
+def metric_values(index: VariableIndex, record: Record) -> dict[str, np.ndarray]:
     """The running metrics of the epoch in progress, as far as the script still has them."""
     metrics = {
-        key: variable for key, variable in places.of("metric").items() if key in record.variables
+        key: variable for key, variable in index.of("metric").items() if key in record.variables
     }
     values = record.values
     misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, values)}

@@ -12,10 +12,16 @@ from .._util.messages import say
 from .._util.metrics import resolve_mode
 from .._util.models import check_built
 from ..data import evaluate_arguments
-from ..state.preserved import preserved
-from ..state.randomness import get_random_state, set_random_state
-from ..state.snapshot import copy_values, is_seed, put_back, settle
-from ..state.variables import find_variables
+from ..state import (
+    copy_values,
+    find_variables,
+    get_random_state,
+    preserved,
+    put_back,
+    refresh_derived_state,
+    set_random_state,
+)
+from ..state.snapshot import is_seed
 from ..storage import CheckpointFolder, Entry, StoreError
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
@@ -93,7 +99,7 @@ def select_checkpoint(
         _CALLER, store, model, data, metric, mode, batch_size, steps, verbose
     )
     put_back(_without_seeds(model), record.values)
-    settle(model)
+    refresh_derived_state(model)
     say(
         f"{model.name!r} has the weights of step {selection.best_step:,}, whose {metric} is "
         f"{selection.best.values[metric]:.5g}.",

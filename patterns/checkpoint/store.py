@@ -9,24 +9,16 @@ from typing import Any, Literal
 
 import keras
 
-from .._util.arguments import whole_number
 from .._util.messages import say
-from .._util.metrics import resolve_mode
-from .._util.models import check_built
-from ..state.variables import find_variables
 from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
 from .average import Weighting, average_checkpoints
-from .capture import Recorder, versions
 from .contents import Record, weights_in
-from .cursor import Cursor
-from .identity import Identity, describe_optimizers
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
+from .saving import save_model
 from .select import evaluate_checkpoints, select_checkpoint
 from .warm import OptimizerStart, warm_start
-
-_OWN_LOOP = {"kind": "a loop of one's own, which keeps the order of its data to itself"}
 
 
 class CheckpointStore(CheckpointFolder):
@@ -107,18 +99,7 @@ class CheckpointStore(CheckpointFolder):
         ...     store.best().position.step, store.read_extra(10)
         (10, {'temperature': 0.7})
         """
-        caller = "CheckpointStore.save"
-        check_built(caller, model)
-        step = whole_number(caller, "step", step, least=0)
-        optimizers = describe_optimizers(find_variables(model).optimizers)
-        recorder = Recorder(model, Identity(step, max(step, 1), 0, _OWN_LOOP, optimizers))
-        record = recorder.record(
-            Cursor(step), recorder.copy_variables(), tracked={"extra": dict(extra or {})}
-        )
-        run = max((entry.position.run for entry in self.entries()), default=1)
-        return self.write(
-            Position(run, step), *record.pack(), score=_score(score), made_with=versions()
-        )
+        return save_model(self, model, step, score, extra)
 
     def read_extra(self, step: int | None = None) -> dict[str, Any]:
         """Reads the `extra` of a checkpoint that `save` made.
@@ -248,11 +229,3 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, or it is damaged.
         """
         return read_record(self, step)
-
-
-def _score(given: tuple[str, float] | None) -> dict[str, Any] | None:
-    if given is None:
-        return None
-    monitor, value = given
-    mode = resolve_mode("CheckpointStore.save", monitor, "auto")
-    return {"monitor": monitor, "mode": mode, "value": float(value)}

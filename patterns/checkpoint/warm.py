@@ -16,10 +16,10 @@ from .._util.messages import say
 from .._util.models import check_built
 from ..optimizers.rebuild import begin_fresh_slots
 from ..state.snapshot import copy_values, put_back
-from ..state.variables import Places, find_variables
+from ..state.variables import VariableIndex, find_variables
 from ..storage import CheckpointFolder
 from .contents import Record
-from .identity import changes, describe_optimizers, forget_left
+from .identity import changes, describe_optimizers, forget_final_config
 from .reading import open_folder, read_record
 from .restore import restore_variables, restore_weights, set_by_script
 
@@ -95,7 +95,7 @@ def warm_start(
         restore_weights(model, record)
         put_back(find_variables(model).variables, fresh)
         begin_fresh_slots(model, {}, fresh=set())
-    forget_left(optimizers)
+    forget_final_config(optimizers)
     return position.step
 
 
@@ -106,22 +106,22 @@ def _restore_kept_optimizer(
     now = replace(record.identity, optimizers=dict(given))
     changed = set_by_script(record, now)
     lines = changes(record.identity, now) + restore_variables(model, record, changed)
-    places = find_variables(model)
-    rates = _given_rates(places, given)
-    put_back(places.variables, rates, rates.keys() & changed)
+    index = find_variables(model)
+    rates = _given_rates(index, given)
+    put_back(index.variables, rates, rates.keys() & changed)
     return lines
 
 
-def _fresh_values(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _fresh_values(index: VariableIndex, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The values of the optimizers' variables when these are newly made, with the rates that the
     script set.
     """
     values: dict[int, np.ndarray] = {}
-    for place, one in places.optimizers.items():
-        if one.built and not any(place.startswith(f"{outer}/") for outer in places.optimizers):
+    for place, one in index.optimizers.items():
+        if one.built and not any(place.startswith(f"{outer}/") for outer in index.optimizers):
             values |= _values_anew(place, one)
-    found = {key: values[id(v)] for key, v in places.of("optimizer").items() if id(v) in values}
-    return found | _given_rates(places, given)
+    found = {key: values[id(v)] for key, v in index.of("optimizer").items() if id(v) in values}
+    return found | _given_rates(index, given)
 
 
 def _values_anew(place: str, optimizer: keras.optimizers.Optimizer) -> dict[int, np.ndarray]:
@@ -141,12 +141,12 @@ def _values_anew(place: str, optimizer: keras.optimizers.Optimizer) -> dict[int,
     }
 
 
-def _given_rates(places: Places, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def _given_rates(index: VariableIndex, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The rates that the script set as numbers, by the keys of their variables."""
     rates = {
         f"{place}/learning_rate": settings.get("learning_rate") for place, settings in given.items()
     }
     variables = copy_values(
-        {key: places.variables[key] for key, rate in rates.items() if isinstance(rate, float)}
+        {key: index.variables[key] for key, rate in rates.items() if isinstance(rate, float)}
     )
     return {key: np.full_like(value, rates[key]) for key, value in variables.items()}

@@ -18,7 +18,7 @@ from ..finder import LearningRateSweep, find_learning_rate
 from ..guard import NonFiniteGuard
 from ..optimizers import with_one_cycle
 from ..run.checkpoint import Checkpoint
-from ..run.fit import fit
+from ..run.fitting import fit
 from ..stopping import EarlyStopping, Patience
 
 EPOCHS = 20

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..optimizers import with_layer_rates
 from ..run.checkpoint import Checkpoint
-from ..run.fit import fit
+from ..run.fitting import fit
 from ..transfer import replace_head
 from ..transfer.features import cache_features
 from ..transfer.freezing import GradualUnfreeze, freeze, trainable_table

@@ -19,9 +19,7 @@ from ..run.checks import check_model
 from ..run.keras_fit import train_by_fit
 from ..run.opening import RunArguments, open_run
 from ..run.plan import StepPlan
-from ..state.preserved import preserved, preserved_attributes
-from ..state.snapshot import copy_values
-from ..state.variables import find_variables
+from ..state import copy_values, find_variables, preserved, preserved_attributes
 from .listener import SweepListener
 from .sweep import LearningRateSweep
 

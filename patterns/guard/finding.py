@@ -1,4 +1,4 @@
-"""What was found, in words."""
+"""The finding of a guard, in words."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..state.preserved import preserved
+from ..state.preservation import preserved
 from ..state.variables import find_variables
 
 
@@ -41,7 +41,9 @@ def explain(model: keras.Model, batch: tuple[Any, ...], examples: Sequence[int])
 
 
 def wrong_in_batch(batch: tuple[Any, ...], examples: Sequence[int]) -> str:
-    """What is not finite in the data of a batch, with the arguments and the result of `explain`."""
+    """Says what is not finite in the data of a batch; arguments and result are those of
+    `explain`.
+    """
     parts = zip(("x", "y", "sample_weight"), batch, strict=False)
     return next(filter(None, (_wrong_in_data(name, part, examples) for name, part in parts)), "")
 

@@ -15,7 +15,7 @@ from ..state.variables import find_variables
 
 
 class NewestLoss:
-    """What the newest step has left on the device.
+    """The logs of the newest step, left on the device.
 
     Its loss is the mean since the epoch began: once one is not finite, all later ones of the epoch
     are not, so the newest tells of them all.
@@ -29,7 +29,7 @@ class NewestLoss:
         self._logs = logs
 
     def is_wrong(self) -> bool:
-        """Whether the loss is not finite. Waits for the device, and forgets."""
+        """True if the loss is not finite. Waits for the device, and forgets."""
         logs, self._logs = self._logs, {}
         return "loss" in logs and not np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all()
 

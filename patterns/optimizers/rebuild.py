@@ -8,7 +8,7 @@ import keras
 
 from .. import _keras
 from ..state.snapshot import copy_values, put_back
-from ..state.variables import Places, find_variables
+from ..state.variables import VariableIndex, find_variables
 from .rates import steps_made
 
 # Keras's name for the average of each weight, with `use_ema=True`.
@@ -47,15 +47,15 @@ def rebuild_optimizer(model: keras.Model) -> list[str]:
         check_known(wanted)
     kept = copy_values(find_variables(model).of("optimizer"))
     _keras.build_anew(optimizer, wanted)
-    places = find_variables(model)
-    slots = places.of("optimizer")
+    index = find_variables(model)
+    slots = index.of("optimizer")
     put_back(slots, kept)
     fresh = {id(variable) for variable in wanted} - {id(variable) for variable in before}
-    new = [key for key, variable in places.variables.items() if id(variable) in fresh]
-    _begin_averages(places, new)
+    new = [key for key, variable in index.variables.items() if id(variable) in fresh]
+    _begin_averages(index, new)
     # Others, such as that of a backbone that was compiled by itself, keep their slots.
     for one in (
-        one for place, one in updating(places).items() if place.partition("/")[0] == "optimizer"
+        one for place, one in updating(index).items() if place.partition("/")[0] == "optimizer"
     ):
         known, now = _keras.first_steps(one), steps_made(one)
         _keras.put_first_steps(
@@ -78,18 +78,19 @@ def begin_fresh_slots(
 
     Args:
         model: The model.
-        steps: By the place of the optimizer and the key of the variable; see `Places.first_steps`.
+        steps: By the place of the optimizer and the key of the variable; see
+            `VariableIndex.first_steps`.
         fresh: The keys of slots that are not in the checkpoint: what has no others, but for its
             average, counts from now on.
     """
-    places = find_variables(model)
-    key_of = {id(variable): key for key, variable in places.variables.items()}
+    index = find_variables(model)
+    key_of = {id(variable): key for key, variable in index.variables.items()}
     slots: dict[tuple[str, str], set[str]] = {}
-    for slot in places.of("optimizer"):
+    for slot in index.of("optimizer"):
         place, name, key = parts_of_slot(slot)
         if name != AVERAGE:
             slots.setdefault((place, key), set()).add(slot)
-    for place, one in updating(places).items():
+    for place, one in updating(index).items():
         known, now, first = steps.get(place, {}), steps_made(one), {}
         for variable in _keras.trained_variables(one):
             key = key_of[id(variable)]
@@ -97,7 +98,7 @@ def begin_fresh_slots(
             first[id(variable)] = now if own and own <= fresh else known.get(key, 0)
         if _keras.put_first_steps(one, first):
             _keras.recompile_step(model)
-    _begin_averages(places, [key for _, name, key in map(parts_of_slot, fresh) if name == AVERAGE])
+    _begin_averages(index, [key for _, name, key in map(parts_of_slot, fresh) if name == AVERAGE])
 
 
 def parts_of_slot(key: str) -> tuple[str, str, str]:
@@ -109,19 +110,19 @@ def parts_of_slot(key: str) -> tuple[str, str, str]:
     return place, name, variable.removesuffix("]")
 
 
-def updating(places: Places) -> dict[str, keras.optimizers.Optimizer]:
+def updating(index: VariableIndex) -> dict[str, keras.optimizers.Optimizer]:
     """The optimizers that compute updates, and do not wrap others that do, by their place."""
     return {
-        place: one for place, one in places.optimizers.items() if not _keras.inner_optimizers(one)
+        place: one for place, one in index.optimizers.items() if not _keras.inner_optimizers(one)
     }
 
 
-def _begin_averages(places: Places, keys: list[str]) -> None:
+def _begin_averages(index: VariableIndex, keys: list[str]) -> None:
     """Keras begins an average at the first step of all; later, at 0, it would pull its weight
     there.
     """
     for key in keys:
-        for place in places.optimizers:
-            average = places.variables.get(f"{place}/{AVERAGE}[{key}]")
+        for place in index.optimizers:
+            average = index.variables.get(f"{place}/{AVERAGE}[{key}]")
             if average is not None:
-                average.assign(places.variables[key].value)
+                average.assign(index.variables[key].value)

@@ -53,6 +53,11 @@ class RunCallbacks(keras.callbacks.CallbackList):
         self._next_bar = 0.0
 
     @property
+    def want_built_model(self) -> bool:
+        """True if a hook looks at the model before its first step."""
+        return any(type(hook).on_run_start is not Hook.on_run_start for hook in self.hooks)
+
+    @property
     def has_open_bar(self) -> bool:
         """True if a progress bar stands open inside an epoch."""
         return self._bar_is_live

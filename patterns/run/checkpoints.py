@@ -18,9 +18,8 @@ from .._util.messages import say
 from ..checkpoint.capture import Recorder, versions
 from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.cursor import Cursor
-from ..checkpoint.identity import Identity, note_left
-from ..state.snapshot import VariableRecord, put_back
-from ..state.variables import find_variables
+from ..checkpoint.identity import Identity, remember_final_config
+from ..state import VariableRecord, find_variables, put_back
 from ..storage import DamagedCheckpointError, Entry, Position
 from .callback_list import RunCallbacks
 from .checkpoint import Checkpoint
@@ -131,7 +130,7 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         self.checkpoint.is_driven = False
-        note_left(find_variables(self._model).optimizers, self.identity.optimizers)
+        remember_final_config(find_variables(self._model).optimizers, self.identity.optimizers)
         self.checkpoint.close()
         try:
             self.checkpoint.wait()

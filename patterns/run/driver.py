@@ -57,6 +57,7 @@ class Driver:
         self.signals = parts.signals
         self.carried = parts.carried
         self._restorer = parts.restorer
+        self._trained = parts.restorer.trained
         self._tracked = parts.tracked
         self.cursor = Cursor()
         self.origin: Position | None = None
@@ -109,7 +110,7 @@ class Driver:
 
     # For whoever calls the engine.
 
-    def settle(self, verdict: Verdict) -> bool:
+    def carry_out(self, verdict: Verdict) -> bool:
         """Carries out a verdict outside the engine.
 
         Returns:
@@ -162,7 +163,7 @@ class Driver:
         self.cursor = cursor
 
     def _set_trainable(self, request: SetTrainable) -> None:
-        self._restorer.change_trainable(request.change)
+        self._trained.change(request.change)
         self._forget_compiled()
         for hook in self.callbacks.hooks:
             hook.on_trainable_changed()
@@ -177,7 +178,7 @@ class Driver:
         """
         logs = self.callbacks.history.history
         self.last_logs = {name: values[-1] for name, values in logs.items() if values}
-        if self._restorer.sets_trainable:
+        if self._trained.is_set_by_hooks:
             self._forget_compiled()
         self.carried.put_back_random()
         self._start_hooks()
@@ -288,7 +289,7 @@ class Driver:
         self._requests = []
         for hook in self.callbacks.hooks:
             self.take_requests(hook, hook.on_boundary(boundary))
-        return self._carry_out(boundary)
+        return self._answer(boundary)
 
     def boundary(self, epoch: int | None, read_logs: Callable[[], Mapping[str, Any]]) -> Boundary:
         """The place where the run stands, as hooks see it."""
@@ -305,9 +306,9 @@ class Driver:
         )
         if self.timeline.plans_save(step, ends_epoch=True):
             self.cursor = self.cursor.also(Duty.SAVE)
-        return self._carry_out(self.boundary(epoch, lambda: logs))
+        return self._answer(self.boundary(epoch, lambda: logs))
 
-    def _carry_out(self, boundary: Boundary) -> Verdict | None:
+    def _answer(self, boundary: Boundary) -> Verdict | None:
         """Carries out what hooks have asked for, or hands it on as a verdict."""
         requests, self._requests = self._requests, []
         for request in requests:

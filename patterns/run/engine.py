@@ -33,7 +33,7 @@ class Engine(Protocol):
     """One way to run the steps between boundaries, as the driver sees it.
 
     It calls the driver's `at_step` where `is_due` says, and hands verdicts that cannot be carried
-    out inside a step to whoever started it, for `Driver.settle`.
+    out inside a step to whoever started it, for `Driver.carry_out`.
     """
 
     def metrics(self) -> dict[str, Any]:

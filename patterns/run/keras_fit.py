@@ -27,9 +27,9 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
         driver.engine = engine
         verdict = driver.begin(start)
         _build_optimizer(driver.model)
-        more = driver.settle(verdict)
+        more = driver.carry_out(verdict)
         while more:
-            more = driver.settle(engine.run())
+            more = driver.carry_out(engine.run())
         engine.finish()
     driver.end()
     return driver.callbacks.history

@@ -35,6 +35,7 @@ from .start_point import StartPoint
 from .streams import generator_stream
 from .timeline import Timeline
 from .tracked import Tracked
+from .trainable import TrainedPart
 from .validation import NoValidation, Validation
 from .view import DrivenRun
 
@@ -132,9 +133,10 @@ def _wire(
     restorer = Restorer(
         asked.model,
         plan.total_steps,
+        TrainedPart(asked.model, callbacks.hooks, data, plan.total_steps),
         data,
         callbacks,
-        asked.validation,
+        asked.validation.skip_to,
         checkpoints,
         carried,
         asked.tracked.restore,

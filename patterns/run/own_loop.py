@@ -30,7 +30,7 @@ class OwnLoop:
     def blocks(self, start: StartPoint, most: int) -> Iterator[tuple[int, list[Any]]]:
         """Gives the first step of each block and its batches; at most `most` of them."""
         driver = self._driver
-        more = self._settle(driver.begin(start))
+        more = self._carry_out(driver.begin(start))
         while more:
             first = driver.cursor.step
             epoch, offset = driver.plan.locate(first)
@@ -94,11 +94,11 @@ class OwnLoop:
         driver = self._driver
         driver.cursor = replace(driver.cursor, step=step)
         if step == driver.plan.total_steps or not driver.plan.locate(step)[1]:
-            return self._settle(driver.at_step(step, self.metrics()))
-        return self._settle(driver.at_step(step)) if driver.is_due(step) else True
+            return self._carry_out(driver.at_step(step, self.metrics()))
+        return self._carry_out(driver.at_step(step)) if driver.is_due(step) else True
 
-    def _settle(self, verdict: Any) -> bool:
-        more = self._driver.settle(verdict)
+    def _carry_out(self, verdict: Any) -> bool:
+        more = self._driver.carry_out(verdict)
         if verdict is not CONTINUE or self._driver.carried.metrics:
             self._driver.carried.put_back()
         return more

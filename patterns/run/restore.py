@@ -13,26 +13,23 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .._util.messages import say
-from ..checkpoint.contents import Record
-from ..checkpoint.cursor import Cursor, Duty
-from ..checkpoint.restore import (
+from ..checkpoint import (
+    Cursor,
+    Record,
     metric_values,
     restore_variables,
     restore_weights,
     set_by_script,
 )
-from ..optimizers.rebuild import rebuild_optimizer
 from ..state import callbacks as callback_states
-from ..state.snapshot import copy_values, put_back
-from ..state.variables import find_variables
+from ..state import copy_values, find_variables, put_back
 from ..storage import Position
 from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoints import Checkpoints, NoCheckpoints
-from .hooks import Hook
 from .run_data import RunData
 from .start_point import StartPoint
-from .validation import NoValidation, Validation
+from .trainable import TrainedPart
 
 
 @dataclass
@@ -42,9 +39,10 @@ class Restorer:
     Attributes:
         model: In training.
         total_steps: Of the plan.
+        trained: The part of the model that is trained.
         data: The batches.
         callbacks: Keras's and hooks.
-        validation: How it is validated.
+        skip_validations_to: Passes over the batches that validations have taken.
         checkpoints: Where it is saved.
         carried: The state with which the next step begins.
         tracked: Takes the state of a loop of one's own.
@@ -53,9 +51,10 @@ class Restorer:
 
     model: keras.Model
     total_steps: int
+    trained: TrainedPart
     data: RunData
     callbacks: RunCallbacks
-    validation: Validation | NoValidation
+    skip_validations_to: Callable[[int], None]
     checkpoints: Checkpoints | NoCheckpoints
     carried: CarriedState
     tracked: Callable[[Mapping[str, Any]], None]
@@ -76,8 +75,8 @@ class Restorer:
             self.data.take_over(record.data)
         stand_at(cursor)
         self._open_data(cursor)
-        self.restore_trainable(cursor)
-        if record or any(type(one).on_run_start is not Hook.on_run_start for one in self._hooks):
+        self.trained.restore(cursor)
+        if record or self.callbacks.want_built_model:
             current().build(self.model, self.data.samples[0])
         if record is None or start.weights_only:
             if record:
@@ -113,49 +112,15 @@ class Restorer:
         self.checkpoints.begin(position.step)
         names = callback_states.named(self.callbacks.callbacks)
         callback_states.cut_files(names, record.callbacks)
-        self.restore_trainable(record.cursor)
+        self.trained.restore(record.cursor)
         self._put_back(record, rewound=True)
-        for hook in self._hooks if self.sets_trainable else ():
-            hook.on_trainable_changed()
+        self.trained.tell()
         self._open_data(record.cursor)
-
-    @property
-    def sets_trainable(self) -> bool:
-        """True if a hook has a say in what is trained."""
-        return bool(self._setters)
-
-    def restore_trainable(self, cursor: Cursor) -> None:
-        """Makes the model train the part that is trained where a run stands."""
-        if not self._setters:
-            return
-        if not self.model.built:
-            current().build(self.model, self.data.samples[0])
-        # What hooks ask for at a boundary has not happened where that is left to do.
-        step = cursor.step - bool({Duty.HOOKS, Duty.CLOSE_EPOCH} & {*cursor.todo})
-        for hook in self._setters:
-            hook.restore_trainable(self.model, step, self.total_steps)
-        rebuild_optimizer(self.model)
-
-    def change_trainable(self, change: Callable[[keras.Model], None]) -> None:
-        """Changes what the model trains, between two steps."""
-        if not self.model.built:
-            current().build(self.model, self.data.samples[0])
-        change(self.model)
-        rebuild_optimizer(self.model)
 
     def put_back_values(self, record: Record) -> None:
         """Gives all variables the values of a record of this very model."""
         current().sync(self.model)
         put_back(find_variables(self.model).variables, record.values)
-
-    @property
-    def _setters(self) -> list[Hook]:
-        own = Hook.restore_trainable
-        return [hook for hook in self._hooks if type(hook).restore_trainable is not own]
-
-    @property
-    def _hooks(self) -> list[Hook]:
-        return self.callbacks.hooks
 
     def _open_data(self, cursor: Cursor) -> None:
         self.data.open_at(cursor.step, 0 if cursor.ended else self.total_steps - cursor.step)
@@ -176,8 +141,8 @@ class Restorer:
             if name in record.callbacks:
                 callback_states.set_state(callback, record.callbacks[name])
         self.tracked(record.tracked)
-        for hook in self._hooks:
+        for hook in self.callbacks.hooks:
             hook.on_restore(rewound)
         self.carried.random = record.random
         self.carried.metrics = metric_values(find_variables(self.model), record)
-        self.validation.skip_to(record.data["validated"])
+        self.skip_validations_to(record.data["validated"])

@@ -1,3 +1,37 @@
-"""What a training run is: variables by their place in the model, random states, the state of the
-callbacks.
-"""
+"""The state of a training run: variables by their place in the model, random states, callbacks."""
+
+from .codec import decode, encode
+from .preservation import preserved, preserved_attributes
+from .randomness import get_random_state, set_random_state
+from .snapshot import (
+    Snapshot,
+    StateMismatchError,
+    VariableRecord,
+    check_fits,
+    copy_values,
+    differences,
+    put_back,
+    refresh_derived_state,
+)
+from .variables import Role, VariableIndex, find_variables, has_own_step
+
+__all__ = [
+    "Role",
+    "Snapshot",
+    "StateMismatchError",
+    "VariableIndex",
+    "VariableRecord",
+    "check_fits",
+    "copy_values",
+    "decode",
+    "differences",
+    "encode",
+    "find_variables",
+    "get_random_state",
+    "has_own_step",
+    "preserved",
+    "preserved_attributes",
+    "put_back",
+    "refresh_derived_state",
+    "set_random_state",
+]

@@ -160,8 +160,8 @@ def _cut(filename: str, length: int) -> None:
 
 
 def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:
-    """What the script set on a callback: its `get_config()`, or the arguments that it keeps under
-    their names as plain values.
+    """The settings of a callback by the script: its `get_config()`, or the arguments that it keeps
+    under their names as plain values.
     """
     if hasattr(callback, "get_config"):
         return dict(callback.get_config())

@@ -14,7 +14,7 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.errors import KerasPatternsError
-from .variables import Places, Role, find_variables
+from .variables import Role, VariableIndex, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
 # 2**32; counters are numbers.
@@ -60,19 +60,19 @@ class Snapshot:
 
     def refresh(self) -> None:
         """Finds the variables anew; to be called when the set of variables may have changed."""
-        self.places: Places = find_variables(self._model)
-        self._variables = list(self.places.variables.values())
+        self.index: VariableIndex = find_variables(self._model)
+        self._variables = list(self.index.variables.values())
         frozen = {
             id(weight) for weight in _keras.weights_to_train(self._model) if not weight.trainable
         }
         self.records: dict[str, VariableRecord] = {
             key: VariableRecord(
                 value=np.empty(variable.shape, np_dtype(variable)),
-                role=self.places.roles[key],
+                role=self.index.roles[key],
                 path=variable.path,
                 is_frozen=id(variable) in frozen,
             )
-            for key, variable in self.places.variables.items()
+            for key, variable in self.index.variables.items()
         }
         self._buffers = [record.value for record in self.records.values()]
         self._slots = self._count_slots()
@@ -89,7 +89,7 @@ class Snapshot:
         return self.records
 
     def _count_slots(self) -> int:
-        return sum(len(optimizer.variables) for optimizer in self.places.optimizers.values())
+        return sum(len(optimizer.variables) for optimizer in self.index.optimizers.values())
 
 
 def copy_values(variables: Mapping[str, keras.Variable]) -> dict[str, np.ndarray]:
@@ -127,9 +127,9 @@ def put_back(
         )
 
 
-def settle(model: keras.Model) -> None:
-    """Has layers that keep what they compute of their weights compute it anew; to be called once
-    weights have been put back.
+def refresh_derived_state(model: keras.Model) -> None:
+    """Computes anew what layers keep that follows from their weights; to be called once weights
+    have been put back.
     """
     for layer in _keras.all_layers(model):
         if isinstance(layer, keras.layers.Normalization):
@@ -161,19 +161,21 @@ def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, An
     return lines
 
 
-def check_fits(places: Places, values: Mapping[str, np.ndarray], roles: Mapping[str, Role]) -> None:
+def check_fits(
+    index: VariableIndex, values: Mapping[str, np.ndarray], roles: Mapping[str, Role]
+) -> None:
     """Raises if the weights in a checkpoint are not exactly those of the model.
 
     Args:
-        places: The model's variables.
+        index: The model's variables.
         values: The checkpoint's arrays by key.
         roles: The checkpoint's role of each key.
 
     Raises:
         StateMismatchError: Naming the first places that differ.
     """
-    lines = differences(places.of("weight"), values)
-    extra = [key for key, role in roles.items() if role == "weight" and key not in places.variables]
+    lines = differences(index.of("weight"), values)
+    extra = [key for key, role in roles.items() if role == "weight" and key not in index.variables]
     lines += [f"{key}: the checkpoint has it, the model has not" for key in extra]
     if lines:
         raise StateMismatchError(_too_different(lines))
@@ -208,7 +210,7 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
 
 
 def is_seed(variable: keras.Variable) -> bool:
-    """Whether a variable is the state of a `SeedGenerator`."""
+    """True if a variable is the state of a `SeedGenerator`."""
     return variable.name == "seed_generator_state"
 
 

@@ -50,8 +50,8 @@ _SECOND_REFERENCES = frozenset(
 
 
 @dataclass(frozen=True)
-class Places:
-    """What a walk over a model found.
+class VariableIndex:
+    """The variables and optimizers of a model by their places, as a walk over it found them.
 
     Attributes:
         variables: Every variable that training reads or moves, by its key, such as
@@ -96,7 +96,7 @@ class Places:
         }
 
 
-def find_variables(model: keras.Model) -> Places:
+def find_variables(model: keras.Model) -> VariableIndex:
     """Walks over `model` and gives every variable its key.
 
     Covers weights, seed generators, recurrent states, metrics (compiled ones and attributes), the
@@ -119,11 +119,11 @@ def find_variables(model: keras.Model) -> Places:
         waiting += walk.visit(
             [entry for entry in waiting if isinstance(entry[1], kind)], role, later
         )
-    return walk.places
+    return walk.index
 
 
 def has_own_step(model: keras.Model) -> bool:
-    """Whether a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for
+    """True if a model has a `train_step` of its own. Keras's own uses `model.optimizer` alone, for
     all that is trainable.
     """
     return type(model).train_step is not keras.Model.train_step
@@ -134,7 +134,7 @@ class _Walk:
     key."""
 
     def __init__(self) -> None:
-        self.places = Places()
+        self.index = VariableIndex()
         self._attributes = current().attributes
         self._key_of: dict[int, str] = {}
         # Held, not only their ids: `layers` is a new list each time, and the next one could get the
@@ -165,13 +165,13 @@ class _Walk:
     def _add(self, key: str, variable: keras.Variable, role: Role) -> None:
         if id(variable) not in self._key_of:
             self._key_of[id(variable)] = key
-            self.places.variables[key] = variable
-            self.places.roles[key] = role
+            self.index.variables[key] = variable
+            self.index.roles[key] = role
 
     def _children(self, place: str, node: Any) -> Iterator[tuple[str, Any, bool]]:
         slots: list[str] = []
         if isinstance(node, keras.optimizers.Optimizer):
-            self.places.optimizers[place] = node
+            self.index.optimizers[place] = node
             slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
         for name, child in self._members(node):
             is_second = name in _SECOND_REFERENCES
@@ -203,7 +203,7 @@ class _Walk:
 
 
 def _are_slots(value: Any, count: int) -> bool:
-    """Whether a list in an optimizer is aligned with what it trains; None stands where a variable
+    """True if a list in an optimizer is aligned with what it trains; None stands where a variable
     has no such slot.
     """
     return (

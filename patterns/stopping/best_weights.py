@@ -17,7 +17,7 @@ from ..storage import Position, StoreError
 
 
 class BestWeights(Protocol):
-    """What holds the best weights for a callback."""
+    """The place where a callback keeps the best weights."""
 
     def keep(self, model: keras.Model) -> list[Request]:
         """Holds the weights that the model has now, in place of those before.
@@ -36,7 +36,7 @@ class BestWeights(Protocol):
         """The checkpoints without which the state is of no use."""
 
     def get_state(self) -> dict[str, Any]:
-        """What a checkpoint is to carry. It must not change later."""
+        """The values that a checkpoint is to carry. They must not change later."""
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `get_state`."""
@@ -96,8 +96,8 @@ class InMemory:
 
 
 class InCheckpoint:
-    """Has the run make a checkpoint of them, which stays as long as it is the best: nothing is held
-    in memory.
+    """The best weights in a checkpoint of the run, which stays as long as it is the best: nothing
+    is held in memory.
 
     Args:
         run: A run of `kp.fit` with a `kp.Checkpoint`.

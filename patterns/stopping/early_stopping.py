@@ -192,7 +192,7 @@ class EarlyStopping(Hook):
         )
 
     def get_config(self) -> dict[str, Any]:
-        """What the script has set."""
+        """The settings that the script has given."""
         names = ("monitor", "mode", "restore_best_weights", "start_from_epoch", "unit")
         return {**{name: getattr(self, name) for name in names}, "rule": self.rule.get_config()}
 

@@ -13,7 +13,7 @@ import keras
 from .. import _keras
 from .._util.arguments import whole_number
 from ..run.checkpoint import Checkpoint
-from ..run.fit import fit
+from ..run.fitting import fit
 from ..run.hooks import Hook
 from .comparison import State, assert_same_state, differences, run_state
 

@@ -14,7 +14,7 @@ from .._util.arguments import check_number, whole_number
 from .._util.deprecated import renamed_keywords
 from ..optimizers import groups_below, with_layer_rates, with_momentum
 from ..run.checks import check_model
-from ..run.fit import fit
+from ..run.fitting import fit
 from ..schedules import Join, OneCycle, OneCycleMomentum, Schedule
 from ..select.where import Selection, Where, describe, nodes_of, select
 from .freezing import GradualUnfreeze, Trained
@@ -201,7 +201,7 @@ def _check_free(
 
 
 def _head(model: keras.Model, head: Where) -> Selection:
-    """What is trained from the start."""
+    """The part that is trained from the start."""
     selection = select(_WHERE, model, head)
     weights = {id(weight) for weight in selection.weights}
     if not weights:
@@ -222,8 +222,8 @@ def _head(model: keras.Model, head: Where) -> Selection:
 
 
 def _all_but(model: keras.Model, selection: Selection, head: Where) -> Where:
-    """What is thawed: layers as wholes, as BatchNormalization is treated, and what is beside the
-    head in other layers.
+    """The part that is thawed: layers as wholes, as BatchNormalization is treated, and what is
+    beside the head in other layers.
     """
     nodes, weights = nodes_of(model), {id(weight) for weight in selection.weights}
     in_head = {id(node.layer) for node in selection.nodes}

@@ -104,7 +104,7 @@ class GradualUnfreeze(Hook):
         self._say_thawed(self._trained_at)
 
     def restore_trainable(self, model: keras.Model, step: int, total_steps: int) -> None:
-        """Has trained what is trained after `step` steps."""
+        """Makes trainable what is trained after `step` steps."""
         self._plan(model, total_steps)
         self._trained_at = self._done = step
         self._stage_at(step).put_into(model)
@@ -135,7 +135,7 @@ class GradualUnfreeze(Hook):
         return self._trained[max(stage for stage in self._trained if stage <= step)]
 
     def _plan(self, model: keras.Model, total_steps: int) -> None:
-        """What is trained from each stage on."""
+        """Plans what is trained from each stage on."""
         where = "GradualUnfreeze"
         last = max(self.stages)
         if last >= total_steps:

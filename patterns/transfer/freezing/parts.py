@@ -16,8 +16,8 @@ Thawed: TypeAlias = Literal["train", "frozen", "adapt"]
 
 
 def freeze(model: keras.Model, where: Where = "*", *, batch_norm: Frozen = "frozen") -> None:
-    """Has a part of a model not trained any more: no gradients are computed for it, and the
-    optimizer keeps no slots for it.
+    """Stops the training of a part of a model: no gradients are computed for it, and the optimizer
+    keeps no slots for it.
 
     It works before `compile` and after it, and on a model that was trained: the optimizer goes on,
     with its counter, its rate and the slots of what is still trained. (In Keras, changing
@@ -67,7 +67,7 @@ def freeze(model: keras.Model, where: Where = "*", *, batch_norm: Frozen = "froz
 
 
 def unfreeze(model: keras.Model, where: Where = "*", *, batch_norm: Thawed = "train") -> None:
-    """Has a frozen part of a model trained again: the opposite of `kp.freeze`.
+    """Makes a frozen part of a model trainable again: the opposite of `kp.freeze`.
 
     The optimizer goes on, as there; the slots of what is thawed begin fresh.
 
@@ -102,7 +102,7 @@ def unfreeze(model: keras.Model, where: Where = "*", *, batch_norm: Thawed = "tr
 def thawed(
     asked: str, model: keras.Model, before: Trained, where: Where, batch_norm: Thawed
 ) -> Trained:
-    """What is trained once a part is thawed, by the arguments of `unfreeze`."""
+    """The trained part of a model once some of it is thawed, by the arguments of `unfreeze`."""
     selection = select(asked, model, where)
     if not selection.weights:
         raise ValueError(
@@ -117,8 +117,9 @@ def thawed(
 
 
 def _train(model: keras.Model, trained: Trained) -> None:
-    """Has a model and its optimizer train something else; what cannot be trained changes
-    nothing."""
+    """Makes a model and its optimizer train something else; what cannot be trained changes
+    nothing.
+    """
     before = Trained.of(model)
     trained.put_into(model)
     try:

@@ -40,7 +40,7 @@ class TrainableRow:
 
 @dataclass(frozen=True)
 class TrainableTable:
-    """What of a model is trained, a row for each layer with weights; to be printed, or read.
+    """The trained parts of a model, a row for each layer with weights; to be printed, or read.
 
     Attributes:
         rows: In the model's order.
@@ -50,12 +50,12 @@ class TrainableTable:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the layers hold."""
+        """The count of numbers that the layers hold."""
         return sum(row.parameters for row in self.rows)
 
     @property
     def trained(self) -> int:
-        """How many of them are trained."""
+        """The count of numbers that are trained."""
         return sum(row.trained for row in self.rows)
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ class TrainableTable:
 
 
 def trainable_table(model: keras.Model) -> TrainableTable:
-    """What of a model is trained: layer, parameters, trained ones, BatchNorm's mode, rate.
+    """Lists what is trained in a model: layer, parameters, trained ones, BatchNorm's mode, rate.
 
     Args:
         model: A built model, compiled or not.

@@ -1,4 +1,4 @@
-"""What of a model is trained, as one small value that can be read off it and put into it."""
+"""The trained part of a model, as one small value that can be read off it and put into it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...select.where import Node, Selection, nodes_of
 
 @dataclass(frozen=True)
 class Trained:
-    """What is trained.
+    """The trained part of a model.
 
     Attributes:
-        variables: The `id` of each variable that is.
+        variables: The `id` of each variable that is trained.
         adapting: The `id` of each BatchNormalization whose statistics follow the data though its
             gamma and beta are not trained.
     """
@@ -25,7 +25,7 @@ class Trained:
 
     @classmethod
     def of(cls, model: keras.Model) -> Trained:
-        """What is trained in a model now."""
+        """Reads off a model what is trained in it now."""
         variables = frozenset(id(variable) for variable in model.trainable_variables)
         normalizations = [node.layer for node in nodes_of(model) if is_batch_norm(node.layer)]
         adapting = (
@@ -73,7 +73,7 @@ class Trained:
 
 
 def is_batch_norm(layer: keras.Layer) -> bool:
-    """Whether a layer keeps statistics of the batches."""
+    """True if a layer keeps statistics of the batches."""
     return isinstance(layer, keras.layers.BatchNormalization)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ..._util.table import format_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
-from ...state.snapshot import StateMismatchError, as_dtype, put_back, settle
+from ...state.snapshot import StateMismatchError, as_dtype, put_back, refresh_derived_state
 from .matching import Loadable, Matching, automatic_names
 from .sources import Source, model_entries, open_source
 
@@ -153,7 +153,7 @@ def load_pretrained(
             for number, target in enumerate(fitting)
         }
     put_back({str(number): target.value for number, target in enumerate(fitting)}, values)
-    settle(model)
+    refresh_derived_state(model)
     return report
 
 

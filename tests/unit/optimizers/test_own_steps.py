@@ -274,7 +274,9 @@ def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(
 ):
     how = {**TRAIN, "total_steps": 4, "epochs": 1, "seed": 0, "verbose": 0}
     with monkeypatch.context() as patch:
-        patch.setattr("keras_patterns.state.variables.Places.first_steps", lambda places: nonsense)
+        patch.setattr(
+            "keras_patterns.state.variables.VariableIndex.first_steps", lambda index: nonsense
+        )
         kp.fit(frozen_body(), **how, callbacks=[kp.Checkpoint(tmp_path)])
     model = frozen_body()
     before = model.get_weights()

@@ -113,17 +113,13 @@ def fit(
         (x, y, sample_weight), validation_data = split_validation(
             x, y, sample_weight, validation_split
         )
-    if validation_data is None and validate_every_steps is not None:
-        raise ValueError(
-            f"kp.fit: validate_every_steps={validate_every_steps!r} needs validation_data= or "
-            "validation_split=."
-        )
-    validation: Validation | NoValidation = NoValidation()
-    if validation_data is not None:
-        size = validation_batch_size or batch_size
-        validation = Validation(
-            validation_data, size, validation_steps, validation_freq, validate_every_steps
-        )
+    validation = _validation(
+        validation_data,
+        validation_batch_size or batch_size,
+        validation_steps,
+        validation_freq,
+        validate_every_steps,
+    )
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -164,3 +160,19 @@ def _plan(
             f"epochs={epochs}."
         )
     return plan
+
+
+def _validation(
+    data: Any,
+    batch_size: int | None,
+    steps: int | None,
+    frequency: int | Collection[int],
+    every_steps: int | None,
+) -> Validation | NoValidation:
+    if data is not None:
+        return Validation(data, batch_size, steps, frequency, every_steps)
+    if every_steps is None:
+        return NoValidation()
+    raise ValueError(
+        f"kp.fit: validate_every_steps={every_steps!r} needs validation_data= or validation_split=."
+    )

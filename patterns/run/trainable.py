@@ -1,0 +1,66 @@
+"""The part of a model that is trained, where hooks change it during a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+
+from keras_patterns.backends import current
+
+from ..checkpoint import Cursor, Duty
+from ..optimizers.rebuild import rebuild_optimizer
+from .hooks import Hook
+from .run_data import RunData
+
+
+class TrainedPart:
+    """The part of a model that is trained.
+
+    Args:
+        model: In training.
+        hooks: Of the run.
+        data: The batches; one of them shows how to build the model.
+        total_steps: Of the plan.
+    """
+
+    def __init__(
+        self, model: keras.Model, hooks: list[Hook], data: RunData, total_steps: int
+    ) -> None:
+        own = Hook.restore_trainable
+        self._model = model
+        self._hooks = hooks
+        self._data = data
+        self._total_steps = total_steps
+        self._setters = [one for one in hooks if type(one).restore_trainable is not own]
+
+    @property
+    def is_set_by_hooks(self) -> bool:
+        """True if a hook has a say in it."""
+        return bool(self._setters)
+
+    def restore(self, cursor: Cursor) -> None:
+        """Makes it what hooks say that it is where a run stands."""
+        if not self._setters:
+            return
+        self._build()
+        # What hooks ask for at a boundary has not happened where that is left to do.
+        step = cursor.step - bool({Duty.HOOKS, Duty.CLOSE_EPOCH} & {*cursor.todo})
+        for hook in self._setters:
+            hook.restore_trainable(self._model, step, self._total_steps)
+        rebuild_optimizer(self._model)
+
+    def change(self, change: Callable[[keras.Model], None]) -> None:
+        """Changes it between two steps."""
+        self._build()
+        change(self._model)
+        rebuild_optimizer(self._model)
+
+    def tell(self) -> None:
+        """Tells the hooks that it may have changed, if any of them changes it."""
+        for hook in self._hooks if self._setters else ():
+            hook.on_trainable_changed()
+
+    def _build(self) -> None:
+        if not self._model.built:
+            current().build(self._model, self._data.samples[0])
