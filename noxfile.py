@@ -61,7 +61,7 @@ def tests(session: nox.Session, backend: str) -> None:
     backend installed. What no backend touches is tested with JAX alone.
     """
     install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
+    install(session, *group("test"), *(group("test-jax") if backend == "jax" else ()))
     run_tests(session, backend)
 
 
@@ -78,7 +78,7 @@ def cross(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with the lowest versions that pyproject.toml admits, on JAX."""
     bounds = [requirement.replace(">=", "==") for requirement in PROJECT["project"]["dependencies"]]
-    session.install(*bounds, *pinned("jax"), *pinned(*group("test")))
+    session.install(*bounds, *pinned("jax"), *pinned(*group("test"), *group("test-jax")))
     session.install("--force-reinstall", "--no-deps", wheel(session))
     run_tests(session, "jax")
 

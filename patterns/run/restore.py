@@ -76,7 +76,8 @@ class Restorer:
         stand_at(cursor)
         self._open_data(cursor)
         self.trained.restore(cursor)
-        if record or self.callbacks.want_built_model:
+        # The model of a loop of one's own is built by whoever made it, and need not be compiled.
+        if self.model.compiled and (record or self.callbacks.want_built_model):
             current().build(self.model, self.data.samples[0])
         if record is None or start.weights_only:
             if record:

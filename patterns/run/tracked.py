@@ -16,8 +16,6 @@ from .._util.messages import say
 from ..state.codec import encode
 from ..state.snapshot import StateMismatchError, copy_values, put_back
 
-_PAIRS = (("get_state", "set_state"), ("state_dict", "load_state_dict"))
-
 Get = Callable[[], Any]
 Set = Callable[[Any], Any]
 
@@ -107,9 +105,10 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
                 ) from error
 
         return lambda: copy_values(variables), put
-    for get, put_name in _PAIRS:
-        if callable(getattr(what, get, None)) and callable(getattr(what, put_name, None)):
-            return getattr(what, get), getattr(what, put_name)
+    if _has(what, "get_state", "set_state"):
+        return what.get_state, what.set_state
+    if _has(what, "state_dict", "load_state_dict"):
+        return what.state_dict, lambda state: what.load_state_dict(_with_tensors(state))
     if variables is not None:
         raise ValueError(
             f"kp.Run.track: {name!r} has no variables yet. Build it first, so that a checkpoint "
@@ -120,6 +119,21 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
         "that has some; an object with get_state and set_state, or state_dict and load_state_dict; "
         "or a pair of functions (get, set) over a tree of arrays."
     )
+
+
+def _has(what: Any, *methods: str) -> bool:
+    return all(callable(getattr(what, method, None)) for method in methods)
+
+
+def _with_tensors(state: Any) -> Any:
+    """A state with tensors in the place of arrays, as `state_dict` gave it."""
+    if isinstance(state, np.ndarray):
+        return keras.ops.convert_to_tensor(state)
+    if isinstance(state, Mapping):
+        return {key: _with_tensors(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_with_tensors(value) for value in state)
+    return state
 
 
 def _variables_of(what: Any) -> dict[str, keras.Variable] | None:

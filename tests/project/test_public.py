@@ -27,7 +27,7 @@ def test_no_module_takes_the_place_of_a_public_name(backend):
     assert "keras_patterns.demo.training" in sys.modules
     assert {name: id(getattr(kp, name)) for name in kp.__all__} == before
     modules = {name for name in kp.__all__ if inspect.ismodule(getattr(kp, name))}
-    assert modules == {"schedules", "stopping"}
+    assert modules == {"optimizers", "schedules", "stopping", "testing"}
 
 
 def test_version_is_the_distribution_s():
@@ -52,13 +52,7 @@ ERRORS = {
     "StoreError": Exception,
     "StoreInUseError": Exception,
 }
-RENAMED = (
-    "DamagedCheckpointError",
-    "DataExhaustedError",
-    "ResumeRefused",
-    "StateMismatch",
-    "StoreInUseError",
-)
+RENAMED = ("DamagedCheckpoint", "DataExhausted", "ResumeRefused", "StateMismatch", "StoreInUse")
 
 
 def test_the_public_errors_are_known_here():
