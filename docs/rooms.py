@@ -47,7 +47,7 @@ def read_arrows() -> Arrows:
 
 
 def _dotted(folder: Path, path: Path) -> list[str]:
-    """The parts of a module's name: patterns/run/fit.py is keras_patterns.run.fit."""
+    """The parts of a module's name: patterns/run/fitting.py is keras_patterns.run.fitting."""
     parts = path.relative_to(ROOT if folder.name == "backends" else folder).with_suffix("").parts
     return [PACKAGE, *(part for part in parts if part != "__init__")]
 
@@ -184,7 +184,7 @@ def draw(arrows: Arrows, path: Path) -> None:
                 zorder=3,
             )
         )
-        axes.text(x, y, room, ha="center", va="center", fontsize=10, color=INK, zorder=4)
+        axes.text(x, y, room, ha="center", va="center", fontsize=9, color=INK, zorder=4)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 
