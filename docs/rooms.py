@@ -184,7 +184,7 @@ def draw(arrows: Arrows, path: Path) -> None:
                 zorder=3,
             )
         )
-        axes.text(x, y, room, ha="center", va="center", fontsize=10, color=INK, zorder=4)
+        axes.text(x, y, room, ha="center", va="center", fontsize=9, color=INK, zorder=4)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 
