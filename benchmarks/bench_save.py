@@ -35,7 +35,7 @@ from safetensors.numpy import load_file, save_file
 
 import keras_patterns as kp
 from keras_patterns.backends import current
-from keras_patterns.run.saving import Saver
+from keras_patterns.run.checkpoints import Checkpoints
 
 WARM_UP = 2
 
@@ -130,7 +130,7 @@ def load_tensors(model: keras.Model, path: str) -> None:
 
 
 class Boundary:
-    """Takes the place of `Saver.save`: measures something else at each step, in turn.
+    """Takes the place of `Checkpoints.save`: measures something else at each step, in turn.
 
     Args:
         folder: Where peers write.
@@ -157,7 +157,7 @@ class Boundary:
         }
         self.durable: dict[str, list[float]] = {name: [] for name in self.stalls}
         self.steps = (rounds + WARM_UP) * len(self.stalls)
-        self._copy, self._original = Copy(), Saver.save
+        self._copy, self._original = Copy(), Checkpoints.save
         self._turns = islice(self._names(), self.steps)
 
     def _names(self) -> Iterator[str]:
@@ -166,20 +166,20 @@ class Boundary:
             yield from names
             names = names[1:] + names[:1]
 
-    def __call__(self, saver: Saver, run: Any, **logs: Any) -> None:
+    def __call__(self, checkpoints: Checkpoints, callbacks: Any, *state: Any) -> None:
         name = next(self._turns, None)
         if name is None:
-            self._original(saver, run, **logs)
+            self._original(checkpoints, callbacks, *state)
             return
         if name == "kp.Checkpoint":
             began = time.perf_counter()
-            self._original(saver, run, **logs)
+            self._original(checkpoints, callbacks, *state)
             stall = time.perf_counter() - began
-            saver.checkpoint.wait()
+            checkpoints.wait()
             durable = time.perf_counter() - began
         else:
-            current().sync(run.model)
-            stall, durable = self._measure(name, run.model)
+            current().sync(callbacks.model)
+            stall, durable = self._measure(name, callbacks.model)
         self.stalls[name].append(stall)
         self.durable[name].append(durable)
 
@@ -205,7 +205,7 @@ def measure(title: str, make: Callable[[], keras.Model], rounds: int) -> list[st
         .astype("float32")
     )
     checkpoint = kp.Checkpoint(folder / "ours", every_steps=1, keep_last=1)
-    with mock.patch.object(Saver, "save", lambda saver, run, **logs: boundary(saver, run, **logs)):
+    with mock.patch.object(Checkpoints, "save", lambda *state: boundary(*state)):
         kp.fit(model, x, x, batch_size=1, epochs=1, seed=0, verbose=0, callbacks=[checkpoint])
     restores, failures = restore(boundary, checkpoint, model, make, title)
     stalls, durable = boundary.seconds(boundary.stalls), boundary.seconds(boundary.durable)

@@ -339,7 +339,7 @@ class Checkpoints:
 def _ask(hooks: Sequence[Hook], saving: Saving) -> Rewind | None:
     """Asks hooks before a checkpoint is written."""
     for hook in hooks:
-        for request in as_requests(hook.on_save(saving), hook):
+        for request in as_requests(hook.on_save(saving), hook, Rewind):
             if isinstance(request, Rewind):
                 return request
     return None

@@ -197,16 +197,11 @@ class Driver:
     def _start_hooks(self) -> None:
         for hook in self.callbacks.hooks:
             assert hook.run
-            for request in as_requests(hook.on_run_start(hook.run), hook):
+            for request in self._asked(hook, hook.on_run_start(hook.run), Save, SetTrainable):
                 if isinstance(request, SetTrainable):
                     self._set_trainable(request)
-                elif isinstance(request, Save):
-                    self._save(is_planned=True)
                 else:
-                    raise ValueError(
-                        f"{type(hook).__name__}.on_run_start returned {request!r}; at the start of "
-                        "a run only kp.Save and kp.SetTrainable can be carried out."
-                    )
+                    self._save(is_planned=True)
 
     def finish_outside(self) -> Verdict:
         """Does what is left of a boundary, outside of the engine."""
@@ -241,7 +236,7 @@ class Driver:
 
     def _check(self) -> Rewind | None:
         for hook in self.callbacks.hooks:
-            for request in as_requests(hook.on_check(self.cursor.step), hook):
+            for request in self._asked(hook, hook.on_check(self.cursor.step), Rewind):
                 if isinstance(request, Rewind):
                     return request
         return None
@@ -278,7 +273,10 @@ class Driver:
 
     def take_requests(self, hook: Hook, requests: Requests) -> None:
         """Keeps the requests that a hook makes while an epoch is closed."""
-        self._requests += as_requests(requests, hook)
+        self._requests += self._asked(hook, requests)
+
+    def _asked(self, hook: Hook, requests: Requests, *allowed: type) -> list[Request]:
+        return as_requests(requests, hook, *allowed, has_checkpoints=self.checkpoints.exist)
 
     def _ask_hooks(self) -> Verdict | None:
         """Asks the hooks inside an epoch. At its end they are asked in `on_epoch_end`, in their
@@ -316,7 +314,10 @@ class Driver:
                 return request
         stops = [request for request in requests if isinstance(request, Stop)]
         for stop in stops:
-            add_event(self.callbacks.history, "stopped", boundary.step, stop.reason)
+            # One that has stopped the run inside the epoch may say so again at its end.
+            event = {"kind": "stopped", "step": boundary.step, "text": stop.reason}
+            if event not in self.callbacks.history.events:
+                add_event(self.callbacks.history, **event)
         if stops:
             self.model.stop_training = True
             self.cursor = replace(self.cursor, ended=True)

@@ -69,7 +69,7 @@ class PlainRun:
     def end_epoch(self, hook: Any, epoch: int, logs: Mapping[str, Any]) -> None:
         """In `on_epoch_end`."""
         hook.on_step_logs(logs)
-        requests = as_requests(hook.on_check(self.step), hook)
+        requests = as_requests(hook.on_check(self.step), hook, Rewind)
         if not requests:
             validation = {name: logs[name] for name in logs if name.startswith("val_")} or None
             boundary = Boundary(self.model, self.step, epoch, validation, lambda: logs)

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeAlias
 
 import keras
 
+from keras_patterns.backends import current
+
 from ..state.snapshot import VariableRecord
 from ..storage import Position
 
@@ -56,18 +58,34 @@ Request: TypeAlias = Rewind | Stop | SetTrainable | Save
 Requests: TypeAlias = "Request | Sequence[Request] | None"
 
 
-def as_requests(given: Requests, hook: object) -> list[Request]:
+def as_requests(
+    given: Requests, hook: object, *allowed: type, has_checkpoints: bool = True
+) -> list[Request]:
     """The requests that a hook returned, as a list.
+
+    Args:
+        given: The return value of the hook's method.
+        hook: The hook, for messages.
+        *allowed: The requests that can be carried out there. Defaults to all.
+        has_checkpoints: Whether the run has a `kp.Checkpoint`. Defaults to True.
 
     Raises:
         TypeError: If it returned something else.
+        ValueError: If it asked for a checkpoint, and the run has none.
     """
     requests = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+    allowed = allowed or (Rewind, Stop, SetTrainable, Save)
     for request in requests:
-        if not isinstance(request, Rewind | Stop | SetTrainable | Save):
+        if not isinstance(request, allowed):
+            names = ", ".join(f"kp.{kind.__name__}" for kind in allowed)
             raise TypeError(
-                f"{type(hook).__name__} returned {request!r} to the run; expected kp.Rewind, "
-                "kp.Stop, kp.SetTrainable, kp.Save, a list of these, or None."
+                f"{type(hook).__name__} returned {request!r} to the run; expected {names}, a list "
+                "of these, or None."
+            )
+        if isinstance(request, Save | Rewind) and not has_checkpoints:
+            raise ValueError(
+                f"{type(hook).__name__} asked for kp.{type(request).__name__}, and the run has no "
+                "checkpoints. Give it a kp.Checkpoint."
             )
     return requests
 
@@ -76,7 +94,6 @@ class Boundary:
     """A place between two steps, as hooks see it.
 
     Attributes:
-        model: In training.
         step: Optimizer steps done.
         epoch: The epoch that ends here, from 0; None inside an epoch.
         validation: The metrics of the validation at this step, `val_` before their names; None if
@@ -91,11 +108,17 @@ class Boundary:
         validation: Mapping[str, Any] | None,
         read_logs: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self.model = model
+        self._model = model
         self.step = step
         self.epoch = epoch
         self.validation = validation
         self._read_logs = read_logs
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The model in training, whose variables have their newest values."""
+        current().sync(self._model)
+        return self._model
 
     @cached_property
     def logs(self) -> dict[str, Any]:

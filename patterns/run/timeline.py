@@ -63,13 +63,8 @@ class Timeline:
 
     def next_boundary(self, step: int) -> float:
         """The first step after `step` at which something is due; epochs end by themselves."""
-        wanted = (hook.next_boundary(step) for hook in self._hooks)
-        return min(
-            self._next_log,
-            self._next_validation,
-            self._checkpoints.next_step,
-            *(one for one in wanted if one is not None),
-        )
+        wanted = [_wanted(hook, step) for hook in self._hooks]
+        return min(self._next_log, self._next_validation, self._checkpoints.next_step, *wanted)
 
     def epoch_that_ends(self, step: int) -> int:
         """The epoch, from 0, whose last step makes `step` ones."""
@@ -107,3 +102,16 @@ class Timeline:
     def runs_single_steps(self) -> bool:
         """True if a hook wants each step to be run by itself."""
         return any(hook.single_steps for hook in self._hooks)
+
+
+def _wanted(hook: Hook, step: int) -> float:
+    """The next boundary that a hook wants; infinity for none."""
+    wanted = hook.next_boundary(step)
+    if wanted is None:
+        return math.inf
+    if not wanted > step:
+        raise ValueError(
+            f"{type(hook).__name__}.next_boundary({step}) must be a later step, or None. Received: "
+            f"{wanted!r}."
+        )
+    return wanted

@@ -1,0 +1,156 @@
+"""Hooks: the order in which they are asked, their requests, and what is refused."""
+
+import keras
+import numpy as np
+import pytest
+from models import FEATURES, TRAIN
+
+import keras_patterns as kp
+from keras_patterns.testing import assert_restores
+
+NUMBERS = FEATURES[:, :1]
+DATA = {**TRAIN, "y": NUMBERS}
+
+
+def net():
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(4), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.compile("adam", "mse")
+    return model
+
+
+class Asks(kp.Hook):
+    """Returns a request at a boundary."""
+
+    def __init__(self, request=None, at=3):
+        super().__init__()
+        self.request = request
+        self.at = at
+        self.seen = []
+
+    def next_boundary(self, step):
+        return self.at if step < self.at else None
+
+    def on_boundary(self, boundary):
+        self.seen.append((boundary.step, boundary.epoch))
+        return self.request if boundary.step == self.at else None
+
+    def get_state(self):
+        return {"seen": [list(one) for one in self.seen]}
+
+    def set_state(self, state):
+        self.seen = [tuple(one) for one in state["seen"]]
+
+
+def train(*callbacks, **more):
+    model = net()
+    history = kp.fit(model, **{**DATA, **more}, seed=0, verbose=0, callbacks=list(callbacks))
+    return model, history
+
+
+def test_a_hook_is_asked_at_its_steps_and_at_the_ends_of_epochs():
+    hook = Asks()
+    train(hook)
+    assert hook.seen == [(3, None), (4, 0), (8, 1)]
+
+
+def test_a_stop_ends_the_run_and_the_epoch_there():
+    hook = Asks(kp.Stop("enough"))
+    model, history = train(hook)
+    assert int(model.optimizer.iterations) == 3
+    assert history.epoch_end_steps == [3]
+    assert history.events == [{"kind": "stopped", "step": 3, "text": "enough"}]
+
+
+def test_a_save_is_made_at_the_step_that_asks_for_it():
+    train(Asks(kp.Save()), kp.Checkpoint("run", every_steps=100))
+    assert kp.CheckpointStore("run").steps() == [3, 8]
+
+
+def test_what_is_trained_changes_at_the_step_that_asks_for_it():
+    def freeze(model):
+        model.layers[0].trainable = False
+
+    model = net()
+    kp.fit(model, **{**DATA, "total_steps": 3, "epochs": 1}, seed=0, verbose=0)
+    expected = model.layers[0].get_weights()
+    model = net()
+    kp.fit(model, **DATA, seed=0, verbose=0, callbacks=[Asks(kp.SetTrainable(freeze))])
+    for found, weight in zip(model.layers[0].get_weights(), expected, strict=True):
+        np.testing.assert_array_equal(found, weight)
+    assert int(model.optimizer.iterations) == 8
+
+
+def test_a_rewind_trains_the_steps_again():
+    class Once(Asks):
+        def on_run_start(self, run):
+            self.target = getattr(self, "target", None) or run.position
+            return kp.Save() if run.step == 0 else None
+
+        def on_boundary(self, boundary):
+            first = (3, None) not in self.seen
+            self.seen.append((boundary.step, boundary.epoch))
+            return kp.Rewind(self.target) if boundary.step == 3 and first else None
+
+        def set_state(self, state):
+            pass
+
+    hook = Once()
+    model, history = train(hook, kp.Checkpoint("run", every_steps=100))
+    assert [step for step, _ in hook.seen] == [3, 3, 4, 8]
+    other, expected = train()
+    assert history.history == expected.history
+    for found, weight in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, weight)
+
+
+@pytest.mark.parametrize("request_", [kp.Save(), kp.Rewind((1, 0, 1))], ids=["save", "rewind"])
+def test_a_checkpoint_is_not_asked_for_where_there_are_none(request_):
+    with pytest.raises(
+        ValueError, match=r"Asks asked for kp.* no checkpoints\. Give it a kp\.Checkp"
+    ):
+        train(Asks(request_))
+
+
+def test_anything_else_that_a_hook_returns_is_refused():
+    with pytest.raises(TypeError, match=r"Asks returned 'stop' to the run; expected kp\.Rewind, "):
+        train(Asks(["stop"]))
+
+
+def test_a_boundary_that_does_not_lie_ahead_is_refused():
+    class Stays(kp.Hook):
+        def next_boundary(self, step):
+            return step
+
+    with pytest.raises(ValueError, match=r"Stays.next_boundary\(0\) must be a later step, or None"):
+        train(Stays())
+
+
+def test_plain_fit_asks_a_hook_at_the_ends_of_epochs():
+    hook = Asks(kp.Stop("enough"), at=12)
+    model = net()
+    history = model.fit(FEATURES, NUMBERS, batch_size=8, epochs=5, verbose=0, callbacks=[hook])
+    assert hook.seen == [(6, 0), (12, 1)]
+    assert len(history.history["loss"]) == 2
+    assert history.events[0]["text"] == "enough"
+
+
+def test_the_state_of_a_hook_is_shown_to_survive():
+    hook = Asks()
+    train(hook)
+    assert_restores(hook, Asks)
+
+
+def test_a_state_that_leaves_something_out_is_found():
+    class Forgets(Asks):
+        def get_state(self):
+            return {}
+
+        def set_state(self, state):
+            pass
+
+    hook = Forgets()
+    train(hook)
+    with pytest.raises(AssertionError, match=r"Forgets is another one .*\n  attributes/seen"):
+        assert_restores(hook, Forgets)
