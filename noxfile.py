@@ -16,7 +16,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="keras-patterns-")
 # The extra that installs each backend; tensorflow-cpu is the small build of TensorFlow.
 EXTRAS = {"jax": "jax", "tensorflow": "tensorflow-cpu", "torch": "torch"}
 # Tests that read the sources alone.
-FROM_SOURCES = ("tests/project/test_layout.py", "tests/project/test_promises.py")
+FROM_SOURCES = tuple(f"tests/project/test_{name}.py" for name in ("layout", "promises", "walk"))
 # What pyproject.toml leaves out of every run that does not ask for it.
 ADDOPTS = PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
 DESELECTED = ADDOPTS[ADDOPTS.index("-m") + 1]

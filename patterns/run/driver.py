@@ -315,9 +315,9 @@ class Driver:
         stops = [request for request in requests if isinstance(request, Stop)]
         for stop in stops:
             # One that has stopped the run inside the epoch may say so again at its end.
-            event = {"kind": "stopped", "step": boundary.step, "text": stop.reason}
-            if event not in self.callbacks.history.events:
-                add_event(self.callbacks.history, **event)
+            said = [(one["step"], one["text"]) for one in self.callbacks.history.events]
+            if (boundary.step, stop.reason) not in said:
+                add_event(self.callbacks.history, "stopped", boundary.step, stop.reason)
         if stops:
             self.model.stop_training = True
             self.cursor = replace(self.cursor, ended=True)
