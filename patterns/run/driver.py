@@ -183,7 +183,7 @@ class Driver:
         self.carried.put_back_random()
         self._start_hooks()
         cursor = self.cursor
-        if cursor.todo or self._is_inside_epoch(cursor.step):
+        if cursor.todo or (self._is_inside_epoch(cursor.step) and not self._is_over):
             self.engine.open_epoch(self.timeline.epoch_that_ends(cursor.step))
         if cursor.todo:
             self.model.stop_training = cursor.ended
