@@ -129,8 +129,8 @@ class Relay:
             f"not finished:\n{finished.stdout}\n{finished.stderr}"
         )
         _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
-        assert record.resumes == list(self._kills[name]), (
-            f"killed at the steps {self._kills[name]}, went on at {record.resumes}"
+        assert record.resumed_at == list(self._kills[name]), (
+            f"killed at the steps {self._kills[name]}, went on at {record.resumed_at}"
         )
         assert_same_state(expected, state(self._path, name))
 

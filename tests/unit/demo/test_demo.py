@@ -1,5 +1,6 @@
 """The demo with two epochs and two kills, which are real; and that a changed byte is seen."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from keras_patterns import demo
 from keras_patterns.backends import current
+from keras_patterns.checkpoint.contents import plain_parts
 from keras_patterns.demo import kill_steps, training
 from keras_patterns.demo.comparison import Outcome, compare, parts, summary
 from keras_patterns.demo.processes import TrainingFailedError, find_rate, select, train_in_process
@@ -58,8 +60,9 @@ def test_both_runs_found_the_broken_image(outcomes):
         (finding,) = outcome.callback("NonFiniteGuard")["findings"]
         assert finding["cause"] == f"x is not finite in example {training.BROKEN_IMAGE}"
         assert [event["kind"] for event in outcome.history["events"]] == ["rolled back"]
-        assert outcome.checkpoint.document["skipped"]["numbers"] == [NAN_AT - 1]
-        assert outcome.checkpoint.document["skipped"]["examples"] == [training.BROKEN_IMAGE]
+        skipped = plain_parts(outcome.checkpoint.document)["data"]["skipped"]
+        assert skipped["numbers"] == [NAN_AT - 1]
+        assert skipped["examples"] == [training.BROKEN_IMAGE]
         assert np.isfinite(outcome.predictions).all()
 
 
@@ -69,12 +72,12 @@ def test_the_table_covers_all_of_both_checkpoints(outcomes):
         tensors = {key for part in found.values() for key in part.tensors} - {"predictions"}
         assert tensors == set(outcome.checkpoint.tensors)
         values = {key for part in found.values() for key in part.values}
-        document = outcome.checkpoint.document
+        document = plain_parts(outcome.checkpoint.document)
         callbacks = {name for name, state in document["callbacks"].items() if state}
         assert values == document.keys() - {"callbacks", "resumes"} | callbacks
         assert {
             f"callback {name}"
-            for name in ("History", "EarlyStopping", "NonFiniteGuard", "StepCounter")
+            for name in ("RunHistory", "EarlyStopping", "NonFiniteGuard", "StepCounter")
         } <= set(found)
 
 
@@ -104,7 +107,7 @@ def test_a_changed_byte_is_not_equal(outcomes, key, row):
 @pytest.mark.parametrize(
     ("part", "change", "place"),
     [
-        ("History", {"epoch": [0, 2]}, "History/epoch/1"),
+        ("RunHistory", {"epoch": [0, 2]}, "RunHistory/epoch/1"),
         ("EarlyStopping", {"wait": 7}, "EarlyStopping/wait"),
         ("NonFiniteGuard", {"seeks": 3}, "NonFiniteGuard/seeks"),
         ("StepCounter", {"step": 91}, "StepCounter/step"),
@@ -112,14 +115,8 @@ def test_a_changed_byte_is_not_equal(outcomes, key, row):
 )
 def test_a_changed_callback_is_not_equal(outcomes, part, change, place):
     reference, killed = outcomes
-    document = killed.checkpoint.document
-    callbacks = {**document["callbacks"], part: {**document["callbacks"][part], **change}}
-    checkpoint = dataclasses.replace(
-        killed.checkpoint, document={**document, "callbacks": callbacks}
-    )
-    assert_not_equal(
-        reference, dataclasses.replace(killed, checkpoint=checkpoint), place, f"callback {part}"
-    )
+    changed = with_callback(killed, part, change)
+    assert_not_equal(reference, changed, place, f"callback {part}")
 
 
 def test_a_changed_prediction_is_not_equal(outcomes):
@@ -128,6 +125,14 @@ def test_a_changed_prediction_is_not_equal(outcomes):
     assert_not_equal(
         reference, dataclasses.replace(killed, predictions=changed), "predictions", "predictions"
     )
+
+
+def with_callback(outcome, name, change):
+    """The outcome with another state of a callback."""
+    document = copy.deepcopy(outcome.checkpoint.document)
+    document["callbacks"]["content"][name].update(change)
+    checkpoint = dataclasses.replace(outcome.checkpoint, document=document)
+    return dataclasses.replace(outcome, checkpoint=checkpoint)
 
 
 def assert_not_equal(reference, killed, place, row):
@@ -155,13 +160,8 @@ def test_the_summary_counts_kills_and_steps(outcomes):
 
 def test_the_summary_says_why_it_stopped(outcomes):
     reference, killed = outcomes
-    document = killed.checkpoint.document
-    state = {**document["callbacks"]["EarlyStopping"], "reason": "no improvement for 10 epochs"}
-    checkpoint = dataclasses.replace(
-        killed.checkpoint,
-        document={**document, "callbacks": {**document["callbacks"], "EarlyStopping": state}},
-    )
-    text = summary(reference, dataclasses.replace(killed, checkpoint=checkpoint))
+    reason = {"reason": "no improvement for 10 epochs"}
+    text = summary(reference, with_callback(killed, "EarlyStopping", reason))
     assert text.endswith("\n\nStopped early: no improvement for 10 epochs.")
 
 
