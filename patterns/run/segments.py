@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,37 +36,29 @@ class Segment:
         return self.start + self.steps * self.epochs
 
 
-def segments(
-    plan: StepPlan, start: int, steps_per_execution: int = 1, cut: float = math.inf
-) -> Iterator[Segment]:
+def segments(plan: StepPlan, start: int, steps_per_execution: int = 1) -> Iterator[Segment]:
     """The calls of `model.fit` that take a run from step `start` to the end of its plan.
 
     Keras can go on in one call through epochs of one length. A call of its own is needed after a
-    resume inside an epoch, for a last epoch that is shorter, for the steps at the end of an epoch
-    that do not divide by `steps_per_execution`, and after step `cut`, which lies after `start`.
+    resume inside an epoch, for a last epoch that is shorter, and for the steps at the end of an
+    epoch that do not divide by `steps_per_execution`.
     """
     step = start
     while step < plan.total_steps:
         epoch, offset = plan.locate(step)
         whole = plan.steps_in(epoch) - offset
-        left = int(min(whole, cut - step)) if step < cut else whole
-        fused = left - left % steps_per_execution
+        fused = whole - whole % steps_per_execution
         together = 1
         if fused == whole and not offset:
-            stop = cut if step < cut else math.inf
-            while (
-                epoch + together < plan.epochs
-                and plan.steps_in(epoch + together) == whole
-                and step + whole * (together + 1) <= stop
-            ):
+            while epoch + together < plan.epochs and plan.steps_in(epoch + together) == whole:
                 together += 1
         segment = Segment(
             start=step,
             first_epoch=epoch,
             offset=offset,
-            steps=fused or left,
+            steps=fused or whole,
             epochs=together,
-            closes=(fused or left) == whole,
+            closes=(fused or whole) == whole,
             steps_per_execution=steps_per_execution if fused else 1,
         )
         yield segment

@@ -265,7 +265,7 @@ def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
     store.write(at(1), {}, tensors(some_arrays(1)))
     entry = store.write(at(2), {}, tensors(some_arrays(2)))
     (entry.folder / "manifest.json").write_bytes(sign('{"format": 7, "more": "than we know"}'))
-    text = "format 7, this keras-patterns reads format 1. Upgrade keras-patterns"
+    text = "format 7, this keras-patterns reads up to 2. Upgrade keras-patterns"
     with pytest.raises(NewerFormatError, match=text):
         store.newest_sound()
     assert text in str(store.verify()[-1].problem)

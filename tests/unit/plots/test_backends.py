@@ -11,7 +11,7 @@ def test_the_curve_of_the_training_is_the_history_s(ours):
     data = {"x": TRAIN["x"], "y": TRAIN["y"], "batch_size": 8, "epochs": 2, "verbose": 0}
     model = compiled(small())
     history = kp.fit(model, **data, seed=0) if ours else model.fit(**data)
-    figure = kp.plot_history(history)
-    figure.draw_without_rendering()
-    curves = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    axes = kp.plot_history(history)
+    axes.figure.draw_without_rendering()
+    curves = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert curves["training"] == history.history["loss"]

@@ -7,7 +7,8 @@ from keras import layers
 
 import keras_patterns as kp
 from keras_patterns import _keras
-from keras_patterns.checkpoint.contents import build_optimizers
+from keras_patterns.checkpoint.contents import OptimizerRecord
+from keras_patterns.checkpoint.restore import build_optimizers
 from keras_patterns.state.snapshot import copy_values
 from keras_patterns.state.variables import find_variables
 from keras_patterns.testing import assert_same_state
@@ -475,5 +476,5 @@ def test_a_late_optimizer_is_built_on_what_is_trained_now_unless_a_step_of_one_s
     for kind, expected in ((keras.Sequential, 4), (OwnStep, 1)):
         model = kind([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
         model.compile("adam", "mse")
-        build_optimizers(model, {"optimizer": ["layers/1/kernel"]})
+        build_optimizers(model, {"optimizer": OptimizerRecord(("layers/1/kernel",))})
         assert len(_keras.trained_variables(model.optimizer)) == expected

@@ -8,7 +8,6 @@ from keras import layers
 from models import FEATURES, LABELS, SPOILED, TRAIN, VALIDATION, frozen_body
 
 import keras_patterns as kp
-from keras_patterns.run.segments import segments
 from keras_patterns.state.snapshot import copy_values
 from keras_patterns.state.variables import find_variables
 from keras_patterns.testing import assert_same_state
@@ -241,21 +240,10 @@ def test_a_run_of_one_stage_equals_a_run_that_is_frozen_and_one_that_goes_on(tmp
         how = {**TRAIN, "total_steps": steps, "epochs": steps // 4}
         folder = tmp_path / str(steps)
         kp.fit(model, **how, seed=0, verbose=0, callbacks=[*callbacks, kp.Checkpoint(folder)])
-        finals.append(kp.CheckpointStore(folder).read_record(4)[1].variables)
-    assert_same_state(finals[1], finals[0])
-
-
-@pytest.mark.parametrize("cut", range(1, 12))
-def test_segments_end_at_the_cut(cut):
-    plan = kp.StepPlan(12, 4)
-    found, step = [], 0
-    while step < 12:
-        found.append(next(segments(plan, step, 1, cut)))
-        step = found[-1].stop
-    assert cut in {segment.stop for segment in found}
-    assert sum(segment.steps * segment.epochs for segment in found) == 12
-    assert [segment.stop for segment in found if segment.closes][-1] == 12
-    assert all((segment.stop % 4 == 0) == segment.closes for segment in found)
+        finals.append(kp.CheckpointStore(folder).read_record(4)[1].values)
+    # The checkpoint of the stage's step has the fresh slots of the thawed part as well.
+    assert finals[0].keys() > finals[1].keys()
+    assert_same_state(finals[1], {key: finals[0][key] for key in finals[1]})
 
 
 @pytest.mark.parametrize(
