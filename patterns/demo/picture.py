@@ -152,7 +152,7 @@ def _losses(axes: Any, run: Outcome, name: str, style: dict[str, Any], since: in
     """Draws a run from a step on, and what leads to it."""
     history = run.history["history"]
     epochs = [(epoch + 1) * STEPS_PER_EPOCH for epoch in run.history["epoch"]]
-    running = {row["step"]: row["loss"] for row in run.history["steps"]} | dict(
+    running = {row["step"]: row["loss"] for row in run.history["step_logs"]} | dict(
         zip(epochs, history["loss"], strict=True)
     )
     axes.plot(
