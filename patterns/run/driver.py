@@ -41,6 +41,7 @@ class Driver:
         origin: The checkpoint at which this process took the run up; None if it began here.
         last_logs: Of the newest epoch that has ended.
         next_boundary: The step at which something is due.
+        next_time: The time, on the monotonic clock, at which the run is to be saved.
         engine: Runs the steps. Set before the run begins.
     """
 
@@ -63,6 +64,7 @@ class Driver:
         self.origin: Position | None = None
         self.last_logs: Mapping[str, Any] | None = None
         self.next_boundary: float = 0
+        self.next_time: float = 0
         self._validated: Mapping[str, Any] | None = None
         self._requests: list[Request] = []
 
@@ -74,7 +76,7 @@ class Driver:
             step >= self.next_boundary
             or self.signals.received is not None
             or self.checkpoints.has_failed
-            or time.monotonic() >= self.checkpoints.next_time
+            or time.monotonic() >= self.next_time
         )
 
     def at_step(self, step: int, logs: dict[str, Any] | None = None) -> Verdict:
@@ -364,6 +366,7 @@ class Driver:
         self._validated = None
         self.timeline.begin(self.cursor.step)
         self.next_boundary = self.timeline.next_boundary(self.cursor.step)
+        self.next_time = self.checkpoints.next_time
         return DONE if self._is_over else CONTINUE
 
     def _score_logs(self) -> Mapping[str, Any] | None:

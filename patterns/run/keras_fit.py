@@ -150,6 +150,7 @@ class _FitCallbacks(keras.callbacks.CallbackList):
         self._driver = driver
         self._segment = segment
         self._callbacks = driver.callbacks
+        self._stream = driver.data.stream
         self._epoch_start = segment.start
         self._shift = segment.offset
         self._done = segment.start
@@ -172,7 +173,7 @@ class _FitCallbacks(keras.callbacks.CallbackList):
             # Since on_epoch_begin, fit has reset the metrics, and on some backends drawn from a
             # global generator.
             driver.carried.put_back()
-        driver.data.stream.note_trained(step - self._segment.start)
+        self._stream.note_trained(step - self._segment.start)
         if driver.is_due(step):
             self._leave_unless_continue(driver.at_step(step))
         self._done = step + self._segment.steps_per_execution
@@ -183,7 +184,7 @@ class _FitCallbacks(keras.callbacks.CallbackList):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self._driver.model
-        self._driver.data.stream.note_trained(self._done - self._segment.start)
+        self._stream.note_trained(self._done - self._segment.start)
         if not (self._segment.closes or model.stop_training):
             self._driver.carried.take()
             self._driver.cursor = replace(self._driver.cursor, step=self._done)
