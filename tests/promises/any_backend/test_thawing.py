@@ -28,7 +28,7 @@ def runs(tmp_path_factory):
         folder = tmp_path_factory.mktemp(backend)
         run_script(SCRIPT, backend, folder)
         store = kp.CheckpointStore(folder / "runs")
-        states = {step: store.read_record(step)[1].variables for step in store.steps()}
+        states = {step: store.read_record(step)[1].values for step in store.steps()}
         found[backend] = states, json.loads((folder / "said.json").read_text(encoding="utf-8"))
     return found
 
