@@ -157,7 +157,17 @@ class Driver:
         self._restorer.begin(start, self._stand_at)
         return self._enter()
 
+    def rewind_blocker(self) -> str | None:
+        """Why the data cannot be taken up at an earlier step again; None if they can."""
+        if not self.validation.random_access:
+            return self.data.rewind_blocker() or "validation_data is a generator"
+        return self.data.rewind_blocker()
+
     def _rewind(self, position: Position) -> Verdict:
+        # Before anything is deleted.
+        blocker = self.rewind_blocker()
+        if blocker:
+            raise ValueError(f"A hook asked for kp.Rewind, and the run cannot: {blocker}.")
         self._restorer.rewind(position, self._stand_at)
         return self._enter()
 

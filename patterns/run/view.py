@@ -85,9 +85,7 @@ class DrivenRun:
         """Why the run cannot go back to an earlier step; None if it can."""
         if not self.has_checkpoints:
             return "there is no kp.Checkpoint among the callbacks"
-        if not self._driver.validation.random_access:
-            return self._driver.data.rewind_blocker() or "validation_data is a generator"
-        return self._driver.data.rewind_blocker()
+        return self._driver.rewind_blocker()
 
     def recompile_step(self) -> None:
         """Compiles the step anew."""

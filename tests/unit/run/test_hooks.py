@@ -6,6 +6,7 @@ import pytest
 from models import FEATURES, TRAIN
 
 import keras_patterns as kp
+from keras_patterns.storage import Position
 from keras_patterns.testing import assert_restores
 
 NUMBERS = FEATURES[:, :1]
@@ -103,6 +104,18 @@ def test_a_rewind_trains_the_steps_again():
     assert history.history == expected.history
     for found, weight in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(found, weight)
+
+
+def test_a_rewind_of_data_that_cannot_go_back_deletes_nothing():
+    def batches():
+        while True:
+            yield FEATURES[:8], NUMBERS[:8]
+
+    hook = Asks(kp.Rewind(Position(1, 1, 1)))
+    checkpoint = kp.Checkpoint("run", every_steps=1, keep_last=9)
+    with pytest.raises(ValueError, match="the run cannot: the data"):
+        kp.fit(net(), batches(), total_steps=8, epochs=2, verbose=0, callbacks=[hook, checkpoint])
+    assert kp.CheckpointStore("run").steps() == [1, 2]
 
 
 @pytest.mark.parametrize("request_", [kp.Save(), kp.Rewind((1, 0, 1))], ids=["save", "rewind"])
