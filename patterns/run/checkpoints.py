@@ -263,7 +263,13 @@ class Checkpoints:
 
         Raises:
             DamagedCheckpointError: If none is sound.
+            ValueError: If it is a checkpoint of another run.
         """
+        if position.run != self._number:
+            raise ValueError(
+                f"A run goes back to checkpoints of its own, which is run {self._number} of "
+                f"{self.folder}. Received: {position!r}."
+            )
         store = self.checkpoint.store
         self.checkpoint.wait()
         earlier = [entry.position for entry in store.entries() if entry.position < position]

@@ -118,6 +118,15 @@ def test_a_rewind_of_data_that_cannot_go_back_deletes_nothing():
     assert kp.CheckpointStore("run").steps() == [1, 2]
 
 
+@pytest.mark.parametrize("run", [2, "../elsewhere/run-1"])
+def test_a_rewind_to_another_run_s_checkpoint_is_refused(run):
+    hook = Asks(kp.Rewind(Position(run, 1, 1)))
+    checkpoint = kp.Checkpoint("run", every_steps=1, keep_last=9)
+    with pytest.raises(ValueError, match="A run goes back to checkpoints of its own, which is run"):
+        train(hook, checkpoint)
+    assert kp.CheckpointStore("run").steps() == [1, 2]
+
+
 @pytest.mark.parametrize("request_", [kp.Save(), kp.Rewind((1, 0, 1))], ids=["save", "rewind"])
 def test_a_checkpoint_is_not_asked_for_where_there_are_none(request_):
     with pytest.raises(
