@@ -6,6 +6,15 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.utils.rng_utils import get_random_seed
+
+
+def random_seed() -> int | None:
+    """The value that `keras.utils.set_random_seed` was called with; None if it was not. Keras has
+    no public way to ask.
+    """
+    seed: int | None = get_random_seed()
+    return seed
 
 
 def get_global_seed() -> np.ndarray | None:

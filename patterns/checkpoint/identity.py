@@ -41,6 +41,7 @@ class Identity:
         optimizers: For each optimizer by its place, its class and settings, as the script gave
             them.
         callbacks: For each callback by its name, its settings, as the script gave them.
+        seed_from: Where the seed comes from: `"seed="`, `"set_random_seed"` or `"drawn"`.
     """
 
     total_steps: int
@@ -49,6 +50,7 @@ class Identity:
     data: Json
     optimizers: dict[str, Json] = field(default_factory=dict)
     callbacks: dict[str, Json] = field(default_factory=dict)
+    seed_from: str = "drawn"
 
     def as_json(self) -> Json:
         """A dictionary for the manifest."""
@@ -146,7 +148,10 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
         ResumeRefusedError: If the seed or anything about the data differs.
     """
     lines = (
-        [f"seed: {saved.seed} in the checkpoint, {now.seed} in the script"]
+        [
+            f"seed: {saved.seed} ({saved.seed_from}) in the checkpoint, "
+            f"{now.seed} ({now.seed_from}) in the script"
+        ]
         if saved.seed != now.seed
         else []
     )

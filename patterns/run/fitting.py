@@ -81,8 +81,9 @@ def fit(
             validations stand in `history.validations`, one dict for each; the running metrics of
             the epoch, and what is trained, stay as they would be without. Defaults to None: only at
             the ends of epochs, by `validation_freq`; `validation_freq=()` leaves those out.
-        seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the
-            checkpoint.
+        seed: Of the order of the data. Defaults to None: the one that
+            `keras.utils.set_random_seed` was called with; where it was not, one is drawn and
+            printed. It is kept in the checkpoint, and a resume takes it from there.
 
     Returns:
         The `kp.RunHistory` of the whole run, across kills.

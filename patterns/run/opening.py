@@ -12,6 +12,7 @@ import keras
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
@@ -52,7 +53,8 @@ class RunArguments:
         callbacks: Keras's and hooks.
         validation: How it is validated.
         log_every: At multiples of how many steps the running metrics are kept, if at all.
-        seed: Of the order of the data; None draws one, or takes that of the run that goes on.
+        seed: Of the order of the data; None takes that of the run that goes on, or that of
+            `keras.utils.set_random_seed`, or draws one.
         verbose: As in `model.fit`.
         tracked: What else is carried.
     """
@@ -94,7 +96,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
         until_end.enter_context(checkpoint.store.lock())
         found = checkpoint.find()
     goes_on = found if checkpoint and found and start_point.may_go_on(checkpoint, found) else None
-    seed = _seed(asked, goes_on)
+    seed, seed_from = _seed(asked, goes_on)
     source = make_source(
         **asked.data,
         seed=seed,
@@ -106,7 +108,8 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     start = StartPoint()
     checkpoints: Checkpoints | NoCheckpoints = NoCheckpoints()
     if checkpoint:
-        start, checkpoints = _begin(asked, checkpoint, found, plan, seed, source)
+        identity = _identity(asked, plan, source, seed, seed_from)
+        start, checkpoints = _begin(asked, checkpoint, found, identity)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
             say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {wanted.steps_per_epoch:,}.")
     return _wire(asked, plan, source, checkpoints, until_end), start
@@ -162,24 +165,25 @@ def _wire(
     return driver
 
 
-def _begin(
-    asked: RunArguments,
-    checkpoint: Checkpoint,
-    found: SoundCheckpoint | None,
-    plan: StepPlan,
-    seed: int,
-    source: BatchSource,
-) -> tuple[StartPoint, Checkpoints]:
-    """Decides where the run begins, and says so."""
-    warn_of_untold(asked.callbacks)
-    identity = Identity(
+def _identity(
+    asked: RunArguments, plan: StepPlan, source: BatchSource, seed: int, seed_from: str
+) -> Identity:
+    return Identity(
         total_steps=plan.total_steps,
         steps_per_epoch=plan.steps_per_epoch,
         seed=seed,
         data=source.fingerprint(),
         optimizers=describe_optimizers(find_variables(asked.model).optimizers),
         callbacks=describe_callbacks(asked.callbacks),
+        seed_from=seed_from,
     )
+
+
+def _begin(
+    asked: RunArguments, checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity
+) -> tuple[StartPoint, Checkpoints]:
+    """Decides where the run begins, and says so."""
+    warn_of_untold(asked.callbacks)
     start = start_point.begin(checkpoint, found, identity, current().name)
     # A run that begins with nothing to tell says so only where the person wants to see anything.
     if asked.verbose != 0 or start.record or (found and found.fell_back):
@@ -188,18 +192,25 @@ def _begin(
     return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
 
 
-def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> int:
+def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> tuple[int, str]:
+    """The seed of the order of the data, and where it comes from."""
     if asked.seed is not None:
-        return whole_number(asked.caller, "seed", asked.seed, least=0)
+        return whole_number(asked.caller, "seed", asked.seed, least=0), "seed="
+    called_with = _keras.random_seed()
     if goes_on:
-        return goes_on.record.identity.seed
+        saved = goes_on.record.identity
+        # Another value of set_random_seed asks for another order, and the resume is refused.
+        if saved.seed_from != "set_random_seed" or called_with in (None, saved.seed):
+            return saved.seed, saved.seed_from
+    if called_with is not None:
+        return called_with, "set_random_seed"
     seed = secrets.randbits(32)
     if asked.verbose != 0:
         say(
             f"seed={seed} was drawn for the order of the data; give it to have the same order in "
             "another run."
         )
-    return seed
+    return seed, "drawn"
 
 
 def _only_checkpoint(

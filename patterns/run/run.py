@@ -47,8 +47,9 @@ class Run:
             None.
         validate_every_steps: Calls it at multiples of this many steps, too. Defaults to None.
         log_every_steps: As in `kp.fit`.
-        seed: Of the order of the data. Defaults to None: one is drawn, printed and kept in the
-            checkpoint.
+        seed: Of the order of the data. Defaults to None: the one that
+            `keras.utils.set_random_seed` was called with; where it was not, one is drawn and
+            printed. It is kept in the checkpoint, and a resume takes it from there.
         verbose: As in `model.fit`. Defaults to 0.
 
     Attributes:

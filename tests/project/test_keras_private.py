@@ -375,6 +375,13 @@ def test_an_optimizer_computes_updates_in_methods_that_are_found_on_the_instance
     assert not {"update_step", "_parallel_update_step", "_own_steps"} & set(vars(optimizer))
 
 
+def test_the_seed_of_set_random_seed_is_known():
+    keras.utils.set_random_seed(5)
+    assert _keras.random_seed() == 5
+    keras.utils.clear_session(free_memory=False)
+    assert _keras.random_seed() is None
+
+
 @pytest.mark.skipif(
     not hasattr(keras.optimizers.Nadam(), "_parallel_update_step"),
     reason="no fused updates on this backend",

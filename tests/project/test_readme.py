@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 from places import ROOT
@@ -31,6 +32,7 @@ def test_a_rate_is_found_and_trained_with(capsys):
 
 def test_the_example_runs_and_goes_on(capsys):
     example = examples()[0]
+    keras.utils.clear_session(free_memory=False)
     code = compile(example.replace("1_000", "100"), str(README), "exec")
     first, second = {}, {}
     exec(code, first)

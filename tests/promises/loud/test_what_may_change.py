@@ -1,5 +1,7 @@
 """Loud: a resume says what its script changed, and refuses what would make it another run."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -197,7 +199,7 @@ def test_a_callback_added_removed_and_reconfigured(told):
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"seed": 2}, "seed: 1 in the checkpoint, 2 in the script"),
+        ({"seed": 2}, "seed: 1 (seed=) in the checkpoint, 2 (seed=) in the script"),
         ({"batch_size": 10}, "data.batch_size is 10, it was 8"),
         ({"shuffle": False}, "data.shuffle is False, it was True"),
         ({"x": X + 1}, "data"),
@@ -217,6 +219,48 @@ def test_other_batches(changed, named):
     assert 'resume="weights"' in message
     assert "another folder" in message
     assert kp.CheckpointStore("run").steps() == steps
+
+
+def order(folder):
+    """The seed of the run in a folder, and where it comes from."""
+    identity = kp.CheckpointStore(folder).find().record.identity
+    return identity.seed, identity.seed_from
+
+
+def test_set_random_seed_fixes_the_order_of_the_data(told):
+    keras.utils.set_random_seed(3)
+    _, by_global = train(seed=None)
+    assert not [line for line in told() if "drawn" in line]
+    assert order("run") == (3, "set_random_seed")
+    shutil.rmtree("run")
+    keras.utils.set_random_seed(3)
+    _, by_argument = train(seed=3)
+    assert by_global.history == by_argument.history
+
+
+def test_another_value_of_set_random_seed_is_refused_on_a_resume():
+    keras.utils.set_random_seed(3)
+    with pytest.raises(Killed):
+        train(seed=None, callbacks=[KillAt(6)])
+    keras.utils.set_random_seed(4)
+    with pytest.raises(kp.ResumeRefusedError, match=r"seed: 3 \(set_random_seed\) in the check"):
+        train(seed=None)
+    # Not called at all, as in a notebook that looks at a run, it asks for nothing.
+    keras.utils.clear_session(free_memory=False)
+    train(seed=None)
+    assert order("run") == (3, "set_random_seed")
+
+
+def test_a_seed_that_was_given_or_drawn_is_taken_from_the_checkpoint(told):
+    keras.utils.clear_session(free_memory=False)
+    with pytest.raises(Killed):
+        train(seed=None, callbacks=[KillAt(6)], verbose=2)
+    drawn, origin = order("run")
+    assert origin == "drawn"
+    assert f"seed={drawn} was drawn" in told()[0]
+    keras.utils.set_random_seed(4)
+    train(seed=None)
+    assert order("run") == (drawn, "drawn")
 
 
 def test_the_way_out_begins_anew_from_the_weights(told):
