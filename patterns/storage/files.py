@@ -24,7 +24,7 @@ import ml_dtypes  # noqa: F401 - registers the names of bfloat16, float8_e4m3fn,
 import numpy as np
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpointError
+from .errors import DamagedCheckpointError, SystemRefusalError, says_no_file
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -150,6 +150,17 @@ def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, with the parents that are missing, and waits until its name is on disk."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    # Also where it was there: whoever made it may have been killed before this.
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on disk, where the system can do that."""
     try:
@@ -163,16 +174,43 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def read_bytes(path: Path) -> np.ndarray:
-    """The bytes of a regular file of the checkpoint `path.parent`; no link is followed."""
+def is_there(path: Path) -> bool:
+    """Tells whether anything has that name; SystemRefusalError where the system does not say, which
+    `os.path.lexists` takes for a no.
+    """
     try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise _damaged(path, "it is a link or a device, not a file of its own")
-        return np.fromfile(path, np.uint8)
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SystemRefusalError(path, "look for it", error) from error
+    return True
+
+
+def read_bytes(path: Path) -> np.ndarray:
+    """The bytes of a regular file of the checkpoint `path.parent`; no link is followed.
+
+    Raises:
+        DamagedCheckpointError: there is no such file.
+        SystemRefusalError: the system does not let it be read, which says nothing about its bytes.
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=_open_plain) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise _damaged(path, "it is a link or a device, not a file of its own")
+            data = np.empty(status.st_size, np.uint8)
+            filled = 0
+            # Each read gives a part only, of a large file; none at its end.
+            while count := file.readinto(data[filled:].data):
+                filled += count
+            return data[:filled]
     except FileNotFoundError as error:
         raise _damaged(path, "the file is missing") from error
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and says_no_file(error):
+            raise _damaged(path, "it is a link or a device, not a file of its own") from error
+        raise SystemRefusalError(path, "read the file", error) from error
 
 
 def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dict[str, np.ndarray]:
@@ -208,6 +246,11 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
 
 def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpointError:
     return DamagedCheckpointError(path.parent, path.name, what, tensors)
+
+
+def _open_plain(path: str, flags: int) -> int:
+    """Opens a file without following a link, and without waiting for the other end of a pipe."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
