@@ -119,26 +119,25 @@ def entries_by_step(
     return {step: by_step[step] for step in wanted}
 
 
-def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Record | None:
-    """Reads the first sound one of several checkpoints of a step; None if their writer has retired
-    them meanwhile.
+def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Record:
+    """Reads the first sound one of several checkpoints of a step.
 
     Raises:
         StoreError: If none is sound.
+        MissingCheckpointError: If the run that writes has removed them meanwhile.
         SystemRefusalError: If the system does not let one be read.
     """
     problem: StoreError | None = None
     for entry in entries:
         try:
             sound = store.read(entry)
-        except MissingCheckpointError:
-            continue
         except SystemRefusalError:
             raise
         except StoreError as error:
-            problem = problem or error
+            # Of one that is removed there is less to say than of one that is damaged.
+            if problem is None or isinstance(problem, MissingCheckpointError):
+                problem = error
         else:
             return Record.unpack(sound.document, sound.tensors, sound.position.step)
-    if problem:
-        raise problem
-    return None
+    assert problem
+    raise problem

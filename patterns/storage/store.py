@@ -157,7 +157,7 @@ class CheckpointFolder:
         """Reads the newest checkpoint of a step of the newest run; StoreError if there is none, or
         as `read`.
         """
-        return self._again(lambda: self.read(self.at(step)))
+        return self.again(lambda: self.read(self.at(step)))
 
     def newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         """Reads the newest sound checkpoint, and says how the newer ones are damaged.
@@ -165,11 +165,33 @@ class CheckpointFolder:
         Raises:
             NewerFormatError, SystemRefusalError: as `read`, of the newest that is not damaged.
         """
-        return self._again(self._newest_sound)
+        return self.again(self._newest_sound)
 
     def verify(self) -> list[Report]:
         """Reads every checkpoint, oldest first, and reports on each that is still there."""
-        return self._again(self._reports)
+        return self.again(self._reports)
+
+    def again(self, look: Callable[[], _Read]) -> _Read:
+        """Looks, and again where a run that writes has removed meanwhile what was listed.
+
+        Args:
+            look: lists the checkpoints and reads some; raises MissingCheckpointError where one is
+                no longer there.
+
+        Returns:
+            Its answer.
+
+        Raises:
+            StoreError: the run is faster each time.
+        """
+        for _ in range(_ROUNDS):
+            with suppress(MissingCheckpointError):
+                return look()
+        raise StoreError(
+            self.directory,
+            "its run removes checkpoints faster than they can be read",
+            "Keep more of them (keep_last=), or look again when it has ended.",
+        )
 
     def at(self, step: int) -> Entry:
         """The newest checkpoint of a step of the newest run; StoreError if there is none."""
@@ -257,17 +279,6 @@ class CheckpointFolder:
 
     def _read_through(self, entry: Entry) -> Manifest:
         return self._read(entry, check_folder, lambda manifest: manifest)
-
-    def _again(self, look: Callable[[], _Read]) -> _Read:
-        """Looks, and again where the run that writes has removed meanwhile what was listed."""
-        for _ in range(_ROUNDS):
-            with suppress(MissingCheckpointError):
-                return look()
-        raise StoreError(
-            self.directory,
-            "its run removes checkpoints faster than they can be read",
-            "Keep more of them (keep_last=), or look again when it has ended.",
-        )
 
     def _newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         damaged: list[DamagedCheckpointError] = []

@@ -200,6 +200,7 @@ def _write(
     write_durably(_beside(partial), [json.dumps({"format": _FORMAT, **found}, indent=1).encode()])
     # A description without features is written over; features without one would be in the way.
     os.replace(_beside(partial), _beside(path))
+    sync_folder(path.parent)
     os.replace(partial, path)
     sync_folder(path.parent)
 
