@@ -9,6 +9,7 @@ from typing import Any
 
 from .._util.arguments import whole_number
 from ..storage import CheckpointFolder, Entry, Position, StoreError
+from ..storage.document import read_document
 from .contents import Record
 from .identity import ResumeRefusedError
 
@@ -31,8 +32,8 @@ class SoundCheckpoint:
 
 
 def open_folder(store: CheckpointFolder | str | os.PathLike[str]) -> CheckpointFolder:
-    """The store itself, or that in a folder."""
-    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store)
+    """The store itself, or that of the runs in a folder."""
+    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store, read_document)
 
 
 def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
@@ -52,7 +53,7 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
             )
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)
-    record = Record.unpack(sound.document, sound.tensors, sound.position.step)
+    record = Record.unpack(sound.document, sound.tensors, sound.position)
     made_with = sound.entry.manifest.made_with
     return SoundCheckpoint(sound.position, record, made_with, fell_back)
 
@@ -69,7 +70,7 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
             raise StoreError.empty(store.directory)
         return newest.position, newest.record
     sound = store.read(store.at(step))
-    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)
+    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
 
 
 def entries_by_step(
@@ -127,7 +128,7 @@ def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Recor
             if entry.folder.exists():
                 problem = problem or error
         else:
-            return Record.unpack(sound.document, sound.tensors, sound.position.step)
+            return Record.unpack(sound.document, sound.tensors, sound.position)
     if problem:
         raise problem
     return None

@@ -7,13 +7,15 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .errors import StoreError
+from .._util.schema import SchemaError
+from .errors import DamagedCheckpointError, StoreError
 from .files import (
     EncodedTensor,
     FileRow,
@@ -58,8 +60,10 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a checkpoint and checks each of its bytes; DamagedCheckpointError if one differs."""
+def read_folder(folder: Path, check: Callable[..., Any]) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Reads a checkpoint and checks each of its bytes, and its document by `check`;
+    DamagedCheckpointError if one is not as it must be.
+    """
     manifest = Manifest.load(folder)
     tables: dict[str, dict[str, TensorRow]] = {name: {} for name in manifest.files}
     for key, row in manifest.tensors.items():
@@ -67,7 +71,13 @@ def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
     arrays: dict[str, np.ndarray] = {}
     for name, table in tables.items():
         arrays |= read_file(folder / name, manifest.files[name], table)
-    return manifest, {key: arrays[key] for key in manifest.tensors}
+    tensors = {key: arrays[key] for key in manifest.tensors}
+    try:
+        check(manifest.document, tensors, manifest.position)
+    except SchemaError as error:
+        what = f"its document is not as it must be ({error})"
+        raise DamagedCheckpointError(folder, MANIFEST, what) from error
+    return manifest, tensors
 
 
 def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:

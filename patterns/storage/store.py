@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ class CheckpointFolder:
 
     Args:
         directory: the folder; made by the first write.
+        check: checks the document of a checkpoint, with its tensors and its position, before it is
+            written and when it is read; raises SchemaError. Defaults to None: any JSON will do.
 
     Example:
 
@@ -38,8 +40,11 @@ class CheckpointFolder:
     (2, 3)
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], check: Callable[..., Any] | None = None
+    ) -> None:
         self.directory = Path(directory)
+        self._check = check or (lambda document, tensors, position: None)
         self._lock = WriterLock(self.directory)
         self._entries: dict[FolderId, Entry] = {}
         self._verdicts: dict[str, tuple[Any, bool]] = {}
@@ -104,7 +109,10 @@ class CheckpointFolder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             needs=tuple(sorted(needs)),
         )
+        tensors = list(tensors)
         stored = encode_all(tensors)
+        arrays = {tensor.key: tensor.array for tensor in tensors}
+        self._check(draft.document, arrays, draft.position)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
         with self._lock.ensure_held():
             if not self._is_written(entry, draft, stored):
@@ -121,7 +129,7 @@ class CheckpointFolder:
         """
         before = signature(entry.folder)
         try:
-            manifest, tensors = read_folder(entry.folder)
+            manifest, tensors = read_folder(entry.folder, self._check)
         except DamagedCheckpointError:
             self._verdicts[entry.folder.name] = before, False
             with suppress(OSError):  # its writer may have retired it
