@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._util.arguments import whole_number
-from ..storage import CheckpointFolder, Entry, Position, StoreError
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    MissingCheckpointError,
+    Position,
+    StoreError,
+    SystemRefusalError,
+)
 from ..storage.document import read_document
 from .contents import Record
 from .identity import ResumeRefusedError
@@ -48,7 +55,7 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
         if damage:
             lines = "\n  ".join(str(one) for one in damage)
             raise ResumeRefusedError(
-                f"Every checkpoint in {store.directory} is damaged:\n  {lines}\nNothing was "
+                f"Every checkpoint in {store.label} is damaged:\n  {lines}\nNothing was "
                 'changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
             )
         return None
@@ -69,7 +76,7 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
         if newest is None:
             raise StoreError.empty(store.directory)
         return newest.position, newest.record
-    sound = store.read(store.at(step))
+    sound = store.read_at(step)
     return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
 
 
@@ -119,14 +126,18 @@ def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Recor
 
     Raises:
         StoreError: If none is sound.
+        SystemRefusalError: If the system does not let one be read.
     """
     problem: StoreError | None = None
     for entry in entries:
         try:
             sound = store.read(entry)
+        except MissingCheckpointError:
+            continue
+        except SystemRefusalError:
+            raise
         except StoreError as error:
-            if entry.folder.exists():
-                problem = problem or error
+            problem = problem or error
         else:
             return Record.unpack(sound.document, sound.tensors, sound.position)
     if problem:

@@ -129,7 +129,7 @@ class PlainSaves:
         self._checkpoint.close()
 
     def _resume(self, found: SoundCheckpoint) -> None:
-        record, folder = found.record, self._checkpoint.store.directory
+        record, folder = found.record, self._checkpoint.store.label
         if record.identity.data != _DATA:
             raise ResumeRefusedError(
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "

@@ -71,7 +71,7 @@ def begin(
     Raises:
         ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
-    folder = str(checkpoint.store.directory)
+    folder = checkpoint.store.label
     if found is None:
         return StartPoint(
             start_mode=checkpoint.resume,

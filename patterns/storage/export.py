@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
-from .errors import StoreError
-from .files import write_durably
+from .errors import StoreError, SystemRefusalError, refusals
+from .files import sync_folder, write_durably
 
 
 def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> None:
@@ -30,12 +31,15 @@ def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> 
             "Give another name, or move it away.",
         ) from error
     except OSError as error:
-        raise StoreError.failed(path, "write the weights", error) from error
+        raise SystemRefusalError(path, "write the weights", error) from error
+    left = [temporary, path]
     try:
-        write_durably(temporary, [data])
-        os.replace(temporary, path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise StoreError.failed(path, "write the weights", error) from error
+        with refusals(path, "write the weights"):
+            write_durably(temporary, [data])
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        left.clear()
     finally:
-        temporary.unlink(missing_ok=True)
+        for one in left:
+            with suppress(OSError):
+                one.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ import ml_dtypes
 import numpy as np
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpointError, StoreError
+from .errors import DamagedCheckpointError, SystemRefusalError, says_no_file
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -43,8 +43,6 @@ _NUMBERS = [
 _DTYPES = {dtype.name: dtype.newbyteorder("<") for dtype in _NUMBERS}
 # Not through a link, not waiting for the other end of a pipe, not for a child process.
 _PLAINLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
-# What opening one of these finds in the place of a file or a folder.
-NOT_PLAIN = {errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EISDIR}
 # Small tensors are gathered before they go to the system, large ones pass through without a copy.
 _BUFFER_BYTES = 1 << 20
 # Makes the views that are read back aligned for every dtype.
@@ -170,6 +168,17 @@ def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, with the parents that are missing, and waits until its name is on disk."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    # Also where it was there: whoever made it may have been killed before this.
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on disk, where the system can do that."""
     try:
@@ -183,6 +192,19 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+def is_there(path: Path) -> bool:
+    """Tells whether anything has that name; SystemRefusalError where the system does not say, which
+    `os.path.lexists` takes for a no.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SystemRefusalError(path, "look for it", error) from error
+    return True
+
+
 @contextmanager
 def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[BinaryIO]:
     """Opens a file to be read, if it is one: no link, folder, pipe, socket or device. Nothing is
@@ -193,32 +215,35 @@ def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[BinaryIO]:
         any_folder: whether its folder may be a link. Defaults to False.
 
     Raises:
-        FileNotFoundError: there is none.
         NotAFileError: it is something else.
-        OSError: the system refuses.
+        OSError: there is none, or the system refuses.
     """
     by_folder = os.open in os.supports_dir_fd and not any_folder
     try:
         # A device may do something when it is opened.
         if not stat.S_ISREG(os.lstat(path).st_mode):
             raise NotAFileError(path)
-        folder = (
-            os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | _PLAINLY) if by_folder else None
-        )
+        folder = os.open(path.parent, os.O_DIRECTORY | _PLAINLY) if by_folder else None
         try:
-            name = path.name if by_folder else path
-            descriptor = os.open(name, os.O_RDONLY | _PLAINLY, dir_fd=folder)
+            descriptor = os.open(path.name if by_folder else path, _PLAINLY, dir_fd=folder)
         finally:
             if folder is not None:
                 os.close(folder)
     except OSError as error:
-        if error.errno in NOT_PLAIN:
+        if says_no_file(error) and not isinstance(error, FileNotFoundError):
             raise NotAFileError(path) from error
         raise
     with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotAFileError(path)
         yield file
+
+
+class NotAFileError(OSError):
+    """In the place of a file is something else."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ELOOP, "it is a link or a device, not a file of its own", str(path))
 
 
 def create_plain(path: Path, data: bytes) -> None:
@@ -227,13 +252,6 @@ def create_plain(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAINLY, 0o666)
     with open(descriptor, "wb") as file:
         file.write(data)
-
-
-class NotAFileError(OSError):
-    """In the place of a file is something else."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(errno.ELOOP, "it is a link or a device, not a file of its own", str(path))
 
 
 def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> np.ndarray:
@@ -245,8 +263,8 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
         most: the largest size that it may have. Defaults to any.
 
     Raises:
-        DamagedCheckpointError: it is missing, of another size, or no plain file.
-        StoreError: this machine cannot hold it.
+        DamagedCheckpointError: there is no such file.
+        SystemRefusalError: the system does not let it be read, which says nothing about its bytes.
     """
     try:
         with open_plain(path) as file:
@@ -255,19 +273,21 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
                 raise _damaged(path, f"it has {found} bytes instead of {size}")
             if found > most:
                 raise _damaged(path, f"it has {found:,} bytes, and may have {most:,}")
-            _check_memory(path, found)
-            data = np.fromfile(file, np.uint8, found)
-            if data.nbytes != found:
-                raise _damaged(path, f"it has {data.nbytes} bytes instead of {found}")
+            _check_memory(found)
+            data = np.empty(found, np.uint8)
+            filled = 0
+            # Each read gives a part only, of a large file; none at its end.
+            while count := file.readinto(data[filled:].data):
+                filled += count
+            if filled != found:
+                raise _damaged(path, f"it has {filled} bytes instead of {found}")
             return data
     except FileNotFoundError as error:
         raise _damaged(path, "the file is missing") from error
     except NotAFileError as error:
         raise _damaged(path, error.strerror) from error
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
-    except MemoryError as error:
-        raise _too_large(path, found) from error
+    except (OSError, MemoryError) as error:
+        raise SystemRefusalError(path, "read the file", error) from error
 
 
 def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dict[str, np.ndarray]:
@@ -283,7 +303,7 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
 
     Raises:
         DamagedCheckpointError: it is not what the manifest says; names the tensors that differ.
-        StoreError: this machine cannot hold it.
+        SystemRefusalError: as `read_bytes`.
     """
     data = read_bytes(path, row.bytes)
     end = 8 + int.from_bytes(data[:8].tobytes(), "little")
@@ -304,19 +324,14 @@ def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheck
     return DamagedCheckpointError(path.parent, path.name, what, tensors)
 
 
-def _too_large(path: Path, size: int) -> StoreError:
-    what = f"it has {size:,} bytes, more than this machine can hold in memory"
-    return StoreError(path, what, "Read it on a larger machine, or use another checkpoint.")
-
-
-def _check_memory(path: Path, size: int) -> None:
+def _check_memory(size: int) -> None:
     """Raises before a system that lends more memory than it has ends the process for it."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not known here
         return
     if size > memory:
-        raise _too_large(path, size)
+        raise MemoryError(f"it has {size:,} bytes, and this machine a memory of {memory:,}")
 
 
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
