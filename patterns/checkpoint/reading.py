@@ -16,6 +16,7 @@ from ..storage import (
     StoreError,
     SystemRefusalError,
 )
+from ..storage.document import read_document
 from .contents import Record
 from .identity import ResumeRefusedError
 
@@ -38,8 +39,8 @@ class SoundCheckpoint:
 
 
 def open_folder(store: CheckpointFolder | str | os.PathLike[str]) -> CheckpointFolder:
-    """The store itself, or that in a folder."""
-    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store)
+    """The store itself, or that of the runs in a folder."""
+    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store, read_document)
 
 
 def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
@@ -59,7 +60,7 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
             )
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)
-    record = Record.unpack(sound.document, sound.tensors, sound.position.step)
+    record = Record.unpack(sound.document, sound.tensors, sound.position)
     made_with = sound.entry.manifest.made_with
     return SoundCheckpoint(sound.position, record, made_with, fell_back)
 
@@ -76,7 +77,7 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
             raise StoreError.empty(store.directory)
         return newest.position, newest.record
     sound = store.read_at(step)
-    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)
+    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
 
 
 def entries_by_step(
@@ -138,6 +139,6 @@ def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Recor
             if problem is None or isinstance(problem, MissingCheckpointError):
                 problem = error
         else:
-            return Record.unpack(sound.document, sound.tensors, sound.position.step)
+            return Record.unpack(sound.document, sound.tensors, sound.position)
     assert problem
     raise problem

@@ -11,6 +11,7 @@ import keras
 from .._util.messages import say
 from .._util.paths import bound_path
 from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from ..storage.document import read_document
 from .average import Weighting, average_checkpoints
 from .contents import Record, weights_in
 from .reading import SoundCheckpoint, find_newest, read_record
@@ -36,6 +37,9 @@ class CheckpointStore(CheckpointFolder):
     ...     kp.CheckpointStore(folder).steps()
     []
     """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        super().__init__(directory, read_document)
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False

@@ -314,7 +314,7 @@ class Checkpoints:
     def _read(self, position: Position) -> Record:
         store = self.checkpoint.store
         sound = store.read(Entry(position, store.directory / position.folder_name))
-        return Record.unpack(sound.document, sound.tensors, position.step)
+        return Record.unpack(sound.document, sound.tensors, position)
 
     def _copy(self, callbacks: RunCallbacks) -> dict[str, VariableRecord]:
         callbacks.finish_batch_ends()

@@ -7,14 +7,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from .._util.schema import SchemaError
 from .checked import CheckedFiles, FileState
-from .errors import SystemRefusalError, refusals, says_no_file
+from .errors import DamagedCheckpointError, SystemRefusalError, refusals, says_no_file
 from .files import (
     EncodedTensor,
     TensorRow,
@@ -26,6 +28,7 @@ from .files import (
 from .layout import Donor, lay_out
 from .manifest import FILE_NAME, MANIFEST, Manifest, Position
 
+_LARGE_BYTES = 1 << 16
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")
 
 
@@ -62,21 +65,41 @@ def write_folder(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def read_folder(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a checkpoint and checks each of its bytes; DamagedCheckpointError if one differs."""
+def read_folder(folder: Path, check: Callable[..., Any]) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Reads a checkpoint and checks each of its bytes, and its document by `check`;
+    DamagedCheckpointError if one is not as it must be.
+    """
     manifest = Manifest.load(folder)
     arrays: dict[str, np.ndarray] = {}
     for part in _read_files(folder, manifest):
         arrays |= part
-    return manifest, {key: arrays[key] for key in manifest.tensors}
+    tensors = {key: arrays[key] for key in manifest.tensors}
+    _check_document(folder, manifest, tensors, check)
+    return manifest, tensors
 
 
-def check_folder(folder: Path) -> Manifest:
-    """Checks each byte of a checkpoint, a file at a time; DamagedCheckpointError if one differs."""
+def check_folder(folder: Path, check: Callable[..., Any]) -> Manifest:
+    """Checks a checkpoint as `read_folder` does, a file at a time."""
     manifest = Manifest.load(folder)
-    for _ in _read_files(folder, manifest):
-        pass
+    tensors: dict[str, np.ndarray] = {}
+    for part in _read_files(folder, manifest):
+        # Of large ones only that they are there: no check of a document looks into them.
+        tensors |= {
+            key: array.copy() if array.nbytes < _LARGE_BYTES else np.empty(0, array.dtype)
+            for key, array in part.items()
+        }
+    _check_document(folder, manifest, tensors, check)
     return manifest
+
+
+def _check_document(
+    folder: Path, manifest: Manifest, tensors: Mapping[str, np.ndarray], check: Callable[..., Any]
+) -> None:
+    try:
+        check(manifest.document, tensors, manifest.position)
+    except SchemaError as error:
+        what = f"its document is not as it must be ({error})"
+        raise DamagedCheckpointError(folder, MANIFEST, what) from error
 
 
 def is_same(found: Manifest, draft: Manifest, stored: Mapping[str, EncodedTensor]) -> bool:

@@ -49,6 +49,8 @@ class CheckpointFolder:
     Args:
         directory: the folder; made by the first write. A relative one is bound now: a later change
             of the working directory does not move it.
+        check: checks the document of a checkpoint, with its tensors and its position, before it is
+            written and when it is read; raises SchemaError. Defaults to None: any JSON will do.
 
     Example:
 
@@ -61,9 +63,12 @@ class CheckpointFolder:
     (2, 3)
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], check: Callable[..., Any] | None = None
+    ) -> None:
         self.directory = bound_path(directory)
         self.label = os.fspath(directory)
+        self._check = check or (lambda document, tensors, position: None)
         self._lock = WriterLock(self.directory)
         self._entries: dict[FolderId, Entry] = {}
         self._verdicts: dict[str, tuple[_States | None, bool]] = {}
@@ -128,7 +133,10 @@ class CheckpointFolder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             needs=tuple(sorted(needs)),
         )
+        tensors = list(tensors)
         stored = encode_all(tensors)
+        arrays = {tensor.key: tensor.array for tensor in tensors}
+        self._check(draft.document, arrays, draft.position)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
         with self._lock.ensure_held():
             if self._is_written(entry, draft, stored):
@@ -150,7 +158,9 @@ class CheckpointFolder:
             NewerFormatError: this library is too old for it.
             SystemRefusalError: the system does not let it be read.
         """
-        manifest, tensors = self._read(entry, read_folder, lambda found: found[0])
+        manifest, tensors = self._read(
+            entry, lambda folder: read_folder(folder, self._check), lambda found: found[0]
+        )
         return StoredCheckpoint(entry, manifest.document, tensors)
 
     def read_at(self, step: int) -> StoredCheckpoint:
@@ -278,7 +288,9 @@ class CheckpointFolder:
         raise AssertionError
 
     def _read_through(self, entry: Entry) -> Manifest:
-        return self._read(entry, check_folder, lambda manifest: manifest)
+        return self._read(
+            entry, lambda folder: check_folder(folder, self._check), lambda manifest: manifest
+        )
 
     def _newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         damaged: list[DamagedCheckpointError] = []
