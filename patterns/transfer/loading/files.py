@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -167,7 +168,7 @@ def _refusal(path: Path, error: Exception) -> OSError | None:
     """
     # A damaged file can lead a library to a place that no file has.
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-        return error
+        return OSError(error.errno, os.strerror(error.errno))
     try:
         with open(path, "rb", buffering=0) as file:
             while file.read(_READ_BYTES):

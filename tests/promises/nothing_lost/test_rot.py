@@ -90,7 +90,7 @@ def grown(tmp_path_factory):
     """Four checkpoints, of which every other one shares its files."""
     store = CheckpointFolder(tmp_path_factory.mktemp("grown"))
     save(store, range(1, 8), Retention(4))
-    assert [name for name in listing(store.directory)] == [at(step).folder_name for step in STEPS]
+    assert listing(store.directory) == [at(step).folder_name for step in STEPS]
     assert sorted(os.listdir(store.latest().folder)) == sorted(FILES)
     assert store.latest().folder.joinpath("stable-1.safetensors").stat().st_nlink == 2
     return store.directory
