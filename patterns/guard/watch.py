@@ -31,7 +31,15 @@ class NewestLoss:
     def is_wrong(self) -> bool:
         """True if the loss is not finite. Waits for the device, and forgets."""
         logs, self._logs = self._logs, {}
-        return "loss" in logs and not np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all()
+        return any(not np.isfinite(loss).all() for loss in losses(logs))
+
+
+def losses(logs: Mapping[str, Any]) -> list[np.ndarray]:
+    """The losses among logs: `loss`, or where a step of one's own gives none, all that are named
+    for one, such as `d_loss`.
+    """
+    names = ["loss"] if "loss" in logs else [name for name in logs if name.endswith("loss")]
+    return [np.asarray(keras.ops.convert_to_numpy(logs[name]), "float64") for name in names]
 
 
 class Variables:

@@ -341,6 +341,32 @@ def test_it_gives_up_with_a_report():
     assert_all_sound([0])
 
 
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+@pytest.mark.parametrize("batch_size", [60, 30])
+def test_it_ends_the_run_where_no_batch_is_left(batch_size, shuffle):
+    x = X.copy()
+    x[[5, 55]] = np.nan
+    if shuffle is True and batch_size == 30:
+        # Of a shuffled pass both broken examples may be in one half: this many never are.
+        x[10:50] = np.nan
+    for _ in range(2):
+        with pytest.raises(kp.NonFiniteError, match=r"no batch is left"):
+            fit(linear("sgd"), x, guard=kp.NonFiniteGuard(), batch_size=batch_size, shuffle=shuffle)
+        assert_all_sound([0])
+
+
+def test_a_shuffled_pass_without_a_batch_that_is_left_is_passed_over():
+    x = X.copy()
+    x[[5, 55]] = np.nan
+    guard = kp.NonFiniteGuard()
+    model = linear("sgd")
+    fit(model, x, guard=guard, batch_size=30)
+    source = ArraySource(X, Y, batch_size=30, seed=0)
+    left = [number for number in range(40) if not {5, 55} & set(source.indices(number))]
+    assert any(number // 2 + 1 < after // 2 for number, after in itertools.pairwise(left))
+    assert np.isfinite(model.get_weights()[0]).all()
+
+
 def test_without_rollback_it_ends_the_run_at_once():
     guard = kp.NonFiniteGuard(rollback=False, every_steps=2)
     with pytest.raises(kp.NonFiniteError, match=r"Training is not finite:\n  1\. step \d"):
