@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from ..state.snapshot import VariableRecord
+from ..state.snapshot import VariableRecord, all_finite
 from ..state.variables import find_variables
 
 
@@ -85,15 +85,5 @@ class Variables:
         return [
             key
             for key, record in records.items()
-            if record.role != "metric"
-            and key not in self._ignored
-            and not _all_finite(record.value)
+            if record.role != "metric" and key not in self._ignored and not all_finite(record.value)
         ]
-
-
-def _all_finite(array: np.ndarray) -> bool:
-    if not array.size or array.dtype.kind in "iub":
-        return True
-    # The extremes are found several times faster than a mask of all elements is made; NaN is an
-    # extreme.
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

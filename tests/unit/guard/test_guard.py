@@ -16,7 +16,8 @@ from models import CASES, compiled, guarded, small
 import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.data import ArraySource
-from keras_patterns.guard.watch import Variables, _all_finite
+from keras_patterns.guard.watch import Variables
+from keras_patterns.state.snapshot import all_finite
 from keras_patterns.testing import assert_same_state, run_state
 
 _rng = np.random.default_rng(4)
@@ -769,11 +770,11 @@ def test_extremes_tell_whether_all_is_finite():
     for dtype in ("float16", "float32", "float64"):
         for value in (np.nan, np.inf, -np.inf):
             array = np.ones((3, 5), dtype)
-            assert _all_finite(array)
+            assert all_finite(array)
             array[1, 2] = value
-            assert not _all_finite(array)
-    assert _all_finite(np.zeros((0, 3), "float32"))
-    assert _all_finite(np.array([2**40]))
+            assert not all_finite(array)
+    assert all_finite(np.zeros((0, 3), "float32"))
+    assert all_finite(np.array([2**40]))
 
 
 def test_variables_that_are_not_finite_are_found_on_the_device():
