@@ -10,7 +10,7 @@ from typing import Any, Literal
 import keras
 
 from .._util.messages import say
-from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights, phase_folder
 from .average import Weighting, average_checkpoints
 from .contents import Record, weights_in
 from .reading import SoundCheckpoint, find_newest, read_record
@@ -26,6 +26,7 @@ class CheckpointStore(CheckpointFolder):
 
     Args:
         directory: A folder that `kp.Checkpoint` writes to.
+        phase: The `phase` that it was given. Defaults to None.
 
     Example:
 
@@ -35,6 +36,9 @@ class CheckpointStore(CheckpointFolder):
     ...     kp.CheckpointStore(folder).steps()
     []
     """
+
+    def __init__(self, directory: str | os.PathLike[str], *, phase: str | None = None) -> None:
+        super().__init__(phase_folder(directory, phase))
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False

@@ -55,6 +55,10 @@ class Checkpoint(keras.callbacks.Callback):
         resume: `"auto"` goes on where the newest sound checkpoint is. `"weights"` begins a new run
             from its weights alone, and when the script is started again goes on with that new run.
             `"never"` begins from nothing. Neither removes what an earlier run left in the folder.
+        phase: The name of this part of a script that trains one model several times, such as
+            `"head"`. Each phase is a run with checkpoints of its own, in the folder
+            `directory/phase-NAME`. When the script is started again, a finished one is passed over.
+            Defaults to None: the run has the folder to itself.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -86,6 +90,8 @@ class Checkpoint(keras.callbacks.Callback):
         background: bool = True,
         on_signal: bool = True,
         resume: Resume = "auto",
+        *,
+        phase: str | None = None,
     ) -> None:
         super().__init__()
         if every_steps is not None:
@@ -99,7 +105,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(
                 f"Checkpoint(resume=...) must be one of {get_args(Resume)}; received {resume!r}."
             )
-        self.store = CheckpointStore(directory)
+        self.store = CheckpointStore(directory, phase=phase)
         self.retention = Retention(
             keep_last=keep_last, keep_best=keep_best, keep_every_steps=keep_every_steps
         )

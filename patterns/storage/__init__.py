@@ -5,6 +5,7 @@ from .errors import DamagedCheckpointError, NewerFormatError, StoreError, StoreI
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
+from .phases import phase_folder, phases_in
 from .retention import Candidate, Retention
 from .store import CheckpointFolder
 from .writer import BackgroundWriter
@@ -26,4 +27,6 @@ __all__ = [
     "StoredCheckpoint",
     "Tensor",
     "export_weights",
+    "phase_folder",
+    "phases_in",
 ]
