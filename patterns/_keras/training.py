@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.utils.python_utils import pythonify_logs
 from keras.src.utils.rng_utils import get_random_seed
+
+
+def plain_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Logs as callbacks get them: flat, sorted, as Python's numbers. `CallbackList` makes a dict of
+    its own for each call, and what a callback adds to it could not be had.
+    """
+    plain: dict[str, Any] = pythonify_logs(logs)
+    return plain
 
 
 def random_seed() -> int | None:

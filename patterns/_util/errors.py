@@ -1,4 +1,7 @@
-"""The class above all errors of this package."""
+"""The class above all errors of this package, and the error that several rooms raise."""
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class KerasPatternsError(Exception):
@@ -15,3 +18,16 @@ class KerasPatternsError(Exception):
     ...     print(error)
     no such folder: there is no checkpoint of step 3. The newest run has [].
     """
+
+
+class NonFiniteError(KerasPatternsError, ArithmeticError):
+    """Training is not finite, and going back has not helped, or was not asked for.
+
+    Attributes:
+        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`,
+            `"cause"` and `"variable"`.
+    """
+
+    def __init__(self, message: str, findings: Sequence[dict[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.findings = list(findings)

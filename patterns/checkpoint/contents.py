@@ -11,6 +11,7 @@ import numpy as np
 
 from ..state import Role, VariableRecord, encode
 from ..state import callbacks as callback_states
+from ..state.snapshot import all_finite
 from ..storage import Position, StoredCheckpoint, StoreError, Tensor
 from ..storage.document import OPTIONAL, REQUIRED, VARIABLES, read_document
 from .cursor import Cursor, Duty
@@ -78,6 +79,15 @@ class Record:
     def of(self, *roles: Role) -> dict[str, np.ndarray]:
         """The values of some roles, by key."""
         return {key: one.value for key, one in self.variables.items() if one.role in roles}
+
+    def not_finite(self) -> list[str]:
+        """The keys of what is trained, and of its slots, that have a NaN or an infinity."""
+        trained = {key for one in self.optimizers.values() for key in one.trained or ()}
+        return [
+            key
+            for key, one in self.variables.items()
+            if (one.role == "optimizer" or key in trained) and not all_finite(one.value)
+        ]
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
         """The record as a JSON document and tensors. The values of the variables are not copied."""

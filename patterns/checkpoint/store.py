@@ -10,7 +10,7 @@ import keras
 
 from .._util.messages import say
 from .._util.paths import bound_path
-from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights, phase_folder
 from ..storage.document import read_document
 from .average import Weighting, average_checkpoints
 from .contents import Record, weights_in
@@ -28,6 +28,7 @@ class CheckpointStore(CheckpointFolder):
     Args:
         directory: A folder that `kp.Checkpoint` writes to. A relative one is bound when the store
             is made: a later change of the working directory does not move it.
+        phase: The `phase` that it was given. Defaults to None.
 
     Example:
 
@@ -38,8 +39,8 @@ class CheckpointStore(CheckpointFolder):
     []
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        super().__init__(directory, read_document)
+    def __init__(self, directory: str | os.PathLike[str], *, phase: str | None = None) -> None:
+        super().__init__(phase_folder(directory, phase), read_document)
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False

@@ -4,7 +4,7 @@ from .arrays import ArraySource
 from .generator import DataExhaustedError, GeneratorSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
-from .skipping import Skipped
+from .skipping import NoBatchLeftError, Skipped
 from .sources import BatchSource, make_source
 from .split import evaluate_arguments, split_validation
 from .streams import RandomStream
@@ -15,6 +15,7 @@ __all__ = [
     "BatchSource",
     "DataExhaustedError",
     "GeneratorSource",
+    "NoBatchLeftError",
     "Permutation",
     "PyDatasetSource",
     "RandomStream",

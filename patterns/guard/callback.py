@@ -16,9 +16,9 @@ from ..run.history import add_event
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Requests, Rewind, RunView, Save, Saving
 from ..storage import Position
-from .finding import Finding, NonFiniteError
+from .finding import Finding, not_finite
 from .search import Search
-from .watch import NewestLoss
+from .watch import NewestLoss, losses
 
 _ROLLED_BACK = "rolled back"
 
@@ -278,7 +278,7 @@ class NonFiniteGuard(Hook):
         assert self.run
         assert boundary.epoch is not None
         wrong = self._search.variables.wrong()
-        in_loss = not np.isfinite(np.asarray(boundary.logs.get("loss", 0.0), "float64")).all()
+        in_loss = any(not np.isfinite(loss).all() for loss in losses(boundary.logs))
         if not wrong and not in_loss:
             return Save()
         what = "loss" if in_loss else "weights"
@@ -286,7 +286,7 @@ class NonFiniteGuard(Hook):
         finding = Finding(boundary.step, -1, cause, wrong[0] if wrong else "")
         found = [*self.findings, finding]
         if not self.rollback or len(found) > self.max_rollbacks:
-            raise NonFiniteError(f"Training is not finite: {finding}.", found)
+            raise not_finite(f"Training is not finite: {finding}.", found)
         self.findings.append(finding)
         text = (
             f"{finding}. Going on with the state before the epoch, and the rate times "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .._util.errors import KerasPatternsError
+from .._util.errors import NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -52,17 +52,9 @@ class Finding:
         )
 
 
-class NonFiniteError(KerasPatternsError, ArithmeticError):
-    """Training is not finite, and going back has not helped, or was not asked for.
-
-    Attributes:
-        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`,
-            `"cause"` and `"variable"`.
-    """
-
-    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
-        super().__init__(message)
-        self.findings = [finding.as_json() for finding in findings]
+def not_finite(message: str, findings: Sequence[Finding]) -> NonFiniteError:
+    """The error that ends a run, with its findings."""
+    return NonFiniteError(message, [finding.as_json() for finding in findings])
 
 
 def _listed(examples: Sequence[int], most: int = 6) -> str:

@@ -15,6 +15,11 @@ from .hooks import Hook
 from .requests import RunView
 
 _BAR_INTERVAL_SECONDS = 0.05
+_IN_EPOCHS = (
+    *("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"),
+    *("on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin"),
+    *("on_test_batch_end", "on_test_end"),
+)
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
@@ -47,7 +52,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
         ]
         self._bars = [c for c in self.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
         self._only_bar_listens = not any(
-            _hears_batch_ends(c) for c in self.callbacks if c not in self._bars
+            _hears(c, "on_train_batch_end", "on_batch_end")
+            for c in self.callbacks
+            if c not in self._bars
         )
         self._bar_is_live = params["verbose"] not in (0, 2)
         self._next_bar = 0.0
@@ -100,11 +107,37 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Keeps the metrics of a validation."""
         self.history.validations.append({"step": step, **as_numbers(logs)})
 
-    def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
-        """Tells the callbacks that an epoch ended, after `step` steps."""
-        self.on_epoch_end(epoch, logs)
+    def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> str | None:
+        """Tells the callbacks that an epoch ended.
+
+        Args:
+            epoch: Which, from 0.
+            step: Steps done.
+            logs: Its metrics, which callbacks may add to.
+
+        Returns:
+            Which callback stopped the run then, if one did.
+        """
+        self.finish_batch_ends()
+        plain = _keras.plain_logs(logs)
+        was_stopped, stopper = self.model.stop_training, None
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, plain)
+            if self.model.stop_training and not was_stopped and stopper is None:
+                stopper = type(callback).__name__
+        logs.update(plain)
         self.history.epoch_end_steps.append(step)
         self.history.learning_rates.append(_rate(getattr(self.model, "optimizer", None)))
+        return stopper
+
+    def who_may_have_stopped(self) -> str:
+        """The callbacks that may have stopped the run inside an epoch, by name."""
+        names = [
+            type(one).__name__
+            for one in self.callbacks
+            if not _is_ours(one) and one not in self._bars and _hears(one, *_IN_EPOCHS)
+        ]
+        return " or ".join(names) or "model.stop_training"
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         for hook in self._noting:
@@ -119,12 +152,18 @@ class RunCallbacks(keras.callbacks.CallbackList):
         super().on_train_batch_end(batch, logs)
 
 
-def _hears_batch_ends(callback: keras.callbacks.Callback) -> bool:
+def _is_ours(callback: keras.callbacks.Callback) -> bool:
+    """True for one that asks for a stop by a request, if at all."""
+    package = __name__.partition(".")[0]
+    return isinstance(callback, Hook) or type(callback).__module__.startswith(f"{package}.")
+
+
+def _hears(callback: keras.callbacks.Callback, *hooks: str) -> bool:
     # On the instance, not on its class: LambdaCallback sets its hooks as attributes.
-    hooks = {hook: getattr(callback, hook) for hook in ("on_train_batch_end", "on_batch_end")}
+    found = {hook: getattr(callback, hook) for hook in hooks}
     return any(
         getattr(f, "__func__", f) is not getattr(keras.callbacks.Callback, hook)
-        for hook, f in hooks.items()
+        for hook, f in found.items()
     )
 
 

@@ -59,6 +59,10 @@ class NoCheckpoints:
     def begin(self, step: int) -> None:
         """Nothing is counted."""
 
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """None are kept."""
+        return False
+
     def raise_failure(self) -> None:
         """Nothing can fail."""
 
@@ -127,6 +131,7 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         self.checkpoint.is_driven = True
         self.checkpoint.begin(0)
+        self.checkpoint.take_over_scores(None)
         return self
 
     def __exit__(
@@ -188,9 +193,14 @@ class Checkpoints:
         """Counts from a step: the start of a run, or a checkpoint."""
         self.checkpoint.begin(step)
 
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """True if the state with these metrics is to be saved for its score."""
+        return self.checkpoint.is_of_the_best(logs, is_validated, ends_epoch)
+
     def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
         """Goes on with the run of a checkpoint, which other processes have made."""
         self._saved = position
+        self.checkpoint.take_over_scores(self._saved)
         self._before = list(made_with.get("processes", []))
         self._first_step = position.step
         self._kept = {"unknown": record.unknown, "unknown_tensors": record.unknown_tensors}
@@ -291,6 +301,7 @@ class Checkpoints:
                 continue
             store.discard_after(candidate)
             self._saved = candidate
+            self.checkpoint.take_over_scores(self._saved)
             return candidate, record
         raise damage
 

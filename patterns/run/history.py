@@ -76,6 +76,18 @@ class RunHistory(keras.callbacks.History):
                 table[name] = by_step[name].reindex(table["step"]).to_numpy()
         return table
 
+    def last_logs(self) -> dict[str, Any]:
+        """The metrics of the newest epoch; those of a validation only where it had one."""
+        rows = self.validations[-1:] if self.epoch_end_steps else []
+        validated = {
+            name for row in rows if row["step"] == self.epoch_end_steps[-1] for name in row
+        }
+        return {
+            name: values[-1]
+            for name, values in self.history.items()
+            if values and (len(values) == len(self.epoch) or name in validated)
+        }
+
     def get_state(self) -> dict[str, Any]:
         """All of it, but for the steps at which processes went on."""
         return {name: getattr(self, name) for name in ("history", "epoch", *KEPT)}

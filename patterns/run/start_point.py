@@ -9,8 +9,9 @@ from typing import Any
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
 from ..checkpoint.reading import SoundCheckpoint
-from ..storage import Position
+from ..storage import Position, StoreError, SystemRefusalError
 from .checkpoint import Checkpoint
+from .history import RunHistory
 from .plan import StepPlan
 
 _START = Position(run=1, step=0)
@@ -93,11 +94,15 @@ def begin(
             f"starting from step 0 with the weights at {at}, because of "
             f'resume="weights"{found.fell_back}.'
         )
-        return replace(new, record=found.record, weights_only=True, messages=(message,))
-    return _go_on(found, identity, folder, backend)
+        messages = (message, *_warnings(checkpoint, found))
+        return replace(new, record=found.record, weights_only=True, messages=messages)
+    return _go_on(checkpoint, found, identity, backend)
 
 
-def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str) -> StartPoint:
+def _go_on(
+    checkpoint: Checkpoint, found: SoundCheckpoint, identity: Identity, backend: str
+) -> StartPoint:
+    folder = checkpoint.store.label
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
@@ -118,14 +123,15 @@ def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str
             f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
             "streams differ."
         )
-    why = f"the newest checkpoint in {folder}{found.fell_back}"
-    first = f"going on from step {step:,} of {total:,}: {why}."
+    where = f"at step {step:,} of {total:,}{found.fell_back}"
+    first = (
+        f"going on from step {step:,} of {total:,}: the newest checkpoint in "
+        f"{folder}{found.fell_back}."
+    )
     if is_finished:
-        how = "was stopped" if cursor.ended else "is finished"
-        first = (
-            f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is "
-            "nothing to train."
-        )
+        how = f"was stopped {where}{_stopper(record)}" if cursor.ended else f"is finished {where}"
+        first = f"the run in {folder} {how}; there is nothing to train."
+    lines += _warnings(checkpoint, found)
     return StartPoint(
         number=found.position.run,
         start_mode=record.start_mode,
@@ -134,6 +140,39 @@ def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str
         messages=(first, *lines),
         made_with=found.made_with,
     )
+
+
+def _stopper(record: Record) -> str:
+    """Who stopped a run, or why, as its History has it."""
+    events = record.callbacks.get(RunHistory.__name__, {}).get("events", [])
+    said = [event["text"] for event in events if event["kind"] == "stopped"]
+    return f" ({said[-1]})" if said and said[-1] else ""
+
+
+def _warnings(checkpoint: Checkpoint, found: SoundCheckpoint) -> list[str]:
+    """Names weights that are not finite, and the newest checkpoint before them."""
+    wrong = found.record.not_finite()
+    if not wrong:
+        return []
+    store, at = checkpoint.store, found.position
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    text = f"at step {at.step:,}, {wrong[0]}{more} is not finite"
+    for entry in reversed(store.entries()):
+        if entry.position.run == at.run and entry.position < at:
+            try:
+                _, record = store.read_record(entry.position.step)
+            except SystemRefusalError:
+                raise
+            except StoreError:
+                continue
+            if not record.not_finite():
+                return [
+                    f"{text}; that of step {entry.position.step:,} is the newest that is. "
+                    "kp.NonFiniteGuard goes back by itself."
+                ]
+    return [
+        f"{text}, and no earlier checkpoint that is kept is. Begin anew, with kp.NonFiniteGuard."
+    ]
 
 
 def _is_same_run(found: SoundCheckpoint, identity: Identity, folder: str) -> bool:

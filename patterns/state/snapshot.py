@@ -214,6 +214,15 @@ def is_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
+def all_finite(array: np.ndarray) -> bool:
+    """True if no element is NaN or infinite."""
+    if not array.size or array.dtype.kind in "iub":
+        return True
+    # The extremes are found several times faster than a mask of all elements is made; NaN is an
+    # extreme.
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
 def np_dtype(variable: keras.Variable) -> np.dtype:
     """The NumPy dtype of a variable; bfloat16 and the 8-bit floats are those of ml_dtypes."""
     name = keras.backend.standardize_dtype(variable.dtype)

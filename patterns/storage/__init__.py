@@ -12,6 +12,7 @@ from .errors import (
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
+from .phases import phase_folder, phases_in
 from .retention import Candidate, Retention
 from .store import CheckpointFolder
 from .writer import BackgroundWriter
@@ -35,4 +36,6 @@ __all__ = [
     "SystemRefusalError",
     "Tensor",
     "export_weights",
+    "phase_folder",
+    "phases_in",
 ]

@@ -312,7 +312,9 @@ def test_a_run_that_stopped_early_is_finished(told):
     _, first = train(epochs=6, callbacks=stopping())
     told()
     _, again = train(epochs=6, callbacks=stopping())
-    assert told() == ["the run in run was stopped at step 10 of 30; there is nothing to train."]
+    assert told() == [
+        "the run in run was stopped at step 10 of 30 (by EarlyStopping); there is nothing to train."
+    ]
     assert again.history == first.history
     assert again.epoch == first.epoch == [0, 1]
 
