@@ -44,20 +44,27 @@ class Entry:
                 raise
             raise MissingCheckpointError(self.folder) from error
 
+    def with_manifest(self, manifest: Manifest) -> Entry:
+        """The same checkpoint with the manifest that was read with its bytes, which outlasts it."""
+        entry = Entry(self.position, self.folder)
+        # Where cached_property looks first.
+        vars(entry)["manifest"] = manifest
+        return entry
+
     @property
     def candidate(self) -> Candidate:
-        """The facts by which a retention decides; no score if the manifest cannot be read."""
+        """The facts by which a retention decides; no score if the manifest is damaged."""
         try:
             return Candidate(self.position, self.manifest.score, self.manifest.needs)
-        except SystemRefusalError:
-            # It may have the best score of all.
+        except (SystemRefusalError, MissingCheckpointError):
+            # Nothing is known: it may have the best score of all, or one that is newer has.
             raise
         except StoreError:
             return Candidate(self.position)
 
     @property
     def score(self) -> float | None:
-        """The value that it was scored, if it was and its manifest can be read."""
+        """The value that it was scored, if it was and its manifest is not damaged."""
         score = self.candidate.score
         return None if score is None else score.value
 

@@ -89,9 +89,7 @@ class CheckpointFolder:
 
     def best(self) -> Entry | None:
         """The one with the best finite score, by the metric and mode of the newest that has one."""
-        entries = {entry.position: entry for entry in self.entries()}
-        best = ranked(entry.candidate for entry in entries.values())
-        return entries[best[0].position] if best else None
+        return self.again(self._best)
 
     def write(
         self,
@@ -161,7 +159,7 @@ class CheckpointFolder:
         manifest, tensors = self._read(
             entry, lambda folder: read_folder(folder, self._check), lambda found: found[0]
         )
-        return StoredCheckpoint(entry, manifest.document, tensors)
+        return StoredCheckpoint(entry.with_manifest(manifest), manifest.document, tensors)
 
     def read_at(self, step: int) -> StoredCheckpoint:
         """Reads the newest checkpoint of a step of the newest run; StoreError if there is none, or
@@ -291,6 +289,11 @@ class CheckpointFolder:
         return self._read(
             entry, lambda folder: check_folder(folder, self._check), lambda manifest: manifest
         )
+
+    def _best(self) -> Entry | None:
+        entries = {entry.position: entry for entry in self.entries()}
+        best = ranked(entry.candidate for entry in entries.values())
+        return entries[best[0].position] if best else None
 
     def _newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
         damaged: list[DamagedCheckpointError] = []
