@@ -19,6 +19,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
 from ..storage import BackgroundWriter, Position, Retention, Tensor
 from .plain_saves import PlainSaves
+from .reuse import check_not_finished, remember_finished
 from .scores import BestScores
 
 Resume = Literal["auto", "weights", "never"]
@@ -162,6 +163,16 @@ class Checkpoint(keras.callbacks.Callback):
             for entry in entries
             if newest and entry.position.run == newest.run and entry.position <= newest
         )
+
+    def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:
+        """Raises if this process has finished a run of the model in the folder, and the call would
+        train nothing; see `run/reuse.py`.
+        """
+        check_not_finished(caller, model, self.store.directory, total)
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that this process has finished a run of the model in the folder."""
+        remember_finished(model, self.store.directory, total)
 
     def wait(self) -> None:
         """Waits until what was handed over is on disk; raises what went wrong there."""

@@ -30,7 +30,6 @@ from .hooks import Hook
 from .parts import Parts
 from .plan import StepPlan
 from .restore import Restorer
-from .reuse import check_not_finished
 from .run_data import RunData
 from .signals import StopRequests
 from .start_point import StartPoint
@@ -110,8 +109,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     checkpoints: Checkpoints | NoCheckpoints = NoCheckpoints()
     if checkpoint:
         if goes_on:
-            folder = checkpoint.store.directory
-            check_not_finished(asked.caller, asked.model, folder, plan.total_steps)
+            checkpoint.check_not_finished(asked.caller, asked.model, plan.total_steps)
         identity = _identity(asked, plan, source, seed, seed_from)
         start, checkpoints = _begin(asked, checkpoint, found, identity)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
