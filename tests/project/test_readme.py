@@ -50,7 +50,7 @@ def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
     names = {}
     exec(
         compile(
-            "import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"),
+            "import keras\nimport keras_patterns as kp\n" + example_of("keras.applications"),
             str(README),
             "exec",
         ),
