@@ -102,6 +102,18 @@ def storm(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def syscalls(session: nox.Session, backend: str) -> None:
+    """Saves and resumes in which each call to the system fails in turn, and a thousand rounds of
+    readers beside a run.
+    """
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    once = "syscalls" if backend == "jax" else "syscalls and not once"
+    run_pytest(session, backend, "tests", "-m", once, "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def every_step(session: nox.Session, backend: str) -> None:
     """Exact resume from a kill at every step, each in fresh processes."""
     install_package(session, EXTRAS[backend])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from ._util.table import format_table
 from .checkpoint.compare import differing_tensors, differing_values
 from .checkpoint.contents import plain_parts
 from .checkpoint.store import CheckpointStore
-from .storage import Entry, StoredCheckpoint, StoreError
+from .storage import Entry, MissingCheckpointError, StoredCheckpoint, StoreError
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits
@@ -84,26 +86,32 @@ def _add_command(commands: Any, function: Any, text: str, example: str) -> Any:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    entries = _entries(arguments.directory)
+    rows, files = [], []
+    for entry in _entries(arguments.directory):
+        # Else its run has just removed it.
+        with suppress(FileNotFoundError, MissingCheckpointError):
+            statuses = _statuses(entry)
+            rows.append(_row(entry, statuses))
+            files += statuses
     header = ["run", "step", "phase", "created", "backend", "keras", "bytes", "linked", "score"]
-    print(format_table(header, [_row(entry) for entry in entries]))
-    files = [status for entry in entries for status in _statuses(entry)]
+    print(format_table(header, rows))
     on_disk = sum({(status.st_dev, status.st_ino): status.st_size for status in files}.values())
     print(
-        f"{len(entries)} checkpoints, {on_disk:,} bytes on disk; a linked byte belongs to several "
+        f"{len(rows)} checkpoints, {on_disk:,} bytes on disk; a linked byte belongs to several "
         "and is there once."
     )
     return 0
 
 
-def _row(entry: Entry) -> list[Any]:
+def _row(entry: Entry, statuses: list[os.stat_result]) -> list[Any]:
     run, step, phase = entry.position
-    statuses = _statuses(entry)
     size = sum(status.st_size for status in statuses)
     linked = sum(status.st_size for status in statuses if status.st_nlink > 1)
     begin = [run, step, "complete" if phase else "validating"]
     try:
         manifest = entry.manifest
+    except MissingCheckpointError:
+        raise
     except StoreError:
         return [*begin, "unreadable: see verify", "", "", size, linked, ""]
     score = manifest.score and f"{manifest.score.monitor} {manifest.score.value:.4g}"
@@ -119,7 +127,7 @@ def _row(entry: Entry) -> list[Any]:
     ]
 
 
-def _statuses(entry: Entry) -> list[Any]:
+def _statuses(entry: Entry) -> list[os.stat_result]:
     return [path.stat() for path in entry.folder.iterdir() if path.is_file()]
 
 
@@ -180,6 +188,8 @@ def _read(place: str) -> StoredCheckpoint:
     if not colon or not step.isdecimal() or Path(place).exists():
         directory = place
         step = ""
-    entries = _entries(directory)
+    _entries(directory)
     store = CheckpointStore(directory)
-    return store.read(store.at(int(step)) if step else max(entries))
+    return (
+        store.read_at(int(step)) if step else store.again(lambda: store.read(store.entries()[-1]))
+    )

@@ -22,7 +22,13 @@ from ..state import (
     set_random_state,
 )
 from ..state.snapshot import is_seed
-from ..storage import CheckpointFolder, Entry, StoreError
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    MissingCheckpointError,
+    StoreError,
+    SystemRefusalError,
+)
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
 from .restore import restore_weights
@@ -135,6 +141,22 @@ def evaluate_checkpoints(
         )
     arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
     store = open_folder(store)
+    wanted = None if steps is None else list(steps)
+    return store.again(
+        lambda: _ranking(caller, store, wanted, model, arguments, metric, better, verbose)
+    )
+
+
+def _ranking(
+    caller: str,
+    store: CheckpointFolder,
+    steps: list[int] | None,
+    model: keras.Model,
+    arguments: dict[str, Any],
+    metric: str,
+    better: str,
+    verbose: int | str,
+) -> tuple[CheckpointSelection, Record]:
     entries = entries_by_step(caller, store, steps)
     bar = keras.utils.Progbar(
         len(entries), verbose=int(verbose != 0), stateful_metrics=["step", metric]
@@ -153,6 +175,8 @@ def evaluate_checkpoints(
                 chosen = record
             value = row.values.get(metric, float("nan"))
             bar.update(len(rows), [("step", row.step), (metric, value)])
+    if not rows:
+        raise MissingCheckpointError(next(iter(entries.values()))[0].folder)
     best = best_row(rows, metric, better)
     if best is None or chosen is None:
         raise _without_best(caller, store, rows, metric)
@@ -178,10 +202,12 @@ def _evaluated(
     for step, candidates in entries.items():
         try:
             record = read_first_sound(store, candidates)
+        except MissingCheckpointError:
+            continue
+        except SystemRefusalError:
+            raise
         except StoreError as error:
             yield SelectionRow(step, problem=str(error)), None
-            continue
-        if record is None:
             continue
         restore_weights(model, record)
         put_back(seeds, initial_seeds)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
 from .._util.messages import say
+from .._util.paths import bound_path
 from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights, phase_folder
+from ..storage.document import read_document
 from .average import Weighting, average_checkpoints
 from .contents import Record, weights_in
 from .reading import SoundCheckpoint, find_newest, read_record
@@ -25,7 +26,8 @@ class CheckpointStore(CheckpointFolder):
     """The checkpoints in a folder.
 
     Args:
-        directory: A folder that `kp.Checkpoint` writes to.
+        directory: A folder that `kp.Checkpoint` writes to. A relative one is bound when the store
+            is made: a later change of the working directory does not move it.
         phase: The `phase` that it was given. Defaults to None.
 
     Example:
@@ -38,7 +40,7 @@ class CheckpointStore(CheckpointFolder):
     """
 
     def __init__(self, directory: str | os.PathLike[str], *, phase: str | None = None) -> None:
-        super().__init__(phase_folder(directory, phase))
+        super().__init__(phase_folder(directory, phase), read_document)
 
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
@@ -132,10 +134,11 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, it is damaged, or the file cannot be
                 written.
         """
-        checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
+        path = bound_path(path)
+        checkpoint = self.newest_sound()[0] if step is None else self.read_at(step)
         if checkpoint is None:
             raise StoreError.empty(self.directory, "no sound checkpoint is there")
-        export_weights(weights_in(checkpoint), checkpoint.position.step, Path(path))
+        export_weights(weights_in(checkpoint), checkpoint.position.step, path)
         return checkpoint.entry
 
     def rank(

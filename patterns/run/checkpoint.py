@@ -38,6 +38,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: The folder of the run. Made if it does not exist. One run writes to it at a time.
+            A relative one is bound here: a later change of the working directory does not move it.
         every_steps: Save when this many optimizer steps are done, and at each multiple.
         every_seconds: Save at the first step after this many seconds, and again after as many. With
             neither, a run is saved at the end of each epoch. Every run is saved at its end.

@@ -20,7 +20,13 @@ from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, remember_final_config
 from ..state import VariableRecord, find_variables, put_back
-from ..storage import DamagedCheckpointError, Entry, Position
+from ..storage import (
+    DamagedCheckpointError,
+    Entry,
+    MissingCheckpointError,
+    Position,
+    StoreError,
+)
 from .callback_list import RunCallbacks
 from .checkpoint import Checkpoint
 from .hooks import Hook
@@ -150,8 +156,8 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
-        return self.checkpoint.store.directory
+        """The folder of the run, as it was given."""
+        return Path(self.checkpoint.store.label)
 
     @property
     def handle_signals(self) -> bool:
@@ -279,7 +285,8 @@ class Checkpoints:
         """Reads a checkpoint of this run, or the last sound one before it; deletes those after.
 
         Raises:
-            DamagedCheckpointError: If none is sound.
+            DamagedCheckpointError, MissingCheckpointError: If none is sound.
+            SystemRefusalError: If the system does not let one be read; none is deleted then.
             ValueError: If it is a checkpoint of another run.
         """
         if position.run != self._number:
@@ -291,10 +298,11 @@ class Checkpoints:
         self.checkpoint.wait()
         earlier = [entry.position for entry in store.entries() if entry.position < position]
         own = [one for one in earlier if one.run == self._number]
+        damage: StoreError
         for candidate in [position, *reversed(own)]:
             try:
                 record = self._read(candidate)
-            except DamagedCheckpointError as error:
+            except (DamagedCheckpointError, MissingCheckpointError) as error:
                 damage = error
                 say(f"{error} Going back further.")
                 continue
@@ -324,7 +332,7 @@ class Checkpoints:
     def _read(self, position: Position) -> Record:
         store = self.checkpoint.store
         sound = store.read(Entry(position, store.directory / position.folder_name))
-        return Record.unpack(sound.document, sound.tensors, position.step)
+        return Record.unpack(sound.document, sound.tensors, position)
 
     def _copy(self, callbacks: RunCallbacks) -> dict[str, VariableRecord]:
         callbacks.finish_batch_ends()

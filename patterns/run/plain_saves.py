@@ -145,7 +145,7 @@ class PlainSaves:
         self._checkpoint.remember_finished(self._model, self._epochs)
 
     def _resume(self, found: SoundCheckpoint) -> None:
-        record, folder = found.record, self._checkpoint.store.directory
+        record, folder = found.record, self._checkpoint.store.label
         self._checkpoint.check_not_finished("model.fit", self._model, self._epochs)
         if record.identity.data != _DATA:
             raise ResumeRefusedError(

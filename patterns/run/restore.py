@@ -91,6 +91,7 @@ class Restorer:
         names = callback_states.named(self.callbacks.callbacks)
         self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))
         self.callbacks.on_train_begin()
+        callback_states.cut_files(names, record.callbacks)
         self._put_back(record, rewound=False)
         is_over = cursor.ended or cursor.step == self.total_steps
         self.callbacks.history.resumes = [

@@ -9,7 +9,7 @@ from typing import Any
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
 from ..checkpoint.reading import SoundCheckpoint
-from ..storage import Position, StoreError
+from ..storage import Position, StoreError, SystemRefusalError
 from .checkpoint import Checkpoint
 from .history import RunHistory
 from .plan import StepPlan
@@ -72,7 +72,7 @@ def begin(
     Raises:
         ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
-    folder = str(checkpoint.store.directory)
+    folder = checkpoint.store.label
     if found is None:
         return StartPoint(
             start_mode=checkpoint.resume,
@@ -102,7 +102,7 @@ def begin(
 def _go_on(
     checkpoint: Checkpoint, found: SoundCheckpoint, identity: Identity, backend: str
 ) -> StartPoint:
-    folder = str(checkpoint.store.directory)
+    folder = checkpoint.store.label
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
@@ -161,6 +161,8 @@ def _warnings(checkpoint: Checkpoint, found: SoundCheckpoint) -> list[str]:
         if entry.position.run == at.run and entry.position < at:
             try:
                 _, record = store.read_record(entry.position.step)
+            except SystemRefusalError:
+                raise
             except StoreError:
                 continue
             if not record.not_finite():

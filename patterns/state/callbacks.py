@@ -88,7 +88,8 @@ def get_state(callback: keras.callbacks.Callback) -> dict[str, Any] | None:
         and not callback.csv_file.closed
     ):
         callback.csv_file.flush()
-        state["bytes"] = os.path.getsize(callback.filename)
+        # Of the open file: its name may lead elsewhere since the working directory was changed.
+        state["bytes"] = os.fstat(callback.csv_file.fileno()).st_size
     return state
 
 
@@ -108,8 +109,8 @@ def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> N
 def files_go_on(
     callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[None]:
-    """Around a run that goes on: what opens a file in it goes on in that file, after what was
-    written since is cut.
+    """Around a run that goes on: what opens a file in it goes on in that file. `cut_files` is to
+    follow once it is open.
     """
     loggers = {
         name: c
@@ -117,8 +118,7 @@ def files_go_on(
         if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})
     }
     settings = {name: (logger.append, logger.append_header) for name, logger in loggers.items()}
-    for name, logger in loggers.items():
-        _cut(logger.filename, states[name]["bytes"])
+    for logger in loggers.values():
         logger.append = True
     try:
         yield
@@ -130,33 +130,34 @@ def files_go_on(
 def cut_files(
     callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """In a run that goes back: cuts what was written since from files that are open."""
+    """In a run that goes on or goes back: cuts what was written since from files that are open."""
     for name, logger in callbacks.items():
         if (
             isinstance(logger, _C.CSVLogger)
             and logger.csv_file is not None
             and not logger.csv_file.closed
         ):
-            length = states.get(name, {}).get("bytes", 0)
-            logger.csv_file.flush()
-            logger.csv_file.seek(length)
-            logger.csv_file.truncate()
-            if not length:
-                logger.writer, logger.append_header = None, True
+            state = states.get(name, {})
+            # Without a length, rows that the person has it append to may be older than the run.
+            if "bytes" in state or not logger.append:
+                _cut(logger, state.get("bytes", 0))
 
 
-def _cut(filename: str, length: int) -> None:
-    found = os.path.getsize(filename) if os.path.exists(filename) else 0
-    if found >= length:
-        if found:
-            os.truncate(filename, length)
+def _cut(logger: keras.callbacks.CSVLogger, length: int) -> None:
+    file = logger.csv_file
+    file.flush()
+    found = os.fstat(file.fileno()).st_size
+    if found < length:
+        warnings.warn(
+            f"CSVLogger: {logger.filename} has {found} bytes, but had {length} when the checkpoint "
+            "was made. The rows that are gone stay gone; new ones are appended.",
+            stacklevel=2,
+        )
         return
-    warnings.warn(
-        f"CSVLogger: {filename} has {found} bytes, but had {length} when the checkpoint was made. "
-        "The rows that are gone stay "
-        "gone; new ones are appended.",
-        stacklevel=2,
-    )
+    file.seek(length)
+    file.truncate()
+    if not length:
+        logger.writer, logger.append_header = None, True
 
 
 def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from keras_patterns.backends import current
 
 from ..run.requests import Request, RunView, Save
 from ..state.snapshot import StateMismatchError, np_dtype
-from ..storage import Position, StoreError
+from ..storage import Position, StoreError, SystemRefusalError
 
 
 class BestWeights(Protocol):
@@ -119,6 +119,9 @@ class InCheckpoint:
             return False
         try:
             self._run.restore_weights(self._position)
+        except SystemRefusalError:
+            # They are there: another start of the script puts them back.
+            raise
         except StoreError as error:
             warnings.warn(
                 f"The best weights cannot be read, and the model keeps those that it has: {error}",

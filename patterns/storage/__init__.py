@@ -1,7 +1,14 @@
 """Checkpoints on disk: atomic, checked byte by byte, deduplicated, retained by policy."""
 
 from .entry import Entry, Report, StoredCheckpoint
-from .errors import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
+from .errors import (
+    DamagedCheckpointError,
+    MissingCheckpointError,
+    NewerFormatError,
+    StoreError,
+    StoreInUseError,
+    SystemRefusalError,
+)
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
@@ -17,6 +24,7 @@ __all__ = [
     "DamagedCheckpointError",
     "Entry",
     "Manifest",
+    "MissingCheckpointError",
     "NewerFormatError",
     "Position",
     "Report",
@@ -25,6 +33,7 @@ __all__ = [
     "StoreError",
     "StoreInUseError",
     "StoredCheckpoint",
+    "SystemRefusalError",
     "Tensor",
     "export_weights",
     "phase_folder",

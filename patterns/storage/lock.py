@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from .errors import StoreError, StoreInUseError
+from .files import make_folder
 from .folder import clear_leftovers
 
 _LOCK = ".lock"
@@ -59,7 +60,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / _LOCK, timeout=0, thread_local=False)
     holder = directory / _HOLDER
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         lock.acquire()
         holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
         clear_leftovers(directory)

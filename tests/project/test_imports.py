@@ -11,7 +11,7 @@ from children import BACKENDS
 
 pytestmark = pytest.mark.cross
 
-OURS = {"keras_patterns", "numpy", "safetensors", "xxhash", "filelock"}
+OURS = {"keras_patterns", "numpy", "safetensors", "xxhash", "filelock", "msgspec"}
 
 PROGRAM = """
 import sys

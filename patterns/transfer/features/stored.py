@@ -18,17 +18,19 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from ..._util.messages import listed
+from ..._util.paths import bound_path
 from ...select.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
-from ...storage import StoreError, StoreInUseError
-from ...storage.files import dtype_named, sync_folder, write_durably
+from ...storage import StoreError, StoreInUseError, SystemRefusalError
+from ...storage.files import dtype_named, is_there, make_folder, sync_folder, write_durably
 
 Json = dict[str, Any]
 Digests = dict[str, list[str]]
 
 _FORMAT = "keras-patterns features 1"
 _ANEW = "Give another `path`, or delete the file, and the features are computed anew."
+_AS_IT_WAS = "The file is as it was."
 _READ_BYTES = 1 << 22
 _NAMED = 3
 
@@ -67,12 +69,12 @@ def path_of_features(caller: str, path: Any) -> Path:
             f"{caller}: `path` must end in .npy, as what is stored there is. Received: "
             f"{str(path)!r}."
         )
-    return Path(path)
+    return bound_path(path)
 
 
 def is_stored(path: Path) -> bool:
-    """Tells whether there is a file already."""
-    return os.path.lexists(path)
+    """Tells whether there is a file already; StoreError if the system does not say."""
+    return is_there(path)
 
 
 def write(
@@ -103,12 +105,9 @@ def write(
                 _check_beside(path)
                 _write(path, partial, about, shape, dtype, batches())
     except OSError as error:
-        reason = error.strerror or str(error)
-        mend = (
-            "Free some space there, give this user the right to write, or choose another `path`. "
-            "Nothing was left behind."
-        )
-        raise StoreError(path, f"cannot write the features ({reason})", mend) from error
+        raise SystemRefusalError(
+            path, "write the features", error, "Nothing was left behind."
+        ) from error
 
 
 def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.ndarray:
@@ -131,7 +130,9 @@ def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.
             dtype_named(found["dtype"])
         )
         lines = _differences(found, about)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise SystemRefusalError(path, "read the features", error, _AS_IT_WAS) from error
+    except (ValueError, KeyError, TypeError) as error:
         raise StoreError(path, f"cannot be read as features ({error})", _ANEW) from error
     if not lines and not is_first(features):
         lines = ["the model, as it is now, gives other features for the first examples"]
@@ -150,7 +151,7 @@ def _writing(path: Path) -> Iterator[Path]:
     """Holds a file for one writer; gives the name under which it writes, where a killed one's half
     file is cleared away.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.partial")
     try:
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
@@ -199,6 +200,7 @@ def _write(
     write_durably(_beside(partial), [json.dumps({"format": _FORMAT, **found}, indent=1).encode()])
     # A description without features is written over; features without one would be in the way.
     os.replace(_beside(partial), _beside(path))
+    sync_folder(path.parent)
     os.replace(partial, path)
     sync_folder(path.parent)
 
@@ -221,7 +223,7 @@ def _check_beside(path: Path) -> None:
     if is_stored(_beside(path)):
         try:
             _description(path)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
             mend = "Give another `path`, or move that file away."
             raise StoreError(
                 _beside(path), "there is a file already that does not describe features", mend
