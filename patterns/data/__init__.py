@@ -6,7 +6,7 @@ from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .skipping import Skipped
 from .sources import BatchSource, make_source
-from .split import evaluate_arguments, split_validation
+from .split import check_validation_data, evaluate_arguments, split_validation
 from .streams import RandomStream
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "PyDatasetSource",
     "RandomStream",
     "Skipped",
+    "check_validation_data",
     "evaluate_arguments",
     "make_source",
     "split_validation",

@@ -15,7 +15,7 @@ from keras_patterns.backends import current
 
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
-from ..data import evaluate_arguments
+from ..data import check_validation_data, evaluate_arguments
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 
@@ -120,10 +120,13 @@ class Validation:
             )
         if steps is not None and steps < 1:
             raise ValueError(f"validation_steps must be positive; received {steps!r}.")
+        if isinstance(data, tuple | list) and len(data) == 1:
+            (data,) = data
         if isinstance(data, GeneratorType) and steps is None:
             raise ValueError(
                 "validation_data is a generator, whose length nobody knows: say validation_steps=."
             )
+        check_validation_data("validation_data", data)
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
         self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
