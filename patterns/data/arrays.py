@@ -81,6 +81,11 @@ class ArraySource:
         """Examples of a batch, the last one of a pass excepted."""
         return self._order.batch_size
 
+    def batch_sizes(self, steps: int) -> set[int]:
+        """Return the sizes that the batches of so many steps have."""
+        pass_end = self.steps_per_pass - 1
+        return {len(self.indices(step)) for step in (0, pass_end) if step < steps}
+
     @property
     def steps_per_pass(self) -> int:
         """Steps of a pass over the data."""

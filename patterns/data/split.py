@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from types import GeneratorType
 from typing import Any
 
@@ -126,6 +127,31 @@ def check_validation_data(name: str, data: Any) -> None:
             f"framework. Received: {type(x).__module__}.{type(x).__qualname__}"
             f"{_list_of(keras.tree.flatten(tuple(parts.values())))}."
         )
+
+
+def evaluated_sizes(
+    arguments: Mapping[str, Any], batch_size: int | None, steps: int | None
+) -> set[int]:
+    """Return the sizes of the batches that `model.evaluate` makes of arrays.
+
+    Args:
+        arguments: as `evaluate_arguments` gives them; of other data, or none, nothing is said.
+        batch_size: as given to `evaluate`.
+        steps: as given to `evaluate`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> evaluated_sizes({"x": np.ones((7, 2))}, batch_size=4, steps=None)
+    {3, 4}
+    """
+    if not arguments or not is_rows(tuple(arguments.values())):
+        return set()
+    examples = count_examples(**arguments)
+    size = batch_size or (math.ceil(examples / steps) if steps else 32)
+    whole, rest = divmod(examples, size)
+    reaches_rest = rest and (steps is None or steps > whole)
+    return ({size} if whole else set()) | ({rest} if reaches_rest else set())
 
 
 def _list_of(leaves: list) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -28,7 +29,7 @@ def check_model(where: str, model: keras.Model, obeys_limits: bool = False) -> N
         TypeError: If it is no model.
         ValueError: If it is not compiled, or wants what its backend or the plan cannot give.
     """
-    if not isinstance(model, keras.Model):
+    if not _keras.has_trainer(model):
         raise TypeError(
             f"{where}: the first argument must be a Keras model; received {type(model).__name__}."
         )
@@ -60,6 +61,30 @@ def check_model(where: str, model: keras.Model, obeys_limits: bool = False) -> N
     if not obeys_limits:
         _check_limits(where)
     _keras.forget_initial_epoch(model)
+
+
+def check_processes(where: str, model: keras.Model) -> None:
+    """Raises if other processes train too, or the model is spread in a way that is not served."""
+    blocker = current().spread_blocker(model)
+    if blocker:
+        raise ValueError(f"{where}: {blocker}")
+
+
+def check_batch_sizes(name: str, sizes: Iterable[int]) -> None:
+    """Raises if a batch cannot be spread evenly over the devices of this process.
+
+    Args:
+        name: What the batches are of, for the message.
+        sizes: Of the batches, in examples, as far as they are known.
+    """
+    parts = current().batch_parts()
+    wrong = sorted(size for size in set(sizes) if size % parts)
+    if wrong:
+        raise ValueError(
+            f"{name} has batches of {', '.join(map(str, wrong))} examples, which {parts} devices "
+            f"cannot share evenly. Give a batch size that {parts} divides, and so many examples "
+            "that no smaller batch is left over, or unset keras.distribution."
+        )
 
 
 def _is_frozen(model: keras.Model) -> bool:

@@ -25,6 +25,7 @@ from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoint import Checkpoint
 from .checkpoints import Checkpoints, NoCheckpoints
+from .checks import check_processes
 from .driver import Driver
 from .hooks import Hook
 from .parts import Parts
@@ -93,6 +94,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     Raises:
         ResumeRefusedError: If the folder holds a run that this script cannot go on with.
     """
+    check_processes(asked.caller, asked.model)
     checkpoint, found = asked.checkpoint, None
     if checkpoint:
         until_end.enter_context(checkpoint.store.lock())
