@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -127,12 +128,14 @@ def limited(plan: StepPlan, verbose: int | str) -> StepPlan:
 
 def check_epochs(where: str, epochs: Any, initial_epoch: Any, steps_per_epoch: Any) -> int:
     """Returns the first epoch, or raises for what `model.fit` takes and a plan cannot say."""
-    if epochs is not None and whole_number(where, "epochs", epochs, least=0) == 0:
+    if epochs is not None and whole_number(where, "epochs", epochs, least=-sys.maxsize) < 1:
         raise ValueError(
-            f"{where}: epochs=0 trains nothing. model.fit returns an empty History then; leave the "
-            "call out instead."
+            f"{where}: epochs={epochs} trains nothing. model.fit returns an empty History then; "
+            "leave the call out instead."
         )
-    if isinstance(steps_per_epoch, int) and steps_per_epoch < 1:
+    if steps_per_epoch is not None and (
+        whole_number(where, "steps_per_epoch", steps_per_epoch, least=-sys.maxsize) < 1
+    ):
         raise ValueError(
             f"{where}: steps_per_epoch must be at least 1. Received: {steps_per_epoch}. A run has "
             "a number of steps; leave it out where an epoch is a pass over the data."

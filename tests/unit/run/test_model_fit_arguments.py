@@ -1,12 +1,14 @@
 """The arguments of `model.fit`, in `kp.fit`: the same meaning, or a refusal by name."""
 
 import inspect
+import re
 
 import keras
 import numpy as np
 import pytest
 from killers import KillAt, Killed
 from models import regressor
+from places import ROOT
 
 import keras_patterns as kp
 from keras_patterns.backends import current
@@ -62,6 +64,15 @@ def test_the_arguments_are_those_of_model_fit_in_its_order_and_ours_come_after_b
         # None lets total_steps= and steps_per_epoch= give the epochs.
         assert ours[name].default == (None if name == "epochs" else theirs[name].default)
     assert all(ours[name].kind == inspect.Parameter.KEYWORD_ONLY for name in OWN)
+
+
+@pytest.mark.once
+def test_the_page_has_every_argument_of_model_fit_in_its_order():
+    page = (ROOT / "docs" / "model-fit.md").read_text(encoding="utf-8")
+    table = page.split("## The arguments")[1].split("##")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (same|differs|refused) \| (.*) ?\|$", table, re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(inspect.signature(keras.Model.fit).parameters)[1:]
+    assert all(why for _, kind, why in rows if kind != "same")
 
 
 def test_all_arguments_by_position():
@@ -220,6 +231,11 @@ def test_a_model_that_is_frozen_as_a_whole_is_refused_built_or_not(make):
     ("arguments", "error", "message"),
     [
         ({"epochs": 0}, ValueError, "epochs=0 trains nothing"),
+        ({"epochs": -1}, ValueError, "epochs=-1 trains nothing"),
+        ({"epochs": 2.0}, TypeError, "`epochs` must be a whole number"),
+        ({"steps_per_epoch": np.int64(-1)}, ValueError, "steps_per_epoch must be at least 1"),
+        ({"steps_per_epoch": 2.0}, TypeError, "`steps_per_epoch` must be a whole number"),
+        ({"shuffle": 1}, ValueError, "`shuffle` must be True, False or"),
         ({"steps_per_epoch": -1}, ValueError, "steps_per_epoch must be at least 1. Received: -1"),
         ({"initial_epoch": -1}, ValueError, "`initial_epoch` must be at least 0"),
         ({"initial_epoch": 1.5}, TypeError, "`initial_epoch` must be a whole number"),
