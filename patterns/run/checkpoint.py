@@ -18,6 +18,7 @@ from ..checkpoint.identity import ResumeRefusedError
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
 from ..storage import BackgroundWriter, Position, Retention, Tensor
+from .checks import check_processes
 from .plain_saves import PlainSaves
 from .reuse import check_not_finished, remember_finished
 from .scores import BestScores
@@ -238,6 +239,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the newest checkpoint back."""
+        check_processes("kp.Checkpoint", self.model)
         self._plain = (
             None if self.is_driven else PlainSaves(self, self.model, self.params["epochs"])
         )
