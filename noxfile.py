@@ -131,6 +131,25 @@ def every_step(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def keras_tests(session: nox.Session, backend: str) -> None:
+    """Keras's own tests of `fit` and of its callbacks, with `kp.fit` in its place. They want all
+    backends installed.
+    """
+    install_package(session, *EXTRAS.values())
+    install(session, *group("test"))
+    run_pytest(
+        session,
+        backend,
+        "tests/conformance/test_keras_own_tests.py",
+        "-m",
+        "keras_tests",
+        "--timeout=0",
+        *session.posargs,
+    )
+
+
+@nox.session
+@each_backend
 def architectures(session: nox.Session, backend: str) -> None:
     """Large models of keras.applications, frozen, thawed in part and trained for a few steps."""
     install_package(session, EXTRAS[backend])

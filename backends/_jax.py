@@ -10,6 +10,7 @@ import numpy as np
 
 from ._feed import Batch, Batches
 from ._measured import Values, loss_of
+from ._spread import check_divides, parts_of_a_batch, sizes_of
 
 if TYPE_CHECKING:
     import keras
@@ -103,6 +104,18 @@ class JaxBackend:
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         return lambda: np.asarray(_are_finite([variable.value for variable in variables]))
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        if jax.process_count() == 1:
+            return None
+        return (
+            f"{jax.process_count()} JAX processes train together, and each would train on all "
+            "examples. Start one process; keras.distribution spreads it over the devices of one "
+            "host."
+        )
+
+    def batch_parts(self) -> int:
+        return parts_of_a_batch()
+
     def device(self) -> str:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
@@ -140,7 +153,15 @@ class JaxBackend:
         return train_step
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return Batches(batches, lambda batch: batch)
+        parts = self.batch_parts()
+        if parts == 1:
+            return Batches(batches, lambda batch: batch)
+
+        def divisible(batch: Batch) -> Batch:
+            check_divides(sizes_of(batch), parts)
+            return batch
+
+        return Batches(batches, divisible)
 
 
 ADAPTER = JaxBackend()

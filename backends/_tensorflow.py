@@ -15,6 +15,7 @@ from tensorflow.python.ops import stateful_random_ops
 
 from ._feed import Batch
 from ._measured import Values, assigning_step
+from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
 
 # Enough to make one batch while another is trained on.
@@ -69,6 +70,22 @@ class TensorFlowBackend:
         # fifth function made here on.
         traced = are_finite.get_concrete_function()
         return lambda: np.array([bool(flag) for flag in traced()], bool)
+
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        here = tf.distribute.get_strategy()
+        owners = [model, *(variable.value for variable in model.variables)]
+        others = [getattr(one, "distribute_strategy", here) for one in owners]
+        others = [one for one in others if one is not here]
+        if not others and not tf.distribute.has_strategy():
+            return ignored_distribution()
+        kind = type((others or [here])[0]).__name__
+        return (
+            f"{kind} spreads the model, and a run under tf.distribute is not served yet. Build and "
+            "train the model outside of the strategy's scope."
+        )
+
+    def batch_parts(self) -> int:
+        return 1
 
     def device(self) -> str:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

@@ -11,6 +11,7 @@ import torch
 
 from ._feed import Batch, Batches
 from ._measured import Values, assigning_step
+from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
 
 
@@ -76,6 +77,18 @@ class TorchBackend:
             return torch.stack(flags).cpu().numpy() if flags else np.zeros(0, bool)
 
         return are_finite
+
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        group = torch.distributed
+        if not (group.is_available() and group.is_initialized() and group.get_world_size() > 1):
+            return ignored_distribution()
+        return (
+            f"{group.get_world_size()} processes of torch.distributed train together, and each "
+            "would train on all examples. Start one process."
+        )
+
+    def batch_parts(self) -> int:
+        return 1
 
     def device(self) -> str:
         if torch.cuda.is_available():

@@ -74,6 +74,17 @@ class Backend(Protocol):
             A function that returns booleans of shape `(variables,)`.
         """
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        """Why this process cannot train the model as one device would: other processes train too,
+        or the model is spread over devices in a way that no run can follow. It ends with the way
+        out. None if it can.
+        """
+
+    def batch_parts(self) -> int:
+        """The number of equal parts in which the examples of a batch go to devices; 1 where they
+        stay together.
+        """
+
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.trainers.trainer import Trainer
 from keras.src.utils.python_utils import pythonify_logs
 from keras.src.utils.rng_utils import get_random_seed
 
@@ -19,6 +20,13 @@ def plain_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
     """
     plain: dict[str, Any] = pythonify_logs(logs)
     return plain
+
+
+def has_trainer(model: object) -> bool:
+    """True for a `keras.Model`, and for any other layer that is mixed with Keras's trainer, as in
+    Keras's own tests. The trainer has no public name.
+    """
+    return isinstance(model, Trainer) and isinstance(model, keras.Layer)
 
 
 def random_seed() -> int | None:

@@ -6,7 +6,12 @@ from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .skipping import NoBatchLeftError, Skipped
 from .sources import BatchSource, make_source
-from .split import evaluate_arguments, split_validation
+from .split import (
+    check_validation_data,
+    evaluate_arguments,
+    evaluated_sizes,
+    split_validation,
+)
 from .streams import RandomStream
 
 __all__ = [
@@ -20,7 +25,9 @@ __all__ = [
     "PyDatasetSource",
     "RandomStream",
     "Skipped",
+    "check_validation_data",
     "evaluate_arguments",
+    "evaluated_sizes",
     "make_source",
     "split_validation",
 ]

@@ -85,8 +85,8 @@ def with_one_cycle(
         total_steps: Optimizer steps of the whole training.
         momentum: The lowest and the highest. Defaults to `(0.85, 0.95)`.
         div_factor, final_div_factor: As in `kp.schedules.OneCycle`.
-        **phases: `warmup_fraction`, `anneal`, `three_phase` and `convention`, as in
-            `kp.schedules.OneCycle`.
+        **phases: `warmup_fraction`, `anneal`, `three_phase`, `convention` and `return_fraction`,
+            as in `kp.schedules.OneCycle`.
 
     Returns:
         The new optimizer. The given one is not changed.

@@ -18,7 +18,9 @@ from ..checkpoint.identity import ResumeRefusedError
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
 from ..storage import BackgroundWriter, Position, Retention, Tensor
+from .checks import check_processes
 from .plain_saves import PlainSaves
+from .reuse import check_not_finished, remember_finished
 from .scores import BestScores
 
 Resume = Literal["auto", "weights", "never"]
@@ -164,6 +166,16 @@ class Checkpoint(keras.callbacks.Callback):
             if newest and entry.position.run == newest.run and entry.position <= newest
         )
 
+    def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:
+        """Raises if this process has finished a run of the model in the folder, and the call would
+        train nothing; see `run/reuse.py`.
+        """
+        check_not_finished(caller, model, self.store.directory, total)
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that this process has finished a run of the model in the folder."""
+        remember_finished(model, self.store.directory, total)
+
     def wait(self) -> None:
         """Waits until what was handed over is on disk; raises what went wrong there."""
         self._writer.wait()
@@ -227,6 +239,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the newest checkpoint back."""
+        check_processes("kp.Checkpoint", self.model)
         self._plain = (
             None if self.is_driven else PlainSaves(self, self.model, self.params["epochs"])
         )

@@ -88,6 +88,9 @@ class NoCheckpoints:
     def save_captured(self, callbacks: RunCallbacks, record: Record) -> None:
         """Nothing is saved."""
 
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """A run without a folder can be begun as often as one likes."""
+
     def wait(self) -> None:
         """There is nothing to wait for."""
 
@@ -265,6 +268,10 @@ class Checkpoints:
         """Raises what went wrong in a save in the background, if anything did."""
         if self.checkpoint.failed:
             self.checkpoint.wait()
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that this process has come to the end of the run."""
+        self.checkpoint.remember_finished(model, total)
 
     def wait(self) -> None:
         """Waits until what was handed over is on disk."""

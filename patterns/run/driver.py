@@ -26,7 +26,6 @@ from .requests import (
     Stop,
     as_requests,
 )
-from .reuse import remember_finished
 from .start_point import StartPoint
 from .validation import PreservedState
 
@@ -152,8 +151,7 @@ class Driver:
         self.callbacks.on_train_end(dict(self.last_logs or {}))
         if self.signals.received is not None:
             self.interrupt()
-        if self.checkpoints.exist:
-            remember_finished(self.model, self.checkpoints.folder, self.plan.total_steps)
+        self.checkpoints.remember_finished(self.model, self.plan.total_steps)
 
     def begin(self, start: StartPoint) -> Verdict:
         """Brings the run to where it begins."""

@@ -13,6 +13,7 @@ from keras_patterns.backends import current
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
 from ..state.variables import has_own_step
+from .checks import check_batch_sizes
 from .driver import Driver
 from .engine import CONTINUE, DONE, Verdict
 from .fusing import FusedSteps
@@ -23,6 +24,8 @@ from .start_point import StartPoint
 
 def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHistory:
     """Runs all steps of a run that is open; returns its History."""
+    check_batch_sizes("the data", driver.data.batch_sizes(driver.plan.total_steps))
+    check_batch_sizes("validation_data", driver.validation.batch_sizes())
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
         verdict = driver.begin(start)

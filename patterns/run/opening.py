@@ -17,7 +17,7 @@ from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
 from ..checkpoint.reading import SoundCheckpoint
-from ..data import BatchSource, make_source
+from ..data import BatchSource, GeneratorSource, make_source
 from ..state.callbacks import warn_of_untold
 from ..state.variables import find_variables
 from . import start_point
@@ -25,12 +25,12 @@ from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoint import Checkpoint
 from .checkpoints import Checkpoints, NoCheckpoints
+from .checks import check_processes
 from .driver import Driver
 from .hooks import Hook
 from .parts import Parts
 from .plan import StepPlan
 from .restore import Restorer
-from .reuse import check_not_finished
 from .run_data import RunData
 from .signals import StopRequests
 from .start_point import StartPoint
@@ -57,6 +57,7 @@ class RunArguments:
         seed: Of the order of the data; None takes that of the run that goes on, or that of
             `keras.utils.set_random_seed`, or draws one.
         verbose: As in `model.fit`.
+        initial_epoch: The epoch at which a run that begins here begins.
         tracked: What else is carried.
     """
 
@@ -69,6 +70,7 @@ class RunArguments:
     log_every: int | None = None
     seed: int | None = None
     verbose: int | str = "auto"
+    initial_epoch: int = 0
     tracked: Tracked = field(default_factory=Tracked)
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     Raises:
         ResumeRefusedError: If the folder holds a run that this script cannot go on with.
     """
+    check_processes(asked.caller, asked.model)
     checkpoint, found = asked.checkpoint, None
     if checkpoint:
         until_end.enter_context(checkpoint.store.lock())
@@ -106,14 +109,13 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     )
     wanted = asked.make_plan(source)
     plan = start_point.plan_of(goes_on, wanted)
-    start = StartPoint()
+    start = StartPoint(first_step=_first_step(asked, plan, source))
     checkpoints: Checkpoints | NoCheckpoints = NoCheckpoints()
     if checkpoint:
         if goes_on:
-            folder = checkpoint.store.directory
-            check_not_finished(asked.caller, asked.model, folder, plan.total_steps)
+            checkpoint.check_not_finished(asked.caller, asked.model, plan.total_steps)
         identity = _identity(asked, plan, source, seed, seed_from)
-        start, checkpoints = _begin(asked, checkpoint, found, identity)
+        start, checkpoints = _begin(asked, checkpoint, found, identity, start.first_step)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
             say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {wanted.steps_per_epoch:,}.")
     return _wire(asked, plan, source, checkpoints, until_end), start
@@ -183,12 +185,32 @@ def _identity(
     )
 
 
+def _first_step(asked: RunArguments, plan: StepPlan, source: BatchSource) -> int:
+    """The step at which a run that begins here begins."""
+    epoch = asked.initial_epoch
+    if not epoch:
+        return 0
+    if epoch >= plan.epochs:
+        say(
+            f"initial_epoch={epoch}, and there are {plan.epochs} epochs: nothing to train.",
+            verbose=asked.verbose,
+        )
+    step = plan.end_of(min(epoch, plan.epochs) - 1)
+    if isinstance(source, GeneratorSource):
+        source.begin_at(step)
+    return step
+
+
 def _begin(
-    asked: RunArguments, checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity
+    asked: RunArguments,
+    checkpoint: Checkpoint,
+    found: SoundCheckpoint | None,
+    identity: Identity,
+    first_step: int,
 ) -> tuple[StartPoint, Checkpoints]:
     """Decides where the run begins, and says so."""
     warn_of_untold(asked.callbacks)
-    start = start_point.begin(checkpoint, found, identity, current().name)
+    start = start_point.begin(checkpoint, found, identity, current().name, first_step)
     # A run that begins with nothing to tell says so only where the person wants to see anything.
     if asked.verbose != 0 or start.record or (found and found.fell_back):
         for message in start.messages:

@@ -19,7 +19,6 @@ from ..checkpoint.store import CheckpointStore
 from ..state.randomness import set_random_state
 from ..state.variables import find_variables
 from ..storage import Position, Tensor
-from .reuse import check_not_finished, remember_finished
 
 _DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
 _HISTORY = "RunHistory"
@@ -45,6 +44,12 @@ class SavesEpochs(Protocol):
 
     def take_over_scores(self, newest: Position | None) -> None:
         """Begins with the scores of a run's checkpoints; None for a new run."""
+
+    def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:
+        """Raises if this process has finished a run of the model in the folder."""
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that it has."""
 
     def wait(self) -> None:
         """Waits for the writer."""
@@ -137,11 +142,11 @@ class PlainSaves:
         if self._position.step:
             self._save(logs)
         self._checkpoint.close()
-        remember_finished(self._model, self._checkpoint.store.directory, self._epochs)
+        self._checkpoint.remember_finished(self._model, self._epochs)
 
     def _resume(self, found: SoundCheckpoint) -> None:
         record, folder = found.record, self._checkpoint.store.label
-        check_not_finished("model.fit", self._model, self._checkpoint.store.directory, self._epochs)
+        self._checkpoint.check_not_finished("model.fit", self._model, self._epochs)
         if record.identity.data != _DATA:
             raise ResumeRefusedError(
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "

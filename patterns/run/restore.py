@@ -68,7 +68,7 @@ class Restorer:
             start: Where the run begins.
             stand_at: Is told where it stands, before any hook is.
         """
-        record, cursor = start.record, Cursor()
+        record, cursor = start.record, Cursor(start.first_step)
         self.model.stop_training = False
         if record and not start.weights_only:
             cursor = record.cursor
@@ -82,6 +82,7 @@ class Restorer:
         if record is None or start.weights_only:
             if record:
                 restore_weights(self.model, record)
+            self.checkpoints.begin(cursor.step)
             self.callbacks.on_train_begin()
             self.carried.take_random()
             return

@@ -29,6 +29,7 @@ class StartPoint:
         weights_only: Whether only the weights of `record` are put back.
         messages: For the person, first line first.
         made_with: The versions and processes that made the checkpoint.
+        first_step: Where it begins if it does not go on.
     """
 
     number: int = 1
@@ -38,6 +39,7 @@ class StartPoint:
     weights_only: bool = False
     messages: tuple[str, ...] = ()
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    first_step: int = 0
 
 
 def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
@@ -59,7 +61,11 @@ def may_go_on(checkpoint: Checkpoint, found: SoundCheckpoint) -> bool:
 
 
 def begin(
-    checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity, backend: str
+    checkpoint: Checkpoint,
+    found: SoundCheckpoint | None,
+    identity: Identity,
+    backend: str,
+    first_step: int = 0,
 ) -> StartPoint:
     """Decides how the run begins.
 
@@ -68,6 +74,7 @@ def begin(
         found: The newest sound checkpoint, if there is one.
         identity: What the script says.
         backend: What runs now.
+        first_step: Where it begins if it does not go on. Defaults to 0.
 
     Raises:
         ResumeRefusedError: If the script asks for another run than the one in the folder.
@@ -76,27 +83,35 @@ def begin(
     if found is None:
         return StartPoint(
             start_mode=checkpoint.resume,
-            messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",),
+            messages=(
+                f"starting from step {first_step:,}; there is no checkpoint in {folder} yet.",
+            ),
+            first_step=first_step,
         )
-    new = StartPoint(found.position.run + 1, checkpoint.resume)
+    new = StartPoint(found.position.run + 1, checkpoint.resume, first_step=first_step)
     at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
     if checkpoint.resume == "never":
         return replace(
             new,
             messages=(
-                f'starting from step 0 beside what {folder} holds, because of resume="never".',
+                f"starting from step {first_step:,} beside what {folder} holds, because of "
+                'resume="never".',
             ),
         )
     if checkpoint.resume == "weights" and not (
         may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)
     ):
         message = (
-            f"starting from step 0 with the weights at {at}, because of "
+            f"starting from step {first_step:,} with the weights at {at}, because of "
             f'resume="weights"{found.fell_back}.'
         )
         messages = (message, *_warnings(checkpoint, found))
         return replace(new, record=found.record, weights_only=True, messages=messages)
-    return _go_on(checkpoint, found, identity, backend)
+    start = _go_on(checkpoint, found, identity, backend)
+    if first_step and start.position.step != first_step:
+        line = "initial_epoch= is for a run that begins; this one goes on where its checkpoint is."
+        return replace(start, messages=(*start.messages, line))
+    return start
 
 
 def _go_on(

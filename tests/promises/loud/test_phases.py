@@ -78,6 +78,7 @@ def test_a_loop_over_plain_fit_is_refused_at_its_second_turn():
     assert kp.CheckpointStore("run").steps() == [2, 4, 6]
 
 
+@pytest.mark.once
 def test_a_loop_of_one_s_own_is_refused_too():
     model = make_model()
 
@@ -91,6 +92,7 @@ def test_a_loop_of_one_s_own_is_refused_too():
         run()
 
 
+@pytest.mark.once
 def test_other_trainable_variables_are_another_phase():
     model = make_model()
     fit(model, kp.Checkpoint("run"))
@@ -99,6 +101,7 @@ def test_other_trainable_variables_are_another_phase():
         fit(model, kp.Checkpoint("run"), epochs=4)
 
 
+@pytest.mark.once
 def test_a_larger_plan_goes_on(capfd):
     model = make_model()
     for epochs in (1, 2, 3):
@@ -107,11 +110,13 @@ def test_a_larger_plan_goes_on(capfd):
     assert "going on from step 10 of 15" in capfd.readouterr().out
 
 
+@pytest.mark.once
 def test_a_new_model_gets_the_finished_run():
     first = fit(make_model(), kp.Checkpoint("run"))
     assert fit(make_model(), kp.Checkpoint("run")).history == first.history
 
 
+@pytest.mark.once
 def test_an_interrupted_run_goes_on_with_the_same_model():
     model = make_model()
     with pytest.raises(Killed):
@@ -119,6 +124,7 @@ def test_an_interrupted_run_goes_on_with_the_same_model():
     assert len(fit(model, kp.Checkpoint("run", every_steps=2)).history["loss"]) == 2
 
 
+@pytest.mark.once
 def test_a_folder_that_was_emptied_is_a_new_start():
     model = make_model()
     fit(model, kp.Checkpoint("run"))

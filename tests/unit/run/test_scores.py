@@ -52,8 +52,7 @@ def train(folder, *callbacks, model=None, **arguments):
     )
 
 
-@pytest.mark.parametrize("restores", [False, True])
-@pytest.mark.parametrize("every_steps", [None, 3, 50])
+@pytest.mark.parametrize(("every_steps", "restores"), [(None, True), (3, False), (50, False)])
 @pytest.mark.parametrize(
     "validations",
     [
@@ -65,7 +64,7 @@ def train(folder, *callbacks, model=None, **arguments):
     ],
     ids=str,
 )
-def test_all_agree_on_the_best_step(tmp_path, every_steps, validations, restores):
+def test_all_agree_on_the_best_step(tmp_path, every_steps, restores, validations):
     arguments = {"mode": "min", "patience": 99, "verbose": 0, "restore_best_weights": restores}
     stopping = kp.EarlyStopping("val_mean_wave", unit="steps", **arguments)
     model = counter()
@@ -116,6 +115,7 @@ def test_the_best_is_kept_where_it_was_validated_between_two_saves(tmp_path):
     assert kp.CheckpointStore(tmp_path).steps() == [2, 27, 30]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kill_at", [8, 19, 20])
 def test_a_killed_run_keeps_the_same(tmp_path, kill_at):
     arguments = {"validate_every_steps": 2, "every_steps": 3}
@@ -129,6 +129,7 @@ def test_a_killed_run_keeps_the_same(tmp_path, kill_at):
     assert again.best().position == whole.best().position
 
 
+@pytest.mark.once
 def test_of_equal_values_the_earlier_is_the_best(tmp_path):
     model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.0), "mse")
