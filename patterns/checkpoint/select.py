@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 
 from .._util.messages import say
-from .._util.metrics import resolve_mode
+from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from ..data import evaluate_arguments
 from ..state import (
@@ -154,7 +154,7 @@ def _ranking(
     model: keras.Model,
     arguments: dict[str, Any],
     metric: str,
-    better: str,
+    better: Mode,
     verbose: int | str,
 ) -> tuple[CheckpointSelection, Record]:
     entries = entries_by_step(caller, store, steps)
