@@ -1,10 +1,13 @@
 """The class above all errors of this package."""
 
+from .text import visible
+
 
 class KerasPatternsError(Exception):
     """Any error that only this package raises; each is also of the built-in class that fits it.
 
-    Wrong arguments raise plain `ValueError` and `TypeError`, as in Keras.
+    Wrong arguments raise plain `ValueError` and `TypeError`, as in Keras. In its text, control
+    characters out of files show as escapes.
 
     Example:
 
@@ -15,3 +18,6 @@ class KerasPatternsError(Exception):
     ...     print(error)
     no such folder: there is no checkpoint of step 3. The newest run has [].
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..state import Role, StateMismatchError, VariableRecord, decode, encode
 from ..state import callbacks as callback_states
-from ..storage import NewerFormatError, StoredCheckpoint, StoreError, Tensor
+from ..storage import NewerFormatError, Tensor
+from ..storage.parts import VARIABLES
 from .cursor import Cursor, Duty
 from .identity import Identity
 
-_VARIABLES = "variables/"
 # The version of each section of a document, as it is written now. A reader that does not know a
 # section keeps it where it is optional, and refuses the checkpoint where it is not.
 _REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
@@ -115,7 +115,7 @@ class Record:
             for name, version in {**_REQUIRED, **_OPTIONAL}.items()
         }
         tensors = [
-            Tensor(_VARIABLES + key, one.value, one.path, stable=one.is_frozen)
+            Tensor(VARIABLES + key, one.value, one.path, stable=one.is_frozen)
             for key, one in self.variables.items()
         ]
         more = {**arrays, **self.unknown_tensors}
@@ -165,28 +165,6 @@ class Record:
         )
 
 
-def plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a document by section, in every format that was ever written."""
-    if "begun" in document:
-        return dict(document)
-    return {name: section["content"] for name, section in document.items()}
-
-
-def weights_in(checkpoint: StoredCheckpoint) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint by their keys in the model, whatever else it holds.
-
-    Raises:
-        StoreError: If it does not tell which tensors are weights.
-    """
-    section = checkpoint.document.get("variables")
-    roles = section.get("content", section) if isinstance(section, dict) else None
-    if not isinstance(roles, dict):
-        what = "it does not say which tensors are weights"
-        raise StoreError(checkpoint.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
-    keys = [key for key, role in roles.items() if role == "weight"]
-    return {key: checkpoint.tensors[_VARIABLES + key] for key in keys}
-
-
 def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
     """The state of each callback that can tell it, by name."""
     states = {
@@ -213,7 +191,7 @@ def _content(name: str, section: Any) -> Any:
 def _variables(
     roles: Mapping[str, Role], tensors: Mapping[str, np.ndarray]
 ) -> dict[str, VariableRecord]:
-    return {key: VariableRecord(tensors[_VARIABLES + key], role) for key, role in roles.items()}
+    return {key: VariableRecord(tensors[VARIABLES + key], role) for key, role in roles.items()}
 
 
 def _optimizer_record(trained: Any, first_steps: Any) -> OptimizerRecord:

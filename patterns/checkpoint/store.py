@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
 from .._util.messages import say
-from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from ..storage import CheckpointFolder, Entry, Position
+from ..storage.parts import export_checkpoint
 from .average import Weighting, average_checkpoints
-from .contents import Record, weights_in
+from .contents import Record
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
@@ -128,11 +128,7 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, it is damaged, or the file cannot be
                 written.
         """
-        checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
-        if checkpoint is None:
-            raise StoreError.empty(self.directory, "no sound checkpoint is there")
-        export_weights(weights_in(checkpoint), checkpoint.position.step, Path(path))
-        return checkpoint.entry
+        return export_checkpoint(self, path, step)
 
     def rank(
         self,
