@@ -30,6 +30,13 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
+def encodable(text: str, file: TextIO | None) -> str:
+    """Text in which what a file cannot take shows as escapes."""
+    # There is no file under `pythonw`, and one in memory has no encoding.
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def write_line(text: str = "", file: TextIO | None = None) -> None:
     """Prints a line, its control characters as escapes, and what the terminal cannot show, too.
 
@@ -38,7 +45,4 @@ def write_line(text: str = "", file: TextIO | None = None) -> None:
         file: Where to. Defaults to None: the standard output of now.
     """
     file = sys.stdout if file is None else file
-    # There is none under `pythonw`.
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    shown = visible(text).encode(encoding, "backslashreplace").decode(encoding)
-    print(shown, file=file, flush=True)
+    print(encodable(visible(text), file), file=file, flush=True)

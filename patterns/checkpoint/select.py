@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import keras
 
+from .. import _keras
 from .._util.messages import say
 from .._util.metrics import resolve_mode
 from .._util.models import check_built
@@ -31,6 +32,7 @@ from .rows import CheckpointSelection, SelectionRow, best_row
 _CALLER = "select_checkpoint"
 
 
+@_keras.quiet_arrays()
 def select_checkpoint(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
@@ -108,6 +110,7 @@ def select_checkpoint(
     return selection
 
 
+@_keras.quiet_arrays()
 def evaluate_checkpoints(
     caller: str,
     store: CheckpointFolder | str | os.PathLike[str],

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import keras
 
+from .. import _keras
 from .._util.messages import say
 from ..storage import CheckpointFolder, Entry, Position
 from ..storage.parts import export_checkpoint
@@ -36,6 +37,7 @@ class CheckpointStore(CheckpointFolder):
     []
     """
 
+    @_keras.quiet_arrays()
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
     ) -> int:

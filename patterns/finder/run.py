@@ -26,6 +26,7 @@ from .sweep import LearningRateSweep
 Spacing = Literal["exponential", "linear"]
 
 
+@_keras.quiet_arrays()
 def find_learning_rate(
     model: keras.Model,
     x: Any = None,

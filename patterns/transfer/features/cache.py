@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ... import _keras
 from ..._util.arguments import whole_number
 from ..._util.messages import listed, say
 from ...data.rows import as_rows, count_examples, describe, is_rows, take
@@ -80,6 +81,7 @@ class CachedFeatures:
         return _features(self._model, split, weights, x, self._batch_size, path, verbose)
 
 
+@_keras.quiet_arrays()
 def cache_features(
     model: keras.Model,
     at: Where,
