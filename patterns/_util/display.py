@@ -110,12 +110,12 @@ class Lines(Silence):
 
     Args:
         parts: How many parts there are to be.
-        clock: Gives seconds. Defaults to `time.monotonic`.
+        clock: Gives seconds.
     """
 
     seconds = _LINE_SECONDS
 
-    def __init__(self, parts: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, parts: int, clock: Callable[[], float]) -> None:
         self._every = math.ceil(parts / _MOST_LINES)
         self._clock = clock
         self._last = clock()
@@ -308,12 +308,13 @@ class _NotebookTable:
         return f"<table>{row(self._header, 'th')}{rows}</table>"
 
 
-def make_display(verbose: int | str, parts: int = 1) -> Display:
+def make_display(verbose: int | str, parts: int, clock: Callable[[], float]) -> Display:
     """The display for where the standard output goes now.
 
     Args:
         verbose: As in `model.fit`: 0 is silent, 2 writes a line for each part.
-        parts: How many parts there are to be. Defaults to 1.
+        parts: How many parts there are to be.
+        clock: Gives seconds.
     """
     if verbose == 0:
         return Silence()
@@ -328,7 +329,7 @@ def make_display(verbose: int | str, parts: int = 1) -> Display:
     is_taken = hasattr(sys.stdout, "rich_proxied_file") or isinstance(sys.stdout, _Watched)
     if is_terminal(sys.stdout) and not is_taken and os.environ.get("TERM") != "dumb":
         return Bar(sys.stdout)
-    return Lines(parts)
+    return Lines(parts, clock)
 
 
 class Shown:
@@ -386,8 +387,58 @@ class Shown:
             self.close()
             return Silence()
         if self._display is None:
-            self._display = make_display(self._verbose, self._parts)
+            self._display = make_display(self._verbose, self._parts, self._clock)
         return self._display
+
+
+class StepCounter:
+    """Shows how many of some steps are done, outside of a run. It is closed by hand, or used in a
+    `with` statement.
+
+    Args:
+        total: How many steps there are.
+        verbose: As in `model.fit`.
+        clock: Gives seconds. Defaults to `time.monotonic`.
+    """
+
+    def __init__(
+        self, total: int, verbose: int | str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total = total
+        self._clock = clock
+        self._start = clock()
+        self._shown = Shown(verbose, clock=clock)
+        self._newest: tuple[int, Mapping[str, float]] | None = None
+
+    def __enter__(self) -> StepCounter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Steps are done; the last one is shown at once."""
+        self._newest = done, metrics or {}
+        if done >= self._total:
+            self.close()
+        elif self._shown.is_due(self._clock()):
+            self._shown.show(self._progress)
+
+    def close(self) -> None:
+        """Shows where it has ended, and leaves the terminal as it was."""
+        if self._newest is not None:
+            self._shown.finish(self._progress(is_last=True))
+        self._newest = None
+        self._shown.close()
+
+    def _progress(self, is_last: bool = False) -> Progress:
+        done, metrics = self._newest or (0, {})
+        seconds = self._clock() - self._start
+        of_step = seconds / max(done, 1)
+        times = [duration(seconds), time_per_step(of_step, 1)]
+        if not is_last:
+            times.append(f"{duration(of_step * (self._total - done))} left")
+        return Progress("", done, self._total, tuple(times), metrics, is_last)
 
 
 def is_terminal(file: Any) -> bool:
@@ -399,7 +450,9 @@ def is_terminal(file: Any) -> bool:
 
 
 def number(value: float) -> str:
-    """A metric as Keras writes it."""
+    """A metric as Keras writes it; a whole number as it is."""
+    if isinstance(value, int):
+        return str(value)
     return f"{value:.4f}" if abs(value) > 1e-3 else f"{value:.4e}"
 
 

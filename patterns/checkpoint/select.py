@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 
 from .. import _keras
+from .._util.display import StepCounter
 from .._util.messages import say
 from .._util.metrics import resolve_mode
 from .._util.models import check_built
@@ -139,12 +140,10 @@ def evaluate_checkpoints(
     arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
     store = open_folder(store)
     entries = entries_by_step(caller, store, steps)
-    bar = keras.utils.Progbar(
-        len(entries), verbose=int(verbose != 0), stateful_metrics=["step", metric]
-    )
     rows: list[SelectionRow] = []
     chosen: Record | None = None
-    with preserved(model):
+    counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
+    with preserved(model), counter:
         for row, record in _evaluated(store, entries, model, arguments):
             if record and metric not in row.values:
                 raise ValueError(
@@ -155,7 +154,7 @@ def evaluate_checkpoints(
             if record and best_row(rows, metric, better) is row:
                 chosen = record
             value = row.values.get(metric, float("nan"))
-            bar.update(len(rows), [("step", row.step), (metric, value)])
+            counter.update(len(rows), {"step": row.step, metric: value})
     best = best_row(rows, metric, better)
     if best is None or chosen is None:
         raise _without_best(caller, store, rows, metric)
