@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.framework import config
 from tensorflow.python.ops import stateful_random_ops
 
 from ._feed import Batch
@@ -90,6 +91,17 @@ class TensorFlowBackend:
     def device(self) -> str:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
+
+    def settings(self) -> dict[str, Any]:
+        threads = tf.config.threading
+        return {
+            # 0 leaves it to TensorFlow.
+            "intra_op_threads": threads.get_intra_op_parallelism_threads(),
+            "inter_op_threads": threads.get_inter_op_parallelism_threads(),
+            # It has no public name.
+            "op_determinism": config.is_op_determinism_enabled(),
+            "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        }
 
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)

@@ -95,6 +95,15 @@ class TorchBackend:
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
 
+    def settings(self) -> dict[str, Any]:
+        return {
+            "threads": torch.get_num_threads(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)
 

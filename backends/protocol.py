@@ -88,6 +88,9 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 
+    def settings(self) -> dict[str, Any]:
+        """The number of threads, and what decides whether results repeat, for people."""
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         """The leaves of a tree of arrays, numbers and random keys, by their paths, as copies."""
 

@@ -76,8 +76,9 @@ class OwnLoop:
         self._count = 0
 
     def open_epoch(self, epoch: int) -> None:
-        """Shows its progress bar."""
-        self._driver.callbacks.open_bar(epoch)
+        """Shows its progress."""
+        driver = self._driver
+        driver.callbacks.open_bar(epoch, driver.cursor.step - epoch * driver.plan.steps_per_epoch)
 
     def forget_compiled(self) -> None:
         """The step is the person's own."""

@@ -14,13 +14,13 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
-from ...checkpoint.contents import weights_in
 from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
 from ...storage import CheckpointFolder, StoreError
 from ...storage.errors import refusals
+from ...storage.parts import weights_in
 from .files import open_h5, open_keras, open_safetensors
 from .matching import Loadable
 
