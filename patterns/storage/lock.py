@@ -67,7 +67,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
     holder = directory / _HOLDER
     try:
         make_folder(directory)
-        _check_lock_file(directory / _LOCK)
+        check_lock_file(directory / _LOCK)
         lock.acquire()
         said = {"pid": os.getpid(), "host": socket.gethostname()}
         create_plain(holder, json.dumps(said).encode())
@@ -101,7 +101,7 @@ def _describe_holder(holder: Path) -> str:
         return "a process that has not said which it is"
 
 
-def _check_lock_file(path: Path) -> None:
+def check_lock_file(path: Path) -> None:
     """Raises if opening the lock could reach something outside the folder, or wait."""
     try:
         status = os.lstat(path)
