@@ -14,6 +14,8 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import config
 from tensorflow.python.ops import stateful_random_ops
 
+from keras_patterns._util.random_states import check_array, check_python
+
 from ._feed import Batch
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
@@ -130,15 +132,18 @@ class TensorFlowBackend:
         return state
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        if "eager" in state:
-            saved = state["eager"]
+        eager, generator = state.get("eager"), state.get("generator")
+        # All is checked before anything is set.
+        if eager is not None:
+            check_python(eager, "tensorflow.eager")
+        if generator is not None:
+            check_array(generator, np.int64, (3,), "tensorflow.generator")
+        if eager is not None:
             context.context()._rng = random.Random()
-            words = tuple(int(word) for word in saved["words"])
-            context.context()._rng.setstate((saved["version"], words, saved["gauss"]))
-        if "generator" in state:
-            tf.random.set_global_generator(
-                tf.random.Generator.from_state(state["generator"], alg="philox")
-            )
+            words = tuple(int(word) for word in eager["words"])
+            context.context()._rng.setstate((eager["version"], words, eager["gauss"]))
+        if generator is not None:
+            tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable

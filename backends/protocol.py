@@ -101,7 +101,9 @@ class Backend(Protocol):
         """The framework's own global random states, on every device, as arrays and JSON."""
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `random_state` gave."""
+        """Puts back what `random_state` gave; ValueError, before native code sees it, if it is no
+        such state.
+        """
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable
