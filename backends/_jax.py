@@ -120,6 +120,10 @@ class JaxBackend:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
 
+    def settings(self) -> dict[str, Any]:
+        names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")
+        return {name: getattr(jax.config, name) for name in names}
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         paths, _ = jax.tree_util.tree_flatten_with_path(tree)
         return {jax.tree_util.keystr(path): _as_array(leaf) for path, leaf in paths}

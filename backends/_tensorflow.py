@@ -11,7 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.framework import config
 from tensorflow.python.ops import stateful_random_ops
+
+from keras_patterns._util.random_states import check_array, check_python
 
 from ._feed import Batch
 from ._measured import Values, assigning_step
@@ -91,6 +94,17 @@ class TensorFlowBackend:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
 
+    def settings(self) -> dict[str, Any]:
+        threads = tf.config.threading
+        return {
+            # 0 leaves it to TensorFlow.
+            "intra_op_threads": threads.get_intra_op_parallelism_threads(),
+            "inter_op_threads": threads.get_inter_op_parallelism_threads(),
+            # It has no public name.
+            "op_determinism": config.is_op_determinism_enabled(),
+            "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        }
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)
 
@@ -118,15 +132,18 @@ class TensorFlowBackend:
         return state
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        if "eager" in state:
-            saved = state["eager"]
+        eager, generator = state.get("eager"), state.get("generator")
+        # All is checked before anything is set.
+        if eager is not None:
+            check_python(eager, "tensorflow.eager")
+        if generator is not None:
+            check_array(generator, np.int64, (3,), "tensorflow.generator")
+        if eager is not None:
             context.context()._rng = random.Random()
-            words = tuple(int(word) for word in saved["words"])
-            context.context()._rng.setstate((saved["version"], words, saved["gauss"]))
-        if "generator" in state:
-            tf.random.set_global_generator(
-                tf.random.Generator.from_state(state["generator"], alg="philox")
-            )
+            words = tuple(int(word) for word in eager["words"])
+            context.context()._rng.setstate((eager["version"], words, eager["gauss"]))
+        if generator is not None:
+            tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable

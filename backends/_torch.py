@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from ._feed import Batch, Batches
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
+
+_DEVICE = re.compile(r"cpu|mps|cuda:[0-9]{1,3}")
+# The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
+_CPU_BYTES = (5048, 5056)
+_WORDS = 624
 
 
 class TorchBackend:
@@ -95,6 +101,15 @@ class TorchBackend:
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
 
+    def settings(self) -> dict[str, Any]:
+        return {
+            "threads": torch.get_num_threads(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)
 
@@ -111,6 +126,8 @@ class TorchBackend:
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         for device, value in state.items():
+            _check_generator(device, value)
+        for device, value in state.items():
             # A device that this machine lacks has no generator to set.
             if device == "cpu":
                 torch.set_rng_state(torch.from_numpy(np.array(value)))
@@ -126,6 +143,22 @@ class TorchBackend:
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))
+
+
+def _check_generator(device: str, state: Any) -> None:
+    """Raises a ValueError if it is not the state of a device's generator."""
+    if not _DEVICE.fullmatch(device):
+        raise ValueError(f"torch: {device!r:.60} is no device")
+    is_bytes = isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.ndim == 1
+    fits = is_bytes and (device != "cpu" or state.nbytes in _CPU_BYTES)
+    if fits and device == "cpu":
+        # torch 2.13 looks at these one by one, and reads past its table where they do not go
+        # together: of what is left, the next word to use is the first.
+        left, next_word = state[8:12].view(np.int32)[0], state[16:24].view(np.uint64)[0]
+        unused = _WORDS + 1 - int(next_word)
+        fits = 0 < left <= _WORDS and int(next_word) <= _WORDS and (left == 1 or left <= unused)
+    if not fits:
+        raise ValueError(f"torch[{device!r}]: these are not the bytes of a generator's state")
 
 
 def _to_tensor(array: Any) -> Any:

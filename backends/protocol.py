@@ -88,6 +88,9 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 
+    def settings(self) -> dict[str, Any]:
+        """The number of threads, and what decides whether results repeat, for people."""
+
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         """The leaves of a tree of arrays, numbers and random keys, by their paths, as copies."""
 
@@ -98,7 +101,9 @@ class Backend(Protocol):
         """The framework's own global random states, on every device, as arrays and JSON."""
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `random_state` gave."""
+        """Puts back what `random_state` gave; ValueError, before native code sees it, if it is no
+        such state.
+        """
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable

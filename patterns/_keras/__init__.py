@@ -2,6 +2,7 @@
 (tests/test_keras_private.py).
 """
 
+from .arrays import quiet_arrays
 from .attributes import replace_attribute, replaced
 from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is_graph, mask_of
 from .layers import (
@@ -70,6 +71,7 @@ __all__ = [
     "put_first_steps",
     "put_optimizer",
     "put_rate",
+    "quiet_arrays",
     "random_seed",
     "recompile_step",
     "replace_attribute",

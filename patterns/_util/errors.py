@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from .text import visible
+
 
 class KerasPatternsError(Exception):
     """Any error that only this package raises; each is also of the built-in class that fits it.
 
-    Wrong arguments raise plain `ValueError` and `TypeError`, as in Keras.
+    Wrong arguments raise plain `ValueError` and `TypeError`, as in Keras. In its text, control
+    characters out of files show as escapes.
 
     Example:
 
@@ -18,6 +21,9 @@ class KerasPatternsError(Exception):
     ...     print(error)
     no such folder: there is no checkpoint of step 3. The newest run has [].
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__(), keep="\n")
 
 
 class NonFiniteError(KerasPatternsError, ArithmeticError):

@@ -78,6 +78,32 @@ def table(value: Any, kind: Any, place: str, key_kind: Any = str) -> dict[str, A
     }
 
 
+def check_like(value: Any, example: Any, place: str, none_is_number: bool = True) -> None:
+    """Raises unless a value is built as an example is: the same names, and the same types under
+    them. A list that is empty in the example may hold numbers.
+
+    Args:
+        value: As in `checked`.
+        example: Dicts, lists, numbers, texts and None.
+        place: As in `checked`.
+        none_is_number: Whether None stands for a number that is still to come, rather than for
+            anything. Defaults to True.
+    """
+    if isinstance(example, Mapping):
+        found = checked(value, dict[str, Any], place)
+        require(found.keys() == example.keys(), place, f"expected {[*example]}, not {[*found]}")
+        for name, one in example.items():
+            check_like(found[name], one, f"{place}.{name}", none_is_number)
+    elif isinstance(example, list) and example:
+        require(len(checked(value, list, place)) == len(example), place, "another length")
+        for index, one in enumerate(example):
+            check_like(value[index], one, f"{place}[{index}]", none_is_number)
+    elif example is None:
+        checked(value, float | None if none_is_number else Any, place)
+    else:
+        checked(value, list[float] if isinstance(example, list) else type(example), place)
+
+
 def check_json(value: Any, place: str) -> None:
     """Raises if a value that `json` has read is nested too deeply, or holds a number that JSON does
     not have (NaN, infinity).

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
+from .. import _keras
 from .._util.arguments import check_choice, check_number
 from .._util.models import check_built
 from ..state.preservation import preserved
@@ -24,6 +25,7 @@ _CALLER = "average_checkpoints"
 _DECAY = 0.9
 
 
+@_keras.quiet_arrays()
 def average_checkpoints(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,

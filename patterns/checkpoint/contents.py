@@ -12,7 +12,7 @@ import numpy as np
 from ..state import Role, VariableRecord, encode
 from ..state import callbacks as callback_states
 from ..state.snapshot import all_finite
-from ..storage import Position, StoredCheckpoint, StoreError, Tensor
+from ..storage import Position, Tensor
 from ..storage.document import OPTIONAL, REQUIRED, VARIABLES, read_document
 from .cursor import Cursor, Duty
 from .identity import Identity
@@ -169,35 +169,6 @@ class Record:
                 key: array for key, array in tensors.items() if key.partition("/")[0] in unknown
             },
         )
-
-
-def plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a document by section, in every format that was ever written."""
-    if "begun" in document:
-        return dict(document)
-    return {
-        name: section.get("content") if isinstance(section, dict) else section
-        for name, section in document.items()
-    }
-
-
-def weights_in(checkpoint: StoredCheckpoint) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint by their keys in the model, whatever else it holds.
-
-    Raises:
-        StoreError: If it does not tell which tensors are weights.
-    """
-    section = checkpoint.document.get("variables")
-    roles = section.get("content", section) if isinstance(section, dict) else None
-    keys = (
-        [key for key, role in roles.items() if role == "weight"] if isinstance(roles, dict) else []
-    )
-    if not isinstance(roles, dict) or any(
-        VARIABLES + key not in checkpoint.tensors for key in keys
-    ):
-        what = "it does not say which tensors are weights"
-        raise StoreError(checkpoint.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
-    return {key: checkpoint.tensors[VARIABLES + key] for key in keys}
 
 
 def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:

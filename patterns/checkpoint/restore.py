@@ -18,6 +18,7 @@ from ..state import (
     find_variables,
     has_own_step,
     put_back,
+    putting_back,
     refresh_derived_state,
 )
 from .contents import OptimizerRecord, Record
@@ -110,10 +111,11 @@ def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord])
         optimizer = index.optimizers.get(place)
         if optimizer is None or optimizer.built or record.trained is None:
             continue
-        if place == "optimizer" and not has_own_step(model):
-            optimizer.build(model.trainable_variables)
-        elif all(key in index.variables for key in record.trained):
-            optimizer.build([index.variables[key] for key in record.trained])
+        with putting_back(place):
+            if place == "optimizer" and not has_own_step(model):
+                optimizer.build(model.trainable_variables)
+            elif all(key in index.variables for key in record.trained):
+                optimizer.build([index.variables[key] for key in record.trained])
 
 
 def _of_another_kind(index: VariableIndex, saved: Identity) -> set[str]:

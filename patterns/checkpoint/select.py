@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import keras
 
+from .. import _keras
+from .._util.display import StepCounter
 from .._util.messages import say
 from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
@@ -37,6 +39,7 @@ from .rows import CheckpointSelection, SelectionRow, best_row
 _CALLER = "select_checkpoint"
 
 
+@_keras.quiet_arrays()
 def select_checkpoint(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
@@ -114,6 +117,7 @@ def select_checkpoint(
     return selection
 
 
+@_keras.quiet_arrays()
 def evaluate_checkpoints(
     caller: str,
     store: CheckpointFolder | str | os.PathLike[str],
@@ -158,12 +162,10 @@ def _ranking(
     verbose: int | str,
 ) -> tuple[CheckpointSelection, Record]:
     entries = entries_by_step(caller, store, steps)
-    bar = keras.utils.Progbar(
-        len(entries), verbose=int(verbose != 0), stateful_metrics=["step", metric]
-    )
     rows: list[SelectionRow] = []
     chosen: Record | None = None
-    with preserved(model):
+    counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
+    with preserved(model), counter:
         for row, record in _evaluated(store, entries, model, arguments):
             if record and metric not in row.values:
                 raise ValueError(
@@ -174,7 +176,7 @@ def _ranking(
             if record and best_row(rows, metric, better) is row:
                 chosen = record
             value = row.values.get(metric, float("nan"))
-            bar.update(len(rows), [("step", row.step), (metric, value)])
+            counter.update(len(rows), {"step": row.step, metric: value})
     if not rows:
         raise MissingCheckpointError(next(iter(entries.values()))[0].folder)
     best = best_row(rows, metric, better)

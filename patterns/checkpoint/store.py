@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import keras
 
+from .. import _keras
 from .._util.messages import say
-from .._util.paths import bound_path
-from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights, phase_folder
+from ..storage import CheckpointFolder, Entry, Position, phase_folder
 from ..storage.document import read_document
+from ..storage.parts import export_checkpoint
 from .average import Weighting, average_checkpoints
-from .contents import Record, weights_in
+from .contents import Record
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
@@ -42,6 +43,7 @@ class CheckpointStore(CheckpointFolder):
     def __init__(self, directory: str | os.PathLike[str], *, phase: str | None = None) -> None:
         super().__init__(phase_folder(directory, phase), read_document)
 
+    @_keras.quiet_arrays()
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
     ) -> int:
@@ -134,12 +136,7 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, it is damaged, or the file cannot be
                 written.
         """
-        path = bound_path(path)
-        checkpoint = self.newest_sound()[0] if step is None else self.read_at(step)
-        if checkpoint is None:
-            raise StoreError.empty(self.directory, "no sound checkpoint is there")
-        export_weights(weights_in(checkpoint), checkpoint.position.step, path)
-        return checkpoint.entry
+        return export_checkpoint(self, path, step)
 
     def rank(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any, Literal, get_args
 
 import keras
@@ -26,6 +26,7 @@ from .sweep import LearningRateSweep
 Spacing = Literal["exponential", "linear"]
 
 
+@_keras.quiet_arrays()
 def find_learning_rate(
     model: keras.Model,
     x: Any = None,
@@ -116,7 +117,7 @@ def find_learning_rate(
         seed=seed,
         verbose=0,
     )
-    with preserved_attributes(model), ExitStack() as until_end:
+    with preserved_attributes(model), closing(listener), ExitStack() as until_end:
         driver, start = open_run(asked, until_end)
         driver.data.open_at(0, len(rates))
         current().build(model, driver.data.samples[0])

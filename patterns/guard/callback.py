@@ -16,7 +16,7 @@ from ..run.history import add_event
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Requests, Rewind, RunView, Save, Saving
 from ..storage import Position
-from .finding import Finding, not_finite
+from .finding import Finding, checked_state, not_finite
 from .search import Search
 from .watch import NewestLoss, losses
 
@@ -138,7 +138,7 @@ class NonFiniteGuard(Hook):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes the state of a checkpoint; `on_restore` decides what becomes of it."""
-        self._restored = state
+        self._restored = checked_state(state, self.run and self.run.position)
 
     # What the run calls.
 
@@ -235,7 +235,7 @@ class NonFiniteGuard(Hook):
         assert self.run
         assert self._rates
         self._search.rollback_target = self.run.position
-        before = sum(fields["scaled"] for fields in state["findings"]) if state else 0
+        before = sum(finding.scaled for finding in state["findings"]) if state else 0
         now = self._factor(self._lowered - before)
         if self._rates.scale(now, self._factor(self._lowered)):
             self.run.recompile_step()
@@ -262,10 +262,10 @@ class NonFiniteGuard(Hook):
     def _take(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
             return
-        search, target = self._search, state["point"]
-        search.findings = [Finding.from_json(fields) for fields in state["findings"]]
+        search = self._search
+        search.findings = state["findings"]
         search.replay_until = state["seeks"]
-        search.rollback_target = None if target is None else Position(*target)
+        search.rollback_target = state["point"]
 
     def _tell_history(self, run: RunView) -> None:
         history = run.history

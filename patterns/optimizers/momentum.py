@@ -22,6 +22,7 @@ from .wrapping import Wrapper, added, base_class, resolve
 _LEAST = 1e-30
 
 
+@_keras.quiet_arrays()
 def with_momentum(
     optimizer: Any,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
@@ -66,6 +67,7 @@ def with_momentum(
 
 
 @renamed_keywords(maximal_learning_rate="peak_learning_rate", pct_start="warmup_fraction")
+@_keras.quiet_arrays()
 def with_one_cycle(
     optimizer: Any,
     peak_learning_rate: float,

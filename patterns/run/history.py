@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import msgspec
+
+from .._util.schema import Count, checked, require, shown
 
 if TYPE_CHECKING:
     import pandas
 
 # The names of release 0.1, and what they are called now.
 _RENAMED = {"steps": "step_logs", "ends": "epoch_end_steps", "rates": "learning_rates"}
+
+
+class _At(msgspec.Struct):
+    step: Count
+
+
+class _Event(_At):
+    kind: str
+    text: str
+
+
+_KINDS: dict[str, Any] = {
+    "history": dict[str, list[Any]],
+    "epoch": list[Count],
+    "step_logs": list[_At],
+    "validations": list[_At],
+    "epoch_end_steps": list[Count],
+    "learning_rates": list[float | None],
+    "events": list[_Event],
+}
 # All that it keeps beside what Keras does.
 KEPT = ("step_logs", "validations", "epoch_end_steps", "learning_rates", "events")
 
@@ -94,8 +118,8 @@ class RunHistory(keras.callbacks.History):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave, now or in release 0.1."""
-        for name, value in state.items():
-            setattr(self, _RENAMED.get(name, name), value)
+        for name, value in checked_history(state).items():
+            setattr(self, name, value)
 
 
 def _renamed(old: str, new: str) -> property:
@@ -108,6 +132,15 @@ def _renamed(old: str, new: str) -> property:
         return getattr(history, new)
 
     return property(get, doc=f"The old name of `{new}`.")
+
+
+def checked_history(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a History by its names of today; SchemaError if it is none."""
+    found = {_RENAMED.get(name, name): value for name, value in state.items()}
+    for name, value in found.items():
+        require(name in ("history", "epoch", *KEPT), "RunHistory", f"it has no {shown(name)}")
+        checked(value, _KINDS.get(name, list[Any]), f"RunHistory.{name}")
+    return found
 
 
 for _old, _new in _RENAMED.items():

@@ -104,8 +104,9 @@ class KerasFit:
         return told.verdict
 
     def open_epoch(self, epoch: int) -> None:
-        """Shows its progress bar."""
-        self._driver.callbacks.open_bar(epoch)
+        """Shows its progress."""
+        driver = self._driver
+        driver.callbacks.open_bar(epoch, driver.cursor.step - epoch * driver.plan.steps_per_epoch)
 
     def metrics(self) -> dict[str, Any]:
         """The running metrics of the model; waits for the device."""

@@ -30,6 +30,7 @@ from .driver import Driver
 from .hooks import Hook
 from .parts import Parts
 from .plan import StepPlan
+from .progress import RunProgress
 from .restore import Restorer
 from .run_data import RunData
 from .signals import StopRequests
@@ -95,6 +96,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
         ResumeRefusedError: If the folder holds a run that this script cannot go on with.
     """
     check_processes(asked.caller, asked.model)
+    until_end.enter_context(_keras.quiet_arrays())
     checkpoint, found = asked.checkpoint, None
     if checkpoint:
         until_end.enter_context(checkpoint.store.lock())
@@ -131,6 +133,7 @@ def _wire(
     callbacks = RunCallbacks(
         asked.callbacks,
         asked.model,
+        RunProgress(plan, asked.verbose),
         verbose=asked.verbose,
         epochs=plan.epochs,
         steps=plan.steps_per_epoch,

@@ -16,9 +16,9 @@ from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimiz
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.restore import restore_variables, restore_weights, set_by_script
 from ..checkpoint.store import CheckpointStore
-from ..state.randomness import set_random_state
-from ..state.variables import find_variables
+from ..state import find_variables, putting_back, set_random_state
 from ..storage import Position, Tensor
+from .history import checked_history
 
 _DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
 _HISTORY = "RunHistory"
@@ -157,7 +157,9 @@ class PlainSaves:
             say(f"{line}.")
         self._position = self._saved = found.position
         self._checkpoint.take_over_scores(found.position)
-        self._history = record.callbacks[_HISTORY]
+        with putting_back(_HISTORY):
+            history = checked_history(record.callbacks[_HISTORY])
+            self._history = {name: history[name] for name in self._history}
         self._random = record.random
         epoch, step = len(self._history["epoch"]), found.position.step
         say(

@@ -132,7 +132,7 @@ def _go_on(
     record = replace(found.record, cursor=cursor)
     is_finished = not cursor.todo and (cursor.ended or step == total)
     lines = [f"{line}." for line in changes(saved, identity)]
-    saved_on = found.made_with["backend"]
+    saved_on = found.made_with.get("backend", backend)
     if saved_on != backend:
         lines.append(
             f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "

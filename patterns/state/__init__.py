@@ -11,6 +11,7 @@ from .snapshot import (
     copy_values,
     differences,
     put_back,
+    putting_back,
     refresh_derived_state,
 )
 from .variables import Role, VariableIndex, find_variables, has_own_step
@@ -32,6 +33,7 @@ __all__ = [
     "preserved",
     "preserved_attributes",
     "put_back",
+    "putting_back",
     "refresh_derived_state",
     "set_random_state",
 ]

@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+
+from .._util.schema import Count, checked, require
+from .snapshot import putting_back
 
 _C = keras.callbacks
 
@@ -48,6 +52,22 @@ _MOVING: dict[type, tuple[str, ...]] = {
     _C.TerminateOnNaN: (),
     _C.ProgbarLogger: (),
     _C.Callback: (),
+}
+# The kind of each of these values.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("wait", "stopped_epoch", "best_epoch", "cooldown_counter"), Count),
+    **dict.fromkeys(("_batches_seen_since_last_saving", "_total_batches_seen"), Count),
+    "_current_epoch": Count,
+    "_last_batch_seen": Count | None,
+    **dict.fromkeys(("_global_train_batch", "_global_test_batch"), Count),
+    "_previous_epoch_iterations": float,
+    "_train_accumulated_time": float,
+    "best": float | None,
+    "best_weights": list[np.ndarray] | None,
+    "history": dict[str, list[Any]],
+    "epoch": list[Count],
+    "_ema_weights_in_model": bool,
+    "keys": list[str] | None,
 }
 _OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {
     "model",
@@ -97,12 +117,30 @@ def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> N
     """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's
     wipe theirs there.
     """
-    for _, put in _protocol(callback):
-        getattr(callback, put)(dict(state))
-        return
+    with putting_back(type(callback).__name__):
+        for _, put in _protocol(callback):
+            getattr(callback, put)(dict(state))
+            return
+        _check_moving(callback, state)
+        for name in _moving(callback):
+            if name in state:
+                setattr(callback, name, state[name])
+
+
+def _check_moving(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
+    """Raises if a state is not what one of Keras's callbacks keeps."""
     for name in _moving(callback):
-        if name in state:
-            setattr(callback, name, state[name])
+        if name not in state or name not in _KINDS:
+            continue
+        value = state[name]
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
+            value = value.item()
+        checked(value, _KINDS[name], name)
+    best, model = state.get("best_weights"), callback.model
+    if best is not None and "best_weights" in _moving(callback) and model is not None:
+        shapes = [tuple(weight.shape) for weight in model.weights]
+        fits = [array.shape for array in best] == shapes
+        require(fits, "best_weights", "their number or shapes are not those of the model")
 
 
 @contextmanager

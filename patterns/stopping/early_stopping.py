@@ -8,6 +8,7 @@ from typing import Any, Literal
 from .._util.arguments import check_choice, whole_number
 from .._util.messages import say
 from .._util.metrics import number_in, resolve_mode
+from .._util.schema import check_like, checked
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Request, Stop
 from ..storage import Position
@@ -208,12 +209,15 @@ class EarlyStopping(Hook):
         rules, begins those anew.
         """
         metric, rule = self._kinds()
-        if state["of"][0] != metric:
+        of_metric, of_rule = checked(state["of"], tuple[str, str], "of")
+        if of_metric != metric:
             return
-        for name in _MOVING:
+        for name, example in _MOVING.items():
+            check_like(state[name], example, name)
             setattr(self, name, state[name])
         self.best_weights.set_state(state)
-        if state["of"][1] == rule:
+        if of_rule == rule:
+            self.rule.check_state(state["rule"])
             self._state = state["rule"]
 
     def _begin(self) -> None:

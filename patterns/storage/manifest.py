@@ -75,6 +75,25 @@ class Position(NamedTuple):
         )
 
     @classmethod
+    def in_state(cls, value: Any, now: Position | None) -> Position | None:
+        """The position that a saved state names, or None if it names none.
+
+        Args:
+            value: three numbers, or None.
+            now: where the run stands; None if there is no run.
+
+        Raises:
+            SchemaError: it is not that of a checkpoint that this run has made by now.
+        """
+        if value is None:
+            return None
+        found = cls(*checked(value, tuple[int, int, int], "the position of a checkpoint"))
+        is_own = now is None or (found.run == now.run and found <= now)
+        said = f"{shown(list(found))} is no checkpoint that this run has made"
+        require(cls.is_valid(found) and is_own, "the position of a checkpoint", said)
+        return found
+
+    @classmethod
     def is_valid(cls, position: Sequence[Any]) -> bool:
         """Tells whether three values are a position."""
         whole = len(position) == 3 and all(type(part) is int for part in position)

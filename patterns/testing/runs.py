@@ -18,6 +18,7 @@ from ..run.hooks import Hook
 from .comparison import State, assert_same_state, differences, run_state
 
 
+@_keras.quiet_arrays()
 def assert_deterministic(
     make_model: Callable[[], keras.Model], x: Any, y: Any = None, *, seed: int = 0, **arguments: Any
 ) -> None:
@@ -55,6 +56,7 @@ def assert_deterministic(
     assert_same_state(expected, found, "Two uninterrupted runs end in different states.")
 
 
+@_keras.quiet_arrays()
 def assert_resumes_exactly(
     make_model: Callable[[], keras.Model],
     x: Any,

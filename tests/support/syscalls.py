@@ -3,8 +3,8 @@
     python syscalls.py    # for each line of JSON on the standard input, one answer on the output
 
 A line is `{"scenario", "folder", "step", "call", "number", "error"}`. A child is forked that does
-what the scenario says, while the `number`-th of its calls of that name fails with the error.
-Without a call, all are counted. Forked, since importing takes longer than what is tested.
+what the scenario says, while the `number`-th of its calls of that name fails with the error;
+without a call, all are counted. Forked, since importing takes longer than what is tested.
 """
 
 import json

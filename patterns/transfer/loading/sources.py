@@ -14,13 +14,14 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
-from ...checkpoint.contents import weights_in
+from ..._util.paths import bound_path
 from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
 from ...storage import CheckpointFolder, StoreError
 from ...storage.errors import refusals
+from ...storage.parts import weights_in
 from .files import open_h5, open_keras, open_safetensors
 from .matching import Loadable
 
@@ -46,6 +47,8 @@ class Source:
 @contextmanager
 def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
     """Opens what `load_pretrained` was given; values are read while it is open."""
+    if isinstance(source, str | os.PathLike):
+        bound_path(source)  # raises if it is none
     if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
         with _open_file(caller, Path(source), step) as opened:
             yield opened

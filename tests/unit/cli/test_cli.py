@@ -64,7 +64,7 @@ def test_list_shows_each_checkpoint(run, backend, capsys):
     assert header.split() == [
         "run",
         "step",
-        "phase",
+        "state",
         "created",
         "backend",
         "keras",
