@@ -19,7 +19,7 @@ X = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
 BEGUN = 2
 SAMPLE = [
     *(("open", 1, errno.EACCES), ("open", 4, errno.EMFILE), ("open", 7, errno.EIO)),
-    *(("open", 11, errno.EMFILE), ("open", 25, errno.EMFILE), ("scandir", 2, errno.EIO)),
+    *(("open", 11, errno.EMFILE), ("open", 14, errno.EMFILE), ("scandir", 2, errno.EIO)),
     *(("scandir", 5, errno.EMFILE), ("mkdir", 2, errno.ENOSPC), ("rename", 1, errno.EACCES)),
     *(("fsync", 1, errno.EIO), ("fsync", 4, errno.ENOSPC), ("lstat", 3, errno.EIO)),
 ]
