@@ -10,6 +10,7 @@ from .snapshot import (
     check_fits,
     copy_values,
     differences,
+    is_seed,
     put_back,
     refresh_derived_state,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "find_variables",
     "get_random_state",
     "has_own_step",
+    "is_seed",
     "preserved",
     "preserved_attributes",
     "put_back",

@@ -160,3 +160,12 @@ def test_a_method_of_the_store_does_as_the_function(trained, method, function):
         [keras.ops.convert_to_numpy(v.value) for v in one.optimizer.variables],
         [keras.ops.convert_to_numpy(v.value) for v in other.optimizer.variables],
     )
+
+
+def test_an_optimizer_that_had_made_no_step_is_no_news(capsys):
+    store = kp.CheckpointStore("runs")
+    store.save(make_model(), 1)
+    model = make_model()
+    model.optimizer.build(model.trainable_variables)
+    store.restore(model)
+    assert capsys.readouterr().out == ""
