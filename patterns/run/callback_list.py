@@ -102,9 +102,15 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
         """Tells the callbacks that an epoch ended, after `step` steps."""
+        values = self.history.history
+        before = {name: len(values[name]) for name in values}
         self.on_epoch_end(epoch, logs)
         if self._progress:
-            self._progress.end_epoch(self.history.newest_logs)
+            # The History comes after the callbacks that add to the metrics.
+            new = {
+                name: values[name][-1] for name in values if len(values[name]) > before.get(name, 0)
+            }
+            self._progress.end_epoch(new)
         self.history.epoch_end_steps.append(step)
         self.history.learning_rates.append(_rate(getattr(self.model, "optimizer", None)))
 

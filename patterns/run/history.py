@@ -30,7 +30,6 @@ class RunHistory(keras.callbacks.History):
         events: Changes of the course (`"stopped"`, `"rolled back"`, `"thawed"`), dicts of `"kind"`,
             `"step"` and `"text"`.
         resumes: The steps at which other processes went on with the run.
-        newest_logs: The metrics of the epoch that ended last in this process.
 
     Example:
 
@@ -53,12 +52,6 @@ class RunHistory(keras.callbacks.History):
         self.learning_rates: list[float | None] = []
         self.events: list[dict[str, Any]] = []
         self.resumes: list[int] = []
-        self.newest_logs: dict[str, Any] = {}
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Keeps the metrics of an epoch, with what other callbacks have added to them."""
-        super().on_epoch_end(epoch, logs)
-        self.newest_logs = dict(logs or {})
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each epoch: its `epoch`, `step`, `learning_rate` and metrics; a

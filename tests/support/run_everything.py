@@ -18,7 +18,7 @@ def main(folder):
 
     def make(optimizer="adam"):
         keras.utils.set_random_seed(0)
-        layers = [keras.layers.Dense(3, name="bödy"), keras.layers.Dense(1, name="head")]
+        layers = [keras.layers.Dense(3, name="body"), keras.layers.Dense(1, name="head")]
         model = keras.Sequential([keras.Input((4,)), *layers])
         model.compile(optimizer, "mse", metrics=["mae"])
         return model
@@ -44,9 +44,9 @@ def main(folder):
     str(kp.find_learning_rate(make(), x, y, batch_size=8, steps=20))
     scheduled = kp.optimizers.with_one_cycle(keras.optimizers.SGD(momentum=0.9), 0.1, 8)
     kp.fit(make(scheduled), x, y, epochs=2, batch_size=8, seed=0)
-    kp.freeze(model, "bödy")
+    kp.freeze(model, "body")
     str(kp.trainable_table(model))
-    kp.cache_features(model, "bödy", x)
+    kp.cache_features(model, "body", x)
     with kp.Run(make(), plan=kp.StepPlan(4, 2), data=(x, y), seed=0, verbose="auto") as run:
         for step, _ in run.steps():
             run.log({"loss": float(step)})

@@ -25,7 +25,7 @@ def test_no_warning_of_the_library_s_own(how):
     assert result.returncode == 0, result.stderr.decode()[-2000:]
 
 
-def test_a_folder_and_layers_whose_names_the_terminal_cannot_show():
+def test_a_folder_whose_name_the_terminal_cannot_show():
     folder = os.fsdecode("läuft-雪-".encode() + b"\xff")
     result = run(folder, LC_ALL="C", PYTHONIOENCODING="ascii:strict", PYTHONUTF8="0")
     assert result.returncode == 0, result.stderr.decode()[-2000:]

@@ -176,10 +176,11 @@ def test_an_optimizer_that_had_made_no_step_is_no_news(capsys):
 def test_a_save_looks_up_no_version_that_an_earlier_one_has(monkeypatch):
     store = kp.CheckpointStore("runs")
     store.save(make_model(), 1)
+    own = kp.__version__
 
     def refuse(name):
         raise AssertionError(f"the version of {name} is looked up again")
 
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", refuse)
     entry = store.save(make_model(), 2)
-    assert entry.manifest.made_with["keras_patterns"] == kp.__version__
+    assert entry.manifest.made_with["keras_patterns"] == own
