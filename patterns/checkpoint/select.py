@@ -11,7 +11,7 @@ import keras
 from .. import _keras
 from .._util.display import StepCounter
 from .._util.messages import say
-from .._util.metrics import resolve_mode
+from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from ..data import evaluate_arguments
 from ..state import (
@@ -158,7 +158,7 @@ def _ranking(
     model: keras.Model,
     arguments: dict[str, Any],
     metric: str,
-    better: str,
+    better: Mode,
     verbose: int | str,
 ) -> tuple[CheckpointSelection, Record]:
     entries = entries_by_step(caller, store, steps)

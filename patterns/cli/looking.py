@@ -21,6 +21,7 @@ from ..storage import (
     Report,
     StoredCheckpoint,
     StoreError,
+    SystemRefusalError,
     phase_folder,
     phases_in,
 )
@@ -132,17 +133,22 @@ def verify(arguments: argparse.Namespace) -> int:
         for phase, store in _stores(arguments.directory)
         for report in store.verify()
     ]
-    damaged = sum(report.problem is not None for _, report in reports)
+    # What the system refuses to read may be sound.
+    refused = sum(isinstance(report.problem, SystemRefusalError) for _, report in reports)
+    damaged = sum(report.problem is not None for _, report in reports) - refused
+    code = 2 if refused else int(damaged > 0)
     if arguments.json:
         rows = [{"phase": phase, **_verdict(report)} for phase, report in reports]
-        write_json({**_folder(arguments), "checkpoints": rows, "damaged": damaged})
-        return 1 if damaged else 0
+        counts = {"damaged": damaged, "refused": refused}
+        write_json({**_folder(arguments), "checkpoints": rows, **counts})
+        return code
     for phase, report in reports:
         place = phase_folder("", phase) / report.entry.folder.name
         write_line(f"{place}: {report.problem or 'sound'}")
-    verdict = f"{damaged} damaged" if damaged else "all sound"
+    counts = {"damaged": damaged, "could not be read": refused}
+    verdict = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "all sound"
     write_line(f"{len(reports)} checkpoints, {verdict}.")
-    return 1 if damaged else 0
+    return code
 
 
 def _verdict(report: Report) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from msgspec import Meta
 
 from .._util.schema import Fields
-from .errors import StoreError, StoreInUseError
+from .errors import StoreError, StoreInUseError, refusals
 from .files import create_plain, make_folder, open_plain
 from .folder import clear_leftovers
 
@@ -77,13 +77,17 @@ def writer_lock(directory: Path) -> Iterator[None]:
         mend = "Wait until it ends, stop it, or give this run a folder of its own."
         raise StoreInUseError(directory, what, mend) from None
     except OSError as error:
-        lock.release()
+        with suppress(OSError):
+            lock.release()
         raise StoreError.failed(directory, "write to the folder", error) from error
     try:
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        # Who held it last harms nobody.
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        with refusals(directory, "give the folder back"):
+            lock.release()
 
 
 class _Holder(Fields):

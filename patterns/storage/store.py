@@ -347,7 +347,9 @@ class CheckpointFolder:
 
     def _verdict(self, entry: Entry) -> bool | None:
         """The outcome of its last check, None if a file has changed since."""
-        seen, sound = self._verdicts.get(entry.folder.name, (None, None))
+        if entry.folder.name not in self._verdicts:
+            return None
+        seen, sound = self._verdicts[entry.folder.name]
         return sound if seen == states(entry.folder) else None
 
     def _is_sound(self, entry: Entry) -> bool:

@@ -1,6 +1,7 @@
 """Nothing lost: whoever reads beside a run that saves and retires at every step sees no error."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,11 @@ import keras
 import numpy as np
 import pytest
 from places import SUPPORT
+from store_support import at, tensors
 
 import keras_patterns as kp
 from keras_patterns.cli import main
-from keras_patterns.storage import CheckpointFolder
+from keras_patterns.storage import CheckpointFolder, Entry, Manifest, MissingCheckpointError
 
 ROUNDS = 40
 
@@ -91,6 +93,52 @@ def test_readers_of_a_store_beside_its_writer(beside):
 def test_readers_of_a_run_beside_it(beside, capsys):
     directory, process = beside("fit")
     check(process, look_at_the_run(directory, ROUNDS // 8, capsys))
+
+
+@pytest.mark.once
+def test_a_reader_that_is_too_slow_each_time_is_told_so(tmp_path, monkeypatch):
+    store = CheckpointFolder(tmp_path)
+    store.write(at(1), {}, [])
+
+    def removed(entry):
+        raise MissingCheckpointError(entry.folder)
+
+    monkeypatch.setattr(store, "read", removed)
+    for look in (store.newest_sound, lambda: store.read_at(1)):
+        with pytest.raises(kp.StoreError, match=r"removes checkpoints faster .*\(keep_last=\)"):
+            look()
+
+
+@pytest.mark.once
+def test_a_checkpoint_that_is_removed_is_not_called_damaged(tmp_path):
+    store = CheckpointFolder(tmp_path)
+    entry = store.write(at(1), {}, [])
+    shutil.rmtree(entry.folder)
+    with pytest.raises(MissingCheckpointError, match="the checkpoint is not there any more"):
+        store.read(entry)
+    with pytest.raises(MissingCheckpointError):
+        Entry(entry.position, entry.folder).manifest  # noqa: B018 - it is read here
+    with pytest.raises(kp.StoreError, match="there is no checkpoint of step 1"):
+        store.read_at(1)
+
+
+@pytest.mark.once
+def test_another_checkpoint_under_the_same_name_is_read_instead(tmp_path, monkeypatch):
+    """A run that has gone back saves a step again while somebody reads it."""
+    store, reader = CheckpointFolder(tmp_path), CheckpointFolder(tmp_path)
+    entry = store.write(at(2), {}, tensors({"a": np.ones(3)}))
+    load, turns = Manifest.load, []
+
+    def slow(folder):
+        manifest = load(folder)
+        if not turns:
+            turns.append(folder)
+            store.discard_after(at(1))
+            store.write(at(2), {}, tensors({"a": np.zeros(3)}))
+        return manifest
+
+    monkeypatch.setattr(Manifest, "load", slow)
+    assert reader.read(entry).tensors["a"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.once

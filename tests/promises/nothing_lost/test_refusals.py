@@ -13,6 +13,7 @@ import pytest
 from store_support import assert_same, at, listing, some_arrays, tensors
 
 import keras_patterns as kp
+from keras_patterns.cli import main
 from keras_patterns.storage import CheckpointFolder, Retention, SystemRefusalError
 
 once = pytest.mark.once
@@ -145,6 +146,19 @@ def test_a_report_tells_a_refusal_from_damage(store, refuse):
         type(None),
     ]
     assert "damaged" not in str(reports[1].problem)
+
+
+@once
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_the_command_line_tells_a_refusal_from_damage(store, refuse, capsys, option):
+    refuse(errno.EACCES, at(2).folder_name, "tensors-1.safetensors")
+    assert main(["verify", str(store.directory), *option]) == 2
+    said = capsys.readouterr().out
+    if option:
+        assert '"damaged": 0' in said
+        assert '"refused": 1' in said
+    else:
+        assert said.endswith("3 checkpoints, 1 could not be read.\n")
 
 
 @once
