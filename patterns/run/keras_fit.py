@@ -13,7 +13,7 @@ from keras_patterns.backends import current
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
 from ..state.variables import has_own_step
-from .checks import check_batch_sizes
+from .checks import check_batch_sizes, check_not_frozen
 from .driver import Driver
 from .engine import CONTINUE, DONE, Verdict
 from .fusing import FusedSteps
@@ -29,6 +29,7 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
         verdict = driver.begin(start)
+        _build_if_frozen(driver)
         _build_optimizer(driver.model)
         more = driver.carry_out(verdict)
         while more:
@@ -36,6 +37,14 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
         engine.finish()
     driver.end()
     return driver.callbacks.history
+
+
+def _build_if_frozen(driver: Driver) -> None:
+    """Builds a model of which a part is frozen, to see that not all of it is."""
+    model = driver.model
+    if not model.built and not all(layer.trainable for layer in getattr(model, "layers", ())):
+        current().build(model, driver.data.samples[0])
+        check_not_frozen("kp.fit", model)
 
 
 def _build_optimizer(model: keras.Model) -> None:
