@@ -119,6 +119,23 @@ def every_step(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def fuzz(session: nox.Session, backend: str) -> None:
+    """Hostile folders of checkpoints, by the thousand."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(
+        session,
+        backend,
+        "tests",
+        "-m",
+        "fuzz",
+        "--timeout=0",
+        *session.posargs,
+    )
+
+
+@nox.session
+@each_backend
 def architectures(session: nox.Session, backend: str) -> None:
     """Large models of keras.applications, frozen, thawed in part and trained for a few steps."""
     install_package(session, EXTRAS[backend])

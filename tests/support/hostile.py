@@ -243,7 +243,7 @@ def contents(folder: Path) -> dict[str, Any]:
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
         data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-        found[str(path)] = (status.st_mode, status.st_nlink, status.st_mtime_ns, data)
+        found[str(path)] = (status.st_mode, status.st_mtime_ns, data)
     return found
 
 

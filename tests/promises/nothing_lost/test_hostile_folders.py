@@ -2,17 +2,31 @@
 read; never in another error, a crash, a wait, or a look outside of it.
 """
 
+import copy
+import random
 
 import keras
 import numpy as np
 import pytest
-from hostile import Base, changed_arrays, changed_fields, changes, clear, look, survives, watched
+from hostile import (
+    EXPECTED,
+    Base,
+    at,
+    changed_arrays,
+    changed_fields,
+    changes,
+    clear,
+    look,
+    survives,
+    watched,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
 
 import keras_patterns as kp
 from keras_patterns.backends import current
+from keras_patterns.state import get_random_state, set_random_state
 
 TOTAL = 9
 X = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
@@ -156,3 +170,115 @@ def test_thousands_of_hostile_checkpoints_are_looked_at(scene, bases, data):
 @given(data=st.data())
 def test_a_thousand_runs_begin_at_hostile_checkpoints(scene, run, model, data):
     check_going_on(scene, run, model, data)
+
+
+def of_section(name, *way):
+    return ("document", name, "content", *way)
+
+
+# A way in the manifest, what stands there, and what is said of it.
+NAMED = {
+    "numpy's index": (
+        of_section("random", "numpy", "state", "pos"),
+        10**9,
+        "random.numpy.state.pos: expected `int` <= 624, received 1000000000",
+    ),
+    "numpy's generator": (
+        of_section("random", "numpy", "bit_generator"),
+        "Own",
+        "'Own' is not one of NumPy's own generators",
+    ),
+    "the array of another state": (
+        of_section("random", "python", "words"),
+        {"$array": "random/numpy/state/key"},
+        r"random.python.words: expected uint32 of shape \(625,\), received uint32 of shape \(624",
+    ),
+    "a checkpoint outside": (
+        of_section("callbacks", "EarlyStopping", "checkpoint"),
+        ["../../outside/checkpoints/run-1", 6, 1],
+        r"position of a checkpoint\[0\]: expected `int`",
+    ),
+    "a checkpoint of another run": (
+        of_section("callbacks", "EarlyStopping", "checkpoint"),
+        [2, 6, 1],
+        r"\[2, 6, 1\] is no checkpoint that this run has made",
+    ),
+    "a later checkpoint": (
+        of_section("callbacks", "EarlyStopping", "checkpoint"),
+        [1, 10, 1],
+        r"\[1, 10, 1\] is no checkpoint that this run has made",
+    ),
+    "a guard's checkpoint outside": (
+        of_section("callbacks", "NonFiniteGuard", "point"),
+        ["../../outside/checkpoints/run-1", 6, 1],
+        r"position of a checkpoint\[0\]: expected `int`",
+    ),
+    "needs of another run": (("needs",), [[2, 6, 1]], "is no earlier checkpoint of run 1"),
+    "another step": (of_section("cursor", "step"), 8, "expected the step of the checkpoint, 9"),
+    "duties of no boundary": (of_section("cursor", "todo"), ["save"], "is left to do, which"),
+    "a rule's state": (
+        of_section("callbacks", "EarlyStopping", "rule", "parts", 0, "best"),
+        "low",
+        "EarlyStopping in the checkpoint cannot be put back: SchemaError: rule.best: expected",
+    ),
+    "a state of Keras's callback": (
+        of_section("callbacks", "ReduceLROnPlateau", "wait"),
+        "1",
+        "ReduceLROnPlateau in the checkpoint cannot be put back: SchemaError: wait: expected `int`",
+    ),
+    "weights of another model": (
+        of_section("callbacks", "EarlyStopping#2", "best_weights"),
+        [],
+        "best_weights: their number or shapes are not those of the model",
+    ),
+    "a person's callback": (
+        of_section("callbacks", "Counts", "seen"),
+        None,
+        "Counts in the checkpoint cannot be put back: TypeError",
+    ),
+    "a History's attribute": (
+        of_section("callbacks", "RunHistory", "on_train_end"),
+        1,
+        "RunHistory: it has no 'on_train_end'",
+    ),
+    "an event": (
+        of_section("callbacks", "RunHistory", "events"),
+        [{"kind": "stopped"}],
+        r"RunHistory.events\[0\]: object missing required field",
+    ),
+    "a role": (of_section("variables", "layers/0/kernel"), "w", r"variables\['layers/0/kernel'\]"),
+    "a seed": (of_section("identity", "seed"), -1, "identity.seed: expected `int` >= 0"),
+    "a batch that is left out": (
+        of_section("data", "skipped", "numbers"),
+        [10**30],
+        r"data.skipped.numbers\[0\]: expected `int` <= 999999999999999999",
+    ),
+    "two equal trained": (
+        of_section("optimizers", "optimizer", "trained"),
+        ["layers/0/kernel", "layers/0/kernel"],
+        r"optimizers\['optimizer'\].trained: a variable stands twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NAMED)
+def test_the_place_that_is_not_as_it_must_be_is_named(scene, run, case):
+    way, value, text = NAMED[case]
+    fields = copy.deepcopy(run[-1].fields)
+    at(fields, way[:-1])[way[-1]] = value
+    clear(scene / "hostile")
+    run[-1].write(scene / "hostile", fields)
+    (scene / "log.csv").write_text("epoch,loss\n" + "0,1.0\n" * 99)
+    with watched(scene / "outside"), pytest.raises(EXPECTED, match=text):
+        go_on(scene / "hostile", scene / "log.csv")
+
+
+def test_a_random_state_that_is_none_changes_nothing():
+    state = get_random_state()
+    before = random.getstate()
+    state["numpy"]["state"]["pos"] = 5000
+    random.random()
+    now = random.getstate()
+    with pytest.raises(kp.StateMismatchError, match=r"numpy\.state\.pos"):
+        set_random_state(state)
+    assert random.getstate() == now != before
