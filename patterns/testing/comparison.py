@@ -43,7 +43,17 @@ def run_state(
         "callbacks": held,
         "random": random,
     }
-    return dict(flat_state({**parts, "history": callback_values(history)}, ""))
+    return _by_name(flat_state({**parts, "history": callback_values(history)}, ""))
+
+
+def _by_name(leaves: Iterable[tuple[str, Any]]) -> State:
+    """A dict of named leaves; of those with one name, later ones get a mark."""
+    state: State = {}
+    for name, value in leaves:
+        while name in state:
+            name += "'"
+        state[name] = value
+    return state
 
 
 def differences(expected: State, found: State) -> list[str]:
