@@ -17,9 +17,10 @@ import importlib.util
 
 import keras
 
+from ._held import StateAccess
 from .protocol import Backend
 
-__all__ = ["Backend", "current", "installed"]
+__all__ = ["Backend", "StateAccess", "current", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 

@@ -19,7 +19,7 @@ _VARIABLES = "variables/"
 # The version of each section of a document, as it is written now. A reader that does not know a
 # section keeps it where it is optional, and refuses the checkpoint where it is not.
 _REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
-_OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1, "resumes": 1}
+_OPTIONAL = {"callbacks": 1, "random": 1, "held": 1, "tracked": 1, "resumes": 1}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Record:
         optimizers: By their place in the model.
         callbacks: The state of each callback by its name.
         random: The global random states.
+        held: The state that Keras does not track, by the place of what holds it.
         data: What the source needs to be found again beside the step, what is left out of it, and
             how many batches validations have taken from a generator.
         tracked: What a loop of one's own has given to `kp.Run.track`, by name.
@@ -64,6 +65,7 @@ class Record:
     optimizers: dict[str, OptimizerRecord] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     tracked: dict[str, Any] = field(default_factory=dict)
     resumed_at: list[int] = field(default_factory=list)
@@ -108,6 +110,7 @@ class Record:
                 for name, state in self.callbacks.items()
             },
             "random": encode(self.random, "random", arrays),
+            "held": encode(self.held, "held", arrays),
             "tracked": encode(self.tracked, "tracked", arrays),
         }
         document = {
@@ -139,7 +142,7 @@ class Record:
         start_mode = identity.pop("start_mode")
         decoded = {
             name: decode(content[name], tensors)
-            for name in ("data", "callbacks", "random", "tracked")
+            for name in ("data", "callbacks", "random", "held", "tracked")
             if name in content
         }
         return cls(

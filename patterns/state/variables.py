@@ -37,7 +37,7 @@ _CONTAINERS = (list, tuple, dict)
 # Attributes in which Keras and torch keep second references to what stands in a better-named
 # attribute as well. They are read last, so that only what stands nowhere else takes its key from
 # them.
-_SECOND_REFERENCES = frozenset(
+SECOND_REFERENCES = frozenset(
     {
         *(
             "_layers",
@@ -205,7 +205,7 @@ class _Walk:
         members = [
             (name, child, not is_second and _are_slots(child, len(slots)), is_second)
             for name, child in self._members(node)
-            for is_second in [name in _SECOND_REFERENCES]
+            for is_second in [name in SECOND_REFERENCES]
         ]
         members = [
             member
