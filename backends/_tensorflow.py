@@ -20,6 +20,7 @@ from ._measured import Values, assigning_step
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
+_READS = ("ReadVariableOp", "ResourceGather", "VariableShape", "VarIsInitializedOp")
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
 # Handing one batch over from Python costs as much as a step of a small model, so small batches are
@@ -137,7 +138,7 @@ class TensorFlowBackend:
         if isinstance(thing, _TABLES):
             return _table_access(thing)
         if isinstance(thing, tf.Variable):
-            return StateAccess("tf.Variable", lambda: thing.numpy().copy(), thing.assign)
+            return StateAccess("tf.Variable", lambda: np.array(thing.numpy()), thing.assign)
         return None
 
     def is_random_key(self, thing: Any) -> bool:
@@ -244,7 +245,7 @@ def _moved_by(graph: Any, variable: tf.Variable) -> list[tf.Operation]:
         operation
         for handle in captured
         for operation in handle.consumers()
-        if operation.type not in ("ReadVariableOp", "ResourceGather", "VariableShape")
+        if operation.type not in _READS
     ]
 
 

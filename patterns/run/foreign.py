@@ -136,9 +136,10 @@ class ForeignState:
         """Traces the step, and names what moves meanwhile."""
         values = MovingValues(self._nodes, _is_in_model)
         values.begin()
-        before, known = self._python_generators(), self._known_in_step()
+        before = self._python_generators()
         result = trace()
-        after = self._python_generators()
+        # The first step may build metrics.
+        after, known = self._python_generators(), self._known_in_step()
         drawn = [place for place in after if after[place] != before.get(place, after[place])]
         lines = [f"{place}: moves only where the step is traced" for place in values.moved()]
         lines += [f"{place}: drawn from only where the step is traced" for place in drawn]

@@ -5,6 +5,7 @@ Each is known by its place: the way to it from the model, a callback or the vali
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import warnings
@@ -27,6 +28,7 @@ from .walk import Node, is_registered, walk
 States = dict[str, Any]
 
 # Those of NumPy: the states of others are not checked here.
+_COUNTERS = (int, float, itertools.count)
 _BIT_GENERATORS = (
     np.random.MT19937,
     np.random.PCG64,
@@ -201,6 +203,8 @@ def _problem(live: Any, saved: Any, name: str) -> str:
         return "" if saved is None or type(saved) is float else "gauss must be a float or None"
     if type(live) is not type(saved):
         return f"{name} must be a {type(live).__name__}; received {saved!r:.80}"
+    if not isinstance(live, str | int):
+        return ""
     if isinstance(live, str) and not _NUMBER.fullmatch(live):
         return "" if live == saved else f"{name} must be {live!r}; received {saved!r:.80}"
     if isinstance(live, str) and not _NUMBER.fullmatch(saved):
@@ -339,10 +343,10 @@ class ItemCaller:
     def _numbers(self) -> dict[str, Any]:
         nodes = walk({"x": self._dataset}) if self._names_moving else ()
         return {
-            node.place: repr(node.value) if current().is_random_key(node.value) else node.value
+            node.place: repr(node.value)
             for node in nodes
             if node.is_own
-            and (type(node.value) in (int, float) or current().is_random_key(node.value))
+            and (type(node.value) in _COUNTERS or current().is_random_key(node.value))
         }
 
     def _name(self, moved: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,7 +21,7 @@ from .walk import CONTAINERS, REGISTERED, Node, is_registered
 # Larger arrays are not looked at, nor longer lists.
 _MOST_BYTES = 1 << 24
 _MOST_ITEMS = 1_000
-_NUMBERS = (type(None), bool, int, float, np.generic)
+_NUMBERS = (type(None), bool, int, float, np.generic, itertools.count)
 _UNREADABLE = "unreadable"
 
 
@@ -126,6 +128,8 @@ def encoded(value: Any) -> Any:
             if type(value) in (list, tuple)
             else [encoded(item) for item in value]
         )
+    if isinstance(value, itertools.count):
+        return {"count": [int(part) for part in re.findall(r"-?\d+", repr(value))]}
     if keras.ops.is_tensor(value):
         return {"tensor": current().tree_to_arrays([value])}
     return value.copy() if isinstance(value, np.ndarray) else value
@@ -134,7 +138,8 @@ def encoded(value: Any) -> Any:
 def _fitting(node: Node, saved: Any) -> Any:
     """A saved value in the form of the live one."""
     live = node.value
-    if is_tensor_state(saved) or (is_plain(saved) and _kind(saved) & _kind(live)):
+    is_count = isinstance(live, itertools.count)
+    if is_count or is_tensor_state(saved) or (is_plain(saved) and _kind(saved) & _kind(live)):
         try:
             return _revived(saved, live)
         except (ValueError, TypeError, KeyError, OverflowError):
@@ -159,6 +164,8 @@ def _revived(saved: Any, live: Any) -> Any:
         if form != {name: (a.shape, a.dtype) for name, a in now}:
             raise ValueError(form)
         return current().tree_from_arrays([live], saved["tensor"])[0]
+    if isinstance(live, itertools.count):
+        return itertools.count(*map(int, saved["count"]))
     if isinstance(saved, Mapping):
         old = live if isinstance(live, dict) else {}
         return {key: _revived(item, old.get(key)) for key, item in saved.items()}

@@ -130,7 +130,7 @@ class Augmented(keras.utils.PyDataset):
 
 def augmented_batches():
     # Not seeded here: the run that goes on must be given where it began.
-    generator, flip = np.random.default_rng(random.getrandbits(32)), layers.RandomFlip()
+    generator, flip = np.random.default_rng(random.getrandbits(32)), layers.RandomFlip("horizontal")
     while True:
         images = ops.convert_to_numpy(flip(IMAGES[:8], training=True))
         noise = generator.normal() + SHARED.normal()
@@ -337,9 +337,8 @@ if current().name == "tensorflow":
         class Hiding(Drawing):
             def draw(self):
                 with tf.init_scope():
-                    hidden[:] = hidden or [{1, tf.Variable(0.0).ref()}]
-                (variable,) = (one.deref() for one in hidden[0] if one != 1)
-                return variable.assign_add(1.0)
+                    hidden[:] = hidden or [tf.Variable(0.0).ref()]
+                return hidden[0].deref().assign_add(1.0)
 
         (line,) = named_in(model_with(Hiding()), tmp_path)
         assert re.search(r"the variable .* \(AssignAddVariableOp\): its state is out of", line)
