@@ -148,12 +148,12 @@ def _is_in(key: str, optimizers: Collection[str]) -> bool:
 
 def metric_values(index: VariableIndex, record: Record) -> dict[str, np.ndarray]:
     """The running metrics of the epoch in progress, as far as the script still has them."""
-    metrics = {
-        key: variable for key, variable in index.of("metric").items() if key in record.variables
-    }
     values = record.values
-    misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, values)}
-    return {key: values[key] for key in metrics if key not in misfits}
+    return {
+        key: values[key]
+        for key, variable in index.of("metric").items()
+        if not differences({key: variable}, values)
+    }
 
 
 def _differs(place: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ import keras
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
 from ..state.variables import has_own_step
@@ -52,7 +53,9 @@ def _build_optimizer(model: keras.Model) -> None:
     step, TensorFlow traces that step twice.
     """
     optimizer = model.optimizer
-    if model.built and optimizer is not None and not optimizer.built and not has_own_step(model):
+    # Keras takes a Sequential for built whose later layers are not.
+    is_built = model.built and all(layer.built for layer in _keras.all_layers(model))
+    if is_built and optimizer is not None and not optimizer.built and not has_own_step(model):
         optimizer.build(model.trainable_variables)
 
 
@@ -96,7 +99,11 @@ class KerasFit:
         feed = current().feed(batches, driver.data.samples, driver.data.source.thread_safe)
         told = _FitCallbacks(driver, segment)
         try:
-            with self._fused.running(segment.steps_per_execution), stream.errors_first():
+            with (
+                driver.foreign.watching(),
+                self._fused.running(segment.steps_per_execution),
+                stream.errors_first(),
+            ):
                 driver.model.fit(
                     feed,
                     initial_epoch=segment.first_epoch,
