@@ -131,6 +131,15 @@ def every_step(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def fuzz(session: nox.Session, backend: str) -> None:
+    """Hostile folders of checkpoints, by the thousand."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "-m", "fuzz", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def keras_tests(session: nox.Session, backend: str) -> None:
     """Keras's own tests of `fit` and of its callbacks, with `kp.fit` in its place. They want all
     backends installed.

@@ -17,10 +17,12 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
+from ._held import StateAccess
+
 if TYPE_CHECKING:
     from .protocol import Backend
 
-__all__ = ["current", "import_keras", "installed"]
+__all__ = ["StateAccess", "current", "import_keras", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 # What Keras imports for its backend.

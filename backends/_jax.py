@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from ._feed import Batch, Batches
+from ._held import StateAccess
 from ._measured import Values, loss_of
 from ._spread import check_divides, parts_of_a_batch, sizes_of
 
@@ -47,6 +49,7 @@ class JaxBackend:
     carries_attribute_optimizers = False
     decays_at_once = False
     fuses_steps = True
+    runs_python = False
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
         return vars(node)
@@ -138,6 +141,20 @@ class JaxBackend:
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         pass
+
+    def seeded(self, words: np.ndarray) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def state_access(self, thing: Any) -> StateAccess | None:
+        return None
+
+    def is_random_key(self, thing: Any) -> bool:
+        return _is_key(thing) or (
+            isinstance(thing, jax.Array) and thing.dtype == "uint32" and thing.shape == (2,)
+        )
+
+    def untold_operations(self, known: Set[int]) -> list[str]:
+        return []
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable

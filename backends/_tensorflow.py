@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -17,10 +18,13 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_patterns._util.random_states import check_array, check_python
 
 from ._feed import Batch
+from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
 
+_TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
+_READS = ("ReadVariableOp", "ResourceGather", "VariableShape", "VarIsInitializedOp")
 # Enough to make one batch while another is trained on.
 _BATCHES_AHEAD = 2
 # Handing one batch over from Python costs as much as a step of a small model, so small batches are
@@ -37,6 +41,7 @@ class TensorFlowBackend:
     carries_attribute_optimizers = True
     decays_at_once = False
     fuses_steps = True
+    runs_python = False
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
         return vars(node)
@@ -145,6 +150,48 @@ class TensorFlowBackend:
         if generator is not None:
             tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))
 
+    @contextmanager
+    def seeded(self, words: np.ndarray) -> Iterator[None]:
+        # The seeds of eager operations come from a generator of Python's. True for TensorFlow 2.21.
+        eager, here = context.context(), int(words[0]) | int(words[1]) << 32
+        outside, eager._rng = getattr(eager, "_rng", None), random.Random(here)
+        generator = stateful_random_ops.global_generator
+        state = None if generator is None else generator.state.numpy()
+        if generator is not None:
+            generator.reset_from_seed(here % 2**63)
+        try:
+            yield
+        finally:
+            eager._rng = outside
+            if generator is not None:
+                generator.state.assign(state)
+
+    def state_access(self, thing: Any) -> StateAccess | None:
+        if isinstance(thing, tf.random.Generator):
+            return _generator_access(thing)
+        if isinstance(thing, _TABLES):
+            return _table_access(thing)
+        if isinstance(thing, tf.Variable):
+            return StateAccess("tf.Variable", lambda: np.array(thing.numpy()), thing.assign)
+        return None
+
+    def is_random_key(self, thing: Any) -> bool:
+        return False
+
+    def untold_operations(self, known: Set[int]) -> list[str]:
+        graph = tf.compat.v1.get_default_graph()
+        lines = [
+            f"{operation.name} ({operation.type})"
+            for operation in _operations(graph)
+            if _is_untold(operation)
+        ]
+        return lines + [
+            f"the variable {variable.name} ({operation.type})"
+            for variable in getattr(graph, "_watched_variables", ())
+            if id(variable) not in known
+            for operation in _moved_by(graph, variable)[:1]
+        ]
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable
     ) -> Callable[..., Any]:
@@ -167,6 +214,73 @@ class TensorFlowBackend:
             return dataset.prefetch(1).unbatch()
         dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
         return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset.with_options(_in_step())
+
+
+def _generator_access(generator: tf.random.Generator) -> StateAccess:
+    return StateAccess(
+        f"tf.random.Generator(alg={int(generator.algorithm)})",
+        lambda: generator.state.numpy().copy(),
+        generator.state.assign,
+        lambda words: generator.reset_from_seed((int(words[0]) | int(words[1]) << 32) % 2**63),
+    )
+
+
+def _table_access(table: Any) -> StateAccess:
+    def get() -> dict[str, Any]:
+        keys, values = (_plain(tensor) for tensor in table.export())
+        return {"keys": keys, "values": values}
+
+    def put(state: Any) -> None:
+        # Made first, so that what does not fit changes nothing.
+        keys = tf.constant(state["keys"], table.key_dtype, [len(state["keys"])])
+        shape = [len(state["keys"]), *table._value_shape]
+        values = tf.constant(state["values"], table.value_dtype, shape)
+        table.remove(table.export()[0])
+        table.insert(keys, values)
+
+    kind = f"{type(table).__name__}({table.key_dtype.name}, {table.value_dtype.name})"
+    return StateAccess(kind, get, put, has_fixed_form=False)
+
+
+def _plain(tensor: tf.Tensor) -> Any:
+    """An array, or nested lists of bytes."""
+    array = tensor.numpy()
+    return array.tolist() if array.dtype.hasobject else array
+
+
+def _operations(graph: Any, seen: set[int] | None = None) -> Iterator[tf.Operation]:
+    """The operations of a graph and of the functions that it calls, each function once. No public
+    name gives these. True for TensorFlow 2.21.
+    """
+    seen = set() if seen is None else seen
+    if id(graph) in seen or not hasattr(graph, "get_operations"):
+        return
+    seen.add(id(graph))
+    yield from graph.get_operations()
+    for function in getattr(graph, "_functions", {}).values():
+        yield from _operations(getattr(function, "graph", None), seen)
+
+
+def _is_untold(operation: tf.Operation) -> bool:
+    """True if an operation draws from a state in its kernel, or calls Python."""
+    if operation.type in ("EagerPyFunc", "PyFunc", "NonDeterministicInts"):
+        return True
+    names = {attribute.name for attribute in operation.op_def.attr}
+    if not {"seed", "seed2"} <= names:
+        return False
+    # A recurrent kernel draws for its dropout.
+    return "dropout" not in names or operation.get_attr("dropout") > 0
+
+
+def _moved_by(graph: Any, variable: tf.Variable) -> list[tf.Operation]:
+    """The operations that do more with a variable than read it."""
+    captured = [inner for outer, inner in graph.captures if outer is variable.handle]
+    return [
+        operation
+        for handle in captured
+        for operation in handle.consumers()
+        if operation.type not in _READS
+    ]
 
 
 def _with_optionals(batch: Batch) -> Batch:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from ._feed import Batch, Batches
+from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
@@ -31,6 +33,7 @@ class TorchBackend:
     carries_attribute_optimizers = True
     decays_at_once = True
     fuses_steps = False
+    runs_python = True
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
         # torch.nn.Module keeps submodules in a dictionary of its own.
@@ -136,6 +139,38 @@ class TorchBackend:
             elif device.startswith("cuda") and int(device[5:]) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
 
+    @contextmanager
+    def seeded(self, words: np.ndarray) -> Iterator[None]:
+        outside = self.random_state()
+        torch.manual_seed(_seed(words))
+        try:
+            yield
+        finally:
+            self.set_random_state(outside)
+
+    def state_access(self, thing: Any) -> StateAccess | None:
+        if isinstance(thing, torch.Generator):
+            return StateAccess(
+                f"torch.Generator on {thing.device}",
+                lambda: thing.get_state().numpy().copy(),
+                lambda state: thing.set_state(torch.from_numpy(state.copy())),
+                lambda words: thing.manual_seed(_seed(words)),
+            )
+        if isinstance(thing, torch.Tensor):
+            return StateAccess(
+                "torch.Tensor",
+                lambda: _to_array(thing),
+                lambda state: _put(thing, state),
+                is_value=True,
+            )
+        return None
+
+    def is_random_key(self, thing: Any) -> bool:
+        return False
+
+    def untold_operations(self, known: Set[int]) -> list[str]:
+        return []
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable
     ) -> Callable[..., Any]:
@@ -159,6 +194,23 @@ def _check_generator(device: str, state: Any) -> None:
         fits = 0 < left <= _WORDS and int(next_word) <= _WORDS and (left == 1 or left <= unused)
     if not fits:
         raise ValueError(f"torch[{device!r}]: these are not the bytes of a generator's state")
+
+
+def _seed(words: np.ndarray) -> int:
+    return int(words[0]) | int(words[1]) << 32
+
+
+def _to_array(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().copy()
+    return tensor.numpy().copy()
+
+
+def _put(tensor: torch.Tensor, array: np.ndarray) -> None:
+    value = torch.from_numpy(array.copy())
+    with torch.no_grad():
+        tensor.copy_(value.view(torch.bfloat16) if tensor.dtype == torch.bfloat16 else value)
 
 
 def _to_tensor(array: Any) -> Any:

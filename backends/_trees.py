@@ -11,10 +11,16 @@ import numpy as np
 
 def tree_to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """The leaves of a tree by their paths, for frameworks without trees of their own."""
-    paths = keras.tree.flatten_with_path(tree)
-    return {
-        "/".join(map(str, path)): np.array(keras.ops.convert_to_numpy(leaf)) for path, leaf in paths
-    }
+    arrays: dict[str, np.ndarray] = {}
+    for path, leaf in keras.tree.flatten_with_path(tree):
+        name = "/".join(map(str, path))
+        if name in arrays:
+            raise ValueError(
+                f"Two leaves of the tree have the path {name!r}. Give one of the keys on the way "
+                'to them another name: "/" in a key is read as a step down.'
+            )
+        arrays[name] = np.array(keras.ops.convert_to_numpy(leaf))
+    return arrays
 
 
 def tree_from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 from ._feed import Batch
+from ._held import StateAccess
 from ._measured import Values
 
 
@@ -28,6 +30,8 @@ class Backend(Protocol):
         decays_at_once: Whether the weight decay of some variables is one operation, which needs at
             least one of them.
         fuses_steps: Whether `steps_per_execution` may be larger than one.
+        runs_python: Whether the Python code of a step runs in each step, unless the model is
+            compiled with `jit_compile=True`. Where not, it runs once, when the step is traced.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Backend(Protocol):
     carries_attribute_optimizers: bool
     decays_at_once: bool
     fuses_steps: bool
+    runs_python: bool
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
         """The attributes set on a Keras object, by name, wherever the framework's base class keeps
@@ -103,6 +108,27 @@ class Backend(Protocol):
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `random_state` gave; ValueError, before native code sees it, if it is no
         such state.
+        """
+
+    def seeded(self, words: np.ndarray) -> AbstractContextManager[None]:
+        """Within it, the framework's own global random states are a function of four 32-bit words;
+        after it they are as before.
+        """
+
+    def state_access(self, thing: Any) -> StateAccess | None:
+        """The way to the state of an object of the framework that Keras does not track: a random
+        generator, a raw variable, a buffer, a table; None of anything else.
+        """
+
+    def is_random_key(self, thing: Any) -> bool:
+        """True if it is a key from which random numbers are a pure function."""
+
+    def untold_operations(self, known: Set[int]) -> list[str]:
+        """The operations, in the step that is being traced, that draw from or move a state which
+        nothing outside can read, a line each with the name and the kind.
+
+        Args:
+            known: The `id` of each variable of the framework that is saved.
         """
 
     def measured_step(

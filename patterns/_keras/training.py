@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -45,6 +46,18 @@ def get_global_seed() -> np.ndarray | None:
     return None if generator is None else np.asarray(keras.ops.convert_to_numpy(generator.state))
 
 
+def global_seed_variable() -> keras.Variable | None:
+    """The variable of the generator behind unseeded `keras.random` calls; None if none was made."""
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    return None if generator is None else generator.state
+
+
+def raw_value(variable: keras.Variable) -> Any:
+    """The framework's tensor or variable in a variable, never cast; None while JAX's trainer has
+    it."""
+    return variable._value
+
+
 def set_global_seed(state: np.ndarray | None) -> None:
     """Puts back what `get_global_seed` gave; None forgets the generator, so that the next use makes
     a new one.
@@ -57,6 +70,19 @@ def set_global_seed(state: np.ndarray | None) -> None:
         generator = keras.random.SeedGenerator(0)
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
     generator.state.assign(state)
+
+
+@contextmanager
+def no_global_seed() -> Iterator[None]:
+    """Within it there is no generator behind unseeded `keras.random` calls: the first of them makes
+    one, seeded by Python's `random`.
+    """
+    generator = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
 
 
 def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:

@@ -58,6 +58,9 @@ def checked(value: Any, kind: Any, place: str) -> Any:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise SchemaError(_explain(str(error), value, place)) from None
+    except (UnicodeError, OverflowError, RecursionError) as error:
+        # A name of half a character, and other values that no field has.
+        raise SchemaError(f"{place}: {error}") from None
 
 
 def table(value: Any, kind: Any, place: str, key_kind: Any = str) -> dict[str, Any]:

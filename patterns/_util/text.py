@@ -46,3 +46,9 @@ def write_line(text: str = "", file: TextIO | None = None) -> None:
     """
     file = sys.stdout if file is None else file
     print(encodable(visible(text), file), file=file, flush=True)
+
+
+def write_text(text: object) -> None:
+    """Prints lines, as `write_line` does."""
+    for line in str(text).split("\n"):
+        write_line(line)

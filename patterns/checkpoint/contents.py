@@ -45,6 +45,7 @@ class Record:
         optimizers: By their place in the model.
         callbacks: The state of each callback by its name.
         random: The global random states.
+        held: The state that Keras does not track, by the place of what holds it.
         data: What the source needs to be found again beside the step, what is left out of it, and
             how many batches validations have taken from a generator.
         tracked: What a loop of one's own has given to `kp.Run.track`, by name.
@@ -60,6 +61,7 @@ class Record:
     optimizers: dict[str, OptimizerRecord] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     random: dict[str, Any] = field(default_factory=dict)
+    held: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     tracked: dict[str, Any] = field(default_factory=dict)
     resumed_at: list[int] = field(default_factory=list)
@@ -113,6 +115,7 @@ class Record:
                 for name, state in self.callbacks.items()
             },
             "random": encode(self.random, "random", arrays),
+            "held": encode(self.held, "held", arrays),
             "tracked": encode(self.tracked, "tracked", arrays),
         }
         document = {
@@ -162,6 +165,7 @@ class Record:
             callbacks=contents["callbacks"],
             random=contents["random"],
             data=contents["data"],
+            held=contents["held"],
             tracked=contents["tracked"],
             resumed_at=contents["resumes"],
             unknown=unknown,

@@ -68,9 +68,12 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     unused = sorted(
         key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
     )
+    # One that had made no step had no slots then: such as Keras's default beside a model's own.
+    unbuilt = {place for place, one in record.optimizers.items() if one.trained is None}
+    new = [key for key in fresh if parts_of_slot(key)[0] not in unbuilt]
     lines = (
-        [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"]
-        if fresh
+        [f"{len(new)} variables of the optimizer are new and start fresh, {new[0]} first"]
+        if new
         else []
     )
     return lines + (
@@ -145,12 +148,12 @@ def _is_in(key: str, optimizers: Collection[str]) -> bool:
 
 def metric_values(index: VariableIndex, record: Record) -> dict[str, np.ndarray]:
     """The running metrics of the epoch in progress, as far as the script still has them."""
-    metrics = {
-        key: variable for key, variable in index.of("metric").items() if key in record.variables
-    }
     values = record.values
-    misfits = {line.split(" ")[0].rstrip(":") for line in differences(metrics, values)}
-    return {key: values[key] for key in metrics if key not in misfits}
+    return {
+        key: values[key]
+        for key, variable in index.of("metric").items()
+        if not differences({key: variable}, values)
+    }
 
 
 def _differs(place: str, name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:

@@ -18,12 +18,12 @@ from ..state import (
     copy_values,
     find_variables,
     get_random_state,
+    is_seed,
     preserved,
     put_back,
     refresh_derived_state,
     set_random_state,
 )
-from ..state.snapshot import is_seed
 from ..storage import (
     CheckpointFolder,
     Entry,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import keras
-
 from .._util.arguments import whole_number
+from .._util.display import StepCounter
 from .._util.errors import KerasPatternsError
 from .._util.messages import say
 from .streams import RandomStream
@@ -111,10 +110,10 @@ class GeneratorSource:
             f"is run up to step {self._position + count}.",
             verbose=int(self._verbose),
         )
-        progress = keras.utils.Progbar(count, verbose=int(self._verbose), unit_name="batch")
-        for done in range(1, count + 1):
-            self._draw()
-            progress.update(done)
+        with StepCounter(count, int(self._verbose)) as counter:
+            for done in range(1, count + 1):
+                self._draw()
+                counter.update(done)
 
     def _draw(self) -> Any:
         with self._stream:

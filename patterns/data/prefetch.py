@@ -10,20 +10,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from .streams import seed_globally, seeded
+from .streams import Seeding
 
-# What to make: an index, and the words that seed the global random states meanwhile.
+# What to make: an index, and the words that seed the random states meanwhile.
 Job = tuple[int, np.ndarray]
 
 
-def fetch(dataset: keras.utils.PyDataset, job: Job) -> Any:
-    """Return one item, made here; what it draws at random depends on the job alone."""
-    index, words = job
-    with seeded(words):
-        return dataset[index]
-
-
-def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Generator[Any]:
+def fetch_in_order(
+    dataset: keras.utils.PyDataset,
+    jobs: Iterable[Job],
+    seeding: Seeding,
+    fetch: Callable[[Job], Any],
+) -> Generator[Any]:
     """Yield the item of each job, in the order of the jobs.
 
     The dataset's `workers`, `use_multiprocessing` and `max_queue_size` are honoured as in Keras.
@@ -32,6 +30,8 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Gener
     Args:
         dataset: the dataset.
         jobs: what to make; may be endless.
+        seeding: seeds what an item draws from, in a process of its own.
+        fetch: makes an item here.
 
     Yields:
         The items.
@@ -40,11 +40,11 @@ def fetch_in_order(dataset: keras.utils.PyDataset, jobs: Iterable[Job]) -> Gener
     processes = dataset.use_multiprocessing
     ahead = max(1, dataset.max_queue_size)
     if workers > 0 and processes:
-        pool = ProcessPoolExecutor(workers, initializer=_install, initargs=(dataset,))
+        pool = ProcessPoolExecutor(workers, initializer=_install, initargs=(dataset, seeding))
         return _ordered(pool, _fetch_here, jobs, ahead)
     if workers > 1:
         return _ordered(ThreadPoolExecutor(workers), lambda job: dataset[job[0]], jobs, ahead)
-    return (fetch(dataset, job) for job in jobs)
+    return (fetch(job) for job in jobs)
 
 
 def _ordered(
@@ -63,14 +63,14 @@ def _ordered(
 
 
 _installed: Any = None  # the dataset of a worker process
+_call: Any = None  # seeds what its items draw from
 
 
-def _install(dataset: keras.utils.PyDataset) -> None:
-    global _installed
-    _installed = dataset
+def _install(dataset: keras.utils.PyDataset, seeding: Seeding) -> None:
+    global _installed, _call
+    _installed, _call = dataset, seeding(dataset)
 
 
 def _fetch_here(job: Job) -> Any:
     index, words = job
-    seed_globally(words)
-    return _installed[index]
+    return _call(words, lambda: _installed[index])

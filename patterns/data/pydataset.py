@@ -11,8 +11,8 @@ import keras
 
 from .._util.arguments import whole_number
 from .order import BatchOrder
-from .prefetch import Job, fetch, fetch_in_order
-from .streams import seeded, stream_words
+from .prefetch import Job, fetch_in_order
+from .streams import Seeding, global_seeding, stream_words
 from .weights import as_batch, check_class_weight, class_weight_json
 
 # What a stream of random numbers is for, in the path from the seed to it.
@@ -29,9 +29,9 @@ class PyDatasetSource:
     over that boundary. A run that goes on in a later pass first calls them for the passes before,
     so a dataset that reshuffles itself there goes on exactly. Such a dataset has no random access.
 
-    While these hooks and `__getitem__` run, Python's and NumPy's global random states are seeded
-    by (seed, step), so what they draw is repeatable. Threads share those states: with `workers`
-    above 1 and no `use_multiprocessing`, `__getitem__` must not draw from them.
+    While these hooks and `__getitem__` run, random states are seeded by (seed, step), so what they
+    draw is repeatable: by default Python's and NumPy's global ones. Threads share those states:
+    with `workers` above 1 and no `use_multiprocessing`, `__getitem__` must not draw from them.
 
     Args:
         dataset: the dataset. Its `workers`, `use_multiprocessing` and `max_queue_size` are
@@ -40,6 +40,8 @@ class PyDatasetSource:
             item is a batch. An endless dataset has its own order. Defaults to `True`.
         class_weight: `{class: weight}`, turned into sample weights. Defaults to `None`.
         seed: a whole number that is not negative. Defaults to `0`.
+        seeding: given the dataset, returns what seeds the random states; a function that can be
+            pickled. Defaults to `global_seeding`.
 
     Raises:
         ValueError: the dataset is empty, or an argument is out of range.
@@ -65,8 +67,11 @@ class PyDatasetSource:
         shuffle: bool | str = True,
         class_weight: Mapping[int, float] | None = None,
         seed: int = 0,
+        seeding: Seeding = global_seeding,
     ) -> None:
         self._dataset = dataset
+        self._seeding = seeding
+        self._call = seeding(dataset)
         self._class_weight = check_class_weight(class_weight)
         self._seed = whole_number("PyDataset", "seed", seed, least=0)
         self.steps_per_pass: int | None = dataset.num_batches
@@ -89,7 +94,7 @@ class PyDatasetSource:
                 f"{self._name} has an `on_epoch_begin` or `on_epoch_end` of its own, so its "
                 "batches can only be had in order. Use `batches(start)`."
             )
-        return self._as_batch(fetch(self._dataset, self._job(step)))
+        return self._as_batch(self._fetch(self._job(step)))
 
     def batches(self, start: int) -> Generator[tuple]:
         """Return the batches from step `start` on, without end; `close()` ends its workers.
@@ -129,8 +134,14 @@ class PyDatasetSource:
             start = end
 
     def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
-        with contextlib.closing(fetch_in_order(self._dataset, map(self._job, steps))) as items:
+        jobs = map(self._job, steps)
+        items = fetch_in_order(self._dataset, jobs, self._seeding, self._fetch)
+        with contextlib.closing(items):
             yield from map(self._as_batch, items)
+
+    def _fetch(self, job: Job) -> Any:
+        index, words = job
+        return self._call(words, lambda: self._dataset[index])
 
     def _job(self, step: int) -> Job:
         index = step if self._order is None else int(self._order.indices(step)[0])
@@ -156,8 +167,8 @@ class PyDatasetSource:
             self._pass_has_begun = True
 
     def _call_hook(self, hook: str, purpose: int) -> None:
-        with seeded(stream_words(self._seed, purpose, self._pass)):
-            getattr(self._dataset, hook)()
+        words = stream_words(self._seed, purpose, self._pass)
+        self._call(words, getattr(self._dataset, hook), can_repeat=False)
         if self._dataset.num_batches != self.steps_per_pass:
             raise RuntimeError(
                 f"{self._name} had {self.steps_per_pass} batches and has "

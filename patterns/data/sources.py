@@ -11,7 +11,7 @@ from .arrays import ArraySource
 from .generator import GeneratorSource
 from .pydataset import PyDatasetSource
 from .rows import as_rows, is_rows
-from .streams import RandomStream
+from .streams import RandomStream, Seeding, global_seeding
 
 
 @runtime_checkable
@@ -72,6 +72,7 @@ def make_source(
     class_weight: Mapping[int, float] | None = None,
     seed: int = 0,
     stream: RandomStream | None = None,
+    seeding: Seeding = global_seeding,
     verbose: bool = True,
     steps_per_pass: int | None = None,
 ) -> BatchSource:
@@ -88,6 +89,7 @@ def make_source(
         class_weight: `{class: weight}`. Defaults to `None`.
         seed: seed of the order. Defaults to `0`.
         stream: random stream of a generator. Defaults to `None`; see `GeneratorSource`.
+        seeding: of the random states that a `PyDataset` draws from; see `PyDatasetSource`.
         verbose: whether to show that batches of a generator are skipped. Defaults to `True`.
         steps_per_pass: how many batches make a pass over arrays without a `batch_size`. Defaults to
             `None`: as many as it takes.
@@ -119,7 +121,9 @@ def make_source(
                 f"{other if name == 'batch_size' else ''}."
             )
     if isinstance(x, keras.utils.PyDataset):
-        return PyDatasetSource(x, shuffle=shuffle, class_weight=class_weight, seed=seed)
+        return PyDatasetSource(
+            x, shuffle=shuffle, class_weight=class_weight, seed=seed, seeding=seeding
+        )
     return GeneratorSource(x, class_weight=class_weight, stream=stream, verbose=verbose)
 
 

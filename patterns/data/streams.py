@@ -77,6 +77,21 @@ def seeded(words: np.ndarray) -> Iterator[None]:
         set_global_state(outside)
 
 
+def call_seeded(words: np.ndarray, make: Callable[[], Any], can_repeat: bool = True) -> Any:
+    """Return what `make` returns, with Python's and NumPy's global random states seeded in it."""
+    with seeded(words):
+        return make()
+
+
+# Given a dataset: a function that calls another with its random states seeded, as `call_seeded`.
+Seeding = Callable[[Any], Callable[..., Any]]
+
+
+def global_seeding(dataset: Any) -> Callable[..., Any]:
+    """Return `call_seeded`, which knows nothing of the generators that a dataset holds."""
+    return call_seeded
+
+
 def seed_globally(words: np.ndarray) -> None:
     """Seed Python's and NumPy's global random states with four 32-bit words."""
     random.seed(int.from_bytes(words.astype("<u4").tobytes(), "little"))

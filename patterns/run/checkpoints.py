@@ -6,6 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -144,7 +145,10 @@ class Checkpoints:
         trace: TracebackType | None,
     ) -> None:
         self.checkpoint.is_driven = False
-        remember_final_config(find_variables(self._model).optimizers, self.identity.optimizers)
+        # An error in a step leaves the values with JAX's trainer.
+        with suppress(Exception) if error else nullcontext():
+            current().sync(self._model)
+            remember_final_config(find_variables(self._model).optimizers, self.identity.optimizers)
         self.checkpoint.close()
         try:
             self.checkpoint.wait()

@@ -38,11 +38,7 @@ def check_model(where: str, model: keras.Model, obeys_limits: bool = False) -> N
         raise ValueError(
             f"{where}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first."
         )
-    if _is_frozen(model):
-        raise ValueError(
-            f"{where}: all of {model.name!r} is frozen, so there is nothing to train. kp.unfreeze "
-            "a part of it first; model.evaluate tells its loss."
-        )
+    check_not_frozen(where, model)
     if model.steps_per_execution > 1 and not current().fuses_steps:
         raise ValueError(
             f"{where}: {model.name!r} was compiled with "
@@ -88,13 +84,17 @@ def check_batch_sizes(name: str, sizes: Iterable[int]) -> None:
         )
 
 
-def _is_frozen(model: keras.Model) -> bool:
-    """True if nothing of a model can be trained, as far as that is known before it is built."""
+def check_not_frozen(where: str, model: keras.Model) -> None:
+    """Raises if nothing of a model can be trained, as far as that is known before it is built."""
     if model.built:
-        return bool(model.weights) and not model.trainable_variables
-    if isinstance(model, keras.Sequential) and model.layers:
-        return not any(layer.trainable for layer in model.layers)
-    return not model.trainable
+        is_frozen = bool(model.weights) and not model.trainable_variables
+    else:
+        is_frozen = not model.trainable
+    if is_frozen:
+        raise ValueError(
+            f"{where}: all of {model.name!r} is frozen, so there is nothing to train. kp.unfreeze "
+            "a part of it first; model.evaluate tells its loss."
+        )
 
 
 def _check_limits(where: str) -> None:

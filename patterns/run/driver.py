@@ -60,6 +60,7 @@ class Driver:
         self._restorer = parts.restorer
         self._trained = parts.restorer.trained
         self._tracked = parts.tracked
+        self.foreign = parts.foreign
         self.cursor = Cursor()
         self.origin: Position | None = None
         self.last_logs: Mapping[str, Any] | None = None
@@ -406,4 +407,5 @@ class Driver:
             "data": data,
             "resumed_at": history.resumes,
             "tracked": self._tracked(self.cursor.step),
+            "held": self.foreign.states(),
         }

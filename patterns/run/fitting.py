@@ -48,7 +48,7 @@ def fit(
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
 
-    It drives `model.fit`: the loop, the progress bar, `train_step` and distribution are Keras's.
+    It drives `model.fit`: the loop, `train_step` and distribution are Keras's.
     The order of the data is a function of the seed and the step, the same on every backend. With a
     `kp.Checkpoint` among the callbacks, the run is saved, and the same call in a new process goes
     on where the newest checkpoint is. Passes over the data run on across epochs: an epoch is an

@@ -10,10 +10,11 @@ import keras
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
 from ..state.variables import has_own_step
-from .checks import check_batch_sizes
+from .checks import check_batch_sizes, check_not_frozen
 from .driver import Driver
 from .engine import CONTINUE, DONE, Verdict
 from .fusing import FusedSteps
@@ -29,6 +30,7 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
         verdict = driver.begin(start)
+        _build_if_frozen(driver)
         _build_optimizer(driver.model)
         more = driver.carry_out(verdict)
         while more:
@@ -38,12 +40,22 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
     return driver.callbacks.history
 
 
+def _build_if_frozen(driver: Driver) -> None:
+    """Builds a model of which a part is frozen, to see that not all of it is."""
+    model = driver.model
+    if not model.built and not all(layer.trainable for layer in getattr(model, "layers", ())):
+        current().build(model, driver.data.samples[0])
+        check_not_frozen("kp.fit", model)
+
+
 def _build_optimizer(model: keras.Model) -> None:
     """Builds the optimizer of a built model, as `fit` would: where it builds itself in the first
     step, TensorFlow traces that step twice.
     """
     optimizer = model.optimizer
-    if model.built and optimizer is not None and not optimizer.built and not has_own_step(model):
+    # Keras takes a Sequential for built whose later layers are not.
+    is_built = model.built and all(layer.built for layer in _keras.all_layers(model))
+    if is_built and optimizer is not None and not optimizer.built and not has_own_step(model):
         optimizer.build(model.trainable_variables)
 
 
@@ -87,7 +99,11 @@ class KerasFit:
         feed = current().feed(batches, driver.data.samples, driver.data.source.thread_safe)
         told = _FitCallbacks(driver, segment)
         try:
-            with self._fused.running(segment.steps_per_execution), stream.errors_first():
+            with (
+                driver.foreign.watching(),
+                self._fused.running(segment.steps_per_execution),
+                stream.errors_first(),
+            ):
                 driver.model.fit(
                     feed,
                     initial_epoch=segment.first_epoch,

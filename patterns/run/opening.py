@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -19,6 +20,7 @@ from ..checkpoint.identity import Identity, describe_callbacks, describe_optimiz
 from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, GeneratorSource, make_source
 from ..state.callbacks import warn_of_untold
+from ..state.held import ItemCaller
 from ..state.variables import find_variables
 from . import start_point
 from .callback_list import RunCallbacks
@@ -27,6 +29,7 @@ from .checkpoint import Checkpoint
 from .checkpoints import Checkpoints, NoCheckpoints
 from .checks import check_processes
 from .driver import Driver
+from .foreign import ForeignState, NoForeignState
 from .hooks import Hook
 from .parts import Parts
 from .plan import StepPlan
@@ -107,6 +110,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
         **asked.data,
         seed=seed,
         stream=generator_stream(asked.data["x"], goes_on),
+        seeding=functools.partial(ItemCaller, names_moving=checkpoint is not None),
         verbose=asked.verbose != 0,
     )
     wanted = asked.make_plan(source)
@@ -142,6 +146,15 @@ def _wire(
     data = RunData(source)
     until_end.callback(data.close)
     carried = CarriedState(asked.model)
+    foreign: ForeignState | NoForeignState = NoForeignState()
+    if checkpoints.exist:
+        foreign = ForeignState(
+            asked.caller,
+            asked.model,
+            asked.callbacks,
+            asked.data["x"],
+            asked.validation.holder,
+        )
     restorer = Restorer(
         asked.model,
         plan.total_steps,
@@ -152,6 +165,8 @@ def _wire(
         checkpoints,
         carried,
         asked.tracked.restore,
+        foreign.begin,
+        foreign.restore,
         until_end,
     )
     parts = Parts(
@@ -166,6 +181,7 @@ def _wire(
         carried,
         restorer,
         asked.tracked.state,
+        foreign,
     )
     driver = Driver(parts)
     until_end.enter_context(callbacks.driven_by(DrivenRun(driver)))

@@ -11,6 +11,7 @@ import keras
 from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoints import Checkpoints, NoCheckpoints
+from .foreign import ForeignState, NoForeignState
 from .plan import StepPlan
 from .restore import Restorer
 from .run_data import RunData
@@ -35,6 +36,7 @@ class Parts:
         carried: The state with which the next step begins.
         restorer: Puts checkpoints back.
         tracked: Returns what a loop of one's own has given to the run to carry.
+        foreign: The state that Keras does not track.
     """
 
     model: keras.Model
@@ -48,3 +50,4 @@ class Parts:
     carried: CarriedState
     restorer: Restorer
     tracked: Callable[[int], dict[str, Any]]
+    foreign: ForeignState | NoForeignState

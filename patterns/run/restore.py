@@ -46,6 +46,8 @@ class Restorer:
         checkpoints: Where it is saved.
         carried: The state with which the next step begins.
         tracked: Takes the state of a loop of one's own.
+        begin_foreign: Takes note of the state that Keras does not track.
+        restore_foreign: Puts it back.
         until_end: Closed when the run ends.
     """
 
@@ -58,6 +60,8 @@ class Restorer:
     checkpoints: Checkpoints | NoCheckpoints
     carried: CarriedState
     tracked: Callable[[Mapping[str, Any]], None]
+    begin_foreign: Callable[[], None]
+    restore_foreign: Callable[[Mapping[str, Any]], None]
     until_end: ExitStack
     _script_values: dict[str, np.ndarray] = field(default_factory=dict)
 
@@ -84,6 +88,7 @@ class Restorer:
                 restore_weights(self.model, record)
             self.checkpoints.begin(cursor.step)
             self.callbacks.on_train_begin()
+            self.begin_foreign()
             self.carried.take_random()
             return
         assert isinstance(self.checkpoints, Checkpoints)
@@ -93,6 +98,7 @@ class Restorer:
         self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))
         self.callbacks.on_train_begin()
         callback_states.cut_files(names, record.callbacks)
+        self.begin_foreign()
         self._put_back(record, rewound=False)
         is_over = cursor.ended or cursor.step == self.total_steps
         self.callbacks.history.resumes = [
@@ -149,3 +155,5 @@ class Restorer:
         self.carried.random = record.random
         self.carried.metrics = metric_values(find_variables(self.model), record)
         self.skip_validations_to(record.data["validated"])
+        # Last: what draws from these has come to where it was.
+        self.restore_foreign(record.held)

@@ -10,10 +10,12 @@ import keras
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream
 from ..data.rows import is_rows
 from ..data.streams import global_state, set_global_state
+from ..state.held import HeldStates
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -29,12 +31,22 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
             "batches already. Make it anew: pass what the generator function returns now."
         )
 
+    held = HeldStates({"x": x})
+
     def get_state() -> dict[str, Any]:
-        return {"process": global_state(), "backend": current().random_state()}
+        return {
+            "process": global_state(),
+            "backend": current().random_state(),
+            "keras": _keras.get_global_seed(),
+            "held": held.states(),
+        }
 
     def set_state(state: Mapping[str, Any]) -> None:
         set_global_state(state["process"])
         current().set_random_state(state["backend"])
+        if "keras" in state:
+            _keras.set_global_seed(state["keras"])
+            held.put(state["held"])
 
     return RandomStream(
         get_state, set_state, goes_on.record.data.get("random") if goes_on else None

@@ -26,6 +26,7 @@ class NoValidation:
     exists = False
     random_access = True
     taken = 0
+    holder: Any = None
 
     def is_due(self, epoch: int, step: int) -> bool:
         """Never."""
@@ -65,7 +66,7 @@ class CalledValidation(NoValidation):
     def __init__(
         self, function: Callable[[], Mapping[str, Any]], every_steps: int | None = None
     ) -> None:
-        self._function = function
+        self.holder = self._function = function
         self._every = every_steps
 
     def is_due(self, epoch: int, step: int) -> bool:
@@ -131,6 +132,8 @@ class Validation:
                 "validation_data is a generator, whose length nobody knows: say validation_steps=."
             )
         check_validation_data("validation_data", data)
+        # May hold state beside arrays.
+        self.holder: Any = data
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
         self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency

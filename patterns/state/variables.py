@@ -4,12 +4,15 @@ Names do not identify: two backbones share their paths, and running a notebook c
 every layer. The place in the object tree does: attribute names and list positions from the model
 down, as `.weights.h5` walks it. A slot of an optimizer is identified by the optimizer's place, the
 slot's name and the key of the variable that it serves.
+
+A key drops the underscores with which an attribute begins, unless another one of the same object
+has that name: `head` and `_head` keep theirs.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +21,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.errors import KerasPatternsError
 
 Role = Literal["weight", "metric", "optimizer"]
 
@@ -33,7 +37,7 @@ _CONTAINERS = (list, tuple, dict)
 # Attributes in which Keras and torch keep second references to what stands in a better-named
 # attribute as well. They are read last, so that only what stands nowhere else takes its key from
 # them.
-_SECOND_REFERENCES = frozenset(
+SECOND_REFERENCES = frozenset(
     {
         *(
             "_layers",
@@ -47,6 +51,10 @@ _SECOND_REFERENCES = frozenset(
         *("_modules", "_parameters", "_buffers", "_torch_params"),
     }
 )
+
+
+class StateKeyError(KerasPatternsError, ValueError):
+    """Two variables of a model would have one key, or one has none."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,18 @@ class VariableIndex:
     def built_on(self) -> dict[str, list[str]]:
         """For each built optimizer, the ordered keys of the variables that it trains."""
         key_of = {id(variable): key for key, variable in self.variables.items()}
+
+        def key(variable: keras.Variable, place: str) -> str:
+            if id(variable) not in key_of:
+                raise StateKeyError(
+                    f"The optimizer at {place!r} trains the variable {variable.path!r}, which "
+                    "stands nowhere in the model. Keep what holds it in an attribute of the model, "
+                    "a layer, or a list or dict of one."
+                )
+            return key_of[id(variable)]
+
         return {
-            place: [key_of[id(variable)] for variable in _keras.trained_variables(optimizer)]
+            place: [key(variable, place) for variable in _keras.trained_variables(optimizer)]
             for place, optimizer in self.optimizers.items()
             if optimizer.built
         }
@@ -104,6 +122,9 @@ def find_variables(model: keras.Model) -> VariableIndex:
 
     Args:
         model: A Keras model, compiled or not. What is not built yet is not found.
+
+    Raises:
+        StateKeyError: If two variables would have one key.
     """
     walk = _Walk()
     # Metrics and optimizers refer to the layers' variables, hence they wait until every layer has
@@ -163,27 +184,44 @@ class _Walk:
         return passed_over
 
     def _add(self, key: str, variable: keras.Variable, role: Role) -> None:
-        if id(variable) not in self._key_of:
-            self._key_of[id(variable)] = key
-            self.index.variables[key] = variable
-            self.index.roles[key] = role
+        if id(variable) in self._key_of:
+            return
+        if key in self.index.variables:
+            raise StateKeyError(
+                f"Two variables of the model stand at {key!r}: {self.index.variables[key].path!r} "
+                f"and {variable.path!r}. A checkpoint could hold one of them only. Give one of the "
+                'attributes or keys on the way to them another name: "/" in a key of a dict is '
+                "read as a step down."
+            )
+        self._key_of[id(variable)] = key
+        self.index.variables[key] = variable
+        self.index.roles[key] = role
 
     def _children(self, place: str, node: Any) -> Iterator[tuple[str, Any, bool]]:
         slots: list[str] = []
         if isinstance(node, keras.optimizers.Optimizer):
             self.index.optimizers[place] = node
             slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
-        for name, child in self._members(node):
-            is_second = name in _SECOND_REFERENCES
-            child_place = (
-                f"{place}/{name.lstrip('_') or name}" if place else name.lstrip("_") or name
-            )
-            if not is_second and _are_slots(child, len(slots)):
+        members = [
+            (name, child, not is_second and _are_slots(child, len(slots)), is_second)
+            for name, child in self._members(node)
+            for is_second in [name in SECOND_REFERENCES]
+        ]
+        members = [
+            member
+            for member in members
+            if member[2] or isinstance(member[1], (keras.Variable, *_NODES, *_CONTAINERS))
+        ]
+        short_names = Counter(_short(name) for name, _, _, is_second in members if not is_second)
+        for name, child, are_slots, is_second in members:
+            own = name if not is_second and short_names[_short(name)] > 1 else _short(name)
+            child_place = f"{place}/{own}" if place else own
+            if are_slots:
                 pairs = [
                     (key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None
                 ]
                 yield from ((f"{child_place}[{key}]", slot, False) for key, slot in pairs)
-            elif isinstance(child, (keras.Variable, *_NODES, *_CONTAINERS)):
+            else:
                 yield child_place, child, is_second
 
     def _members(self, node: Any) -> Iterator[tuple[str, Any]]:
@@ -191,7 +229,7 @@ class _Walk:
         names first.
         """
         if isinstance(node, dict):
-            yield from ((str(key), value) for key, value in node.items())
+            yield from zip(_names(node), node.values(), strict=True)
         elif isinstance(node, list | tuple):
             yield from ((str(index), value) for index, value in enumerate(node))
         else:
@@ -200,6 +238,21 @@ class _Walk:
             yield from sorted(
                 self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0])
             )
+
+
+def _short(name: str) -> str:
+    return name.lstrip("_") or name
+
+
+def _names(node: Mapping[Any, Any]) -> list[str]:
+    """The keys of a dict as text; of those with equal texts, such as 1 and "1", the ones that are
+    no text tell their type.
+    """
+    count = Counter(map(str, node))
+    return [
+        f"{type(key).__name__} {key}" if count[str(key)] > 1 and type(key) is not str else str(key)
+        for key in node
+    ]
 
 
 def _are_slots(value: Any, count: int) -> bool:

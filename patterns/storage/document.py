@@ -19,7 +19,7 @@ VARIABLES = "variables/"
 # The version of each section of a document, as it is written now. A reader that does not know a
 # section keeps it where it is optional, and refuses the checkpoint where it is not.
 REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
-OPTIONAL = {"callbacks": 1, "random": 1, "tracked": 1, "resumes": 1}
+OPTIONAL = {"callbacks": 1, "random": 1, "held": 1, "tracked": 1, "resumes": 1}
 DUTIES = ("log", "validate", "hooks", "close_epoch", "save")
 
 _Arrays = Mapping[str, np.ndarray]
@@ -146,7 +146,7 @@ def read_document(document: Mapping[str, Any], arrays: _Arrays, position: Positi
     _check_variables(sections, arrays)
     sections["cursor"] = _read_cursor(sections["cursor"], arrays, position)
     sections["data"] = _read_data(sections["data"], arrays)
-    for name in ("callbacks", "tracked", "random"):
+    for name in ("callbacks", "held", "tracked", "random"):
         sections[name] = _decoded(sections.get(name, {}), arrays, name)
     table(sections["callbacks"], dict[str, Any], "callbacks")
     extra = sections["tracked"].get("extra", {})

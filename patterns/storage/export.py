@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from .errors import StoreError, refusals
@@ -23,7 +24,11 @@ def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> 
     """Writes the weights of a step into a new file, whole or not at all; StoreError if that cannot
     be done.
     """
-    data = save(dict(weights), {"format": "np", "step": str(step)})
+    try:
+        data = save(dict(weights), {"format": "np", "step": str(step)})
+    except (SafetensorError, ValueError) as error:
+        what = f"a file of safetensors cannot hold the weights ({error})"
+        raise StoreError(path, what, "Restore them into a model, and save that.") from error
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
     if is_there(path):
         raise _taken(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,9 +13,12 @@ import numpy as np
 
 from .. import _keras
 from ..state.callbacks import named
+from ..state.held import HeldStates, access_to
 from ..state.randomness import get_random_state
 from ..state.snapshot import copy_values
+from ..state.values import digest, is_plain
 from ..state.variables import find_variables
+from ..state.walk import walk
 
 State = dict[str, Any]
 
@@ -36,16 +41,54 @@ def run_state(
 
     Returns:
         Names such as `"variables/layers/0/kernel"`, `"callbacks/EarlyStopping/wait"`,
-        `"random/python/words"`; the arrays are copies.
+        `"random/python/words"`, or `"held/model/layers/1/generator"` of what Keras does not track;
+        the arrays are copies.
     """
     random = get_random_state()
     held = {name: callback_values(callback) for name, callback in named(callbacks).items()}
+    variables = find_variables(model).variables
+    roots = {"model": model, **{f"callbacks/{name}": one for name, one in named(callbacks).items()}}
+    untracked = HeldStates(roots, lambda: variables).states()
     parts = {
-        "variables": copy_values(find_variables(model).variables),
+        "variables": copy_values(variables),
+        "held": {place: one["state"] for place, one in untracked.items()},
         "callbacks": held,
         "random": random,
     }
-    return dict(flat_state({**parts, "history": callback_values(history)}, ""))
+    return _by_name(flat_state({**parts, "history": callback_values(history)}, ""))
+
+
+def _by_name(leaves: Iterable[tuple[str, Any]]) -> State:
+    """A dict of named leaves; of those with one name, later ones get a mark."""
+    state: State = {}
+    for name, value in leaves:
+        while name in state:
+            name += "'"
+        state[name] = value
+    return state
+
+
+def everything_held(roots: Mapping[str, Any]) -> dict[str, str]:
+    """All numbers, arrays, generators and iterators that a person's own objects hold, as text, by
+    the way to each from some roots. Left out is what Keras tracks of the root `"model"`.
+    """
+    found = {}
+    variables = find_variables(roots["model"]).variables.values()
+    for node in walk(roots, {id(variable) for variable in variables}):
+        access = access_to(node.value)
+        if isinstance(node.value, keras.Variable) or (access and not access.is_value):
+            assert access
+            state = access.get()
+            found[node.place] = f"{access.kind} {digest(state)}"
+        elif node.is_own and isinstance(
+            node.value, str | int | float | np.generic | itertools.count
+        ):
+            found[node.place] = repr(node.value)
+        elif node.is_own and is_plain(node.value):
+            found[node.place] = f"{type(node.value).__name__} {digest(node.value)}"
+        elif isinstance(node.value, Iterator) and hasattr(node.value, "__length_hint__"):
+            found[node.place] = f"{operator.length_hint(node.value)} items left"
+    return found
 
 
 def differences(expected: State, found: State) -> list[str]:

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,7 +16,8 @@ from .._util.arguments import whole_number
 from ..run.checkpoint import Checkpoint
 from ..run.fitting import fit
 from ..run.hooks import Hook
-from .comparison import State, assert_same_state, differences, run_state
+from ..state.callbacks import named
+from .comparison import State, assert_same_state, differences, everything_held, run_state
 
 
 @_keras.quiet_arrays()
@@ -53,7 +55,7 @@ def assert_deterministic(
     """
     arguments = _checked({"x": x, "y": y, "seed": seed, **arguments})
     expected, found = (_run(make_model, arguments, seed) for _ in range(2))
-    assert_same_state(expected, found, "Two uninterrupted runs end in different states.")
+    _assert_same(expected, found, "Two uninterrupted runs end in different states.")
 
 
 @_keras.quiet_arrays()
@@ -72,8 +74,12 @@ def assert_resumes_exactly(
 
     The killed run is begun again with new objects and with other random seeds, as in a new process;
     the checkpoints lie in a temporary folder. Compared are all variables with their dtypes
-    (weights, slots, seeds, metrics), what every callback holds, the History and the global random
-    states.
+    (weights, slots, seeds, metrics), what every callback holds, the History, the global random
+    states, and the generators and raw variables that the objects of the run hold.
+
+    Where the runs end in different states, the error names every number, array, generator and
+    iterator of the model, the callbacks and the data that ended otherwise, by the way to it: one of
+    them may be the cause.
 
     Args:
         make_model: Returns a new compiled model.
@@ -133,12 +139,40 @@ def assert_resumes_exactly(
         "that was not."
     )
     try:
-        assert_same_state(expected, found, where)
+        _assert_same(expected, found, where)
     except AssertionError as error:
-        if differences(expected, _run(make_model, arguments, seed, every_steps=every_steps)):
+        again = _run(make_model, arguments, seed, every_steps=every_steps)
+        if differences(expected.state, again.state):
             error.add_note(
                 "Two uninterrupted runs differ as well, so no resume can be exact: see "
                 "assert_deterministic."
+            )
+        raise
+
+
+@dataclass(frozen=True)
+class _End:
+    """The end of a run.
+
+    Attributes:
+        state: See `run_state`.
+        held: See `everything_held`.
+    """
+
+    state: State
+    held: dict[str, str]
+
+
+def _assert_same(expected: _End, found: _End, message: str) -> None:
+    try:
+        assert_same_state(expected.state, found.state, message)
+    except AssertionError as error:
+        lines = differences(expected.held, found.held)
+        if lines:
+            more = [f"... and {len(lines) - 20} more"] if len(lines) > 20 else []
+            error.add_note(
+                "What the objects of the run hold differs, too; a cause may be among it:\n  "
+                + "\n  ".join(lines[:20] + more)
             )
         raise
 
@@ -175,7 +209,7 @@ def _run(
     seed: int,
     extra: Sequence[keras.callbacks.Callback] = (),
     every_steps: int = 1,
-) -> State:
+) -> _End:
     _keras.set_global_seed(None)
     keras.utils.set_random_seed(seed)
     model = make_model()
@@ -191,7 +225,9 @@ def _run(
         except _Killed:
             _close_files(own)
             raise
-    return run_state(model, history, own)
+    roots = {"model": model, **named(own)}
+    roots |= {name: made[name] for name in ("x", "validation_data") if name in made}
+    return _End(run_state(model, history, own), everything_held(roots))
 
 
 def _close_files(callbacks: Iterable[keras.callbacks.Callback]) -> None:

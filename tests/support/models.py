@@ -253,6 +253,23 @@ def two_optimizers() -> keras.Model:
     return model
 
 
+class Underscored(keras.Model):
+    """Two names that differ by an underscore, and a metric beside Keras's `_loss_tracker`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self._head = layers.Dense(3), layers.Dense(3)
+        self.loss_tracker = keras.metrics.Mean()
+
+    def call(self, inputs: Any) -> Any:
+        return keras.ops.softmax(self.head(inputs) + 2 * self._head(inputs))
+
+    def compute_loss(self, *args: Any, **named: Any) -> Any:
+        loss = super().compute_loss(*args, **named)
+        self.loss_tracker.update_state(3 * loss)
+        return loss
+
+
 # Callbacks.
 
 
@@ -345,6 +362,17 @@ class Reshuffled(keras.utils.PyDataset):
 
     def on_epoch_end(self) -> None:
         np.random.shuffle(self.order)
+
+
+class Flipped(keras.utils.PyDataset):
+    """Uses a random layer of its own."""
+
+    num_batches = 5
+    flip = layers.RandomFlip("horizontal", seed=4)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        images = self.flip(IMAGES[index * 8 : index * 8 + 8], training=True)
+        return keras.ops.convert_to_numpy(images), LABELS[index * 8 : index * 8 + 8]
 
 
 def drawn_batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -450,6 +478,12 @@ CASES = {
     "PyDataset": Case(
         lambda: compiled(small()), {"x": Reshuffled, "total_steps": 8, "epochs": 2}, 8
     ),
+    "random layer in a PyDataset": Case(
+        lambda: compiled(classifier(layers.Flatten(), inputs=(6, 6, 1))),
+        {"x": Flipped, "total_steps": 8, "epochs": 2},
+        8,
+    ),
+    "underscores": Case(lambda: compiled(Underscored()), TRAIN, 8),
     "generator": Case(
         lambda: compiled(small()),
         {

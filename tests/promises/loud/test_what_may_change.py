@@ -327,6 +327,9 @@ def test_a_notebook_cell_run_again(told):
     told()
     train(model)
     assert told()[0] == "going on from step 6 of 10: the newest checkpoint in run."
-    _, history = train(model)
+    # Its end is not taken for a start: the cell would train nothing.
+    with pytest.raises(ValueError, match="This call asks for 10 in all, and would train nothing"):
+        train(model)
+    _, history = train(make_model())
     assert told() == ["the run in run is finished at step 10 of 10; there is nothing to train."]
     assert history.epoch == [0, 1]

@@ -24,9 +24,10 @@ from places import oracle
 from steps import gradients_of
 
 import keras_patterns as kp
+from keras_patterns._util.display import StepCounter
 from keras_patterns.backends import current
 from keras_patterns.data import make_source
-from keras_patterns.finder import LearningRateSweep
+from keras_patterns.finder import LearningRateSweep, listener
 from keras_patterns.finder.rules import RULES, fall, smooth
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
@@ -101,13 +102,13 @@ def interruptible():
 def test_everything_is_as_before_after_an_interruption(monkeypatch):
     shown = []
 
-    class Interrupting(keras.utils.Progbar):
-        def update(self, current, *values, **how):
-            shown.append(current)
-            if current == 7:
+    class Interrupting(StepCounter):
+        def update(self, done, metrics=None):
+            shown.append(done)
+            if done == 7:
                 signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(keras.utils, "Progbar", Interrupting)
+    monkeypatch.setattr(listener, "StepCounter", Interrupting)
     swept_until(KeyboardInterrupt, dense(), x=FEATURES, y=LABELS)
     assert shown == [1, 2, 3, 4, 5, 6, 7]
 

@@ -219,8 +219,29 @@ def unbuilt_with_frozen_layers():
     return model
 
 
+class Own(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(1, trainable=False)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def unbuilt_of_ones_own():
+    model = Own()
+    model.compile("sgd", "mse")
+    return model
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: frozen(start()), lambda: frozen(unbuilt()), unbuilt_with_frozen_layers]
+    "make",
+    [
+        lambda: frozen(start()),
+        lambda: frozen(unbuilt()),
+        unbuilt_with_frozen_layers,
+        unbuilt_of_ones_own,
+    ],
 )
 def test_a_model_that_is_frozen_as_a_whole_is_refused_built_or_not(make):
     with pytest.raises(ValueError, match=r"is frozen, so there is nothing to train"):

@@ -139,7 +139,7 @@ def test_metrics_are_read_only_where_they_are_shown():
 
     steps = Steps("auto", 4000, 2000)
     steps.progress.begin_epoch(0)
-    for batch in range(500):
+    for batch in range(400):
         steps.clock.now += STEP
         steps.progress.note_step(batch, {"loss": Unread()})
 

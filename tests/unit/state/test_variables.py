@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_patterns.state.variables import find_variables
+from keras_patterns.state.variables import StateKeyError, find_variables
 
 
 class Subclassed(keras.Model):
@@ -157,3 +157,58 @@ def test_every_layer_has_its_number_at_any_depth():
 def test_optimizers_stand_outside_in():
     model = trained(recurrent, "scaled")
     assert list(find_variables(model).optimizers) == ["optimizer", "optimizer/inner_optimizer"]
+
+
+class Underscores(keras.Model):
+    """Keras keeps a `_loss_tracker` of its own beside this `loss_tracker`."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self._head, self.__head = (layers.Dense(2) for _ in range(3))
+        self.loss_tracker = keras.metrics.Mean()
+        self.parts = {"_a": layers.Dense(2), "a": layers.Dense(2)}
+        self.by_number = {1: layers.Dense(2), "1": layers.Dense(2)}
+
+    def call(self, x):
+        all_layers = [self.head, self._head, self.__head, *self.parts.values()]
+        return sum(layer(x) for layer in [*all_layers, *self.by_number.values()])
+
+
+def test_names_that_differ_by_an_underscore_or_a_type_are_two():
+    model = trained(Underscores)
+    found = find_variables(model)
+    wanted = [*model.variables, *model.metrics_variables, *model.optimizer.variables]
+    assert {id(v) for v in wanted} <= {id(v) for v in found.variables.values()}
+    assert {key.split("/kernel")[0] for key in found.variables if key.endswith("/kernel")} == {
+        *("head", "_head", "Underscores__head"),
+        *("parts/_a", "parts/a", "by_number/int 1", "by_number/1"),
+    }
+    assert {key for key in found.of("metric") if "loss_tracker" in key} == {
+        *("loss_tracker/count", "loss_tracker/total"),
+        *("_loss_tracker/count", "_loss_tracker/total"),
+    }
+    slot = found.variables["optimizer/momentums[_head/kernel]"]
+    assert slot is not found.variables["optimizer/momentums[head/kernel]"]
+
+
+def test_a_key_does_not_depend_on_the_order_of_a_dict():
+    model = Underscores()
+    model.parts = dict(reversed(model.parts.items()))
+    assert {key for key in find_variables(trained(lambda: model)).variables if "/_a/" in key}
+
+
+def test_two_variables_with_one_key_are_refused():
+    class Slashes(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.parts = {"a/b": layers.Dense(2), "a": {"b": layers.Dense(2)}}
+
+        def call(self, x):
+            return self.parts["a/b"](x) + self.parts["a"]["b"](x)
+
+    model = trained(Slashes)
+    with pytest.raises(
+        StateKeyError,
+        match=r"Two variables of the model stand at 'parts/a/b/(bias|kernel)': '.*' and '.*'\.",
+    ):
+        find_variables(model)

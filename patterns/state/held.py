@@ -1,0 +1,374 @@
+"""State that Keras does not track: random generators and variables that the objects of a run hold.
+
+Each is known by its place: the way to it from the model, a callback or the validation data.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import StateAccess, current
+
+from .. import _keras
+from .._util.messages import listed, say
+from ..data.streams import seeded
+from .snapshot import StateMismatchError, as_dtype, is_seed, np_dtype, put_back
+from .walk import Node, is_registered, walk
+
+States = dict[str, Any]
+
+# Those of NumPy: the states of others are not checked here.
+_COUNTERS = (int, float, itertools.count)
+_BIT_GENERATORS = (
+    np.random.MT19937,
+    np.random.PCG64,
+    np.random.PCG64DXSM,
+    np.random.Philox,
+    np.random.SFC64,
+)
+# A whole number as text: see `_with_text`.
+_NUMBER = re.compile("0x[0-9a-f]{1,32}")
+# The largest number that a generator takes under a name. It uses some as an index, unchecked.
+_LARGEST = {"pos": 624, "buffer_pos": 4, "has_uint32": 1, "has_gauss": 1, "uinteger": 2**32 - 1}
+
+
+def access_to(thing: Any) -> StateAccess | None:
+    """The way to the state of a random generator, a variable or a table; None of anything else."""
+    if isinstance(thing, np.random.Generator):
+        return _numpy_access(thing.bit_generator)
+    if isinstance(thing, np.random.RandomState):
+        return _random_state_access(thing)
+    if isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
+        return _python_access(thing)
+    if isinstance(thing, keras.Variable):
+        return _variable_access(thing)
+    return current().state_access(thing)
+
+
+def identity_of(thing: Any) -> int:
+    """The `id` of what holds the state: two generators may draw from one."""
+    return id(thing.bit_generator if isinstance(thing, np.random.Generator) else thing)
+
+
+class HeldStates:
+    """The state that is found by a walk from some roots, by place.
+
+    Args:
+        roots: By name.
+        known: Gives the variables that are saved by their keys in the model, and are left out.
+
+    Attributes:
+        quiet: Objects that lead to nothing, and are passed over.
+    """
+
+    def __init__(
+        self,
+        roots: Mapping[str, Any],
+        known: Callable[[], Mapping[str, keras.Variable]] = dict,
+    ) -> None:
+        self._roots = roots
+        self._known = known
+        self.quiet: list[Any] = []
+        self._passed_over: set[int] | None = None
+        self._places: set[str] = set()
+
+    def find(self) -> dict[str, tuple[Any, StateAccess]]:
+        """All that there is now: the object and the way to its state, by place."""
+        if self._passed_over is None:
+            self._passed_over = self._known_ids()
+        found = self._find(self._passed_over)
+        if not found.keys() <= self._places:
+            # A variable that is new may be one of the model's.
+            self._passed_over = self._known_ids()
+            found = self._find(self._passed_over)
+        self._places = set(found)
+        return found
+
+    def _find(self, known: set[int]) -> dict[str, tuple[Any, StateAccess]]:
+        seen = {*known, *map(id, self.quiet)}
+        return dict(found_in(walk(self._roots, seen)))
+
+    def states(self) -> States:
+        """The state of each, by place."""
+        return {
+            place: {"kind": access.kind, "state": access.get()}
+            for place, (_, access) in self.find().items()
+        }
+
+    def restore(self, states: Mapping[str, Any]) -> None:
+        """Puts states back. What is new or gone is named.
+
+        Raises:
+            StateMismatchError: If one does not fit; nothing has been changed then.
+        """
+        found = self.find()
+        self._put(found, states)
+        for place in sorted(found.keys() - states.keys()):
+            say(
+                f"{place} ({found[place][1].kind}) has no state in the checkpoint, and starts here."
+            )
+        for place in sorted(states.keys() - found.keys()):
+            say(f"{place} is not there any more, and its state is gone.")
+
+    def put(self, states: Mapping[str, Any]) -> None:
+        """Puts back the states of what there is.
+
+        Raises:
+            StateMismatchError: If one does not fit; nothing has been changed then.
+        """
+        self._put(self.find(), states)
+
+    def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
+        fitting = {place: states[place] for place in found if place in states}
+        for place, saved in fitting.items():
+            check_state(place, found[place][1], saved)
+        for place, saved in fitting.items():
+            try:
+                found[place][1].put(saved["state"])
+            except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+                raise StateMismatchError(f"The state of {place!r} does not fit: {error}") from error
+
+    def _known_ids(self) -> set[int]:
+        """The variables that are saved otherwise, and what holds their values."""
+        variables = self._known().values()
+        values = {id(_keras.raw_value(variable)) for variable in variables} - {id(None)}
+        return {id(variable) for variable in variables} | values
+
+
+def found_in(nodes: Iterator[Node]) -> Iterator[tuple[str, tuple[Any, StateAccess]]]:
+    """The places, objects and ways to states among the nodes of a walk."""
+    held: set[int] = set()
+    for node in nodes:
+        access = access_to(node.value)
+        if access is None or identity_of(node.value) in held:
+            continue
+        # Ours tell their state themselves.
+        if type(node.owner).__module__.partition(".")[0] == "keras_patterns":
+            continue
+        # What Keras's own layers keep beside their variables, such as vocabularies, stays.
+        is_own = is_registered(node) if access.is_value else node.is_own
+        if not (is_own or access.seed or isinstance(node.value, keras.Variable)):
+            continue
+        held.add(identity_of(node.value))
+        yield node.place, (node.value, access)
+
+
+def check_state(place: str, access: StateAccess, saved: Any) -> None:
+    """Raises if a saved state is not one that an object can take.
+
+    Raises:
+        StateMismatchError: Naming the place, and in what it differs.
+    """
+    if not isinstance(saved, Mapping) or set(saved) != {"kind", "state"}:
+        raise StateMismatchError(f"The checkpoint holds no state for {place!r}: {saved!r:.80}")
+    if saved["kind"] != access.kind:
+        raise StateMismatchError(
+            f"{place!r} is a {access.kind}, and the checkpoint holds {saved['kind']!r:.80}. "
+            "Make it what it was, or give another folder to begin a new run."
+        )
+    if access.has_fixed_form:
+        problem = _problem(access.get(), saved["state"], "state")
+        if problem:
+            raise StateMismatchError(
+                f"The state that the checkpoint holds for {place!r} ({access.kind}) does not fit: "
+                f"{problem}."
+            )
+
+
+def _problem(live: Any, saved: Any, name: str) -> str:
+    """The first way in which a saved state has another form than a live one; empty if none."""
+    if isinstance(live, Mapping):
+        if not isinstance(saved, Mapping) or live.keys() != saved.keys():
+            return f"{name} must hold {sorted(live)}"
+        problems = (_problem(live[key], saved[key], key) for key in live)
+        return next(filter(None, problems), "")
+    if isinstance(live, np.ndarray):
+        if not isinstance(saved, np.ndarray):
+            return f"{name} must be an array"
+        if (saved.shape, saved.dtype) != (live.shape, live.dtype):
+            both = [f"{a.dtype} of shape {a.shape}" for a in (saved, live)]
+            return f"{name} is {both[0]}, and must be {both[1]}"
+        return ""
+    if name == "gauss":
+        return "" if saved is None or type(saved) is float else "gauss must be a float or None"
+    if type(live) is not type(saved):
+        return f"{name} must be a {type(live).__name__}; received {saved!r:.80}"
+    if not isinstance(live, str | int):
+        return ""
+    if isinstance(live, str) and not _NUMBER.fullmatch(live):
+        return "" if live == saved else f"{name} must be {live!r}; received {saved!r:.80}"
+    if isinstance(live, str) and not _NUMBER.fullmatch(saved):
+        return f"{name} must be a whole number; received {saved!r:.80}"
+    number = int(saved, 16) if isinstance(saved, str) else saved
+    if not 0 <= number <= _LARGEST.get(name, 2**128 - 1):
+        return f"{name} is out of range: {saved!r:.80}"
+    return ""
+
+
+# NumPy's and Python's generators.
+
+
+def _numpy_access(generator: Any) -> StateAccess | None:
+    if type(generator) not in _BIT_GENERATORS:
+        return None
+
+    def put(state: Any) -> None:
+        generator.state = _with_numbers(state)
+
+    def seed(words: np.ndarray) -> None:
+        generator.state = type(generator)(np.random.SeedSequence(words.tolist())).state
+
+    kind = f"numpy.random.Generator({type(generator).__name__})"
+    return StateAccess(kind, lambda: _with_text(generator.state), put, seed)
+
+
+def _random_state_access(generator: np.random.RandomState) -> StateAccess | None:
+    if type(generator._bit_generator) is not np.random.MT19937:
+        return None
+
+    def get() -> Any:
+        return _with_text(generator.get_state(legacy=False))
+
+    def put(state: Any) -> None:
+        generator.set_state(_with_numbers(state))
+
+    return StateAccess("numpy.random.RandomState", get, put, generator.seed)
+
+
+def _with_text(state: Any) -> Any:
+    """A state with its whole numbers as text: some have 128 bits, which not every JSON keeps."""
+    if isinstance(state, dict):
+        return {key: _with_text(value) for key, value in state.items()}
+    return hex(state) if isinstance(state, int) else state
+
+
+def _with_numbers(state: Any) -> Any:
+    if isinstance(state, Mapping):
+        return {key: _with_numbers(value) for key, value in state.items()}
+    return int(state, 16) if isinstance(state, str) and _NUMBER.fullmatch(state) else state
+
+
+def _python_access(generator: random.Random) -> StateAccess:
+    def get() -> Any:
+        version, words, gauss = generator.getstate()
+        return {"version": version, "words": np.array(words[:-1], np.uint32), "pos": words[-1]} | {
+            "gauss": gauss
+        }
+
+    def put(state: Any) -> None:
+        words = (*map(int, state["words"]), state["pos"])
+        generator.setstate((state["version"], words, state["gauss"]))
+
+    def seed(words: np.ndarray) -> None:
+        generator.seed(int.from_bytes(words.astype("<u4").tobytes(), "little"))
+
+    return StateAccess("random.Random", get, put, seed)
+
+
+# Keras's variables.
+
+
+def _variable_access(variable: keras.Variable) -> StateAccess:
+    def get() -> Any:
+        return np.array(keras.ops.convert_to_numpy(variable.value))
+
+    def put(state: Any) -> None:
+        put_back({"": variable}, {"": state})
+
+    def seed(words: np.ndarray) -> None:
+        # As `SeedGenerator` begins: a seed, and a count.
+        state = np.array([words[0], 0], np.uint32)
+        variable.assign(as_dtype(state, np_dtype(variable), seed=True))
+
+    # Another backend keeps seeds and counters as other integers.
+    form = np_dtype(variable).kind not in "iu"
+    return StateAccess("keras.Variable", get, put, seed if is_seed(variable) else None, form)
+
+
+# The items of a dataset.
+
+
+class ItemCaller:
+    """Makes the items of a dataset so that what is drawn at random depends on (seed, step) alone.
+
+    While an item is made, all global random states and the generators that the dataset holds are
+    seeded; afterwards they are as before.
+
+    Args:
+        dataset: Whose items are made.
+        names_moving: Whether numbers that `__getitem__` moves are named in a warning. Defaults to
+            False.
+    """
+
+    def __init__(self, dataset: Any, names_moving: bool = False) -> None:
+        self._dataset = dataset
+        self._names_moving = names_moving
+        self._held = HeldStates({"x": dataset})
+        self._found: dict[str, StateAccess] = {}
+        self._is_first = True
+
+    def __call__(self, words: np.ndarray, make: Callable[[], Any], can_repeat: bool = True) -> Any:
+        """Returns what `make` returns.
+
+        Args:
+            words: Four 32-bit words that belong to the item.
+            make: Makes it.
+            can_repeat: Whether `make` may be called twice. Defaults to True.
+        """
+        if can_repeat and not self._is_first:
+            return self._call(words, make)
+        self._found, numbers = self._find(), self._numbers()
+        result = self._call(words, make)
+        if not can_repeat:
+            return result
+        self._is_first = False
+        self._name(place for place, value in self._numbers().items() if numbers.get(place) != value)
+        found = self._find()
+        if found.keys() == self._found.keys():
+            return result
+        # Some are made with the first item. It must not matter which one that was.
+        self._found = found
+        return self._call(words, make)
+
+    def _numbers(self) -> dict[str, Any]:
+        nodes = walk({"x": self._dataset}) if self._names_moving else ()
+        return {
+            node.place: repr(node.value)
+            for node in nodes
+            if node.is_own
+            and (type(node.value) in _COUNTERS or current().is_random_key(node.value))
+        }
+
+    def _name(self, moved: Iterable[str]) -> None:
+        if places := sorted(moved):
+            warnings.warn(
+                f"{type(self._dataset).__name__}.__getitem__ moves {listed(places)}, which a "
+                "checkpoint does not carry: after a resume the batches are others. Let an item "
+                "depend on its index alone, and draw from a generator that the dataset keeps.",
+                stacklevel=2,
+            )
+
+    def _find(self) -> dict[str, StateAccess]:
+        return {place: access for place, (_, access) in self._held.find().items() if access.seed}
+
+    def _call(self, words: np.ndarray, make: Callable[[], Any]) -> Any:
+        with ExitStack() as afterwards:
+            afterwards.enter_context(seeded(words))
+            afterwards.enter_context(_keras.no_global_seed())
+            afterwards.enter_context(current().seeded(words))
+            for place, access in self._found.items():
+                afterwards.callback(access.put, access.get())
+                own = np.random.SeedSequence([*words.tolist(), zlib.crc32(place.encode())])
+                assert access.seed
+                access.seed(own.generate_state(4))
+            return make()

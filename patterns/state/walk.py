@@ -1,0 +1,278 @@
+"""A walk over the Python objects that a run holds: attributes, containers, functions."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import inspect
+import itertools
+import sys
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+
+from .. import _keras
+from .variables import SECOND_REFERENCES
+
+# Objects that are looked at in one walk. A list of a million names is cut there, not a model.
+_MOST = 200_000
+_MOST_ITEMS = 10_000
+# Whose classes hold nothing of a person's. The instances of the first are looked into all the same.
+_OPEN_LIBRARIES = {"keras", "keras_patterns", "torch", "torchvision"}
+_CLOSED_LIBRARIES = {
+    *("tensorflow", "jax", "jaxlib", "numpy", "pandas", "scipy", "ml_dtypes", "h5py", "pyarrow"),
+    *("matplotlib", "PIL", "rich", "optree", "xxhash", "safetensors", "_pytest", "pytest"),
+}
+_SMALL = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...))
+_SETTINGS = (*_SMALL, keras.DTypePolicy, keras.InputSpec, keras.KerasTensor, types.ModuleType)
+CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+# Of a torch.nn.Module.
+REGISTERED = ("_buffers", "_parameters")
+_ONLY_WAYS = ("_layers", "_modules", *REGISTERED)
+_ITERATORS = (map, filter, zip, enumerate, reversed)
+# What leads from a callback back to the run, and Keras's book-keeping.
+_SKIPPED = frozenset(
+    {
+        *("_model", "params", "run", "__dict__", "__weakref__"),
+        *("_inbound_nodes", "_outbound_nodes", "_nodes", "_nodes_by_depth", "_tracker"),
+        *("_operations", "_operations_by_depth", "_jax_state", "_parent_path", "_auto_config"),
+        *("_call_signature", "_call_context_args", "_call_has_context_arg", "_losses"),
+        *("call_signature_parameters", "_loss_ids", "_losses_override", "_build_shapes_dict"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Node:
+    """One object that a walk came to.
+
+    Attributes:
+        place: The way to it from the root: attribute names, list positions, keys.
+        value: The object.
+        owner: What it is a part of; None of a root.
+        put: Puts another object in its place, where that can be done.
+        is_own: Whether a person's own object has it, perhaps in a container, or a module of the
+            framework as its buffer.
+    """
+
+    place: str
+    value: Any
+    owner: Any = None
+    put: Callable[[Any], None] | None = None
+    is_own: bool = False
+
+
+def walk(roots: Mapping[str, Any], seen: set[int] | None = None) -> Iterator[Node]:
+    """The objects that are reached from some roots, each once, by the shortest way.
+
+    Looked into are attributes of instances and of a person's own classes, dicts, lists, tuples and
+    sets, iterators, functions with what they close over and with the globals that their code
+    names, and generators with their local variables. The order is the same in every process, but
+    for sets of several objects.
+
+    Args:
+        roots: By name.
+        seen: The `id` of what is passed over; it is added to. Defaults to None: nothing.
+    """
+    seen = set() if seen is None else seen
+    keep: list[Any] = []  # The id of what is gone could be that of another object.
+    queue = deque(Node(name, value) for name, value in roots.items())
+    second: deque[Node] = deque()
+    while (queue or second) and len(keep) < _MOST:
+        node = (queue or second).popleft()
+        if type(node.value) in _SMALL:
+            yield node
+            continue
+        if id(node.value) in seen:
+            continue
+        seen.add(id(node.value))
+        keep.append(node.value)
+        yield node
+        is_in_container = node.is_own and isinstance(node.value, CONTAINERS)
+        for name, child, put, is_own in _children(node.value):
+            is_second = name in SECOND_REFERENCES and not isinstance(node.value, dict)
+            place = f"{node.place}/{name}"
+            part = Node(place, child, node.value, put, is_own or is_in_container)
+            (second if is_second else queue).append(part)
+
+
+def quiet_parts(nodes: Iterable[Node]) -> list[Any]:
+    """The objects of Keras's own classes that lead to nothing of a person's: a later walk can pass
+    them over.
+
+    Args:
+        nodes: Of a walk, to its end.
+    """
+    nodes = list(nodes)
+    ways: set[str] = set()
+    for node in nodes:
+        if node.is_own or is_own(type(node.value)) or isinstance(node.value, types.FunctionType):
+            place = node.place
+            while place and place not in ways:
+                ways.add(place)
+                place = place.rpartition("/")[0]
+    return [
+        node.value
+        for node in nodes
+        if isinstance(node.value, keras.Layer) and node.place not in ways
+    ]
+
+
+_Child = tuple[str, Any, Callable[[Any], None] | None, bool]
+
+
+def _children(value: Any) -> Iterator[_Child]:
+    if isinstance(value, dict | types.MappingProxyType):
+        items = itertools.islice(value.items(), _MOST_ITEMS)
+        yield from ((str(key), item, _item_put(value, key), False) for key, item in items)
+    elif isinstance(value, list | tuple | deque):
+        for index, item in enumerate(itertools.islice(value, _MOST_ITEMS)):
+            yield str(index), item, _item_put(value, index), False
+    elif isinstance(value, set | frozenset):
+        yield from ((f"{{{index}}}", item, None, False) for index, item in enumerate(value))
+    elif isinstance(value, types.FunctionType):
+        yield from _of_function(value)
+    elif isinstance(value, types.MethodType):
+        yield "self", value.__self__, None, False
+        yield "function", value.__func__, None, False
+    elif isinstance(value, functools.partial):
+        yield from (("function", value.func, None, False), ("args", value.args, None, False))
+        yield "keywords", value.keywords, None, False
+    elif inspect.isgenerator(value):
+        yield from _of_generator(value)
+    elif isinstance(value, _ITERATORS) or type(value).__module__ == "itertools":
+        yield from ((str(i), item, None, False) for i, item in enumerate(gc.get_referents(value)))
+    elif isinstance(value, type):
+        if is_own(value):
+            yield from _of_class(value, {})
+    elif _is_open(value):
+        yield from _of_instance(value)
+    elif isinstance(wrapped := getattr(value, "__wrapped__", None), types.FunctionType):
+        yield "function", wrapped, None, False
+
+
+def _of_instance(value: Any) -> Iterator[_Child]:
+    kind = type(value)
+    own = is_own(kind)
+    if isinstance(value, keras.Model) and _keras.is_graph(value):
+        yield "layers", value.layers, None, False
+    attributes = dict(current().attributes(value)) if hasattr(value, "__dict__") else {}
+    for name in _slots(kind):  # type: ignore[arg-type]
+        if hasattr(value, name):
+            attributes.setdefault(name, getattr(value, name))
+    is_callback = isinstance(value, keras.callbacks.Callback)
+    chosen = [
+        (name, child)
+        for name, child in attributes.items()
+        if name not in _SKIPPED and (own or not _is_setting(name, child))
+        if not (is_callback and name == "model")
+    ]
+    for name, child in sorted(chosen, key=lambda item: (item[0].startswith("_"), item[0])):
+        put = functools.partial(setattr, value, name)
+        yield name, child, put, own or name in REGISTERED
+    for base in kind.__mro__ if own else ():
+        if is_own(base):
+            yield from _of_class(base, attributes)
+
+
+def _is_setting(name: str, child: Any) -> bool:
+    """True of an attribute of a library's own object that leads to nothing of a person's."""
+    if isinstance(child, _SETTINGS) or (name in SECOND_REFERENCES and name not in _ONLY_WAYS):
+        return True
+    if isinstance(child, CONTAINERS):
+        return not child
+    return isinstance(child, types.FunctionType) and not is_own(child)
+
+
+@functools.lru_cache(maxsize=4096)
+def _slots(kind: type) -> tuple[str, ...]:
+    names: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else slots
+    return tuple(names)
+
+
+def _of_class(kind: type, hidden: Mapping[str, Any]) -> Iterator[_Child]:
+    for name, value in sorted(vars(kind).items()):
+        if name in hidden or (name.startswith("__") and not callable(value)):
+            continue
+        function = getattr(value, "__func__", getattr(value, "fget", value))
+        if isinstance(function, types.FunctionType):
+            for inner, child, put, own in _of_function(function):
+                yield f"{name}()/{inner}", child, put, own
+        elif not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+            yield name, value, None, False
+
+
+def _of_function(function: types.FunctionType) -> Iterator[_Child]:
+    if not is_own(function):
+        return
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+        yield name, content, functools.partial(setattr, cell, "cell_contents"), True
+    yield "defaults", function.__defaults__ or (), None, False
+    yield "defaults", function.__kwdefaults__ or {}, None, False
+    yield from _of_globals(function.__code__, function.__globals__)
+
+
+def _of_globals(code: types.CodeType, known: Mapping[str, Any]) -> Iterator[_Child]:
+    for name in _names(code):
+        if name in known and not isinstance(known[name], types.ModuleType):
+            yield name, known[name], None, False
+
+
+def _names(code: types.CodeType) -> list[str]:
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return [*code.co_names, *(name for one in inner for name in _names(one))]
+
+
+def _of_generator(generator: Any) -> Iterator[_Child]:
+    frame = generator.gi_frame
+    if frame is not None:
+        for name, child in sorted(frame.f_locals.items()):
+            yield name.lstrip("."), child, None, False
+        yield from _of_globals(frame.f_code, frame.f_globals)
+    yield "yields from", generator.gi_yieldfrom, None, False
+
+
+def _item_put(container: Any, key: Any) -> Callable[[Any], None] | None:
+    if isinstance(container, tuple | types.MappingProxyType):
+        return None
+    return functools.partial(container.__setitem__, key)
+
+
+def is_registered(node: Node) -> bool:
+    """True of a buffer or a parameter of a torch.nn.Module."""
+    return node.place.split("/")[-2:-1] in [[name] for name in REGISTERED]
+
+
+def is_own(thing: Any) -> bool:
+    """True if a class or function is a person's own, and not of Python or of a library."""
+    return _is_own_module(str(thing.__module__).partition(".")[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_own_module(top: str) -> bool:
+    is_library = top in _OPEN_LIBRARIES or top in _CLOSED_LIBRARIES
+    return not is_library and (top == "__main__" or top not in sys.stdlib_module_names)
+
+
+def _is_open(value: Any) -> bool:
+    if isinstance(value, _SETTINGS):
+        return False
+    top = str(type(value).__module__).partition(".")[0]
+    if isinstance(value, keras.Variable):
+        return False
+    if top in _OPEN_LIBRARIES:
+        return not keras.ops.is_tensor(value)
+    return is_own(type(value)) or isinstance(value, types.SimpleNamespace)
