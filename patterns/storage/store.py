@@ -224,8 +224,8 @@ class CheckpointFolder:
             positions = retention.kept(entry.candidate for entry in own)
             kept = [entry.folder for entry in own if entry.position in positions]
             doomed = [entry for entry in own if entry.position not in positions]
-            spared = second_copy(kept, [entry.folder for entry in doomed])
-            rest = {entry.folder: entry.manifest for entry in doomed if entry.folder != spared}
+            spared = self._sound_copy(kept, doomed)
+            rest = {entry.folder: entry.manifest for entry in doomed if entry not in spared}
             foreign = delete_folders(rest)
             deleted = [one for one in doomed if one.folder in rest and one.folder not in foreign]
         for entry in deleted:
@@ -376,6 +376,19 @@ class CheckpointFolder:
                 break
             own = [entry for entry in own if entry not in unsound]
         return own
+
+    def _sound_copy(self, kept: list[Path], doomed: list[Entry]) -> list[Entry]:
+        """Those of the doomed that stay: a second copy, if one is needed, and the damaged ones that
+        were found on the way to it.
+        """
+        spared: list[Entry] = []
+        while not spared or not self._is_sound(spared[-1]):
+            left = {entry.folder: entry for entry in doomed if entry not in spared}
+            copy = second_copy(kept, list(left))
+            if copy is None:
+                break
+            spared.append(left[copy])
+        return spared
 
     def _donor(self) -> Donor | None:
         """The one whose files may be linked. None also where that cannot be found out now: the same

@@ -178,6 +178,23 @@ def test_damaged_new_ones_do_not_cost_the_sound_old_ones(tmp_path):
     assert sound == [1, 2, 5]
 
 
+@once
+def test_a_second_copy_is_a_sound_one(tmp_path):
+    """The two that are kept share their files, so one that shares none with them stays."""
+    store = CheckpointFolder(tmp_path)
+    for step in range(1, 6):
+        score = {"monitor": "loss", "mode": "min", "value": float(step != 1)}
+        store.write(at(step), {}, tensors({"frozen": np.ones(3)}), score=score)
+    path = tmp_path / at(4).folder_name / "tensors-1.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    store = CheckpointFolder(tmp_path)
+    store.prune(Retention(1, keep_best=1))
+    found = {report.entry.position: report.problem is None for report in store.verify()}
+    assert found == {at(1): True, at(2): True, at(4): False, at(5): True}
+
+
 def partly_frozen():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(

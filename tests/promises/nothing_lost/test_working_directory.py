@@ -175,6 +175,17 @@ def test_a_store_stays_where_it_was_made(home, elsewhere):
     assert store.entries() == []
 
 
+@once
+def test_a_relative_path_in_a_deleted_directory_is_refused(tmp_path):
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(FileNotFoundError, match="the working directory has been deleted"):
+        kp.Checkpoint("runs")
+    os.chdir(tmp_path)
+    assert kp.Checkpoint("runs").store.directory == tmp_path / "runs"
+
+
 def test_features_are_stored_where_their_path_led(home, elsewhere):
     """A layer runs Python code of its own, after the path was given."""
 
