@@ -23,7 +23,7 @@ from .. import _keras
 from .._util.messages import listed, say
 from ..data.streams import seeded
 from .snapshot import StateMismatchError, as_dtype, is_seed, np_dtype, put_back
-from .walk import Node, is_registered, walk
+from .walk import CONTAINERS, Node, is_registered, walk
 
 States = dict[str, Any]
 
@@ -171,7 +171,7 @@ def check_state(place: str, access: StateAccess, saved: Any) -> None:
     """
     if not isinstance(saved, Mapping) or set(saved) != {"kind", "state"}:
         raise StateMismatchError(f"The checkpoint holds no state for {place!r}: {saved!r:.80}")
-    if saved["kind"] != access.kind:
+    if not isinstance(saved["kind"], str) or saved["kind"] != access.kind:
         raise StateMismatchError(
             f"{place!r} is a {access.kind}, and the checkpoint holds {saved['kind']!r:.80}. "
             "Make it what it was, or give another folder to begin a new run."
@@ -283,6 +283,8 @@ def _variable_access(variable: keras.Variable) -> StateAccess:
         return np.array(keras.ops.convert_to_numpy(variable.value))
 
     def put(state: Any) -> None:
+        if not isinstance(state, np.ndarray):
+            raise TypeError(f"it must be an array; received {state!r:.80}")
         put_back({"": variable}, {"": state})
 
     def seed(words: np.ndarray) -> None:
@@ -332,7 +334,8 @@ class ItemCaller:
         if not can_repeat:
             return result
         self._is_first = False
-        self._name(place for place, value in self._numbers().items() if numbers.get(place) != value)
+        now = self._numbers()
+        self._name(place for place, value in numbers.items() if now.get(place, value) != value)
         found = self._find()
         if found.keys() == self._found.keys():
             return result
@@ -346,6 +349,7 @@ class ItemCaller:
             node.place: repr(node.value)
             for node in nodes
             if node.is_own
+            and not isinstance(node.owner, CONTAINERS)
             and (type(node.value) in _COUNTERS or current().is_random_key(node.value))
         }
 

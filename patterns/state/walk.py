@@ -35,7 +35,6 @@ CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 # Of a torch.nn.Module.
 REGISTERED = ("_buffers", "_parameters")
 _ONLY_WAYS = ("_layers", "_modules", *REGISTERED)
-_ITERATORS = (map, filter, zip, enumerate, reversed)
 # What leads from a callback back to the run, and Keras's book-keeping.
 _SKIPPED = frozenset(
     {
@@ -146,7 +145,7 @@ def _children(value: Any) -> Iterator[_Child]:
         yield "keywords", value.keywords, None, False
     elif inspect.isgenerator(value):
         yield from _of_generator(value)
-    elif isinstance(value, _ITERATORS) or type(value).__module__ == "itertools":
+    elif type(value).__module__ in ("builtins", "itertools") and isinstance(value, Iterator):
         yield from ((str(i), item, None, False) for i, item in enumerate(gc.get_referents(value)))
     elif isinstance(value, type):
         if is_own(value):
@@ -238,9 +237,12 @@ def _names(code: types.CodeType) -> list[str]:
 
 def _of_generator(generator: Any) -> Iterator[_Child]:
     frame = generator.gi_frame
+    is_own_code = frame is not None and _is_own_module(
+        str(frame.f_globals.get("__name__")).partition(".")[0]
+    )
     if frame is not None:
         for name, child in sorted(frame.f_locals.items()):
-            yield name.lstrip("."), child, None, False
+            yield name.lstrip("."), child, None, is_own_code
         yield from _of_globals(frame.f_code, frame.f_globals)
     yield "yields from", generator.gi_yieldfrom, None, False
 
