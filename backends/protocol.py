@@ -90,7 +90,7 @@ class Backend(Protocol):
         """Puts back what `random_state` gave."""
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
         """A stand-in for `model.train_step` that has the metrics begin anew with each batch.
 
@@ -98,6 +98,7 @@ class Backend(Protocol):
             model: A built model.
             fresh: The metrics' variables, and what each is to hold before a batch.
             counter: A variable of the optimizer.
+            loss_key: The name of the loss among what the step returns.
 
         Returns:
             A function that gives the loss of the batch alone as `"loss"`, and the counter as it was
