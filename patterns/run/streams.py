@@ -46,7 +46,7 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
         current().set_random_state(state["backend"])
         if "keras" in state:
             _keras.set_global_seed(state["keras"])
-            held.put(state["held"])
+            held.put(state.get("held", {}))
 
     return RandomStream(
         get_state, set_state, goes_on.record.data.get("random") if goes_on else None

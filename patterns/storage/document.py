@@ -85,6 +85,8 @@ class _Random(Fields):
 class _Stream(Fields):
     process: dict[str, Any]
     backend: dict[str, Any]
+    keras: Any = None
+    held: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _Format1(Fields):
@@ -224,6 +226,7 @@ def _read_data(content: Any, arrays: _Arrays) -> dict[str, Any]:
     require(len(process) == 2, "data.random.process", "expected a state of python and of numpy")
     check_python(process["python"], "data.random.process.python")
     check_numpy(process["numpy"], "data.random.process.numpy")
+    check_seed(stream.keras, "data.random.keras")
     return {**state, "random": random}
 
 
