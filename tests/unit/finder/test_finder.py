@@ -28,7 +28,7 @@ import keras_patterns as kp
 from keras_patterns._util.display import StepCounter
 from keras_patterns.backends import current
 from keras_patterns.data import make_source
-from keras_patterns.finder import LearningRateSweep, listener
+from keras_patterns.finder import listener
 from keras_patterns.finder.rules import RULES, fall, smooth
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
