@@ -10,8 +10,7 @@ import keras
 
 from .. import _keras
 from .._util.messages import say
-from ..storage import CheckpointFolder, Entry, Position, phase_folder
-from ..storage.document import read_document
+from ..storage import CheckpointFolder, Entry, Position, phase_folder, read_document
 from ..storage.parts import export_checkpoint
 from .average import Weighting, average_checkpoints
 from .contents import Record

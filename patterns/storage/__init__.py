@@ -1,5 +1,6 @@
 """Checkpoints on disk: atomic, checked byte by byte, deduplicated, retained by policy."""
 
+from .document import read_document
 from .entry import Entry, Report, StoredCheckpoint
 from .errors import (
     DamagedCheckpointError,
@@ -38,4 +39,5 @@ __all__ = [
     "export_weights",
     "phase_folder",
     "phases_in",
+    "read_document",
 ]
