@@ -71,7 +71,7 @@ class _Skipped(Fields):
 
 
 class _Data(Fields):
-    skipped: _Skipped = _Skipped()
+    skipped: _Skipped = msgspec.field(default_factory=_Skipped)
     validated: Count = 0
     random: Any = None
 
