@@ -120,14 +120,6 @@ class HeldStates:
         for place in sorted(states.keys() - found.keys()):
             say(f"{place} is not there any more, and its state is gone.")
 
-    def put(self, states: Mapping[str, Any]) -> None:
-        """Puts back the states of what there is.
-
-        Raises:
-            StateMismatchError: If one does not fit; nothing has been changed then.
-        """
-        self._put(self.find(), states)
-
     def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
         fitting = {place: states[place] for place in found if place in states}
         for place, saved in fitting.items():
