@@ -102,6 +102,18 @@ def storm(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def syscalls(session: nox.Session, backend: str) -> None:
+    """Saves and resumes in which each call to the system fails in turn, and a thousand rounds of
+    readers beside a run.
+    """
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    once = "syscalls" if backend == "jax" else "syscalls and not once"
+    run_pytest(session, backend, "tests", "-m", once, "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def every_step(session: nox.Session, backend: str) -> None:
     """Exact resume from a kill at every step, each in fresh processes."""
     install_package(session, EXTRAS[backend])
@@ -112,6 +124,34 @@ def every_step(session: nox.Session, backend: str) -> None:
         "tests",
         "-m",
         "every_step",
+        "--timeout=0",
+        *session.posargs,
+    )
+
+
+@nox.session
+@each_backend
+def fuzz(session: nox.Session, backend: str) -> None:
+    """Hostile folders of checkpoints, by the thousand."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "-m", "fuzz", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
+def keras_tests(session: nox.Session, backend: str) -> None:
+    """Keras's own tests of `fit` and of its callbacks, with `kp.fit` in its place. They want all
+    backends installed.
+    """
+    install_package(session, *EXTRAS.values())
+    install(session, *group("test"))
+    run_pytest(
+        session,
+        backend,
+        "tests/conformance/test_keras_own_tests.py",
+        "-m",
+        "keras_tests",
         "--timeout=0",
         *session.posargs,
     )

@@ -14,15 +14,19 @@ if __name__ != "keras_patterns.backends":
 
 import functools
 import importlib.util
-
-import keras
+import os
+from typing import TYPE_CHECKING
 
 from ._held import StateAccess
-from .protocol import Backend
 
-__all__ = ["Backend", "StateAccess", "current", "installed"]
+if TYPE_CHECKING:
+    from .protocol import Backend
+
+__all__ = ["StateAccess", "current", "import_keras", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
+# What Keras imports for its backend.
+_FRAMEWORKS = {*_MODULES, "jaxlib", "openvino"}
 
 
 @functools.cache
@@ -32,6 +36,9 @@ def current() -> Backend:
     Raises:
         ImportError: If Keras runs on a backend that has no adapter here.
     """
+    import_keras()
+    import keras
+
     name = keras.backend.backend()
     if name not in _MODULES:
         raise ImportError(
@@ -42,5 +49,46 @@ def current() -> Backend:
 
 
 def installed() -> list[str]:
-    """The names of the backends whose framework is installed here."""
+    """The names of the backends whose framework is installed here. Nothing is imported."""
     return [name for name in _MODULES if importlib.util.find_spec(name)]
+
+
+def import_keras() -> None:
+    """Imports Keras.
+
+    Raises:
+        ImportError: If it is set to a backend that is not there; says which ones are, and how to
+            choose one.
+    """
+    try:
+        import keras  # noqa: F401
+    except ModuleNotFoundError as error:
+        # That of something else says enough itself.
+        if error.name is None or error.name.partition(".")[0] not in _FRAMEWORKS:
+            raise
+        raise ModuleNotFoundError(
+            _choice(f"{error.name!r} is not installed"), name=error.name
+        ) from error
+    except ValueError as error:
+        if "backend" not in str(error):
+            raise
+        raise ImportError(_choice("Keras knows no backend of this name")) from error
+
+
+def _choice(problem: str) -> str:
+    """Says what is wrong with the backend that Keras is set to, and how to choose another one."""
+    name = os.environ.get("KERAS_BACKEND")
+    asked = f"KERAS_BACKEND={name}" if name else "KERAS_BACKEND is not set"
+    there = installed()
+    if there:
+        way = (
+            f"Installed here: {', '.join(there)}. Choose before Python starts, by "
+            f'KERAS_BACKEND={there[0]} in the environment or by the entry "backend" of Keras\'s '
+            "own keras.json."
+        )
+    else:
+        way = (
+            f"None of {', '.join(_MODULES)} is installed here. Install one, such as `pip install "
+            "jax`, and choose it before Python starts: KERAS_BACKEND=jax."
+        )
+    return f"keras-patterns: Keras cannot load its backend: {problem} ({asked}). {way}"

@@ -12,6 +12,7 @@ import numpy as np
 from ._feed import Batch, Batches
 from ._held import StateAccess
 from ._measured import Values, loss_of
+from ._spread import check_divides, parts_of_a_batch, sizes_of
 
 if TYPE_CHECKING:
     import keras
@@ -106,9 +107,25 @@ class JaxBackend:
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         return lambda: np.asarray(_are_finite([variable.value for variable in variables]))
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        if jax.process_count() == 1:
+            return None
+        return (
+            f"{jax.process_count()} JAX processes train together, and each would train on all "
+            "examples. Start one process; keras.distribution spreads it over the devices of one "
+            "host."
+        )
+
+    def batch_parts(self) -> int:
+        return parts_of_a_batch()
+
     def device(self) -> str:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
+
+    def settings(self) -> dict[str, Any]:
+        names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")
+        return {name: getattr(jax.config, name) for name in names}
 
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         paths, _ = jax.tree_util.tree_flatten_with_path(tree)
@@ -140,7 +157,7 @@ class JaxBackend:
         return []
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
         step, values = model.train_step, {id(variable): value for variable, value in fresh}
         place = [id(variable) for variable in model.optimizer.variables].index(id(counter))
@@ -152,12 +169,20 @@ class JaxBackend:
                 for variable, value in zip(model.metrics_variables, metrics, strict=True)
             ]
             logs, state = step((trainable, others, optimizer, metrics), data)
-            return {"loss": loss_of(logs), "step": optimizer[place]}, state
+            return {"loss": loss_of(logs, loss_key), "step": optimizer[place]}, state
 
         return train_step
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return Batches(batches, lambda batch: batch)
+        parts = self.batch_parts()
+        if parts == 1:
+            return Batches(batches, lambda batch: batch)
+
+        def divisible(batch: Batch) -> Batch:
+            check_divides(sizes_of(batch), parts)
+            return batch
+
+        return Batches(batches, divisible)
 
 
 ADAPTER = JaxBackend()

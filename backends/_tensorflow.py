@@ -12,11 +12,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
+from tensorflow.python.framework import config
 from tensorflow.python.ops import stateful_random_ops
+
+from keras_patterns._util.random_states import check_array, check_python
 
 from ._feed import Batch
 from ._held import StateAccess
 from ._measured import Values, assigning_step
+from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
@@ -75,9 +79,36 @@ class TensorFlowBackend:
         traced = are_finite.get_concrete_function()
         return lambda: np.array([bool(flag) for flag in traced()], bool)
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        here = tf.distribute.get_strategy()
+        owners = [model, *(variable.value for variable in model.variables)]
+        others = [getattr(one, "distribute_strategy", here) for one in owners]
+        others = [one for one in others if one is not here]
+        if not others and not tf.distribute.has_strategy():
+            return ignored_distribution()
+        kind = type((others or [here])[0]).__name__
+        return (
+            f"{kind} spreads the model, and a run under tf.distribute is not served yet. Build and "
+            "train the model outside of the strategy's scope."
+        )
+
+    def batch_parts(self) -> int:
+        return 1
+
     def device(self) -> str:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
+
+    def settings(self) -> dict[str, Any]:
+        threads = tf.config.threading
+        return {
+            # 0 leaves it to TensorFlow.
+            "intra_op_threads": threads.get_intra_op_parallelism_threads(),
+            "inter_op_threads": threads.get_inter_op_parallelism_threads(),
+            # It has no public name.
+            "op_determinism": config.is_op_determinism_enabled(),
+            "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        }
 
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)
@@ -106,15 +137,18 @@ class TensorFlowBackend:
         return state
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        if "eager" in state:
-            saved = state["eager"]
+        eager, generator = state.get("eager"), state.get("generator")
+        # All is checked before anything is set.
+        if eager is not None:
+            check_python(eager, "tensorflow.eager")
+        if generator is not None:
+            check_array(generator, np.int64, (3,), "tensorflow.generator")
+        if eager is not None:
             context.context()._rng = random.Random()
-            words = tuple(int(word) for word in saved["words"])
-            context.context()._rng.setstate((saved["version"], words, saved["gauss"]))
-        if "generator" in state:
-            tf.random.set_global_generator(
-                tf.random.Generator.from_state(state["generator"], alg="philox")
-            )
+            words = tuple(int(word) for word in eager["words"])
+            context.context()._rng.setstate((eager["version"], words, eager["gauss"]))
+        if generator is not None:
+            tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))
 
     @contextmanager
     def seeded(self, words: np.ndarray) -> Iterator[None]:
@@ -159,9 +193,9 @@ class TensorFlowBackend:
         ]
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
-        return assigning_step(model.train_step, fresh, counter)
+        return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         signature = _signature(samples)

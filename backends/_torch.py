@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,13 @@ import torch
 from ._feed import Batch, Batches
 from ._held import StateAccess
 from ._measured import Values, assigning_step
+from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
+
+_DEVICE = re.compile(r"cpu|mps|cuda:[0-9]{1,3}")
+# The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
+_CPU_BYTES = (5048, 5056)
+_WORDS = 624
 
 
 class TorchBackend:
@@ -80,10 +87,31 @@ class TorchBackend:
 
         return are_finite
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        group = torch.distributed
+        if not (group.is_available() and group.is_initialized() and group.get_world_size() > 1):
+            return ignored_distribution()
+        return (
+            f"{group.get_world_size()} processes of torch.distributed train together, and each "
+            "would train on all examples. Start one process."
+        )
+
+    def batch_parts(self) -> int:
+        return 1
+
     def device(self) -> str:
         if torch.cuda.is_available():
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "threads": torch.get_num_threads(),
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        }
 
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         return tree_to_arrays(tree)
@@ -100,6 +128,8 @@ class TorchBackend:
         return state
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
+        for device, value in state.items():
+            _check_generator(device, value)
         for device, value in state.items():
             # A device that this machine lacks has no generator to set.
             if device == "cpu":
@@ -142,12 +172,28 @@ class TorchBackend:
         return []
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
-        return assigning_step(model.train_step, fresh, counter)
+        return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))
+
+
+def _check_generator(device: str, state: Any) -> None:
+    """Raises a ValueError if it is not the state of a device's generator."""
+    if not _DEVICE.fullmatch(device):
+        raise ValueError(f"torch: {device!r:.60} is no device")
+    is_bytes = isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.ndim == 1
+    fits = is_bytes and (device != "cpu" or state.nbytes in _CPU_BYTES)
+    if fits and device == "cpu":
+        # torch 2.13 looks at these one by one, and reads past its table where they do not go
+        # together: of what is left, the next word to use is the first.
+        left, next_word = state[8:12].view(np.int32)[0], state[16:24].view(np.uint64)[0]
+        unused = _WORDS + 1 - int(next_word)
+        fits = 0 < left <= _WORDS and int(next_word) <= _WORDS and (left == 1 or left <= unused)
+    if not fits:
+        raise ValueError(f"torch[{device!r}]: these are not the bytes of a generator's state")
 
 
 def _seed(words: np.ndarray) -> int:

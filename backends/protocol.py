@@ -79,8 +79,22 @@ class Backend(Protocol):
             A function that returns booleans of shape `(variables,)`.
         """
 
+    def spread_blocker(self, model: keras.Model) -> str | None:
+        """Why this process cannot train the model as one device would: other processes train too,
+        or the model is spread over devices in a way that no run can follow. It ends with the way
+        out. None if it can.
+        """
+
+    def batch_parts(self) -> int:
+        """The number of equal parts in which the examples of a batch go to devices; 1 where they
+        stay together.
+        """
+
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
+
+    def settings(self) -> dict[str, Any]:
+        """The number of threads, and what decides whether results repeat, for people."""
 
     def tree_to_arrays(self, tree: Any) -> dict[str, np.ndarray]:
         """The leaves of a tree of arrays, numbers and random keys, by their paths, as copies."""
@@ -92,7 +106,9 @@ class Backend(Protocol):
         """The framework's own global random states, on every device, as arrays and JSON."""
 
     def set_random_state(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `random_state` gave."""
+        """Puts back what `random_state` gave; ValueError, before native code sees it, if it is no
+        such state.
+        """
 
     def seeded(self, words: np.ndarray) -> AbstractContextManager[None]:
         """Within it, the framework's own global random states are a function of four 32-bit words;
@@ -116,7 +132,7 @@ class Backend(Protocol):
         """
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
         """A stand-in for `model.train_step` that has the metrics begin anew with each batch.
 
@@ -124,6 +140,7 @@ class Backend(Protocol):
             model: A built model.
             fresh: The metrics' variables, and what each is to hold before a batch.
             counter: A variable of the optimizer.
+            loss_key: The name of the loss among what the step returns.
 
         Returns:
             A function that gives the loss of the batch alone as `"loss"`, and the counter as it was

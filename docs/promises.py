@@ -82,7 +82,7 @@ def is_test(node: ast.AST) -> bool:
 def sentence(function: ast.FunctionDef) -> str:
     """The name in words, with the sessions of its marks; then what its docstring adds."""
     words = function.name.removeprefix("test_").replace("_s_", "'s ").replace("_", " ")
-    marks = [mark for mark in marks_of(function) if mark in ("storm", "every_step")]
+    marks = [mark for mark in marks_of(function) if mark in ("storm", "every_step", "fuzz")]
     said = f"{words[0].upper()}{words[1:]}" + "".join(f" (`nox -s {mark}`)" for mark in marks)
     first = (ast.get_docstring(function) or "").replace("\n", " ")
     first = re.split(r"(?<=\.) ", first)[0].rstrip(".")

@@ -15,72 +15,68 @@ if __name__ != "keras_patterns":
         "keras_patterns`."
     )
 
-from importlib.metadata import version
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import optimizers, schedules, stopping, testing
-from ._util.deprecated import renamed_classes, renamed_function
-from ._util.errors import KerasPatternsError
-from .checkpoint import (
-    CheckpointSelection,
-    SelectionRow,
-    average_checkpoints,
-    select_checkpoint,
-    warm_start,
-)
-from .checkpoint.identity import ResumeRefusedError
-from .checkpoint.store import CheckpointStore
-from .data import DataExhaustedError
-from .finder import LearningRateSweep, find_learning_rate
-from .guard import NonFiniteError, NonFiniteGuard
-from .plots import plot_history
-from .run.checkpoint import Checkpoint
-from .run.fitting import fit
-from .run.history import RunHistory
-from .run.hooks import Hook
-from .run.plan import StepPlan
-from .run.requests import Rewind, Save, SetTrainable, Stop
-from .run.run import Run
-from .run.signals import RunInterrupted
-from .state.preservation import preserved
-from .state.snapshot import StateMismatchError
-from .stopping import (
-    EarlyStopping,
-    GeneralizationLoss,
-    Patience,
-    ProgressQuotient,
-    SuccessiveRises,
-    suggest_patience,
-)
-from .storage import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
-from .transfer import (
-    CachedFeatures,
-    GradualUnfreeze,
-    LoadReport,
-    LoadRow,
-    TrainableTable,
-    cache_features,
-    fine_tune,
-    freeze,
-    head_then_all,
-    last_layers_first,
-    load_pretrained,
-    replace_head,
-    trainable_table,
-    unfreeze,
-)
+from ._util.deprecated import renamed_classes
+from ._util.loading import register_with_keras
 
-layerwise_rates = renamed_function(
-    "kp.layerwise_rates", "kp.optimizers.with_layer_rates", optimizers.with_layer_rates
-)
-one_cycle = renamed_function(
-    "kp.one_cycle", "kp.optimizers.with_one_cycle", optimizers.with_one_cycle
-)
-with_momentum_schedule = renamed_function(
-    "kp.with_momentum_schedule", "kp.optimizers.with_momentum", optimizers.with_momentum
-)
+if TYPE_CHECKING:
+    from . import optimizers, schedules, stopping, testing
+    from ._util.errors import KerasPatternsError
+    from .checkpoint import (
+        CheckpointSelection,
+        SelectionRow,
+        average_checkpoints,
+        select_checkpoint,
+        warm_start,
+    )
+    from .checkpoint.identity import ResumeRefusedError
+    from .checkpoint.store import CheckpointStore
+    from .data import DataExhaustedError
+    from .finder import LearningRateSweep, find_learning_rate
+    from .guard import NonFiniteError, NonFiniteGuard
+    from .optimizers.old_names import layerwise_rates as layerwise_rates
+    from .optimizers.old_names import one_cycle as one_cycle
+    from .optimizers.old_names import with_momentum_schedule as with_momentum_schedule
+    from .plots import plot_history
+    from .run.checkpoint import Checkpoint
+    from .run.fitting import fit
+    from .run.history import RunHistory
+    from .run.hooks import Hook
+    from .run.plan import StepPlan
+    from .run.requests import Rewind, Save, SetTrainable, Stop
+    from .run.run import Run
+    from .run.signals import RunInterrupted
+    from .state.preservation import preserved
+    from .state.snapshot import StateMismatchError
+    from .stopping import (
+        EarlyStopping,
+        GeneralizationLoss,
+        Patience,
+        ProgressQuotient,
+        SuccessiveRises,
+        suggest_patience,
+    )
+    from .storage import DamagedCheckpointError, NewerFormatError, StoreError, StoreInUseError
+    from .transfer import (
+        CachedFeatures,
+        GradualUnfreeze,
+        LoadReport,
+        LoadRow,
+        TrainableTable,
+        cache_features,
+        fine_tune,
+        freeze,
+        head_then_all,
+        last_layers_first,
+        load_pretrained,
+        replace_head,
+        trainable_table,
+        unfreeze,
+    )
 
-__version__ = version("keras-patterns")
+    __version__: str
 
 __all__ = [
     "CachedFeatures",
@@ -141,13 +137,75 @@ __all__ = [
     "warm_start",
 ]
 
+# The module of each public name, loaded when the name is first used: the same as above.
+_HOMES = {
+    name: module
+    for module, names in {
+        "": "optimizers schedules stopping testing",
+        "._util.errors": "KerasPatternsError",
+        ".checkpoint": "CheckpointSelection SelectionRow average_checkpoints select_checkpoint "
+        "warm_start",
+        ".checkpoint.identity": "ResumeRefusedError",
+        ".checkpoint.store": "CheckpointStore",
+        ".data": "DataExhaustedError",
+        ".finder": "LearningRateSweep find_learning_rate",
+        ".guard": "NonFiniteError NonFiniteGuard",
+        ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",
+        ".plots": "plot_history",
+        ".run.checkpoint": "Checkpoint",
+        ".run.fitting": "fit",
+        ".run.history": "RunHistory",
+        ".run.hooks": "Hook",
+        ".run.plan": "StepPlan",
+        ".run.requests": "Rewind Save SetTrainable Stop",
+        ".run.run": "Run",
+        ".run.signals": "RunInterrupted",
+        ".state.preservation": "preserved",
+        ".state.snapshot": "StateMismatchError",
+        ".stopping": "EarlyStopping GeneralizationLoss Patience ProgressQuotient SuccessiveRises "
+        "suggest_patience",
+        ".storage": "DamagedCheckpointError NewerFormatError StoreError StoreInUseError",
+        ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
+        "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
+        "replace_head trainable_table unfreeze",
+    }.items()
+    for name in names.split()
+}
+# They do without Keras.
+_PLAIN = {"._util.errors", ".storage"}
+
+
+def _load(name: str) -> object:
+    """Gives a public name, from now on without this function."""
+    if name == "__version__":
+        value: object = import_module("importlib.metadata").version("keras-patterns")
+    elif name in _HOMES:
+        home = _HOMES[name]
+        if home not in _PLAIN:
+            import_module(".backends.with_keras", __name__)
+        module = import_module(home or f".{name}", __name__)
+        value = getattr(module, name) if home else module
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
 # Hidden from type checkers, to which it would make any name of this module valid.
 if not TYPE_CHECKING:
     __getattr__ = renamed_classes(
         __name__,
+        _load,
         DamagedCheckpoint="DamagedCheckpointError",
         DataExhausted="DataExhaustedError",
         ResumeRefused="ResumeRefusedError",
         StateMismatch="StateMismatchError",
         StoreInUse="StoreInUseError",
     )
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_with_keras()

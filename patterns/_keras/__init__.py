@@ -2,6 +2,7 @@
 (tests/test_keras_private.py).
 """
 
+from .arrays import quiet_arrays
 from .attributes import replace_attribute, replaced
 from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is_graph, mask_of
 from .layers import (
@@ -34,7 +35,9 @@ from .training import (
     forget_initial_epoch,
     get_global_seed,
     global_seed_variable,
+    has_trainer,
     no_global_seed,
+    plain_logs,
     put_optimizer,
     random_seed,
     raw_value,
@@ -61,6 +64,7 @@ __all__ = [
     "graph_calls",
     "graph_nodes",
     "graph_of",
+    "has_trainer",
     "inner_optimizers",
     "is_graph",
     "leaf_layers",
@@ -68,9 +72,11 @@ __all__ = [
     "mask_of",
     "no_global_seed",
     "own_variables",
+    "plain_logs",
     "put_first_steps",
     "put_optimizer",
     "put_rate",
+    "quiet_arrays",
     "random_seed",
     "raw_value",
     "recompile_step",

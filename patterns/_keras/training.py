@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,24 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+from keras.src.trainers.trainer import Trainer
+from keras.src.utils.python_utils import pythonify_logs
 from keras.src.utils.rng_utils import get_random_seed
+
+
+def plain_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """Logs as callbacks get them: flat, sorted, as Python's numbers. `CallbackList` makes a dict of
+    its own for each call, and what a callback adds to it could not be had.
+    """
+    plain: dict[str, Any] = pythonify_logs(logs)
+    return plain
+
+
+def has_trainer(model: object) -> bool:
+    """True for a `keras.Model`, and for any other layer that is mixed with Keras's trainer, as in
+    Keras's own tests. The trainer has no public name.
+    """
+    return isinstance(model, Trainer) and isinstance(model, keras.Layer)
 
 
 def random_seed() -> int | None:

@@ -48,7 +48,9 @@ def renamed_function(
     return under_old_name
 
 
-def renamed_classes(module: str, **new_names: str) -> Callable[[str], Any]:
+def renamed_classes(
+    module: str, load: Callable[[str], Any] | None = None, **new_names: str
+) -> Callable[[str], Any]:
     """The `__getattr__` of a module whose classes have new names: reading an old one warns.
 
     It gives the class itself, so that `except` and `isinstance` take both names for one. A module
@@ -57,6 +59,8 @@ def renamed_classes(module: str, **new_names: str) -> Callable[[str], Any]:
 
     Args:
         module: The module's `__name__`.
+        load: Gives the module's other names, where they are not loaded yet. Defaults to None: it
+            has no others.
         **new_names: The new name of each old one.
 
     Example:
@@ -65,6 +69,8 @@ def renamed_classes(module: str, **new_names: str) -> Callable[[str], Any]:
     """
 
     def get_renamed(name: str) -> Any:
+        if name not in new_names and load:
+            return load(name)
         if name not in new_names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         _warn(f"{module}.{name}", f"{module}.{new_names[name]}")

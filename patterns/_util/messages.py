@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import keras
 
+from .text import visible, write_line
+
 _LOGGER = logging.getLogger("keras_patterns")
 
 
 def say(
     text: str, below_bar: bool = False, *, verbose: int | str = "auto", level: int = logging.INFO
 ) -> None:
-    """Prints one line that names this package.
+    """Prints one line that names this package; control characters in it show as escapes.
 
     It goes to the logger `keras_patterns` instead where the person wants no output: with `verbose`
     0, or after `keras.config.disable_interactive_logging()`, which does the same to Keras's own
@@ -27,9 +29,11 @@ def say(
             `logging.INFO`.
     """
     if verbose != 0 and keras.config.is_interactive_logging_enabled():
-        print(f"{chr(10) * below_bar}keras-patterns: {text}", flush=True)
+        if below_bar:
+            write_line()
+        write_line(f"keras-patterns: {text}")
     else:
-        _LOGGER.log(level, text)
+        _LOGGER.log(level, visible(text))
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

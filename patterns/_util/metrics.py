@@ -1,8 +1,12 @@
-"""The direction in which a metric is better, by its name."""
+"""Metrics by their names: the direction in which one is better, and its value in logs."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
 
 from .arguments import check_choice
 
@@ -71,3 +75,23 @@ def resolve_mode(caller: str, monitor: str, mode: str) -> Mode:
             'mode="min" or "max".'
         )
     return better  # type: ignore[return-value]  # checked above
+
+
+def number_in(logs: Mapping[str, Any], name: str, caller: str) -> float:
+    """A metric as a number, be it Python's, NumPy's or the backend's.
+
+    Args:
+        logs: With the metric.
+        name: Of the metric.
+        caller: For the message.
+
+    Raises:
+        ValueError: If it is more than one number.
+    """
+    array = np.asarray(keras.ops.convert_to_numpy(logs[name]))
+    if array.size != 1:
+        raise ValueError(
+            f"{caller}: {name!r} must be one number. Received an array of shape {array.shape}; "
+            "monitor its mean or one part of it, as a metric of its own."
+        )
+    return float(array.reshape(()))

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from .text import visible
+
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Aligns rows under a header: columns of numbers to the right, all else to the left. Integers
-    get separators of thousands.
+    get separators of thousands, control characters show as escapes.
 
     Args:
         header: The names of the columns.
@@ -23,7 +25,9 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     kernel  1,024
     bias        8
     """
-    texts = [[f"{cell:,}" if type(cell) is int else str(cell) for cell in row] for row in rows]
+    texts = [
+        [f"{cell:,}" if type(cell) is int else visible(str(cell)) for cell in row] for row in rows
+    ]
     columns = list(zip(header, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
     numeric = [all(re.fullmatch(r"[0-9., ]*", cell) for cell in column[1:]) for column in columns]

@@ -9,12 +9,13 @@ from typing import Any, Literal, get_args
 import keras
 import numpy as np
 
+from .. import _keras
 from .._util.arguments import check_choice, check_number
 from .._util.models import check_built
 from ..state.preservation import preserved
 from ..state.snapshot import check_fits, put_back, refresh_derived_state
 from ..state.variables import VariableIndex, find_variables
-from ..storage import CheckpointFolder, Entry, StoreError
+from ..storage import CheckpointFolder, Entry
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
 from .statistics import input_batches, layers_with_moving_statistics, recomputed_statistics
@@ -24,6 +25,7 @@ _CALLER = "average_checkpoints"
 _DECAY = 0.9
 
 
+@_keras.quiet_arrays()
 def average_checkpoints(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
@@ -111,13 +113,16 @@ def average_checkpoints(
             "anew for the averaged weights. Give data=, the inputs that it is trained on."
         )
     store = open_folder(store)
-    entries = entries_by_step(_CALLER, store, steps)
     index = find_variables(model)
     weights = index.of("weight")
-    values = averaged(
-        _checked_weights(store, entries, index),
-        shares(len(entries), _DECAY if decay is None else decay, weighting),
-    )
+    wanted = None if steps is None else list(steps)
+
+    def read_average() -> tuple[list[int], dict[str, np.ndarray]]:
+        entries = entries_by_step(_CALLER, store, wanted)
+        share = shares(len(entries), _DECAY if decay is None else decay, weighting)
+        return [*entries], averaged(_checked_weights(store, entries, index), share)
+
+    found, values = store.again(read_average)
     if layers:
         inputs = input_batches(_CALLER, data, batch_size)
         with preserved(model):
@@ -130,7 +135,7 @@ def average_checkpoints(
         }
     put_back(weights, values)
     refresh_derived_state(model)
-    return [*entries]
+    return found
 
 
 def shares(count: int, decay: float, weighting: Weighting) -> list[float]:
@@ -181,12 +186,6 @@ def _checked_weights(
     """The weights of each checkpoint, checked against the model."""
     for step, candidates in entries.items():
         record = read_first_sound(store, candidates)
-        if record is None:
-            raise StoreError(
-                store.directory,
-                f"the checkpoint of step {step} was deleted meanwhile",
-                "Name others by steps=.",
-            )
         check_fits(index, record.values, record.roles)
         _check_finite(step, record)
         yield record.of("weight")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -74,10 +75,16 @@ def optimizer_records(index: VariableIndex) -> dict[str, OptimizerRecord]:
     }
 
 
+@cache
+def _own_version() -> str:
+    # Kept, as it is read from a file, and every save asks for it.
+    return version("keras-patterns")
+
+
 def versions() -> dict[str, Any]:
     """The versions that make a checkpoint, and the backend."""
     return {
-        "keras_patterns": version("keras-patterns"),
+        "keras_patterns": _own_version(),
         "keras": keras.__version__,
         "backend": current().name,
     }

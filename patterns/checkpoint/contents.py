@@ -9,17 +9,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..state import Role, StateMismatchError, VariableRecord, decode, encode
+from ..state import Role, VariableRecord, encode
 from ..state import callbacks as callback_states
-from ..storage import NewerFormatError, StoredCheckpoint, StoreError, Tensor
+from ..state.snapshot import all_finite
+from ..storage import Position, Tensor
+from ..storage.document import OPTIONAL, REQUIRED, VARIABLES, read_document
 from .cursor import Cursor, Duty
 from .identity import Identity
-
-_VARIABLES = "variables/"
-# The version of each section of a document, as it is written now. A reader that does not know a
-# section keeps it where it is optional, and refuses the checkpoint where it is not.
-_REQUIRED = {"identity": 1, "cursor": 1, "variables": 1, "optimizers": 1, "data": 1}
-_OPTIONAL = {"callbacks": 1, "random": 1, "held": 1, "tracked": 1, "resumes": 1}
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,15 @@ class Record:
         """The values of some roles, by key."""
         return {key: one.value for key, one in self.variables.items() if one.role in roles}
 
+    def not_finite(self) -> list[str]:
+        """The keys of what is trained, and of its slots, that have a NaN or an infinity."""
+        trained = {key for one in self.optimizers.values() for key in one.trained or ()}
+        return [
+            key
+            for key, one in self.variables.items()
+            if (one.role == "optimizer" or key in trained) and not all_finite(one.value)
+        ]
+
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
         """The record as a JSON document and tensors. The values of the variables are not copied."""
         arrays: dict[str, np.ndarray] = {}
@@ -114,11 +119,11 @@ class Record:
             "tracked": encode(self.tracked, "tracked", arrays),
         }
         document = {
-            name: {"version": version, "required": name in _REQUIRED, "content": content[name]}
-            for name, version in {**_REQUIRED, **_OPTIONAL}.items()
+            name: {"version": version, "required": name in REQUIRED, "content": content[name]}
+            for name, version in {**REQUIRED, **OPTIONAL}.items()
         }
         tensors = [
-            Tensor(_VARIABLES + key, one.value, one.path, stable=one.is_frozen)
+            Tensor(VARIABLES + key, one.value, one.path, stable=one.is_frozen)
             for key, one in self.variables.items()
         ]
         more = {**arrays, **self.unknown_tensors}
@@ -126,68 +131,48 @@ class Record:
 
     @classmethod
     def unpack(
-        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], step: int
+        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], position: Position
     ) -> Record:
         """The inverse of `pack`; reads the documents of format 1, too, which lack their step.
 
         Raises:
+            ValueError: If it is not such a document; a store that was opened for runs
+                (`open_folder`) has looked.
             NewerFormatError: If a section that cannot be left out is not known here.
         """
-        if "begun" in document:
-            return _from_format_1(document, tensors, step)
-        content = {name: _content(name, section) for name, section in document.items()}
-        known = {**_REQUIRED, **_OPTIONAL}
-        unknown = {name: section for name, section in document.items() if name not in known}
-        identity, cursor = dict(content["identity"]), content["cursor"]
+        contents, unknown = read_document(document, tensors, position)
+        identity, cursor = dict(contents["identity"]), contents["cursor"]
         start_mode = identity.pop("start_mode")
-        decoded = {
-            name: decode(content[name], tensors)
-            for name in ("data", "callbacks", "random", "held", "tracked")
-            if name in content
-        }
         return cls(
             identity=Identity.from_json(identity),
             start_mode=start_mode,
             cursor=Cursor(
                 step=cursor["step"],
                 todo=tuple(map(Duty, cursor["todo"])),
-                logs=decode(cursor["logs"], tensors),
+                logs=cursor["logs"],
                 ended=cursor["ended"],
             ),
-            variables=_variables(content["variables"], tensors),
-            optimizers={
-                place: _optimizer_record(one["trained"], one["first_steps"])
-                for place, one in content["optimizers"].items()
+            variables={
+                key: VariableRecord(tensors[VARIABLES + key], role)
+                for key, role in contents["variables"].items()
             },
-            resumed_at=content.get("resumes", []),
+            optimizers={
+                place: OptimizerRecord(
+                    None if one["trained"] is None else tuple(one["trained"]), one["first_steps"]
+                )
+                for place, one in contents["optimizers"].items()
+            },
+            callbacks=contents["callbacks"],
+            random=contents["random"],
+            data=contents["data"],
+            held=contents["held"],
+            tracked=contents["tracked"],
+            resumed_at=contents["resumes"],
             unknown=unknown,
             unknown_tensors={
                 key: array for key, array in tensors.items() if key.partition("/")[0] in unknown
             },
-            **decoded,
         )
-
-
-def plain_parts(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain values of a document by section, in every format that was ever written."""
-    if "begun" in document:
-        return dict(document)
-    return {name: section["content"] for name, section in document.items()}
-
-
-def weights_in(checkpoint: StoredCheckpoint) -> dict[str, np.ndarray]:
-    """The weights of a checkpoint by their keys in the model, whatever else it holds.
-
-    Raises:
-        StoreError: If it does not tell which tensors are weights.
-    """
-    section = checkpoint.document.get("variables")
-    roles = section.get("content", section) if isinstance(section, dict) else None
-    if not isinstance(roles, dict):
-        what = "it does not say which tensors are weights"
-        raise StoreError(checkpoint.entry.folder, what, "Give a checkpoint of kp.Checkpoint.")
-    keys = [key for key, role in roles.items() if role == "weight"]
-    return {key: checkpoint.tensors[_VARIABLES + key] for key in keys}
 
 
 def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, Any]:
@@ -197,82 +182,3 @@ def callback_state(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, A
         for name, callback in callback_states.named(callbacks).items()
     }
     return {name: state for name, state in states.items() if state is not None}
-
-
-def _content(name: str, section: Any) -> Any:
-    known = {**_REQUIRED, **_OPTIONAL}.get(name)
-    if known is None and section["required"]:
-        what = f"the checkpoint has a section {name!r} that this keras-patterns does not know"
-        raise NewerFormatError(name, what, "Upgrade keras-patterns.")
-    if known is not None and section["version"] > known:
-        what = (
-            f"the section {name!r} of the checkpoint has version {section['version']}, and this "
-            f"keras-patterns reads version {known}"
-        )
-        raise NewerFormatError(name, what, "Upgrade keras-patterns.")
-    return section["content"]
-
-
-def _variables(
-    roles: Mapping[str, Role], tensors: Mapping[str, np.ndarray]
-) -> dict[str, VariableRecord]:
-    return {key: VariableRecord(tensors[_VARIABLES + key], role) for key, role in roles.items()}
-
-
-def _optimizer_record(trained: Any, first_steps: Any) -> OptimizerRecord:
-    """An optimizer's record; nonsense in it would not show before it has been put to use."""
-    if isinstance(first_steps, dict) and all(
-        type(step) is int and step >= 0 for step in first_steps.values()
-    ):
-        return OptimizerRecord(None if trained is None else tuple(trained), first_steps)
-    raise StateMismatchError(
-        "The checkpoint's `first_steps` must be whole numbers by optimizer and variable. Received: "
-        f"{first_steps!r}. It was not written like this; go on from another checkpoint."
-    )
-
-
-def _from_format_1(
-    document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], step: int
-) -> Record:
-    """The record of a document that release 0.1 wrote."""
-    first_steps = document.get("first_steps", {})
-    if not isinstance(first_steps, dict):
-        first_steps = {"": first_steps}
-    built_on = document["built_on"]
-    decoded = {
-        name: decode(document[name], tensors) for name in ("callbacks", "random", "source", "logs")
-    }
-    logs, validates = decoded["logs"], document.get("validates", False)
-    return Record(
-        identity=Identity.from_json(document["identity"]),
-        start_mode=document["begun"],
-        cursor=Cursor(
-            step=step,
-            todo=_todo_of_format_1(logs is not None, validates, document.get("save_due", False)),
-            logs=logs,
-            ended=document["stopped"],
-        ),
-        variables=_variables(document["variables"], tensors),
-        optimizers={
-            place: _optimizer_record(built_on.get(place), first_steps.get(place, {}))
-            for place in [*built_on, *(place for place in first_steps if place not in built_on)]
-        },
-        callbacks={
-            "RunHistory" if name == "History" else name: state
-            for name, state in decoded["callbacks"].items()
-        },
-        random=decoded["random"],
-        data={
-            **({"random": decoded["source"]["random"]} if "random" in decoded["source"] else {}),
-            "skipped": document.get("skipped", {}),
-            "validated": document["validated"],
-        },
-        resumed_at=document.get("resumes", []),
-    )
-
-
-def _todo_of_format_1(ends_epoch: bool, validates: bool, save_due: bool) -> tuple[Duty, ...]:
-    if not (ends_epoch or validates):
-        return ()
-    todo = {Duty.VALIDATE: True, Duty.HOOKS: not ends_epoch, Duty.CLOSE_EPOCH: ends_epoch}
-    return tuple(duty for duty, left in {**todo, Duty.SAVE: save_due}.items() if left)

@@ -18,6 +18,7 @@ from typing import Any
 
 import keras
 
+from .. import _keras
 from .._util.deprecated import with_new_keywords_inside
 from .._util.errors import KerasPatternsError
 from ..state import callbacks as callback_states
@@ -70,6 +71,7 @@ _FINAL_CONFIGS: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, tuple[Json
 )
 
 
+@_keras.quiet_arrays()
 def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) -> dict[str, Json]:
     """Each optimizer's class and settings, as JSON, as the script gave them.
 
@@ -85,6 +87,7 @@ def describe_optimizers(optimizers: Mapping[str, keras.optimizers.Optimizer]) ->
     return found
 
 
+@_keras.quiet_arrays()
 def remember_final_config(
     optimizers: Mapping[str, keras.optimizers.Optimizer], given: Mapping[str, Json]
 ) -> None:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._util.arguments import whole_number
-from ..storage import CheckpointFolder, Entry, Position, StoreError
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    MissingCheckpointError,
+    Position,
+    StoreError,
+    SystemRefusalError,
+)
+from ..storage.document import read_document
 from .contents import Record
 from .identity import ResumeRefusedError
 
@@ -31,8 +39,8 @@ class SoundCheckpoint:
 
 
 def open_folder(store: CheckpointFolder | str | os.PathLike[str]) -> CheckpointFolder:
-    """The store itself, or that in a folder."""
-    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store)
+    """The store itself, or that of the runs in a folder."""
+    return store if isinstance(store, CheckpointFolder) else CheckpointFolder(store, read_document)
 
 
 def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
@@ -47,12 +55,12 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
         if damage:
             lines = "\n  ".join(str(one) for one in damage)
             raise ResumeRefusedError(
-                f"Every checkpoint in {store.directory} is damaged:\n  {lines}\nNothing was "
+                f"Every checkpoint in {store.label} is damaged:\n  {lines}\nNothing was "
                 'changed. To begin from nothing beside them, say Checkpoint(..., resume="never").'
             )
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)
-    record = Record.unpack(sound.document, sound.tensors, sound.position.step)
+    record = Record.unpack(sound.document, sound.tensors, sound.position)
     made_with = sound.entry.manifest.made_with
     return SoundCheckpoint(sound.position, record, made_with, fell_back)
 
@@ -68,8 +76,8 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
         if newest is None:
             raise StoreError.empty(store.directory)
         return newest.position, newest.record
-    sound = store.read(store.at(step))
-    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position.step)
+    sound = store.read_at(step)
+    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
 
 
 def entries_by_step(
@@ -112,22 +120,25 @@ def entries_by_step(
     return {step: by_step[step] for step in wanted}
 
 
-def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Record | None:
-    """Reads the first sound one of several checkpoints of a step; None if their writer has retired
-    them meanwhile.
+def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Record:
+    """Reads the first sound one of several checkpoints of a step.
 
     Raises:
         StoreError: If none is sound.
+        MissingCheckpointError: If the run that writes has removed them meanwhile.
+        SystemRefusalError: If the system does not let one be read.
     """
     problem: StoreError | None = None
     for entry in entries:
         try:
             sound = store.read(entry)
+        except SystemRefusalError:
+            raise
         except StoreError as error:
-            if entry.folder.exists():
-                problem = problem or error
+            # Of one that is removed there is less to say than of one that is damaged.
+            if problem is None or isinstance(problem, MissingCheckpointError):
+                problem = error
         else:
-            return Record.unpack(sound.document, sound.tensors, sound.position.step)
-    if problem:
-        raise problem
-    return None
+            return Record.unpack(sound.document, sound.tensors, sound.position)
+    assert problem
+    raise problem

@@ -18,6 +18,7 @@ from ..state import (
     find_variables,
     has_own_step,
     put_back,
+    putting_back,
     refresh_derived_state,
 )
 from .contents import OptimizerRecord, Record
@@ -67,9 +68,12 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     unused = sorted(
         key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
     )
+    # One that had made no step had no slots then: such as Keras's default beside a model's own.
+    unbuilt = {place for place, one in record.optimizers.items() if one.trained is None}
+    new = [key for key in fresh if parts_of_slot(key)[0] not in unbuilt]
     lines = (
-        [f"{len(fresh)} variables of the optimizer are new and start fresh, {fresh[0]} first"]
-        if fresh
+        [f"{len(new)} variables of the optimizer are new and start fresh, {new[0]} first"]
+        if new
         else []
     )
     return lines + (
@@ -110,10 +114,11 @@ def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord])
         optimizer = index.optimizers.get(place)
         if optimizer is None or optimizer.built or record.trained is None:
             continue
-        if place == "optimizer" and not has_own_step(model):
-            optimizer.build(model.trainable_variables)
-        elif all(key in index.variables for key in record.trained):
-            optimizer.build([index.variables[key] for key in record.trained])
+        with putting_back(place):
+            if place == "optimizer" and not has_own_step(model):
+                optimizer.build(model.trainable_variables)
+            elif all(key in index.variables for key in record.trained):
+                optimizer.build([index.variables[key] for key in record.trained])
 
 
 def _of_another_kind(index: VariableIndex, saved: Identity) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from .. import _keras
 from .._util.arguments import whole_number
 from .._util.metrics import resolve_mode
 from .._util.models import check_built
@@ -20,6 +21,7 @@ _CALLER = "CheckpointStore.save"
 _DATA = {"kind": "a loop of one's own, which keeps the order of its data to itself"}
 
 
+@_keras.quiet_arrays()
 def save_model(
     folder: CheckpointFolder,
     model: keras.Model,

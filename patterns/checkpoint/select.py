@@ -8,21 +8,29 @@ from typing import Any, Literal
 
 import keras
 
+from .. import _keras
+from .._util.display import StepCounter
 from .._util.messages import say
-from .._util.metrics import resolve_mode
+from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from ..data import evaluate_arguments
 from ..state import (
     copy_values,
     find_variables,
     get_random_state,
+    is_seed,
     preserved,
     put_back,
     refresh_derived_state,
     set_random_state,
 )
-from ..state.snapshot import is_seed
-from ..storage import CheckpointFolder, Entry, StoreError
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    MissingCheckpointError,
+    StoreError,
+    SystemRefusalError,
+)
 from .contents import Record
 from .reading import entries_by_step, open_folder, read_first_sound
 from .restore import restore_weights
@@ -31,6 +39,7 @@ from .rows import CheckpointSelection, SelectionRow, best_row
 _CALLER = "select_checkpoint"
 
 
+@_keras.quiet_arrays()
 def select_checkpoint(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,
@@ -108,6 +117,7 @@ def select_checkpoint(
     return selection
 
 
+@_keras.quiet_arrays()
 def evaluate_checkpoints(
     caller: str,
     store: CheckpointFolder | str | os.PathLike[str],
@@ -135,13 +145,27 @@ def evaluate_checkpoints(
         )
     arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
     store = open_folder(store)
-    entries = entries_by_step(caller, store, steps)
-    bar = keras.utils.Progbar(
-        len(entries), verbose=int(verbose != 0), stateful_metrics=["step", metric]
+    wanted = None if steps is None else list(steps)
+    return store.again(
+        lambda: _ranking(caller, store, wanted, model, arguments, metric, better, verbose)
     )
+
+
+def _ranking(
+    caller: str,
+    store: CheckpointFolder,
+    steps: list[int] | None,
+    model: keras.Model,
+    arguments: dict[str, Any],
+    metric: str,
+    better: Mode,
+    verbose: int | str,
+) -> tuple[CheckpointSelection, Record]:
+    entries = entries_by_step(caller, store, steps)
     rows: list[SelectionRow] = []
     chosen: Record | None = None
-    with preserved(model):
+    counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
+    with preserved(model), counter:
         for row, record in _evaluated(store, entries, model, arguments):
             if record and metric not in row.values:
                 raise ValueError(
@@ -152,7 +176,9 @@ def evaluate_checkpoints(
             if record and best_row(rows, metric, better) is row:
                 chosen = record
             value = row.values.get(metric, float("nan"))
-            bar.update(len(rows), [("step", row.step), (metric, value)])
+            counter.update(len(rows), {"step": row.step, metric: value})
+    if not rows:
+        raise MissingCheckpointError(next(iter(entries.values()))[0].folder)
     best = best_row(rows, metric, better)
     if best is None or chosen is None:
         raise _without_best(caller, store, rows, metric)
@@ -178,10 +204,12 @@ def _evaluated(
     for step, candidates in entries.items():
         try:
             record = read_first_sound(store, candidates)
+        except MissingCheckpointError:
+            continue
+        except SystemRefusalError:
+            raise
         except StoreError as error:
             yield SelectionRow(step, problem=str(error)), None
-            continue
-        if record is None:
             continue
         restore_weights(model, record)
         put_back(seeds, initial_seeds)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import keras
 
+from .. import _keras
 from .._util.messages import say
-from ..storage import CheckpointFolder, Entry, Position, StoreError, export_weights
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    Position,
+    export_checkpoint,
+    phase_folder,
+    read_document,
+)
 from .average import Weighting, average_checkpoints
-from .contents import Record, weights_in
+from .contents import Record
 from .reading import SoundCheckpoint, find_newest, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
@@ -25,7 +32,9 @@ class CheckpointStore(CheckpointFolder):
     """The checkpoints in a folder.
 
     Args:
-        directory: A folder that `kp.Checkpoint` writes to.
+        directory: A folder that `kp.Checkpoint` writes to. A relative one is bound when the store
+            is made: a later change of the working directory does not move it.
+        phase: The `phase` that it was given. Defaults to None.
 
     Example:
 
@@ -36,6 +45,10 @@ class CheckpointStore(CheckpointFolder):
     []
     """
 
+    def __init__(self, directory: str | os.PathLike[str], *, phase: str | None = None) -> None:
+        super().__init__(phase_folder(directory, phase), read_document)
+
+    @_keras.quiet_arrays()
     def restore(
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
     ) -> int:
@@ -128,11 +141,7 @@ class CheckpointStore(CheckpointFolder):
             StoreError: If there is no such checkpoint, it is damaged, or the file cannot be
                 written.
         """
-        checkpoint = self.read(self.at(step)) if step is not None else self.newest_sound()[0]
-        if checkpoint is None:
-            raise StoreError.empty(self.directory, "no sound checkpoint is there")
-        export_weights(weights_in(checkpoint), checkpoint.position.step, Path(path))
-        return checkpoint.entry
+        return export_checkpoint(self, path, step)
 
     def rank(
         self,

@@ -27,6 +27,7 @@ OptimizerStart = Literal["fresh", "keep"]
 _CALLER = "warm_start"
 
 
+@_keras.quiet_arrays()
 def warm_start(
     store: CheckpointFolder | str | os.PathLike[str],
     model: keras.Model,

@@ -4,9 +4,14 @@ from .arrays import ArraySource
 from .generator import DataExhaustedError, GeneratorSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
-from .skipping import Skipped
+from .skipping import NoBatchLeftError, Skipped
 from .sources import BatchSource, make_source
-from .split import evaluate_arguments, split_validation
+from .split import (
+    check_validation_data,
+    evaluate_arguments,
+    evaluated_sizes,
+    split_validation,
+)
 from .streams import RandomStream
 
 __all__ = [
@@ -15,11 +20,14 @@ __all__ = [
     "BatchSource",
     "DataExhaustedError",
     "GeneratorSource",
+    "NoBatchLeftError",
     "Permutation",
     "PyDatasetSource",
     "RandomStream",
     "Skipped",
+    "check_validation_data",
     "evaluate_arguments",
+    "evaluated_sizes",
     "make_source",
     "split_validation",
 ]

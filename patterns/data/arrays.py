@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,13 +24,15 @@ class ArraySource:
 
     Args:
         x: inputs: any `keras.tree` structure of arrays, memory maps, tensors or pandas objects.
-        y: targets, likewise. Defaults to `None`.
+            Sparse arrays are made dense, batch by batch.
+        y: targets, likewise, but none that is sparse. Defaults to `None`.
         sample_weight: one array, or one for each of `y`'s. Defaults to `None`.
         batch_size: examples of a batch. Defaults to `32`.
         shuffle: `True` for a new order of all examples at each pass, `False` for their own order,
             `"batch"` to shuffle within batches only. Defaults to `True`.
         class_weight: `{class: weight}`, turned into sample weights. Defaults to `None`.
         seed: seed of the order, a whole number that is not negative. Defaults to `0`.
+        steps_per_pass: in place of `batch_size`: how many batches make a pass. Defaults to `None`.
 
     Raises:
         ValueError: the lengths differ, an argument is out of range, or two exclude each other.
@@ -56,13 +59,16 @@ class ArraySource:
         shuffle: bool | str = True,
         class_weight: Mapping[int, float] | None = None,
         seed: int = 0,
+        steps_per_pass: int | None = None,
     ) -> None:
-        x, y = as_rows(x, "x"), as_rows(y, "y")
+        x, y = as_rows(x, "x", sparse=True), as_rows(y, "y")
         sample_weight = as_rows(sample_weight, "sample_weight")
         self._class_weight = check_class_weight(class_weight)
         _check_weights(y, sample_weight, self._class_weight)
         examples = count_examples(x=x, y=y, sample_weight=sample_weight)
-        self._order = BatchOrder(examples, 32 if batch_size is None else batch_size, shuffle, seed)
+        if batch_size is None:
+            batch_size = math.ceil(examples / steps_per_pass) if steps_per_pass else 32
+        self._order = BatchOrder(examples, batch_size, shuffle, seed)
         self._data = _pack(x, y, _for_each_output(y, sample_weight))
 
     @property
@@ -74,6 +80,11 @@ class ArraySource:
     def batch_size(self) -> int:
         """Examples of a batch, the last one of a pass excepted."""
         return self._order.batch_size
+
+    def batch_sizes(self, steps: int) -> set[int]:
+        """Return the sizes that the batches of so many steps have."""
+        pass_end = self.steps_per_pass - 1
+        return {len(self.indices(step)) for step in (0, pass_end) if step < steps}
 
     @property
     def steps_per_pass(self) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import keras
-
 from .._util.arguments import whole_number
+from .._util.display import StepCounter
 from .._util.errors import KerasPatternsError
 from .._util.messages import say
 from .streams import RandomStream
@@ -60,12 +59,16 @@ class GeneratorSource:
         self._stream = RandomStream() if stream is None else stream
         self._verbose = verbose
         self._iterator: Iterator | None = None
-        self._position = 0
+        self._position = self._first = 0
 
     @property
     def random_state(self) -> Any:
         """The state at which the random stream began: what a run that goes on must be given."""
         return self._stream.initial
+
+    def begin_at(self, step: int) -> None:
+        """Make the first batch that of a later step than the first: those before are not drawn."""
+        self._position = self._first = step
 
     def batch(self, step: int) -> tuple:
         """Raise: a generator can only be read in order."""
@@ -78,7 +81,7 @@ class GeneratorSource:
             ValueError: the generator is past `start` already.
             DataExhaustedError: the generator ended; also raised by the iterator.
         """
-        start = whole_number("batches", "start", start, least=0)
+        start = max(self._first, whole_number("batches", "start", start, least=0))
         if start < self._position:
             raise ValueError(
                 f"the generator is at step {self._position} and cannot go back to step {start}. "
@@ -94,7 +97,8 @@ class GeneratorSource:
 
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; of a generator, next to nothing is known."""
-        return {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}
+        said = {"kind": "generator", "class_weight": class_weight_json(self._class_weight)}
+        return {**said, "first_step": self._first} if self._first else said
 
     def _remaining(self) -> Iterator[tuple]:
         while True:
@@ -106,10 +110,10 @@ class GeneratorSource:
             f"is run up to step {self._position + count}.",
             verbose=int(self._verbose),
         )
-        progress = keras.utils.Progbar(count, verbose=int(self._verbose), unit_name="batch")
-        for done in range(1, count + 1):
-            self._draw()
-            progress.update(done)
+        with StepCounter(count, int(self._verbose)) as counter:
+            for done in range(1, count + 1):
+                self._draw()
+                counter.update(done)
 
     def _draw(self) -> Any:
         with self._stream:
@@ -132,6 +136,7 @@ class GeneratorSource:
             for item in self._iterator:
                 return item
         raise DataExhaustedError(
-            f"the generator ended at step {self._position}: it gave {self._position} batches, and "
+            f"the generator ended at step {self._position}: it gave "
+            f"{self._position - self._first} batches, and "
             "the run needs more. Let it go on without end (`while True:`), or plan fewer steps."
         )

@@ -9,6 +9,7 @@ import numpy as np
 import xxhash
 
 from .order import Permutation
+from .sparse import SparseRows, is_sparse, sparse_rows
 
 # An array of so many bytes is read whole for its digest, of a larger one so many bytes of rows.
 _DIGEST_BYTES = 16 * 2**20
@@ -20,7 +21,7 @@ def is_rows(data: Any) -> bool:
     return all(leaf is None or _is_arraylike(leaf) for leaf in keras.tree.flatten(data))
 
 
-def as_rows(data: Any, name: str) -> Any:
+def as_rows(data: Any, name: str, *, sparse: bool = False) -> Any:
     """Return a structure of arrays as NumPy arrays, lists as tuples; memory maps stay as they are.
 
     Args:
@@ -28,12 +29,13 @@ def as_rows(data: Any, name: str) -> Any:
             pandas DataFrames or Series, or what else converts itself by `__array__`. A `None`
             stays.
         name: the argument's name, for messages.
+        sparse: whether sparse arrays are taken. Defaults to `False`.
 
     Returns:
-        The same structure with NumPy arrays.
+        The same structure with NumPy arrays, and `SparseRows` for sparse ones.
 
     Raises:
-        TypeError: a leaf is no array, or is sparse or ragged.
+        TypeError: a leaf is no array, or is ragged, or sparse in a way that is not served.
         ValueError: a leaf has no axis of examples.
 
     Example:
@@ -42,7 +44,7 @@ def as_rows(data: Any, name: str) -> Any:
     (2, 3)
     """
     data = keras.tree.lists_to_tuples(data)
-    flat = [_as_array(leaf, place) for place, leaf in named_leaves(data, name)]
+    flat = [_as_array(leaf, place, sparse) for place, leaf in named_leaves(data, name)]
     return keras.tree.pack_sequence_as(data, flat)
 
 
@@ -77,9 +79,12 @@ def count_examples(**arguments: Any) -> int:
     return examples
 
 
-def take(array: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return a copy of some rows, floats in Keras's `floatx`; the only rows that are read."""
-    rows = np.take(np.asarray(array), indices, axis=0)
+def take(array: np.ndarray | SparseRows, indices: np.ndarray) -> np.ndarray:
+    """Return a dense copy of some rows, floats in Keras's `floatx`; the only rows that are read."""
+    if isinstance(array, SparseRows):
+        rows = array.take(indices)
+    else:
+        rows = np.take(np.asarray(array), indices, axis=0)
     return rows.astype(_batch_dtype(rows.dtype), copy=False)
 
 
@@ -101,7 +106,30 @@ def describe(data: Any, name: str) -> dict[str, dict | None]:
     }
 
 
-def digest(array: np.ndarray) -> str:
+def dense_batch(batch: Any, origin: str) -> Any:
+    """Return a batch with its sparse arrays made dense, as a compiled step wants them.
+
+    Args:
+        batch: a structure of arrays.
+        origin: the dataset or generator that gave it, for messages.
+
+    Raises:
+        TypeError: an array is ragged, or sparse in a way that is not served.
+    """
+    leaves = keras.tree.flatten(batch)
+    if not any(map(_is_sparse_or_ragged, leaves)):
+        return batch
+
+    def dense(leaf: Any) -> Any:
+        if not _is_sparse_or_ragged(leaf):
+            return leaf
+        rows = _as_array(leaf, f"a batch of {origin}", sparse=True)
+        return take(rows, np.arange(rows.shape[0]))
+
+    return keras.tree.map_structure(dense, batch)
+
+
+def digest(array: np.ndarray | SparseRows) -> str:
     """Return a digest of an array's content, the same for an array in memory and on disk.
 
     An array of up to 16 MiB is read whole. Of a larger one, rows are read at fixed places, the
@@ -113,6 +141,8 @@ def digest(array: np.ndarray) -> str:
     Returns:
         32 hexadecimal digits (XXH3, 128 bits).
     """
+    if isinstance(array, SparseRows):
+        return array.digest()
     rows = np.asarray(array)
     if rows.nbytes > _DIGEST_BYTES:
         rows = rows[_sample(len(rows), rows.nbytes)]
@@ -139,27 +169,26 @@ def _is_arraylike(leaf: Any) -> bool:
 
 
 def _is_sparse_or_ragged(leaf: Any) -> bool:
-    module = type(leaf).__module__
+    module, name = type(leaf).__module__, type(leaf).__name__
     return (
-        module.startswith(("scipy.sparse", "jax.experimental.sparse"))
-        or (module.startswith("tensorflow.") and type(leaf).__name__ in _TENSORFLOW_NOT_DENSE)
+        is_sparse(leaf)
+        or (module.startswith("tensorflow.") and name == "RaggedTensor")
         or getattr(leaf, "is_sparse", False) is True
     )
 
 
-_TENSORFLOW_NOT_DENSE = ("SparseTensor", "RaggedTensor")
-
-
-def _as_array(leaf: Any, place: str) -> np.ndarray | None:
+def _as_array(leaf: Any, place: str, sparse: bool) -> Any:
     if leaf is None:
         return None
+    if sparse and is_sparse(leaf) and (rows := sparse_rows(leaf)) is not None:
+        return rows
     if not _is_arraylike(leaf) or _is_sparse_or_ragged(leaf):
         fault = "is sparse or ragged" if _is_arraylike(leaf) else "is no array"
         raise TypeError(
             f"`{place}` {fault}. Expected a NumPy array, a memory map, a tensor or a pandas object "
             f"(or a dict, tuple or list of them). Received: {type(leaf).__module__}."
-            f"{type(leaf).__qualname__}. Convert it, or give a `keras.utils.PyDataset` that "
-            "converts each batch."
+            f"{type(leaf).__qualname__}. Convert it ({_conversion(leaf)}), or give a "
+            "`keras.utils.PyDataset` that converts each batch."
         )
     array = _dense_array(leaf)
     if array.ndim == 0:
@@ -167,6 +196,14 @@ def _as_array(leaf: Any, place: str) -> np.ndarray | None:
             f"`{place}` must have an axis of examples. Received: an array of shape ()."
         )
     return array
+
+
+def _conversion(leaf: Any) -> str:
+    """The call that makes an array of a leaf, or of the list that it is part of."""
+    for method in ("to_tensor", "to_dense", "toarray", "todense"):
+        if hasattr(leaf, method):
+            return f"`.{method}()`"
+    return "`np.array(...)`"
 
 
 def _dense_array(leaf: Any) -> np.ndarray:

@@ -6,7 +6,16 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from .._util.errors import NonFiniteError
 from .sources import BatchSource
+
+# So many passes in a row without a batch that is not left out: there is none. A shuffled pass may
+# have none by chance.
+_EMPTY_PASSES = 16
+
+
+class NoBatchLeftError(NonFiniteError):
+    """Every batch is left out."""
 
 
 class Skipped:
@@ -36,6 +45,7 @@ class Skipped:
         self._examples = set(state.get("examples", ()))
         # All batches before this one are known to hold one of the examples or not.
         self._checked = int(state.get("known", 0))
+        self._excluded_in_a_row = 0
         # A framework may read the batches in a thread of its own.
         self._lock = threading.Lock()
 
@@ -56,12 +66,18 @@ class Skipped:
             number: Of the batch, from 0.
             examples: By their place in the data; the source must tell which ones its batches hold
                 (`indices`).
+
+        Raises:
+            NoBatchLeftError: If no batch is left.
         """
         with self._lock:
             self._numbers.add(number)
             if examples:
                 self._examples.update(examples)
                 self._checked = number + 1
+                self._excluded_in_a_row = 0
+        # Looks for the next batch now, where the one who asks can say what is wrong.
+        self.number_of(number)
 
     def number_of(self, step: int) -> int:
         """The number of the batch that a step gets; both count from 0."""
@@ -91,7 +107,16 @@ class Skipped:
         """Looks into the first batch that is not known yet."""
         if not self._examples.isdisjoint(self._source.indices(self._checked).tolist()):  # type: ignore[attr-defined]
             self._numbers.add(self._checked)
+            self._excluded_in_a_row += 1
+        else:
+            self._excluded_in_a_row = 0
         self._checked += 1
+        if self._excluded_in_a_row >= _EMPTY_PASSES * (self._source.steps_per_pass or 1):
+            raise NoBatchLeftError(
+                f"no batch is left: each of {self._excluded_in_a_row:,} batches in a row holds one "
+                f"of the {len(self._examples):,} examples that are left out. Take these examples "
+                "out of the data, or make the batches smaller."
+            )
 
 
 class _OtherBatches(Iterator[Any]):

@@ -74,6 +74,7 @@ def make_source(
     stream: RandomStream | None = None,
     seeding: Seeding = global_seeding,
     verbose: bool = True,
+    steps_per_pass: int | None = None,
 ) -> BatchSource:
     """Return the source of batches for data given as to `model.fit`.
 
@@ -90,6 +91,8 @@ def make_source(
         stream: random stream of a generator. Defaults to `None`; see `GeneratorSource`.
         seeding: of the random states that a `PyDataset` draws from; see `PyDatasetSource`.
         verbose: whether to show that batches of a generator are skipped. Defaults to `True`.
+        steps_per_pass: how many batches make a pass over arrays without a `batch_size`. Defaults to
+            `None`: as many as it takes.
 
     Returns:
         The source.
@@ -107,11 +110,16 @@ def make_source(
             shuffle=shuffle,
             class_weight=class_weight,
             seed=seed,
+            steps_per_pass=steps_per_pass,
         )
     kind = _kind(x)
     for name, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
         if value is not None:
-            raise ValueError(f"`{name}` goes with arrays only: {kind} gives whole batches.")
+            other = "; that of the validation is `validation_batch_size`"
+            raise ValueError(
+                f"`{name}` goes with arrays only: {kind} gives whole batches. Leave it out"
+                f"{other if name == 'batch_size' else ''}."
+            )
     if isinstance(x, keras.utils.PyDataset):
         return PyDatasetSource(
             x, shuffle=shuffle, class_weight=class_weight, seed=seed, seeding=seeding
@@ -119,17 +127,24 @@ def make_source(
     return GeneratorSource(x, class_weight=class_weight, stream=stream, verbose=verbose)
 
 
-def _kind(x: Any) -> str:
-    """Return what kind of loader `x` is, or raise an error that says which kinds are served."""
+def foreign_kind(x: Any) -> str | None:
+    """Return which framework's loader `x` is; `None` if it is none."""
     modules = [parent.__module__ for parent in type(x).__mro__]
     for prefix, kind in _FOREIGN.items():
         if any(f"{module}.".startswith(f"{prefix}.") for module in modules):
-            raise TypeError(
-                f"{kind} is not served yet: its position cannot be found again after a kill. "
-                "Give arrays, a `keras.utils.PyDataset` or a generator. A generator around it "
-                "works, if it gives the same batches when it is made again: "
-                "`def batches(): yield from loader`."
-            )
+            return kind
+    return None
+
+
+def _kind(x: Any) -> str:
+    """Return what kind of loader `x` is, or raise an error that says which kinds are served."""
+    if foreign := foreign_kind(x):
+        raise TypeError(
+            f"{foreign} is not served yet: its position cannot be found again after a kill. "
+            "Give arrays, a `keras.utils.PyDataset` or a generator. A generator around it "
+            "works, if it gives the same batches when it is made again: "
+            "`def batches(): yield from loader`."
+        )
     if isinstance(x, keras.utils.PyDataset):
         return "a PyDataset"
     if keras.tree.is_nested(x) or not isinstance(x, Iterable) or isinstance(x, (str, bytes)):

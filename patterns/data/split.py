@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import GeneratorType
 from typing import Any
 
 import keras
 
 from .rows import as_rows, count_examples, is_rows
+from .sources import foreign_kind
+from .sparse import is_sparse
 
 
 def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float) -> tuple:
@@ -46,7 +50,7 @@ def split_validation(x: Any, y: Any, sample_weight: Any, validation_split: float
             f"{type(x).__name__}. Pass `validation_data`."
         )
     names = ("x", "y", "sample_weight")
-    data = [as_rows(part, name) for name, part in zip(names, (x, y, sample_weight), strict=True)]
+    data = [_rows(part, name) for name, part in zip(names, (x, y, sample_weight), strict=True)]
     examples = count_examples(**dict(zip(names, data, strict=True)))
     split_at = math.floor(examples * (1.0 - validation_split))
     if split_at in (0, examples):
@@ -84,6 +88,75 @@ def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
             "parts."
         )
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+
+
+def _rows(data: Any, name: str) -> Any:
+    """Arrays as NumPy has them, but sparse ones as they are: `model.evaluate` takes them so."""
+    leaves = keras.tree.flatten(data)
+    if not any(map(is_sparse, leaves)):
+        return as_rows(data, name)
+    for leaf in leaves:
+        if is_sparse(leaf) and not hasattr(leaf, "__getitem__"):
+            raise ValueError(
+                f"`validation_split` cannot cut a {type(leaf).__name__}. Pass `validation_data`."
+            )
+    return keras.tree.map_structure(
+        lambda leaf: getattr(leaf, "tocsr", lambda: leaf)() if is_sparse(leaf) else leaf,
+        keras.tree.lists_to_tuples(data),
+    )
+
+
+def check_validation_data(name: str, data: Any) -> None:
+    """Raises for data that `model.evaluate` would refuse, which is only after the first epoch.
+
+    Args:
+        name: the argument's name, for the message.
+        data: as given to `validation_data` of `model.fit`.
+
+    Raises:
+        ValueError: arrays differ in length, or a tuple has too many parts.
+        TypeError: it is nothing that `model.evaluate` takes.
+    """
+    parts = evaluate_arguments(name, data)
+    x = parts["x"]
+    if is_rows(tuple(parts.values())):
+        count_examples(**{f"{name}/{part}": value for part, value in parts.items()})
+    elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and foreign_kind(x) is None:
+        raise TypeError(
+            f"{name} must be arrays, a keras.utils.PyDataset, a generator or a dataset of a "
+            f"framework. Received: {type(x).__module__}.{type(x).__qualname__}"
+            f"{_list_of(keras.tree.flatten(tuple(parts.values())))}."
+        )
+
+
+def evaluated_sizes(
+    arguments: Mapping[str, Any], batch_size: int | None, steps: int | None
+) -> set[int]:
+    """Return the sizes of the batches that `model.evaluate` makes of arrays.
+
+    Args:
+        arguments: as `evaluate_arguments` gives them; of other data, or none, nothing is said.
+        batch_size: as given to `evaluate`.
+        steps: as given to `evaluate`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> evaluated_sizes({"x": np.ones((7, 2))}, batch_size=4, steps=None)
+    {3, 4}
+    """
+    if not arguments or not is_rows(tuple(arguments.values())):
+        return set()
+    examples = count_examples(**arguments)
+    size = batch_size or (math.ceil(examples / steps) if steps else 32)
+    whole, rest = divmod(examples, size)
+    reaches_rest = rest and (steps is None or steps > whole)
+    return ({size} if whole else set()) | ({rest} if reaches_rest else set())
+
+
+def _list_of(leaves: list) -> str:
+    wrong = [leaf for leaf in leaves if not is_rows(leaf)]
+    return f" with a {type(wrong[0]).__name__}, which is no array" if len(leaves) > 1 else ""
 
 
 def _cut(data: list, part: slice) -> tuple:

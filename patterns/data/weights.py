@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from .._util.arguments import whole_number
+from .rows import dense_batch
 
 
 def as_batch(item: Any, class_weight: Mapping[int, float] | None, origin: str) -> tuple:
@@ -27,8 +29,9 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, origin: str) -
     Raises:
         ValueError: the item is nothing of the kind, or has sample weights and `class_weight` is
             given as well.
+        TypeError: an array is ragged, or sparse in a way that is not served.
     """
-    batch = keras.tree.lists_to_tuples(item)
+    batch = dense_batch(keras.tree.lists_to_tuples(item), origin)
     if isinstance(batch, dict) or hasattr(batch, "shape"):
         batch = (batch,)
     while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:
@@ -87,14 +90,15 @@ def check_class_weight(class_weight: Any) -> dict[int, float] | None:
     """Return `class_weight` with plain keys and values, or raise an error that echoes it.
 
     Args:
-        class_weight: `{class: weight}`, or `None`.
+        class_weight: `{class: weight}`, or `None`. A class is a whole number, negative ones and
+            `1.0` included, since Keras looks for labels that equal it.
 
     Returns:
         A dict of `int` to `float`, or `None`.
 
     Raises:
         TypeError: it is no such mapping.
-        ValueError: a class is negative, or a weight is negative or not finite.
+        ValueError: a class is no whole number, or a weight is negative or not finite.
     """
     if class_weight is None:
         return None
@@ -103,16 +107,33 @@ def check_class_weight(class_weight: Any) -> dict[int, float] | None:
             "`class_weight` must be a dict of class number to weight. Received: "
             f"{_describe(class_weight)}."
         )
-    checked = {}
-    for key, weight in class_weight.items():
-        label = whole_number("class_weight", "class", key, least=0)
-        checked[label] = float(weight)
-        if not 0 <= checked[label] < float("inf"):
+    for name, weights in class_weight.items():
+        if isinstance(weights, Mapping):
             raise ValueError(
-                f"`class_weight`: a weight must be a finite number, at least 0. Received: {weight} "
-                f"for class {label}."
+                f"`class_weight` is one dict of class number to weight, for models with a single "
+                f"output, as in Keras. Received: a dict for {name!r}. Multiply the weights into "
+                "the `sample_weight` of that output."
             )
-    return checked
+    return {_class(key): _weight(key, weight) for key, weight in class_weight.items()}
+
+
+def _weight(label: Any, weight: Any) -> float:
+    try:
+        number = float(weight)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise ValueError(
+            f"`class_weight`: a weight must be a finite number, at least 0. Received: {weight} "
+            f"for class {label}."
+        )
+    return number
+
+
+def _class(key: Any) -> int:
+    if isinstance(key, bool | np.bool_ | float | np.floating) and int(key) == key:
+        return int(key)
+    return whole_number("class_weight", "class", key, least=-sys.maxsize)
 
 
 def class_weight_json(class_weight: Mapping[int, float] | None) -> dict[str, float] | None:

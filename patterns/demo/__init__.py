@@ -14,6 +14,7 @@ from pathlib import Path
 
 from keras_patterns.backends import current, installed
 
+from .._util.text import write_text
 from . import few_examples, training
 from .comparison import Outcome, accuracy, compare, summary, verdict
 from .picture import draw
@@ -64,7 +65,7 @@ def run(
         if not keep:
             shutil.rmtree(runs, ignore_errors=True)
     if keep:
-        print(
+        write_text(
             f"The checkpoints: {runs}; look at them with `keras-patterns list {runs / 'killed'}`."
         )
     return 0 if equal else 1
@@ -82,7 +83,7 @@ def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     names = ("learning-rates", "learning-curve", "few-examples")
     pictures = [out / f"{name}-{backend}.png" for name in names]
     sweep, curve, few = pictures
-    print(
+    write_text(
         f"keras-patterns demo: scikit-learn's digits, {epochs} epochs of {STEPS_PER_EPOCH} steps, "
         f"on {backend}, on the CPU."
     )
@@ -111,7 +112,7 @@ def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
         make_optimizer(rate, longer),
     )
     _headline("Is the killed run equal to the one that was left alone?")
-    print(f"\n{summary(reference, killed)}\n\n{table}\n\n{verdict(differences)}")
+    write_text(f"\n{summary(reference, killed)}\n\n{table}\n\n{verdict(differences)}")
     _headline("Looking back: which checkpoint is the best?")
     select(runs / "reference", backend)
     _headline(
@@ -120,7 +121,7 @@ def _run(runs: Path, out: Path, epochs: int, kills: int, seeds: int) -> bool:
     )
     equal = few_examples.show(runs, few, backend, seeds)
     listed = "\n              ".join(map(str, pictures))
-    print(f"\nThe pictures: {listed}")
+    write_text(f"\nThe pictures: {listed}")
     return equal and not differences
 
 
@@ -135,7 +136,7 @@ def _live_and_die(
             else "Started again, and killed again"
         )
         processes.append(train_in_process(folder, rate, epochs, backend, step))
-        print(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***")
+        write_text(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***")
     _headline("Started again, to the end")
     return [*processes, train_in_process(folder, rate, epochs, backend)]
 
@@ -153,12 +154,12 @@ def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
         "here on"
     )
     outcome = Outcome.read(folder, [train_in_process(folder, rate, epochs, others[0])])
-    print(f"The validation accuracy of these weights: {accuracy(outcome):.4f}")
+    write_text(f"The validation accuracy of these weights: {accuracy(outcome):.4f}")
     return outcome
 
 
 def _headline(text: str) -> None:
-    print(f"\n=== {text}", flush=True)
+    write_text(f"\n=== {text}")
 
 
 def _check_packages() -> None:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from .._util.table import format_table
-from ..checkpoint.compare import Difference, differing_tensors, differing_values
-from ..checkpoint.contents import plain_parts
 from ..state.codec import decode
 from ..storage import CheckpointFolder, StoredCheckpoint
+from ..storage.compare import Difference, differing_tensors, differing_values
+from ..storage.parts import plain_parts
 from .processes import PREDICTIONS, TrainingProcess
 
 _VARIABLES = {

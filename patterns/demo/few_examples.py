@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 
 from .._util.table import format_table
+from .._util.text import write_text
 from ..transfer.freezing import trainable_table
 from . import transfer
 from .comparison import Outcome, compare, journey, verdict
@@ -49,7 +50,7 @@ def show(runs: Path, picture: Path, backend: str, seeds: int) -> bool:
     _, _, (images, _) = transfer.new_digits()
     draw_accuracies(picture, accuracies, WAYS, len(images), backend)
     of_seeds = f"median of {seeds} seeds" if seeds > 1 else "one seed"
-    print(
+    write_text(
         f"\nAccuracy on {len(images)} other images of the digits 5 to 9, "
         f"{of_seeds}:\n\n{table(accuracies)}"
     )
@@ -110,19 +111,19 @@ def kill_and_compare(runs: Path, backbone: Path, backend: str) -> bool:
     """Trains in stages, once left alone and once killed, prints where the two runs differ, and
     tells whether they are equal.
     """
-    print("\nLeft alone:", flush=True)
+    write_text("\nLeft alone:")
     reference = Outcome.read(
         runs / "stages", [train_in_process(runs / "stages", backbone, backend)]
     )
-    print("\nOnce more, killed after the first stage:", flush=True)
+    write_text("\nOnce more, killed after the first stage:")
     processes = [train_in_process(runs / "stages-killed", backbone, backend, kill_step())]
-    print(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***", flush=True)
+    write_text(f"\n*** killed (SIGKILL) after step {processes[-1].last} had begun ***")
     killed = Outcome.read(
         runs / "stages-killed",
         [*processes, train_in_process(runs / "stages-killed", backbone, backend)],
     )
     table, differences = compare(reference, killed)
-    print(f"\n{journey(reference, killed, stage_rows)}\n\n{table}\n\n{verdict(differences)}")
+    write_text(f"\n{journey(reference, killed, stage_rows)}\n\n{table}\n\n{verdict(differences)}")
     return not differences
 
 
@@ -143,7 +144,7 @@ def stage_rows(outcome: Outcome) -> list[tuple[str, int | str]]:
 
 def _pretrain(backbone: str, sender: Connection) -> None:
     transfer.pretrain(backbone)
-    print(
+    write_text(
         f"\nWith a new head, the rest frozen:\n{trainable_table(transfer.with_new_head(backbone))}"
     )
     sender.close()

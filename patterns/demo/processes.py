@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._util.errors import KerasPatternsError
+from .._util.text import write_text
 
 PREDICTIONS = "predictions.npy"
 
@@ -160,7 +161,7 @@ def _sweep(picture: str, sender: Connection) -> None:
     from .training import find_rate
 
     sweep = find_rate()
-    print(sweep)
+    write_text(sweep)
     axes: Any = sweep.plot()
     axes.figure.savefig(picture, pil_kwargs={"optimize": True})
     sender.send(sweep.suggest())

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._util.text import write_text
 from ..checkpoint import select_checkpoint
 from ..finder import LearningRateSweep, find_learning_rate
 from ..guard import NonFiniteGuard
@@ -182,14 +183,14 @@ def select(folder: str | Path) -> None:
     _, validation, test = load_digits()
     model = make_model()
     selection = select_checkpoint(folder, model, validation, verbose=0)
-    print(f"{selection}\n\nOn the {len(test[0])} test images:")
+    write_text(f"{selection}\n\nOn the {len(test[0])} test images:")
     shown = {"best": selection.best_step, "last": selection.rows[-1].step}
     tested = {
         row.step: row.values
         for row in select_checkpoint(folder, model, test, steps=shown.values(), verbose=0).rows
     }
     for name, step in shown.items():
-        print(
+        write_text(
             f"  the {name}, of step {step}: loss {tested[step]['loss']:.4f}, accuracy "
             f"{tested[step]['accuracy']:.4f}"
         )

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._util.text import write_text
 from ..optimizers import with_layer_rates
 from ..run.checkpoint import Checkpoint
 from ..run.fitting import fit
@@ -224,5 +225,5 @@ if __name__ == "__main__":
     backbone = folder / "backbone.keras"
     if not backbone.exists():
         pretrain(backbone)
-    print(trainable_table(with_new_head(backbone)))
+    write_text(trainable_table(with_new_head(backbone)))
     transfer(folder / "run", backbone)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._util.display import StepCounter
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Stop
 from .sweep import WARMUP_SHARE, LearningRateSweep
@@ -48,11 +49,7 @@ class SweepListener(Hook):
         self._warmup_steps = max(_LEAST_WARMUP_STEPS, int(WARMUP_SHARE * len(rates)))
         self._ended = "all steps were made"
         self._is_over = False
-        self._bar = (
-            keras.utils.Progbar(len(rates), stateful_metrics=["learning_rate", "loss"])
-            if shows
-            else None
-        )
+        self._counter = StepCounter(len(rates), "auto" if shows else 0)
 
     def get_state(self) -> dict[str, Any]:
         """Nothing: a sweep is not saved."""
@@ -101,7 +98,7 @@ class SweepListener(Hook):
     def _read(self, logs: Mapping[str, Any]) -> None:
         if self._is_over:
             return
-        loss = float(keras.ops.convert_to_numpy(logs["loss"]))
+        loss = float(keras.ops.convert_to_numpy(logs["loss"]).item())
         if not math.isfinite(loss):
             self._end("the loss was not finite")
             return
@@ -112,11 +109,7 @@ class SweepListener(Hook):
         self._indices.append(index)
         self._losses.append(loss)
         count = len(self._losses)
-        if self._bar:
-            last = count == len(self._rates)
-            self._bar.update(
-                count, [("learning_rate", float(self._rates[index])), ("loss", loss)], finalize=last
-            )
+        self._counter.update(count, {"learning_rate": float(self._rates[index]), "loss": loss})
         self._mean = self._smoothing * self._mean + (1 - self._smoothing) * loss
         if count < self._warmup_steps:
             return
@@ -132,5 +125,8 @@ class SweepListener(Hook):
     def _end(self, why: str) -> None:
         self._ended = why
         self._is_over = True
-        if self._bar:
-            print(flush=True)
+        self.close()
+
+    def close(self) -> None:
+        """Shows where the sweep has ended, and leaves the terminal as it was."""
+        self._counter.close()

@@ -2,7 +2,7 @@
 goes on without what did it.
 """
 
+from .._util.errors import NonFiniteError
 from .callback import NonFiniteGuard
-from .finding import NonFiniteError
 
 __all__ = ["NonFiniteError", "NonFiniteGuard"]

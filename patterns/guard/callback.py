@@ -16,9 +16,9 @@ from ..run.history import add_event
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Requests, Rewind, RunView, Save, Saving
 from ..storage import Position
-from .finding import Finding, NonFiniteError
+from .finding import Finding, checked_state, not_finite
 from .search import Search
-from .watch import NewestLoss
+from .watch import NewestLoss, losses
 
 _ROLLED_BACK = "rolled back"
 
@@ -138,7 +138,7 @@ class NonFiniteGuard(Hook):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes the state of a checkpoint; `on_restore` decides what becomes of it."""
-        self._restored = state
+        self._restored = checked_state(state, self.run and self.run.position)
 
     # What the run calls.
 
@@ -235,7 +235,7 @@ class NonFiniteGuard(Hook):
         assert self.run
         assert self._rates
         self._search.rollback_target = self.run.position
-        before = sum(fields["scaled"] for fields in state["findings"]) if state else 0
+        before = sum(finding.scaled for finding in state["findings"]) if state else 0
         now = self._factor(self._lowered - before)
         if self._rates.scale(now, self._factor(self._lowered)):
             self.run.recompile_step()
@@ -262,10 +262,10 @@ class NonFiniteGuard(Hook):
     def _take(self, state: Mapping[str, Any] | None) -> None:
         if state is None:
             return
-        search, target = self._search, state["point"]
-        search.findings = [Finding.from_json(fields) for fields in state["findings"]]
+        search = self._search
+        search.findings = state["findings"]
         search.replay_until = state["seeks"]
-        search.rollback_target = None if target is None else Position(*target)
+        search.rollback_target = state["point"]
 
     def _tell_history(self, run: RunView) -> None:
         history = run.history
@@ -278,7 +278,7 @@ class NonFiniteGuard(Hook):
         assert self.run
         assert boundary.epoch is not None
         wrong = self._search.variables.wrong()
-        in_loss = not np.isfinite(np.asarray(boundary.logs.get("loss", 0.0), "float64")).all()
+        in_loss = any(not np.isfinite(loss).all() for loss in losses(boundary.logs))
         if not wrong and not in_loss:
             return Save()
         what = "loss" if in_loss else "weights"
@@ -286,7 +286,7 @@ class NonFiniteGuard(Hook):
         finding = Finding(boundary.step, -1, cause, wrong[0] if wrong else "")
         found = [*self.findings, finding]
         if not self.rollback or len(found) > self.max_rollbacks:
-            raise NonFiniteError(f"Training is not finite: {finding}.", found)
+            raise not_finite(f"Training is not finite: {finding}.", found)
         self.findings.append(finding)
         text = (
             f"{finding}. Going on with the state before the epoch, and the rate times "

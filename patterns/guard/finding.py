@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from .._util.errors import KerasPatternsError
+from msgspec import Meta
+
+from .._util.errors import NonFiniteError
+from .._util.schema import MOST, Count, checked
+from ..storage import Position
 
 
 @dataclass(frozen=True)
@@ -24,21 +28,16 @@ class Finding:
         scaled: Whether the rate was lowered after it.
     """
 
-    step: int
-    batch: int
+    step: Count
+    batch: Annotated[int, Meta(ge=-1, le=MOST)]
     cause: str
     variable: str = ""
-    examples: tuple[int, ...] = ()
+    examples: tuple[Count, ...] = ()
     scaled: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """For the checkpoint."""
         return {**asdict(self), "examples": list(self.examples)}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Finding:
-        """The inverse of `as_json`."""
-        return cls(**{**fields, "examples": tuple(fields["examples"])})
 
     def __str__(self) -> str:
         # A cause in the data names the examples.
@@ -52,17 +51,26 @@ class Finding:
         )
 
 
-class NonFiniteError(KerasPatternsError, ArithmeticError):
-    """Training is not finite, and going back has not helped, or was not asked for.
+def not_finite(message: str, findings: Sequence[Finding]) -> NonFiniteError:
+    """The error that ends a run, with its findings."""
+    return NonFiniteError(message, [finding.as_json() for finding in findings])
 
-    Attributes:
-        findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`,
-            `"cause"` and `"variable"`.
+
+def checked_state(state: Mapping[str, Any], now: Position | None) -> dict[str, Any]:
+    """The state of a guard that was read from a checkpoint, with findings as such.
+
+    Args:
+        state: Of `NonFiniteGuard.get_state`.
+        now: Where the run stands; None if there is no run.
+
+    Raises:
+        ValueError: If it is no such state.
     """
-
-    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
-        super().__init__(message)
-        self.findings = [finding.as_json() for finding in findings]
+    return {
+        "findings": checked(state["findings"], list[Finding], "findings"),
+        "seeks": checked(state["seeks"], Count | None, "seeks"),
+        "point": Position.in_state(state["point"], now),
+    }
 
 
 def _listed(examples: Sequence[int], most: int = 6) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from .._util.messages import say
+from ..data import NoBatchLeftError
 from ..run.requests import Rewind, RunView
 from ..storage import Position
-from .finding import Finding, NonFiniteError
+from .finding import Finding, not_finite
 from .forward import broken_rows, explain, wrong_in_batch
 from .watch import Variables
 
@@ -123,10 +124,19 @@ class Search:
         # Broken for good, they would come again in each pass.
         broken = [examples[row] for row in broken_rows(batch)] if examples else []
         if self.skip_batch:
-            self._run.leave_out(number, broken)
+            self._leave_out(number, broken, finding)
         self.replay_until = self._preview = None
         self._say(f"{finding}. {self._consequence(broken)}.")
         return Rewind(self.rollback_target)
+
+    def _leave_out(self, number: int, broken: Sequence[int], finding: Finding) -> None:
+        try:
+            self._run.leave_out(number, broken)
+        except NoBatchLeftError as error:
+            raise not_finite(
+                f"Training is not finite: {finding}. Without it, {error}",
+                self.findings,
+            ) from None
 
     def _say(self, text: str) -> None:
         say(text, self._run.has_open_bar)
@@ -154,7 +164,7 @@ class Search:
             if self.rollback_target
             else ""
         )
-        raise NonFiniteError(
+        raise not_finite(
             f"Training is not finite{after}:{lines}{sound}\nLook at these examples and layers "
             "first. Then: a lower rate, or a longer warm-up; gradient clipping (clipnorm= of the "
             "optimizer); float32 in the layer that is named.",

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from ..state.snapshot import VariableRecord
+from ..state.snapshot import VariableRecord, all_finite
 from ..state.variables import find_variables
 
 
@@ -31,7 +31,15 @@ class NewestLoss:
     def is_wrong(self) -> bool:
         """True if the loss is not finite. Waits for the device, and forgets."""
         logs, self._logs = self._logs, {}
-        return "loss" in logs and not np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all()
+        return any(not np.isfinite(loss).all() for loss in losses(logs))
+
+
+def losses(logs: Mapping[str, Any]) -> list[np.ndarray]:
+    """The losses among logs: `loss`, or where a step of one's own gives none, all that are named
+    for one, such as `d_loss`.
+    """
+    names = ["loss"] if "loss" in logs else [name for name in logs if name.endswith("loss")]
+    return [np.asarray(keras.ops.convert_to_numpy(logs[name]), "float64") for name in names]
 
 
 class Variables:
@@ -77,15 +85,5 @@ class Variables:
         return [
             key
             for key, record in records.items()
-            if record.role != "metric"
-            and key not in self._ignored
-            and not _all_finite(record.value)
+            if record.role != "metric" and key not in self._ignored and not all_finite(record.value)
         ]
-
-
-def _all_finite(array: np.ndarray) -> bool:
-    if not array.size or array.dtype.kind in "iub":
-        return True
-    # The extremes are found several times faster than a mask of all elements is made; NaN is an
-    # extreme.
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

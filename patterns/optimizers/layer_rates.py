@@ -18,6 +18,7 @@ _CALLER = "with_layer_rates"
 _DECAY = 0.75
 
 
+@_keras.quiet_arrays()
 def with_layer_rates(
     optimizer: Any,
     model: keras.Model,

@@ -22,6 +22,7 @@ from .wrapping import Wrapper, added, base_class, resolve
 _LEAST = 1e-30
 
 
+@_keras.quiet_arrays()
 def with_momentum(
     optimizer: Any,
     schedule: keras.optimizers.schedules.LearningRateSchedule,
@@ -66,6 +67,7 @@ def with_momentum(
 
 
 @renamed_keywords(maximal_learning_rate="peak_learning_rate", pct_start="warmup_fraction")
+@_keras.quiet_arrays()
 def with_one_cycle(
     optimizer: Any,
     peak_learning_rate: float,
@@ -85,8 +87,8 @@ def with_one_cycle(
         total_steps: Optimizer steps of the whole training.
         momentum: The lowest and the highest. Defaults to `(0.85, 0.95)`.
         div_factor, final_div_factor: As in `kp.schedules.OneCycle`.
-        **phases: `warmup_fraction`, `anneal`, `three_phase` and `convention`, as in
-            `kp.schedules.OneCycle`.
+        **phases: `warmup_fraction`, `anneal`, `three_phase`, `convention` and `return_fraction`,
+            as in `kp.schedules.OneCycle`.
 
     Returns:
         The new optimizer. The given one is not changed.

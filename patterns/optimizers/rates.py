@@ -33,6 +33,7 @@ def with_rates(model: keras.Model) -> dict[str, keras.optimizers.Optimizer]:
     return used or inner
 
 
+@_keras.quiet_arrays()
 def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
     """The counter that a schedule of the rate gets."""
     return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
@@ -125,6 +126,7 @@ class ScaledRates:
         return scheduled
 
 
+@_keras.quiet_arrays()
 def _ratios(optimizers: dict[str, keras.optimizers.Optimizer]) -> dict[str, float]:
     """The rate of each over the highest.
 

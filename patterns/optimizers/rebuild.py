@@ -15,6 +15,7 @@ from .rates import steps_made
 AVERAGE = "model_variables_moving_average"
 
 
+@_keras.quiet_arrays()
 def rebuild_optimizer(model: keras.Model) -> list[str]:
     """Rebuilds `model.optimizer` on exactly what is trainable now; to be called wherever that may
     have changed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,17 +11,23 @@ import keras
 from .. import _keras
 from .history import RunHistory, as_numbers
 from .hooks import Hook
+from .progress import RunProgress
 from .requests import RunView
 
-_BAR_INTERVAL_SECONDS = 0.05
+_IN_EPOCHS = (
+    *("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"),
+    *("on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin"),
+    *("on_test_batch_end", "on_test_end"),
+)
 
 
 class RunCallbacks(keras.callbacks.CallbackList):
-    """The callbacks of a run, with its History and its progress bar.
+    """The callbacks of a run, with its History and its progress.
 
     Args:
-        callbacks: The user's callbacks.
+        callbacks: The user's callbacks. With a bar of Keras's among them, there is no other.
         model: The model in training.
+        progress: Shows how far the run is.
         params: The content of `Callback.params`: `verbose`, `epochs`, `steps`.
 
     Attributes:
@@ -34,23 +39,22 @@ class RunCallbacks(keras.callbacks.CallbackList):
         self,
         callbacks: Sequence[keras.callbacks.Callback],
         model: keras.Model,
+        progress: RunProgress,
         **params: Any,
     ) -> None:
         self.history = RunHistory()
-        super().__init__(
-            [*callbacks, self.history], add_progbar=params["verbose"] != 0, model=model, **params
-        )
+        super().__init__([*callbacks, self.history], model=model, **params)
         model.history = self.history
         self.hooks = [one for one in self.callbacks if isinstance(one, Hook)]
         self._noting = [
             one for one in self.hooks if type(one).on_step_logs is not Hook.on_step_logs
         ]
         self._bars = [c for c in self.callbacks if isinstance(c, keras.callbacks.ProgbarLogger)]
-        self._only_bar_listens = not any(
-            _hears_batch_ends(c) for c in self.callbacks if c not in self._bars
+        self._progress = None if self._bars else progress
+        self._has_live_bar = bool(self._bars) and params["verbose"] not in (0, 2)
+        self._batch_ends_are_heard = any(
+            _hears(one, "on_train_batch_end", "on_batch_end") for one in self.callbacks
         )
-        self._bar_is_live = params["verbose"] not in (0, 2)
-        self._next_bar = 0.0
 
     @property
     def want_built_model(self) -> bool:
@@ -59,8 +63,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
 
     @property
     def has_open_bar(self) -> bool:
-        """True if a progress bar stands open inside an epoch."""
-        return self._bar_is_live
+        """True if a bar of Keras's stands open inside an epoch, below which messages begin."""
+        return self._has_live_bar
 
     @contextmanager
     def driven_by(self, run: RunView) -> Iterator[None]:
@@ -79,13 +83,17 @@ class RunCallbacks(keras.callbacks.CallbackList):
         _keras.finish_batch_ends(self)
 
     def shut_down(self) -> None:
-        """Ends the threads of a run that does not get to its end."""
+        """Ends the threads of a run that does not get to its end, and its display."""
+        if self._progress:
+            self._progress.close()
         _keras.shut_down(self)
 
-    def open_bar(self, epoch: int) -> None:
-        """Shows the progress bar of an epoch that goes on in this process."""
+    def open_bar(self, epoch: int, offset: int) -> None:
+        """Shows the progress of an epoch that goes on in this process, after `offset` steps."""
         for bar in self._bars:
             bar.on_epoch_begin(epoch)
+        if self._progress:
+            self._progress.begin_epoch(epoch, offset)
 
     def set_epoch_steps(self, steps: int) -> None:
         """Says how many steps the epochs have from here on."""
@@ -100,31 +108,81 @@ class RunCallbacks(keras.callbacks.CallbackList):
         """Keeps the metrics of a validation."""
         self.history.validations.append({"step": step, **as_numbers(logs)})
 
-    def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> None:
-        """Tells the callbacks that an epoch ended, after `step` steps."""
-        self.on_epoch_end(epoch, logs)
+    def close_epoch(self, epoch: int, step: int, logs: dict[str, Any]) -> str | None:
+        """Tells the callbacks that an epoch ended.
+
+        Args:
+            epoch: Which, from 0.
+            step: Steps done.
+            logs: Its metrics, which callbacks may add to.
+
+        Returns:
+            Which callback stopped the run then, if one did.
+        """
+        self.finish_batch_ends()
+        plain = _keras.plain_logs(logs)
+        was_stopped, stopper = self.model.stop_training, None
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, plain)
+            if self.model.stop_training and not was_stopped and stopper is None:
+                stopper = type(callback).__name__
+        logs.update(plain)
+        if self._progress:
+            self._progress.end_epoch(plain)
         self.history.epoch_end_steps.append(step)
         self.history.learning_rates.append(_rate(getattr(self.model, "optimizer", None)))
+        return stopper
+
+    def who_may_have_stopped(self) -> str:
+        """The callbacks that may have stopped the run inside an epoch, by name."""
+        names = [
+            type(one).__name__
+            for one in self.callbacks
+            if not _is_ours(one) and one not in self._bars and _hears(one, *_IN_EPOCHS)
+        ]
+        return " or ".join(names) or "model.stop_training"
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         for hook in self._noting:
             hook.on_step_logs(logs or {})
-        if self._only_bar_listens:
-            now = time.monotonic()
-            # Reading the logs waits for the device; a bar that nobody can see move need not be
-            # moved.
-            if not self._bar_is_live or (now < self._next_bar and batch + 1 < self.params["steps"]):
-                return
-            self._next_bar = now + _BAR_INTERVAL_SECONDS
-        super().on_train_batch_end(batch, logs)
+        if self._batch_ends_are_heard:
+            super().on_train_batch_end(batch, logs)
+        if self._progress:
+            self._progress.note_step(batch, logs or {})
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self._progress:
+            self._progress.begin_epoch(epoch)
+        super().on_epoch_begin(epoch, logs)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if self._progress:
+            self._progress.pause()
+        super().on_test_begin(logs)
+
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_test_end(logs)
+        if self._progress:
+            self._progress.go_on()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        super().on_train_end(logs)
+        if self._progress:
+            self._progress.close()
 
 
-def _hears_batch_ends(callback: keras.callbacks.Callback) -> bool:
+def _is_ours(callback: keras.callbacks.Callback) -> bool:
+    """True for one that asks for a stop by a request, if at all."""
+    package = __name__.partition(".")[0]
+    return isinstance(callback, Hook) or type(callback).__module__.startswith(f"{package}.")
+
+
+def _hears(callback: keras.callbacks.Callback, *hooks: str) -> bool:
     # On the instance, not on its class: LambdaCallback sets its hooks as attributes.
-    hooks = {hook: getattr(callback, hook) for hook in ("on_train_batch_end", "on_batch_end")}
+    found = {hook: getattr(callback, hook) for hook in hooks}
     return any(
         getattr(f, "__func__", f) is not getattr(keras.callbacks.Callback, hook)
-        for hook, f in hooks.items()
+        for hook, f in found.items()
     )
 
 

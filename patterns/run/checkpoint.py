@@ -18,7 +18,10 @@ from ..checkpoint.identity import ResumeRefusedError
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
 from ..storage import BackgroundWriter, Position, Retention, Tensor
+from .checks import check_processes
 from .plain_saves import PlainSaves
+from .reuse import check_not_finished, remember_finished
+from .scores import BestScores
 
 Resume = Literal["auto", "weights", "never"]
 
@@ -36,13 +39,16 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         directory: The folder of the run. Made if it does not exist. One run writes to it at a time.
+            A relative one is bound here: a later change of the working directory does not move it.
         every_steps: Save when this many optimizer steps are done, and at each multiple.
         every_seconds: Save at the first step after this many seconds, and again after as many. With
             neither, a run is saved at the end of each epoch. Every run is saved at its end.
         keep_last: How many of the newest checkpoints to keep. Defaults to 3.
-        keep_best: How many of the best by `monitor` to keep beside them. Defaults to none.
+        keep_best: How many of the best by `monitor` to keep beside them. A state that becomes one
+            of them is saved, whatever `every_steps` says. Defaults to none.
         keep_every_steps: Keep those at multiples of this many steps for good. Defaults to none.
-        monitor: The metric in the logs of an epoch that says which is best. Defaults to
+        monitor: The metric of an epoch, or of a validation inside one, that says which is best.
+            Where `keep_best` is given, the first that lacks it is a `ValueError`. Defaults to
             `"val_loss"`.
         mode: `"min"`, `"max"`, or `"auto"`, which goes by the name: losses and errors are
             minimised; accuracies, AUC, precision, recall and the like maximised.
@@ -52,6 +58,10 @@ class Checkpoint(keras.callbacks.Callback):
         resume: `"auto"` goes on where the newest sound checkpoint is. `"weights"` begins a new run
             from its weights alone, and when the script is started again goes on with that new run.
             `"never"` begins from nothing. Neither removes what an earlier run left in the folder.
+        phase: The name of this part of a script that trains one model several times, such as
+            `"head"`. Each phase is a run with checkpoints of its own, in the folder
+            `directory/phase-NAME`. When the script is started again, a finished one is passed over.
+            Defaults to None: the run has the folder to itself.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -83,6 +93,8 @@ class Checkpoint(keras.callbacks.Callback):
         background: bool = True,
         on_signal: bool = True,
         resume: Resume = "auto",
+        *,
+        phase: str | None = None,
     ) -> None:
         super().__init__()
         if every_steps is not None:
@@ -96,7 +108,7 @@ class Checkpoint(keras.callbacks.Callback):
             raise ValueError(
                 f"Checkpoint(resume=...) must be one of {get_args(Resume)}; received {resume!r}."
             )
-        self.store = CheckpointStore(directory)
+        self.store = CheckpointStore(directory, phase=phase)
         self.retention = Retention(
             keep_last=keep_last, keep_best=keep_best, keep_every_steps=keep_every_steps
         )
@@ -104,6 +116,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.monitor = monitor
         lenient = mode == "auto" and keep_best is None
         self.mode = direction(monitor) if lenient else resolve_mode("Checkpoint", monitor, mode)
+        self.scores = BestScores(monitor, self.mode, keep_best)
         self.background, self.on_signal, self.resume = background, on_signal, resume
         self.is_driven = False
         self._plain: PlainSaves | None = None
@@ -129,6 +142,40 @@ class Checkpoint(keras.callbacks.Callback):
         """True if the state after `step` steps is to be saved."""
         return self.is_planned(step, ends_epoch) or time.monotonic() >= self.next_time
 
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """True if the state with these metrics is to be saved for its score.
+
+        Args:
+            logs: Of a validation inside an epoch, or of an epoch that ends.
+            is_validated: Whether a validation is among them.
+            ends_epoch: Whether an epoch ends.
+
+        Raises:
+            ValueError: If they should have the monitored metric, and do not.
+        """
+        is_of_validation = self.monitor.startswith("val_")
+        is_expected = is_validated if is_of_validation else ends_epoch
+        return self.scores.has_place_for(logs, is_expected)
+
+    def take_over_scores(self, newest: Position | None) -> None:
+        """Begins with the scores of a run's checkpoints, up to the newest; None for a new run."""
+        entries = self.store.entries() if newest else []
+        self.scores.take_over(
+            entry
+            for entry in entries
+            if newest and entry.position.run == newest.run and entry.position <= newest
+        )
+
+    def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:
+        """Raises if this process has finished a run of the model in the folder, and the call would
+        train nothing; see `run/reuse.py`.
+        """
+        check_not_finished(caller, model, self.store.directory, total)
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that this process has finished a run of the model in the folder."""
+        remember_finished(model, self.store.directory, total)
+
     def wait(self) -> None:
         """Waits until what was handed over is on disk; raises what went wrong there."""
         self._writer.wait()
@@ -148,7 +195,9 @@ class Checkpoint(keras.callbacks.Callback):
         made_with: Mapping[str, Any] | None = None,
     ) -> None:
         """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
-        score = self._score(logs)
+        score = self.scores.score(logs)
+        if score:
+            self.scores.add(score["value"])
         made_with = made_with or versions()
 
         def write() -> None:
@@ -190,6 +239,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts the newest checkpoint back."""
+        check_processes("kp.Checkpoint", self.model)
         self._plain = (
             None if self.is_driven else PlainSaves(self, self.model, self.params["epochs"])
         )
@@ -229,16 +279,3 @@ class Checkpoint(keras.callbacks.Callback):
                 "validation data; there is none. "
                 "Give validation_data= or validation_split=, or monitor a metric of the training."
             )
-
-    def _score(self, logs: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        if logs is None or self.mode is None:
-            return None
-        if self.monitor not in logs:
-            inside_epoch = all(name.startswith("val_") for name in logs)
-            if self.retention.keep_best is None or self.monitor.startswith("val_") or inside_epoch:
-                return None
-            raise ValueError(
-                f"Checkpoint(monitor={self.monitor!r}): the epoch's logs have only {sorted(logs)}. "
-                "Name one of these."
-            )
-        return {"monitor": self.monitor, "mode": self.mode, "value": float(logs[self.monitor])}

@@ -21,7 +21,13 @@ from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, remember_final_config
 from ..state import VariableRecord, find_variables, put_back
-from ..storage import DamagedCheckpointError, Entry, Position
+from ..storage import (
+    DamagedCheckpointError,
+    Entry,
+    MissingCheckpointError,
+    Position,
+    StoreError,
+)
 from .callback_list import RunCallbacks
 from .checkpoint import Checkpoint
 from .hooks import Hook
@@ -54,6 +60,10 @@ class NoCheckpoints:
     def begin(self, step: int) -> None:
         """Nothing is counted."""
 
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """None are kept."""
+        return False
+
     def raise_failure(self) -> None:
         """Nothing can fail."""
 
@@ -78,6 +88,9 @@ class NoCheckpoints:
 
     def save_captured(self, callbacks: RunCallbacks, record: Record) -> None:
         """Nothing is saved."""
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """A run without a folder can be begun as often as one likes."""
 
     def wait(self) -> None:
         """There is nothing to wait for."""
@@ -122,6 +135,7 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         self.checkpoint.is_driven = True
         self.checkpoint.begin(0)
+        self.checkpoint.take_over_scores(None)
         return self
 
     def __exit__(
@@ -146,8 +160,8 @@ class Checkpoints:
 
     @property
     def folder(self) -> Path:
-        """The folder of the run."""
-        return self.checkpoint.store.directory
+        """The folder of the run, as it was given."""
+        return Path(self.checkpoint.store.label)
 
     @property
     def handle_signals(self) -> bool:
@@ -186,9 +200,14 @@ class Checkpoints:
         """Counts from a step: the start of a run, or a checkpoint."""
         self.checkpoint.begin(step)
 
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """True if the state with these metrics is to be saved for its score."""
+        return self.checkpoint.is_of_the_best(logs, is_validated, ends_epoch)
+
     def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
         """Goes on with the run of a checkpoint, which other processes have made."""
         self._saved = position
+        self.checkpoint.take_over_scores(self._saved)
         self._before = list(made_with.get("processes", []))
         self._first_step = position.step
         self._kept = {"unknown": record.unknown, "unknown_tensors": record.unknown_tensors}
@@ -254,6 +273,10 @@ class Checkpoints:
         if self.checkpoint.failed:
             self.checkpoint.wait()
 
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that this process has come to the end of the run."""
+        self.checkpoint.remember_finished(model, total)
+
     def wait(self) -> None:
         """Waits until what was handed over is on disk."""
         self.checkpoint.wait()
@@ -266,7 +289,8 @@ class Checkpoints:
         """Reads a checkpoint of this run, or the last sound one before it; deletes those after.
 
         Raises:
-            DamagedCheckpointError: If none is sound.
+            DamagedCheckpointError, MissingCheckpointError: If none is sound.
+            SystemRefusalError: If the system does not let one be read; none is deleted then.
             ValueError: If it is a checkpoint of another run.
         """
         if position.run != self._number:
@@ -278,15 +302,17 @@ class Checkpoints:
         self.checkpoint.wait()
         earlier = [entry.position for entry in store.entries() if entry.position < position]
         own = [one for one in earlier if one.run == self._number]
+        damage: StoreError
         for candidate in [position, *reversed(own)]:
             try:
                 record = self._read(candidate)
-            except DamagedCheckpointError as error:
+            except (DamagedCheckpointError, MissingCheckpointError) as error:
                 damage = error
                 say(f"{error} Going back further.")
                 continue
             store.discard_after(candidate)
             self._saved = candidate
+            self.checkpoint.take_over_scores(self._saved)
             return candidate, record
         raise damage
 
@@ -310,7 +336,7 @@ class Checkpoints:
     def _read(self, position: Position) -> Record:
         store = self.checkpoint.store
         sound = store.read(Entry(position, store.directory / position.folder_name))
-        return Record.unpack(sound.document, sound.tensors, position.step)
+        return Record.unpack(sound.document, sound.tensors, position)
 
     def _copy(self, callbacks: RunCallbacks) -> dict[str, VariableRecord]:
         callbacks.finish_batch_ends()

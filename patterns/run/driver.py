@@ -93,6 +93,8 @@ class Driver:
             return CONTINUE
         self._validated = None
         ended = logs is not None and self.model.stop_training
+        if ended:
+            self._note_stop(step, self.callbacks.who_may_have_stopped())
         self.cursor = Cursor(step, logs=logs, ended=ended)
         self.checkpoints.raise_failure()
         rewind = self._check()
@@ -150,6 +152,7 @@ class Driver:
         self.callbacks.on_train_end(dict(self.last_logs or {}))
         if self.signals.received is not None:
             self.interrupt()
+        self.checkpoints.remember_finished(self.model, self.plan.total_steps)
 
     def begin(self, start: StartPoint) -> Verdict:
         """Brings the run to where it begins."""
@@ -189,8 +192,7 @@ class Driver:
         """Begins where the cursor stands, once everything is in place: finishes a boundary that was
         left in its middle.
         """
-        logs = self.callbacks.history.history
-        self.last_logs = {name: values[-1] for name, values in logs.items() if values}
+        self.last_logs = self.callbacks.history.last_logs()
         if self._trained.is_set_by_hooks:
             self._forget_compiled()
         self.carried.put_back_random()
@@ -274,6 +276,8 @@ class Driver:
             preserved.put_back()
         self.callbacks.keep_validation(self.cursor.step, found)
         self._validated = found
+        if inside and self.checkpoints.is_of_the_best(found, is_validated=True, ends_epoch=False):
+            self.cursor = self.cursor.also(Duty.SAVE)
         logs = None if inside else {**(self.cursor.logs or {}), **found}
         self.cursor = replace(self.cursor.done(), logs=logs)
         return None
@@ -310,14 +314,22 @@ class Driver:
         step, logs = self.cursor.step, dict(self.cursor.logs or {})
         epoch = self.timeline.epoch_that_ends(step)
         self._requests = []
-        self.callbacks.close_epoch(epoch, step, logs)
+        stopper = self.callbacks.close_epoch(epoch, step, logs)
+        if self.model.stop_training and not self.cursor.ended:
+            self._note_stop(step, stopper or self.callbacks.who_may_have_stopped())
         self.last_logs = logs
         self.cursor = replace(
             self.cursor.done(), ended=self.cursor.ended or bool(self.model.stop_training)
         )
-        if self.timeline.plans_save(step, ends_epoch=True):
+        is_validated = self._validated is not None
+        is_best = self.checkpoints.is_of_the_best(logs, is_validated, ends_epoch=True)
+        if is_best or self.timeline.plans_save(step, ends_epoch=True):
             self.cursor = self.cursor.also(Duty.SAVE)
         return self._answer(self.boundary(epoch, lambda: logs))
+
+    def _note_stop(self, step: int, by: str) -> None:
+        """Notes a stop that no request asked for."""
+        add_event(self.callbacks.history, "stopped", step, f"by {by}")
 
     def _answer(self, boundary: Boundary) -> Verdict | None:
         """Carries out what hooks have asked for, or hands it on as a verdict."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import keras
 
 from ..data import BatchSource, split_validation
-from .checks import check_model
+from .checks import check_epochs, check_model, flat_callbacks, limited
 from .history import RunHistory
 from .keras_fit import train_by_fit
 from .opening import RunArguments, open_run
@@ -23,22 +24,23 @@ def fit(
     model: keras.Model,
     x: Any = None,
     y: Any = None,
-    *,
     batch_size: int | None = None,
     epochs: int | None = None,
-    total_steps: int | None = None,
-    steps_per_epoch: int | None = None,
-    plan: StepPlan | None = None,
     verbose: int | str = "auto",
     callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
     validation_split: float = 0.0,
     validation_data: Any = None,
-    shuffle: bool = True,
+    shuffle: bool | str = True,
     class_weight: Mapping[int, float] | None = None,
     sample_weight: Any = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
     validation_steps: int | None = None,
     validation_batch_size: int | None = None,
     validation_freq: int | Collection[int] = 1,
+    *,
+    total_steps: int | None = None,
+    plan: StepPlan | None = None,
     log_every_steps: int | None = None,
     validate_every_steps: int | None = None,
     seed: int | None = None,
@@ -46,35 +48,44 @@ def fit(
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
 
-    It drives `model.fit`: the loop, the progress bar, `train_step` and distribution are Keras's.
+    It drives `model.fit`: the loop, `train_step` and distribution are Keras's.
     The order of the data is a function of the seed and the step, the same on every backend. With a
     `kp.Checkpoint` among the callbacks, the run is saved, and the same call in a new process goes
     on where the newest checkpoint is. Passes over the data run on across epochs: an epoch is an
     interval of reporting.
 
+    All arguments of `model.fit` stand in its order, before those of its own; docs/model-fit.md says
+    of each where it differs.
+
     Args:
         model: A compiled Keras model.
         x: Arrays of shape `(examples, ...)` in any structure (dicts, tuples), in memory or
-            memory-mapped; or a `keras.utils.PyDataset`; or a generator of batches, which a resume
-            runs again up to its step.
+            memory-mapped, dense or sparse; or a `keras.utils.PyDataset`; or a generator of batches,
+            which a resume runs again up to its step.
         y: Targets, if `x` is arrays.
-        batch_size: Examples in a batch, if `x` is arrays. Defaults to 32. The last batch of a pass
-            holds what is left.
-        epochs: How many epochs. Alone, it means passes over the data, as in Keras. Defaults to 1.
-        total_steps: Optimizer steps in all. Two of `total_steps`, `steps_per_epoch`, `epochs` give
-            the third.
-        steps_per_epoch: Optimizer steps in an epoch.
-        plan: A `kp.StepPlan`, in place of these three.
+        batch_size: Examples in a batch, if `x` is arrays. Defaults to 32; with `steps_per_epoch`
+            alone, to what makes an epoch one pass, as in Keras. The last batch of a pass holds what
+            is left.
+        epochs: How many epochs; with `initial_epoch`, the number of the last one. Alone, it means
+            passes over the data, as in Keras. Defaults to 1.
         verbose: As in `model.fit`.
         callbacks: Keras's and ours, mixed freely.
         validation_split: As in `model.fit`: the fraction at the end of the arrays to validate on.
         validation_data: As in `model.fit`.
-        shuffle: Whether each pass over the data is in a new order. Defaults to True.
+        shuffle: Whether each pass over the data is in a new order; `"batch"` shuffles within
+            batches only. Defaults to True.
         class_weight: As in `model.fit`.
         sample_weight: As in `model.fit`.
+        initial_epoch: The epoch, from 0, at which a run that begins here begins: epochs and steps
+            count from there, and so does the order of the data. A generator begins with its first
+            batch. A run that goes on from a checkpoint begins where that is. Defaults to 0.
+        steps_per_epoch: Optimizer steps in an epoch.
         validation_steps: As in `model.fit`.
         validation_batch_size: As in `model.fit`.
         validation_freq: As in `model.fit`.
+        total_steps: Optimizer steps in all. Two of `total_steps`, `steps_per_epoch`, `epochs` give
+            the third.
+        plan: A `kp.StepPlan`, in place of these three.
         log_every_steps: Read the running metrics at multiples of this many steps too; they stand in
             `history.step_logs` as one dict for each. Defaults to None: only at the end of an epoch.
         validate_every_steps: Validate at multiples of this many steps too, inside epochs. All
@@ -89,6 +100,7 @@ def fit(
         The `kp.RunHistory` of the whole run, across kills.
 
     Raises:
+        TypeError: If an argument is of the wrong type.
         ValueError: If arguments disagree, or the model is not compiled.
         kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
         kp.StateMismatchError: If it holds a run of another model.
@@ -109,18 +121,11 @@ def fit(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4.
     """
-    check_model(_CALLER, model)
+    check_model(_CALLER, model, obeys_limits=True)
     if validation_split and validation_data is None:
         (x, y, sample_weight), validation_data = split_validation(
             x, y, sample_weight, validation_split
         )
-    validation = _validation(
-        validation_data,
-        validation_batch_size or batch_size,
-        validation_steps,
-        validation_freq,
-        validate_every_steps,
-    )
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -131,13 +136,22 @@ def fit(
             "batch_size": batch_size,
             "shuffle": shuffle,
             "class_weight": class_weight,
+            # As in Keras, which knows neither of the other two.
+            "steps_per_pass": None if total_steps or plan else steps_per_epoch,
         },
-        make_plan=lambda source: _plan(plan, total_steps, steps_per_epoch, epochs, source),
-        callbacks=keras.tree.flatten(callbacks) if callbacks is not None else [],
-        validation=validation,
+        make_plan=partial(_plan, plan, total_steps, steps_per_epoch, epochs, verbose),
+        callbacks=flat_callbacks(_CALLER, callbacks),
+        validation=_validation(
+            validation_data,
+            validation_batch_size or batch_size,
+            validation_steps,
+            validation_freq,
+            validate_every_steps,
+        ),
         log_every=log_every_steps,
         seed=seed,
         verbose=verbose,
+        initial_epoch=check_epochs(_CALLER, epochs, initial_epoch, steps_per_epoch),
     )
     with ExitStack() as until_end:
         driver, start = open_run(asked, until_end)
@@ -149,18 +163,19 @@ def _plan(
     total_steps: int | None,
     steps_per_epoch: int | None,
     epochs: int | None,
+    verbose: int | str,
     source: BatchSource,
 ) -> StepPlan:
     if plan is None:
-        return StepPlan.resolve(total_steps, steps_per_epoch, epochs, source.steps_per_pass)
-    if (total_steps, steps_per_epoch, epochs) != (None, None, None):
+        plan = StepPlan.resolve(total_steps, steps_per_epoch, epochs, source.steps_per_pass)
+    elif (total_steps, steps_per_epoch, epochs) != (None, None, None):
         raise ValueError(
             "kp.fit: plan= says how many steps there are, so total_steps=, steps_per_epoch= and "
             "epochs= must be left out; received "
             f"plan={plan}, total_steps={total_steps}, steps_per_epoch={steps_per_epoch}, "
             f"epochs={epochs}."
         )
-    return plan
+    return limited(plan, verbose)
 
 
 def _validation(

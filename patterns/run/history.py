@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
+import msgspec
+
+from .._util.schema import Count, checked, require, shown
 
 if TYPE_CHECKING:
     import pandas
 
 # The names of release 0.1, and what they are called now.
 _RENAMED = {"steps": "step_logs", "ends": "epoch_end_steps", "rates": "learning_rates"}
+
+
+class _At(msgspec.Struct):
+    step: Count
+
+
+class _Event(_At):
+    kind: str
+    text: str
+
+
+_KINDS: dict[str, Any] = {
+    "history": dict[str, list[Any]],
+    "epoch": list[Count],
+    "step_logs": list[_At],
+    "validations": list[_At],
+    "epoch_end_steps": list[Count],
+    "learning_rates": list[float | None],
+    "events": list[_Event],
+}
 # All that it keeps beside what Keras does.
 KEPT = ("step_logs", "validations", "epoch_end_steps", "learning_rates", "events")
 
@@ -76,14 +100,26 @@ class RunHistory(keras.callbacks.History):
                 table[name] = by_step[name].reindex(table["step"]).to_numpy()
         return table
 
+    def last_logs(self) -> dict[str, Any]:
+        """The metrics of the newest epoch; those of a validation only where it had one."""
+        rows = self.validations[-1:] if self.epoch_end_steps else []
+        validated = {
+            name for row in rows if row["step"] == self.epoch_end_steps[-1] for name in row
+        }
+        return {
+            name: values[-1]
+            for name, values in self.history.items()
+            if values and (len(values) == len(self.epoch) or name in validated)
+        }
+
     def get_state(self) -> dict[str, Any]:
         """All of it, but for the steps at which processes went on."""
         return {name: getattr(self, name) for name in ("history", "epoch", *KEPT)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave, now or in release 0.1."""
-        for name, value in state.items():
-            setattr(self, _RENAMED.get(name, name), value)
+        for name, value in checked_history(state).items():
+            setattr(self, name, value)
 
 
 def _renamed(old: str, new: str) -> property:
@@ -96,6 +132,15 @@ def _renamed(old: str, new: str) -> property:
         return getattr(history, new)
 
     return property(get, doc=f"The old name of `{new}`.")
+
+
+def checked_history(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a History by its names of today; SchemaError if it is none."""
+    found = {_RENAMED.get(name, name): value for name, value in state.items()}
+    for name, value in found.items():
+        require(name in ("history", "epoch", *KEPT), "RunHistory", f"it has no {shown(name)}")
+        checked(value, _KINDS.get(name, list[Any]), f"RunHistory.{name}")
+    return found
 
 
 for _old, _new in _RENAMED.items():

@@ -14,6 +14,7 @@ from .. import _keras
 from ..optimizers.finalization import finalized_once
 from ..state.randomness import set_random_state
 from ..state.variables import has_own_step
+from .checks import check_batch_sizes, check_not_frozen
 from .driver import Driver
 from .engine import CONTINUE, DONE, Verdict
 from .fusing import FusedSteps
@@ -24,9 +25,12 @@ from .start_point import StartPoint
 
 def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHistory:
     """Runs all steps of a run that is open; returns its History."""
+    check_batch_sizes("the data", driver.data.batch_sizes(driver.plan.total_steps))
+    check_batch_sizes("validation_data", driver.validation.batch_sizes())
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
         verdict = driver.begin(start)
+        _build_if_frozen(driver)
         _build_optimizer(driver.model)
         more = driver.carry_out(verdict)
         while more:
@@ -34,6 +38,14 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
         engine.finish()
     driver.end()
     return driver.callbacks.history
+
+
+def _build_if_frozen(driver: Driver) -> None:
+    """Builds a model of which a part is frozen, to see that not all of it is."""
+    model = driver.model
+    if not model.built and not all(layer.trainable for layer in getattr(model, "layers", ())):
+        current().build(model, driver.data.samples[0])
+        check_not_frozen("kp.fit", model)
 
 
 def _build_optimizer(model: keras.Model) -> None:
@@ -108,8 +120,9 @@ class KerasFit:
         return told.verdict
 
     def open_epoch(self, epoch: int) -> None:
-        """Shows its progress bar."""
-        self._driver.callbacks.open_bar(epoch)
+        """Shows its progress."""
+        driver = self._driver
+        driver.callbacks.open_bar(epoch, driver.cursor.step - epoch * driver.plan.steps_per_epoch)
 
     def metrics(self) -> dict[str, Any]:
         """The running metrics of the model; waits for the device."""

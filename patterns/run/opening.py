@@ -18,7 +18,7 @@ from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
 from ..checkpoint.reading import SoundCheckpoint
-from ..data import BatchSource, make_source
+from ..data import BatchSource, GeneratorSource, make_source
 from ..state.callbacks import warn_of_untold
 from ..state.held import ItemCaller
 from ..state.variables import find_variables
@@ -27,11 +27,13 @@ from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoint import Checkpoint
 from .checkpoints import Checkpoints, NoCheckpoints
+from .checks import check_processes
 from .driver import Driver
 from .foreign import ForeignState, NoForeignState
 from .hooks import Hook
 from .parts import Parts
 from .plan import StepPlan
+from .progress import RunProgress
 from .restore import Restorer
 from .run_data import RunData
 from .signals import StopRequests
@@ -59,6 +61,7 @@ class RunArguments:
         seed: Of the order of the data; None takes that of the run that goes on, or that of
             `keras.utils.set_random_seed`, or draws one.
         verbose: As in `model.fit`.
+        initial_epoch: The epoch at which a run that begins here begins.
         tracked: What else is carried.
     """
 
@@ -71,6 +74,7 @@ class RunArguments:
     log_every: int | None = None
     seed: int | None = None
     verbose: int | str = "auto"
+    initial_epoch: int = 0
     tracked: Tracked = field(default_factory=Tracked)
 
     def __post_init__(self) -> None:
@@ -94,6 +98,8 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     Raises:
         ResumeRefusedError: If the folder holds a run that this script cannot go on with.
     """
+    check_processes(asked.caller, asked.model)
+    until_end.enter_context(_keras.quiet_arrays())
     checkpoint, found = asked.checkpoint, None
     if checkpoint:
         until_end.enter_context(checkpoint.store.lock())
@@ -109,11 +115,13 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
     )
     wanted = asked.make_plan(source)
     plan = start_point.plan_of(goes_on, wanted)
-    start = StartPoint()
+    start = StartPoint(first_step=_first_step(asked, plan, source))
     checkpoints: Checkpoints | NoCheckpoints = NoCheckpoints()
     if checkpoint:
+        if goes_on:
+            checkpoint.check_not_finished(asked.caller, asked.model, plan.total_steps)
         identity = _identity(asked, plan, source, seed, seed_from)
-        start, checkpoints = _begin(asked, checkpoint, found, identity)
+        start, checkpoints = _begin(asked, checkpoint, found, identity, start.first_step)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
             say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {wanted.steps_per_epoch:,}.")
     return _wire(asked, plan, source, checkpoints, until_end), start
@@ -129,6 +137,7 @@ def _wire(
     callbacks = RunCallbacks(
         asked.callbacks,
         asked.model,
+        RunProgress(plan, asked.verbose),
         verbose=asked.verbose,
         epochs=plan.epochs,
         steps=plan.steps_per_epoch,
@@ -137,15 +146,7 @@ def _wire(
     data = RunData(source)
     until_end.callback(data.close)
     carried = CarriedState(asked.model)
-    foreign: ForeignState | NoForeignState = NoForeignState()
-    if checkpoints.exist:
-        foreign = ForeignState(
-            asked.caller,
-            asked.model,
-            asked.callbacks,
-            asked.data["x"],
-            asked.validation.holder,
-        )
+    foreign = _foreign(asked) if checkpoints.exist else NoForeignState()
     restorer = Restorer(
         asked.model,
         plan.total_steps,
@@ -181,6 +182,12 @@ def _wire(
     return driver
 
 
+def _foreign(asked: RunArguments) -> ForeignState:
+    return ForeignState(
+        asked.caller, asked.model, asked.callbacks, asked.data["x"], asked.validation.holder
+    )
+
+
 def _identity(
     asked: RunArguments, plan: StepPlan, source: BatchSource, seed: int, seed_from: str
 ) -> Identity:
@@ -195,12 +202,32 @@ def _identity(
     )
 
 
+def _first_step(asked: RunArguments, plan: StepPlan, source: BatchSource) -> int:
+    """The step at which a run that begins here begins."""
+    epoch = asked.initial_epoch
+    if not epoch:
+        return 0
+    if epoch >= plan.epochs:
+        say(
+            f"initial_epoch={epoch}, and there are {plan.epochs} epochs: nothing to train.",
+            verbose=asked.verbose,
+        )
+    step = plan.end_of(min(epoch, plan.epochs) - 1)
+    if isinstance(source, GeneratorSource):
+        source.begin_at(step)
+    return step
+
+
 def _begin(
-    asked: RunArguments, checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity
+    asked: RunArguments,
+    checkpoint: Checkpoint,
+    found: SoundCheckpoint | None,
+    identity: Identity,
+    first_step: int,
 ) -> tuple[StartPoint, Checkpoints]:
     """Decides where the run begins, and says so."""
     warn_of_untold(asked.callbacks)
-    start = start_point.begin(checkpoint, found, identity, current().name)
+    start = start_point.begin(checkpoint, found, identity, current().name, first_step)
     # A run that begins with nothing to tell says so only where the person wants to see anything.
     if asked.verbose != 0 or start.record or (found and found.fell_back):
         for message in start.messages:

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from keras import ops
 
+from .._util.schema import Count, checked, require
 from .driver import Driver
 from .engine import CONTINUE
 from .start_point import StartPoint
@@ -67,8 +69,10 @@ class OwnLoop:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts back what `get_state` gave."""
-        self._sums = {name: ops.convert_to_tensor(v) for name, v in state["sums"].items()}
-        self._count = state["count"]
+        sums = checked(state["sums"], dict[str, np.ndarray], "sums")
+        self._count = checked(state["count"], Count, "count")
+        require(bool(self._count) or not sums, "count", "there are sums of no step")
+        self._sums = {name: ops.convert_to_tensor(value) for name, value in sums.items()}
 
     def reset(self) -> None:
         """An epoch begins."""
@@ -76,8 +80,9 @@ class OwnLoop:
         self._count = 0
 
     def open_epoch(self, epoch: int) -> None:
-        """Shows its progress bar."""
-        self._driver.callbacks.open_bar(epoch)
+        """Shows its progress."""
+        driver = self._driver
+        driver.callbacks.open_bar(epoch, driver.cursor.step - epoch * driver.plan.steps_per_epoch)
 
     def forget_compiled(self) -> None:
         """The step is the person's own."""

@@ -16,9 +16,9 @@ from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimiz
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.restore import restore_variables, restore_weights, set_by_script
 from ..checkpoint.store import CheckpointStore
-from ..state.randomness import set_random_state
-from ..state.variables import find_variables
+from ..state import find_variables, putting_back, set_random_state
 from ..storage import Position, Tensor
+from .history import checked_history
 
 _DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
 _HISTORY = "RunHistory"
@@ -38,6 +38,18 @@ class SavesEpochs(Protocol):
 
     def is_due(self, step: int, ends_epoch: bool) -> bool:
         """True if it is time to save."""
+
+    def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
+        """True if the state with these metrics is to be saved for its score."""
+
+    def take_over_scores(self, newest: Position | None) -> None:
+        """Begins with the scores of a run's checkpoints; None for a new run."""
+
+    def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:
+        """Raises if this process has finished a run of the model in the folder."""
+
+    def remember_finished(self, model: keras.Model, total: int) -> None:
+        """Remembers that it has."""
 
     def wait(self) -> None:
         """Waits for the writer."""
@@ -82,6 +94,7 @@ class PlainSaves:
         after it.
         """
         self._checkpoint.begin(0)
+        self._checkpoint.take_over_scores(None)
         found = self._checkpoint.find()
         if found is None:
             return
@@ -118,7 +131,9 @@ class PlainSaves:
         }
         # Before `fit` ends, where an optimizer with EMA overwrites the weights.
         last = epoch + 1 == self._epochs or self._model.stop_training
-        if last or self._checkpoint.is_due(step, ends_epoch=True):
+        is_validated = any(name.startswith("val_") for name in logs)
+        is_best = self._checkpoint.is_of_the_best(logs, is_validated, ends_epoch=True)
+        if last or is_best or self._checkpoint.is_due(step, ends_epoch=True):
             self._save(logs)
 
     def end(self, logs: dict[str, Any]) -> None:
@@ -127,9 +142,11 @@ class PlainSaves:
         if self._position.step:
             self._save(logs)
         self._checkpoint.close()
+        self._checkpoint.remember_finished(self._model, self._epochs)
 
     def _resume(self, found: SoundCheckpoint) -> None:
-        record, folder = found.record, self._checkpoint.store.directory
+        record, folder = found.record, self._checkpoint.store.label
+        self._checkpoint.check_not_finished("model.fit", self._model, self._epochs)
         if record.identity.data != _DATA:
             raise ResumeRefusedError(
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
@@ -139,7 +156,10 @@ class PlainSaves:
         for line in restore_variables(self._model, record, kept):
             say(f"{line}.")
         self._position = self._saved = found.position
-        self._history = record.callbacks[_HISTORY]
+        self._checkpoint.take_over_scores(found.position)
+        with putting_back(_HISTORY):
+            history = checked_history(record.callbacks[_HISTORY])
+            self._history = {name: history[name] for name in self._history}
         self._random = record.random
         epoch, step = len(self._history["epoch"]), found.position.step
         say(

@@ -72,7 +72,7 @@ class Restorer:
             start: Where the run begins.
             stand_at: Is told where it stands, before any hook is.
         """
-        record, cursor = start.record, Cursor()
+        record, cursor = start.record, Cursor(start.first_step)
         self.model.stop_training = False
         if record and not start.weights_only:
             cursor = record.cursor
@@ -86,6 +86,7 @@ class Restorer:
         if record is None or start.weights_only:
             if record:
                 restore_weights(self.model, record)
+            self.checkpoints.begin(cursor.step)
             self.callbacks.on_train_begin()
             self.begin_foreign()
             self.carried.take_random()
@@ -96,6 +97,7 @@ class Restorer:
         names = callback_states.named(self.callbacks.callbacks)
         self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))
         self.callbacks.on_train_begin()
+        callback_states.cut_files(names, record.callbacks)
         self.begin_foreign()
         self._put_back(record, rewound=False)
         is_over = cursor.ended or cursor.step == self.total_steps

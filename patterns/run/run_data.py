@@ -51,6 +51,13 @@ class RunData:
         self.stream = BatchStream(batches, self.source.for_train_step)
         self.samples = self.stream.peek(min(2, steps_left or 1))
 
+    def batch_sizes(self, steps: int) -> set[int]:
+        """The sizes of all batches of so many steps; of none where they are known only once they
+        are there.
+        """
+        sizes = getattr(self.source, "batch_sizes", None)
+        return sizes(steps) if sizes else set()
+
     def close(self) -> None:
         """Ends the threads or processes that make batches."""
         if hasattr(self, "stream"):

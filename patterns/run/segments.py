@@ -41,8 +41,10 @@ def segments(plan: StepPlan, start: int, steps_per_execution: int = 1) -> Iterat
 
     Keras can go on in one call through epochs of one length. A call of its own is needed after a
     resume inside an epoch, for a last epoch that is shorter, and for the steps at the end of an
-    epoch that do not divide by `steps_per_execution`.
+    epoch that do not divide by `steps_per_execution`. Where that is more than an epoch has, a whole
+    epoch is run in one go.
     """
+    steps_per_execution = min(steps_per_execution, plan.steps_per_epoch)
     step = start
     while step < plan.total_steps:
         epoch, offset = plan.locate(step)

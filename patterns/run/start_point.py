@@ -9,8 +9,9 @@ from typing import Any
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
 from ..checkpoint.reading import SoundCheckpoint
-from ..storage import Position
+from ..storage import Position, StoreError, SystemRefusalError
 from .checkpoint import Checkpoint
+from .history import RunHistory
 from .plan import StepPlan
 
 _START = Position(run=1, step=0)
@@ -28,6 +29,7 @@ class StartPoint:
         weights_only: Whether only the weights of `record` are put back.
         messages: For the person, first line first.
         made_with: The versions and processes that made the checkpoint.
+        first_step: Where it begins if it does not go on.
     """
 
     number: int = 1
@@ -37,6 +39,7 @@ class StartPoint:
     weights_only: bool = False
     messages: tuple[str, ...] = ()
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    first_step: int = 0
 
 
 def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
@@ -58,7 +61,11 @@ def may_go_on(checkpoint: Checkpoint, found: SoundCheckpoint) -> bool:
 
 
 def begin(
-    checkpoint: Checkpoint, found: SoundCheckpoint | None, identity: Identity, backend: str
+    checkpoint: Checkpoint,
+    found: SoundCheckpoint | None,
+    identity: Identity,
+    backend: str,
+    first_step: int = 0,
 ) -> StartPoint:
     """Decides how the run begins.
 
@@ -67,37 +74,50 @@ def begin(
         found: The newest sound checkpoint, if there is one.
         identity: What the script says.
         backend: What runs now.
+        first_step: Where it begins if it does not go on. Defaults to 0.
 
     Raises:
         ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
-    folder = str(checkpoint.store.directory)
+    folder = checkpoint.store.label
     if found is None:
         return StartPoint(
             start_mode=checkpoint.resume,
-            messages=(f"starting from step 0; there is no checkpoint in {folder} yet.",),
+            messages=(
+                f"starting from step {first_step:,}; there is no checkpoint in {folder} yet.",
+            ),
+            first_step=first_step,
         )
-    new = StartPoint(found.position.run + 1, checkpoint.resume)
+    new = StartPoint(found.position.run + 1, checkpoint.resume, first_step=first_step)
     at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
     if checkpoint.resume == "never":
         return replace(
             new,
             messages=(
-                f'starting from step 0 beside what {folder} holds, because of resume="never".',
+                f"starting from step {first_step:,} beside what {folder} holds, because of "
+                'resume="never".',
             ),
         )
     if checkpoint.resume == "weights" and not (
         may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)
     ):
         message = (
-            f"starting from step 0 with the weights at {at}, because of "
+            f"starting from step {first_step:,} with the weights at {at}, because of "
             f'resume="weights"{found.fell_back}.'
         )
-        return replace(new, record=found.record, weights_only=True, messages=(message,))
-    return _go_on(found, identity, folder, backend)
+        messages = (message, *_warnings(checkpoint, found))
+        return replace(new, record=found.record, weights_only=True, messages=messages)
+    start = _go_on(checkpoint, found, identity, backend)
+    if first_step and start.position.step != first_step:
+        line = "initial_epoch= is for a run that begins; this one goes on where its checkpoint is."
+        return replace(start, messages=(*start.messages, line))
+    return start
 
 
-def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str) -> StartPoint:
+def _go_on(
+    checkpoint: Checkpoint, found: SoundCheckpoint, identity: Identity, backend: str
+) -> StartPoint:
+    folder = checkpoint.store.label
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
     if step > total:
@@ -112,20 +132,21 @@ def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str
     record = replace(found.record, cursor=cursor)
     is_finished = not cursor.todo and (cursor.ended or step == total)
     lines = [f"{line}." for line in changes(saved, identity)]
-    saved_on = found.made_with["backend"]
+    saved_on = found.made_with.get("backend", backend)
     if saved_on != backend:
         lines.append(
             f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
             "streams differ."
         )
-    why = f"the newest checkpoint in {folder}{found.fell_back}"
-    first = f"going on from step {step:,} of {total:,}: {why}."
+    where = f"at step {step:,} of {total:,}{found.fell_back}"
+    first = (
+        f"going on from step {step:,} of {total:,}: the newest checkpoint in "
+        f"{folder}{found.fell_back}."
+    )
     if is_finished:
-        how = "was stopped" if cursor.ended else "is finished"
-        first = (
-            f"the run in {folder} {how} at step {step:,} of {total:,}{found.fell_back}; there is "
-            "nothing to train."
-        )
+        how = f"was stopped {where}{_stopper(record)}" if cursor.ended else f"is finished {where}"
+        first = f"the run in {folder} {how}; there is nothing to train."
+    lines += _warnings(checkpoint, found)
     return StartPoint(
         number=found.position.run,
         start_mode=record.start_mode,
@@ -134,6 +155,39 @@ def _go_on(found: SoundCheckpoint, identity: Identity, folder: str, backend: str
         messages=(first, *lines),
         made_with=found.made_with,
     )
+
+
+def _stopper(record: Record) -> str:
+    """Who stopped a run, or why, as its History has it."""
+    events = record.callbacks.get(RunHistory.__name__, {}).get("events", [])
+    said = [event["text"] for event in events if event["kind"] == "stopped"]
+    return f" ({said[-1]})" if said and said[-1] else ""
+
+
+def _warnings(checkpoint: Checkpoint, found: SoundCheckpoint) -> list[str]:
+    """Names weights that are not finite, and the newest checkpoint before them."""
+    wrong = found.record.not_finite()
+    if not wrong:
+        return []
+    store, at = checkpoint.store, found.position
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    text = f"at step {at.step:,}, {wrong[0]}{more} is not finite"
+    for entry in reversed(store.entries()):
+        if entry.position.run == at.run and entry.position < at:
+            try:
+                _, record = store.read_record(entry.position.step)
+            except SystemRefusalError:
+                raise
+            except StoreError:
+                continue
+            if not record.not_finite():
+                return [
+                    f"{text}; that of step {entry.position.step:,} is the newest that is. "
+                    "kp.NonFiniteGuard goes back by itself."
+                ]
+    return [
+        f"{text}, and no earlier checkpoint that is kept is. Begin anew, with kp.NonFiniteGuard."
+    ]
 
 
 def _is_same_run(found: SoundCheckpoint, identity: Identity, folder: str) -> bool:

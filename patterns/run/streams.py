@@ -15,7 +15,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream
 from ..data.rows import is_rows
 from ..data.streams import global_state, set_global_state
-from ..state.held import HeldStates, check_state
+from ..state.held import HeldStates, check_states
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -51,11 +51,10 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
         if "keras" in state:
             _keras.set_global_seed(state["keras"])
             for place, (_, access) in held.items():
-                if place in state["held"]:
+                if place in state.get("held", {}):
                     access.put(state["held"][place]["state"])
 
     began = goes_on.record.data.get("random") if goes_on else None
-    for place, saved in (began or {}).get("held", {}).items():
-        if place in held:
-            check_state(place, held[place][1], saved)
+    if isinstance(began, Mapping) and "held" in began:
+        check_states(held, began["held"])
     return RandomStream(get_state, set_state, began)

@@ -13,8 +13,9 @@ from xxhash import xxh3_128_hexdigest
 from keras_patterns.backends import current
 
 from .._util.messages import say
+from .._util.schema import checked
 from ..state.codec import encode
-from ..state.snapshot import StateMismatchError, copy_values, put_back
+from ..state.snapshot import StateMismatchError, copy_values, put_back, putting_back
 
 Get = Callable[[], Any]
 Set = Callable[[Any], Any]
@@ -69,7 +70,8 @@ class Tracked:
         for name in sorted(states.keys() - self._parts.keys()):
             say(f"{name} is not tracked any more, and its state is gone.")
         for name in self._parts.keys() & states.keys():
-            self._parts[name][1](states[name])
+            with putting_back(name):
+                self._parts[name][1](states[name])
 
 
 def _digest(name: str, state: Any) -> str:
@@ -96,6 +98,7 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
     if variables:
 
         def put(state: Any) -> None:
+            checked(state, dict[str, np.ndarray], "variables")
             try:
                 put_back(variables, state, variables.keys() | state.keys())
             except KeyError as error:
@@ -156,6 +159,7 @@ def _tree_accessors(name: str, get: Get, put: Set) -> tuple[Get, Set]:
         return current().tree_to_arrays(get())
 
     def restore(arrays: Mapping[str, np.ndarray]) -> None:
+        checked(arrays, dict[str, np.ndarray], "tree")
         live = get()
         now = current().tree_to_arrays(live)
         lines = [f"{path}: only in the checkpoint" for path in arrays.keys() - now.keys()]

@@ -15,7 +15,7 @@ from keras_patterns.backends import current
 
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
-from ..data import evaluate_arguments
+from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 
@@ -35,6 +35,10 @@ class NoValidation:
     def next_step(self, step: int) -> float:
         """None."""
         return math.inf
+
+    def batch_sizes(self) -> set[int]:
+        """No batch."""
+        return set()
 
     def run(
         self,
@@ -121,10 +125,13 @@ class Validation:
             )
         if steps is not None and steps < 1:
             raise ValueError(f"validation_steps must be positive; received {steps!r}.")
+        if isinstance(data, tuple | list) and len(data) == 1:
+            (data,) = data
         if isinstance(data, GeneratorType) and steps is None:
             raise ValueError(
                 "validation_data is a generator, whose length nobody knows: say validation_steps=."
             )
+        check_validation_data("validation_data", data)
         # May hold state beside arrays.
         self.holder: Any = data
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
@@ -150,6 +157,12 @@ class Validation:
         if isinstance(self._frequency, int):
             return (epoch + 1) % self._frequency == 0
         return epoch + 1 in self._frequency
+
+    def batch_sizes(self) -> set[int]:
+        """The sizes of all batches of a validation on arrays; of none where they are known only
+        once they are there.
+        """
+        return evaluated_sizes(self._arguments, self._batch_size, self._steps)
 
     def next_step(self, step: int) -> float:
         """The first step after `step` after which a validation is due wherever in an epoch it

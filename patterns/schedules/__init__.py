@@ -1,6 +1,9 @@
 """Learning rates, and momentums, as functions of the step: Keras schedules for any Keras
 optimizer."""
 
+from keras_patterns.backends import with_keras  # noqa: F401 - before the rest
+
+from .._util.loading import load_registered
 from .base import Schedule
 from .compose import Join, Scaled, Warmup
 from .cyclical import CyclicalLearningRate, CyclicalMomentum
@@ -20,3 +23,6 @@ __all__ = [
     "WarmupStableDecay",
     "plot",
 ]
+
+# One that imports this room first of all has the other classes that Keras looks for, too.
+load_registered()

@@ -31,6 +31,8 @@ _DEFAULTS: dict[str, _Defaults] = {
     "optax": _Defaults(0.3, 1e4),
     "fastai": _Defaults(0.25, 1e5),
 }
+# Of optax's linear cycle alone.
+_RETURN_FRACTION = 0.85
 
 
 @registered
@@ -55,6 +57,12 @@ class OneCycle(Schedule):
     initial one in as many steps as it went up, then on to the final one. After the last step the
     final rate stays.
 
+    `"pytorch"` gives, step by step, `torch.optim.lr_scheduler.OneCycleLR`; `"optax"` with
+    `"cosine"` optax's `cosine_onecycle_schedule`; `"fastai"` with `"cosine"` the rates of fastai's
+    `fit_one_cycle`. `"optax"` with `"linear"` gives optax's `linear_onecycle_schedule`, which
+    always has three phases: the rate is back at the initial one at step floor(rT), where `r` is
+    `return_fraction`. fastai has no linear cycle; here its phases are then straight lines.
+
     Args:
         peak_learning_rate: The rate at the peak.
         total_steps: Optimizer steps of the whole training.
@@ -64,13 +72,17 @@ class OneCycle(Schedule):
         final_div_factor: The initial rate (with `"fastai"`, the peak one) over the final one.
             Defaults to None: 1e4, with `"fastai"` 1e5.
         anneal: `"cosine"` or `"linear"`. Defaults to `"cosine"`.
-        three_phase: Whether the descent has two phases, as in the paper. Not with `"optax"` and
-            `"fastai"`. Defaults to False.
+        three_phase: Whether the descent has two phases, as in the paper. Not with `"fastai"`, nor
+            with `"optax"` and `"cosine"`. Defaults to None: True with `"optax"` and `"linear"`,
+            else False. False with these two gives two phases, which optax has not; models that were
+            saved when this was all there was keep them.
         convention: See the table. Defaults to `"whole_steps"`.
+        return_fraction: The fraction of the steps after which the rate is back at the initial one;
+            optax's `pct_final`, with its three phases alone. Defaults to None: 0.85.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If one is out of range, or a phase has no step.
+        ValueError: If one is out of range, does not go with the others, or a phase has no step.
 
     Example:
 
@@ -78,6 +90,12 @@ class OneCycle(Schedule):
     >>> rate = kp.schedules.OneCycle(1.0, total_steps=10, anneal="linear")
     >>> [round(float(rate(step)), 2) for step in range(10)]
     [0.04, 0.52, 1.0, 0.86, 0.71, 0.57, 0.43, 0.29, 0.14, 0.0]
+    >>> rate = kp.schedules.OneCycle(
+    ...     1000, 10, div_factor=10, final_div_factor=100, return_fraction=0.7,
+    ...     anneal="linear", convention="optax",
+    ... )
+    >>> [round(float(rate(step))) for step in range(10)]
+    [100, 400, 700, 1000, 775, 550, 325, 100, 67, 34]
 
     References:
         L. N. Smith, N. Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large
@@ -90,8 +108,9 @@ class OneCycle(Schedule):
     div_factor: float = 25.0
     final_div_factor: float | None = None
     anneal: Anneal = "cosine"
-    three_phase: bool = False
+    three_phase: bool | None = None
     convention: Convention = "whole_steps"
+    return_fraction: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -144,11 +163,11 @@ class OneCycleMomentum(Schedule):
         total_steps: Optimizer steps of the whole training.
         lowest: The momentum at the peak of the rate. Defaults to 0.85.
         highest: The momentum at the start and in the end. Defaults to 0.95.
-        warmup_fraction, anneal, three_phase, convention: As in `OneCycle`.
+        warmup_fraction, anneal, three_phase, convention, return_fraction: As in `OneCycle`.
 
     Raises:
         TypeError: If an argument is of the wrong type.
-        ValueError: If one is out of range, or a phase has no step.
+        ValueError: If one is out of range, does not go with the others, or a phase has no step.
 
     Example:
 
@@ -167,8 +186,9 @@ class OneCycleMomentum(Schedule):
     highest: float = 0.95
     warmup_fraction: float | None = None
     anneal: Anneal = "cosine"
-    three_phase: bool = False
+    three_phase: bool | None = None
     convention: Convention = "whole_steps"
+    return_fraction: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the arguments."""
@@ -183,7 +203,7 @@ class OneCycleMomentum(Schedule):
         return _through(
             self,
             step,
-            [self.highest, self.lowest, self.highest] + [self.highest] * self.three_phase,
+            [self.highest, self.lowest, self.highest] + [self.highest] * bool(self.three_phase),
         )
 
 
@@ -197,18 +217,37 @@ def _check(cycle: Cycle) -> None:
     check_choice(where, "convention", cycle.convention, get_args(Convention))
     if cycle.warmup_fraction is not None:
         take_rate(cycle, "warmup_fraction", below=1.0)
-    if cycle.three_phase and cycle.convention in ("optax", "fastai"):
-        raise ValueError(
-            f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch'. "
-            f"Received: {cycle.convention!r}."
-        )
+    _check_phases(where, cycle)
     ends = _ends(cycle)
     if any(stop <= start for start, stop in zip([0.0, *ends], ends, strict=False)):
         raise ValueError(
             f"{where}: each phase needs a step, but with total_steps={cycle.total_steps} and "
             f"warmup_fraction={_warmup_fraction(cycle)} they "
             f"end at the steps {', '.join(f'{end:g}' for end in ends)}. Give more steps, or "
-            "another warmup_fraction."
+            f"another warmup_fraction{' or return_fraction' if len(ends) == 3 else ''}."
+        )
+
+
+def _check_phases(where: str, cycle: Cycle) -> None:
+    """Settles how many phases there are, and checks what says so."""
+    optax_linear = cycle.convention == "optax" and cycle.anneal == "linear"
+    if cycle.three_phase is None:
+        # As a bool: a checkpoint of an older version has the default so.
+        object.__setattr__(cycle, "three_phase", optax_linear)
+    if cycle.three_phase and cycle.convention in ("optax", "fastai") and not optax_linear:
+        raise ValueError(
+            f"{where}: three_phase=True goes with the conventions 'whole_steps' and 'pytorch', and "
+            f"with 'optax' where anneal='linear'. Received: {cycle.convention!r} and "
+            f"anneal={cycle.anneal!r}."
+        )
+    if cycle.return_fraction is None:
+        return
+    take_rate(cycle, "return_fraction", below=1.0)
+    if not (optax_linear and cycle.three_phase):
+        raise ValueError(
+            f"{where}: `return_fraction` goes with the three phases of convention='optax' and "
+            f"anneal='linear'. Received: {cycle.return_fraction!r} with {cycle.convention!r}, "
+            f"anneal={cycle.anneal!r}, three_phase={cycle.three_phase}."
         )
 
 
@@ -226,6 +265,10 @@ def _ends(cycle: Cycle) -> list[float]:
     match cycle.convention:
         case "fastai":
             return [up, cycle.total_steps]
+        case "optax" if cycle.three_phase:
+            given = cycle.return_fraction
+            back = (_RETURN_FRACTION if given is None else given) * cycle.total_steps
+            return [math.floor(up), math.floor(back), cycle.total_steps]
         case "optax":
             return [math.floor(up), cycle.total_steps]
         case "pytorch":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _POINTS = 1_000
 
 
+@_keras.quiet_arrays()
 def plot(schedule: Any, steps: int, momentum: Any = None, ax: Axes | None = None) -> Axes:
     """Draws the rate over the steps, and the momentum, where there is one, on a second axis.
 

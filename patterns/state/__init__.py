@@ -10,7 +10,9 @@ from .snapshot import (
     check_fits,
     copy_values,
     differences,
+    is_seed,
     put_back,
+    putting_back,
     refresh_derived_state,
 )
 from .variables import Role, VariableIndex, find_variables, has_own_step
@@ -29,9 +31,11 @@ __all__ = [
     "find_variables",
     "get_random_state",
     "has_own_step",
+    "is_seed",
     "preserved",
     "preserved_attributes",
     "put_back",
+    "putting_back",
     "refresh_derived_state",
     "set_random_state",
 ]

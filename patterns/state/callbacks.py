@@ -12,6 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
+
+from .._util.schema import Count, checked, require
+from .snapshot import putting_back
 
 _C = keras.callbacks
 
@@ -48,6 +52,22 @@ _MOVING: dict[type, tuple[str, ...]] = {
     _C.TerminateOnNaN: (),
     _C.ProgbarLogger: (),
     _C.Callback: (),
+}
+# The kind of each of these values.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("wait", "stopped_epoch", "best_epoch", "cooldown_counter"), Count),
+    **dict.fromkeys(("_batches_seen_since_last_saving", "_total_batches_seen"), Count),
+    "_current_epoch": Count,
+    "_last_batch_seen": Count | None,
+    **dict.fromkeys(("_global_train_batch", "_global_test_batch"), Count),
+    "_previous_epoch_iterations": float,
+    "_train_accumulated_time": float,
+    "best": float | None,
+    "best_weights": list[np.ndarray] | None,
+    "history": dict[str, list[Any]],
+    "epoch": list[Count],
+    "_ema_weights_in_model": bool,
+    "keys": list[str] | None,
 }
 _OF_EVERY_CALLBACK = frozenset(vars(_C.Callback())) | {
     "model",
@@ -88,7 +108,8 @@ def get_state(callback: keras.callbacks.Callback) -> dict[str, Any] | None:
         and not callback.csv_file.closed
     ):
         callback.csv_file.flush()
-        state["bytes"] = os.path.getsize(callback.filename)
+        # Of the open file: its name may lead elsewhere since the working directory was changed.
+        state["bytes"] = os.fstat(callback.csv_file.fileno()).st_size
     return state
 
 
@@ -96,20 +117,38 @@ def set_state(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> N
     """Puts back what `get_state` gave. Called after all `on_train_begin`, since several of Keras's
     wipe theirs there.
     """
-    for _, put in _protocol(callback):
-        getattr(callback, put)(dict(state))
-        return
+    with putting_back(type(callback).__name__):
+        for _, put in _protocol(callback):
+            getattr(callback, put)(dict(state))
+            return
+        _check_moving(callback, state)
+        for name in _moving(callback):
+            if name in state:
+                setattr(callback, name, state[name])
+
+
+def _check_moving(callback: keras.callbacks.Callback, state: Mapping[str, Any]) -> None:
+    """Raises if a state is not what one of Keras's callbacks keeps."""
     for name in _moving(callback):
-        if name in state:
-            setattr(callback, name, state[name])
+        if name not in state or name not in _KINDS:
+            continue
+        value = state[name]
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not value.ndim):
+            value = value.item()
+        checked(value, _KINDS[name], name)
+    best, model = state.get("best_weights"), callback.model
+    if best is not None and "best_weights" in _moving(callback) and model is not None:
+        shapes = [tuple(weight.shape) for weight in model.weights]
+        fits = [array.shape for array in best] == shapes
+        require(fits, "best_weights", "their number or shapes are not those of the model")
 
 
 @contextmanager
 def files_go_on(
     callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[None]:
-    """Around a run that goes on: what opens a file in it goes on in that file, after what was
-    written since is cut.
+    """Around a run that goes on: what opens a file in it goes on in that file. `cut_files` is to
+    follow once it is open.
     """
     loggers = {
         name: c
@@ -117,8 +156,7 @@ def files_go_on(
         if isinstance(c, _C.CSVLogger) and "bytes" in states.get(name, {})
     }
     settings = {name: (logger.append, logger.append_header) for name, logger in loggers.items()}
-    for name, logger in loggers.items():
-        _cut(logger.filename, states[name]["bytes"])
+    for logger in loggers.values():
         logger.append = True
     try:
         yield
@@ -130,33 +168,34 @@ def files_go_on(
 def cut_files(
     callbacks: Mapping[str, keras.callbacks.Callback], states: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """In a run that goes back: cuts what was written since from files that are open."""
+    """In a run that goes on or goes back: cuts what was written since from files that are open."""
     for name, logger in callbacks.items():
         if (
             isinstance(logger, _C.CSVLogger)
             and logger.csv_file is not None
             and not logger.csv_file.closed
         ):
-            length = states.get(name, {}).get("bytes", 0)
-            logger.csv_file.flush()
-            logger.csv_file.seek(length)
-            logger.csv_file.truncate()
-            if not length:
-                logger.writer, logger.append_header = None, True
+            state = states.get(name, {})
+            # Without a length, rows that the person has it append to may be older than the run.
+            if "bytes" in state or not logger.append:
+                _cut(logger, state.get("bytes", 0))
 
 
-def _cut(filename: str, length: int) -> None:
-    found = os.path.getsize(filename) if os.path.exists(filename) else 0
-    if found >= length:
-        if found:
-            os.truncate(filename, length)
+def _cut(logger: keras.callbacks.CSVLogger, length: int) -> None:
+    file = logger.csv_file
+    file.flush()
+    found = os.fstat(file.fileno()).st_size
+    if found < length:
+        warnings.warn(
+            f"CSVLogger: {logger.filename} has {found} bytes, but had {length} when the checkpoint "
+            "was made. The rows that are gone stay gone; new ones are appended.",
+            stacklevel=2,
+        )
         return
-    warnings.warn(
-        f"CSVLogger: {filename} has {found} bytes, but had {length} when the checkpoint was made. "
-        "The rows that are gone stay "
-        "gone; new ones are appended.",
-        stacklevel=2,
-    )
+    file.seek(length)
+    file.truncate()
+    if not length:
+        logger.writer, logger.append_header = None, True
 
 
 def configuration(callback: keras.callbacks.Callback) -> dict[str, Any]:

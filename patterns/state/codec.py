@@ -14,6 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..storage.decoding import decode
+
+__all__ = ["decode", "encode"]
+
 
 def encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     """Turns a state into JSON, and puts its arrays into `arrays` under keys that start with
@@ -69,42 +73,3 @@ def _encode_mapping(
         for index, (key, item) in enumerate(value.items())
     ]
     return {"$dict": pairs}
-
-
-def decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    """The inverse of `encode`: the same types and the same bits. Backend tensors come back as NumPy
-    arrays.
-    """
-    if isinstance(value, list):
-        return [decode(item, arrays) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) == 1:
-        ((tag, content),) = value.items()
-        if tag.startswith("$"):
-            return _decode_tagged(tag, content, arrays)
-    return {key: decode(item, arrays) for key, item in value.items()}
-
-
-def _decode_tagged(tag: str, content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    match tag:
-        case "$float":
-            return float(content)
-        case "$scalar":
-            return arrays[content][()]
-        case "$array":
-            return arrays[content]
-        case "$bytes":
-            return bytes.fromhex(content)
-        case "$tuple":
-            return tuple(decode(item, arrays) for item in content)
-        case "$dict":
-            return {_hashable(decode(key, arrays)): decode(item, arrays) for key, item in content}
-    raise ValueError(
-        f"Unknown mark {tag!r} in a state; this checkpoint was written by a newer keras-patterns. "
-        "Upgrade it."
-    )
-
-
-def _hashable(key: Any) -> Any:
-    return tuple(_hashable(item) for item in key) if isinstance(key, list) else key

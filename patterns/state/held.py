@@ -121,9 +121,8 @@ class HeldStates:
             say(f"{place} is not there any more, and its state is gone.")
 
     def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
+        check_states(found, states)
         fitting = {place: states[place] for place in found if place in states}
-        for place, saved in fitting.items():
-            check_state(place, found[place][1], saved)
         for place, saved in fitting.items():
             try:
                 found[place][1].put(saved["state"])
@@ -153,6 +152,19 @@ def found_in(nodes: Iterator[Node]) -> Iterator[tuple[str, tuple[Any, StateAcces
             continue
         held.add(identity_of(node.value))
         yield node.place, (node.value, access)
+
+
+def check_states(found: Mapping[str, tuple[Any, StateAccess]], states: Any) -> None:
+    """Raises if one of some saved states is not one that the object of its place can take.
+
+    Raises:
+        StateMismatchError: Naming the place, and in what it differs.
+    """
+    if not isinstance(states, Mapping):
+        raise StateMismatchError(f"States must stand by their places. Received: {states!r:.80}")
+    for place, (_, access) in found.items():
+        if place in states:
+            check_state(place, access, states[place])
 
 
 def check_state(place: str, access: StateAccess, saved: Any) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.random_states import check_numpy, check_python, check_seed
+from .snapshot import StateMismatchError
 
 State = dict[str, Any]
 
@@ -34,22 +36,41 @@ def get_random_state() -> State:
     """
     version, words, gauss = random.getstate()
     backend = current()
+    numpy = np.random.get_state(legacy=False)
+    check_numpy(numpy, "The state of NumPy's global generator cannot be kept")
     return {
         "python": {"version": version, "words": np.array(words, np.uint32), "gauss": gauss},
-        "numpy": np.random.get_state(legacy=False),
+        "numpy": numpy,
         "keras": _keras.get_global_seed(),
         backend.name: backend.random_state(),
     }
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Puts back what `get_random_state` gave. What another backend gave for itself is left out."""
-    python = state["python"]
-    random.setstate(
-        (python["version"], tuple(int(word) for word in python["words"]), python["gauss"])
-    )
-    np.random.set_state(state["numpy"])
+    """Puts back what `get_random_state` gave. What another backend gave for itself is left out.
+
+    Raises:
+        StateMismatchError: If it is no such state. Native code would believe it.
+    """
     backend = current()
-    if backend.name in state:
-        _keras.set_global_seed(state["keras"])
-        backend.set_random_state(state[backend.name])
+    try:
+        _check(state)
+        python = state["python"]
+        random.setstate(
+            (python["version"], tuple(int(word) for word in python["words"]), python["gauss"])
+        )
+        np.random.set_state(state["numpy"])
+        if backend.name in state:
+            _keras.set_global_seed(state["keras"])
+            backend.set_random_state(state[backend.name])
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise StateMismatchError(
+            f"The random states of the checkpoint cannot be put back: {error}. Go on from another "
+            'checkpoint, or begin a new run from the weights (resume="weights").'
+        ) from error
+
+
+def _check(state: Mapping[str, Any]) -> None:
+    check_python(state["python"], "python")
+    check_numpy(state["numpy"], "numpy")
+    check_seed(state["keras"], "keras")

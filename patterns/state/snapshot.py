@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,32 @@ _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 class StateMismatchError(KerasPatternsError, ValueError):
     """A checkpoint's variables are not those of the model."""
+
+
+class CounterOverflowError(StateMismatchError, OverflowError):
+    """A counter in a checkpoint is larger than what this backend counts in."""
+
+
+@contextmanager
+def putting_back(name: str) -> Iterator[None]:
+    """Names the owner of a state from a checkpoint where putting it back fails.
+
+    Args:
+        name: Of the owner.
+
+    Raises:
+        StateMismatchError: In the place of any error that is not one of this package.
+    """
+    try:
+        yield
+    except KerasPatternsError:
+        raise
+    except Exception as error:
+        raise StateMismatchError(
+            f"The state of {name} in the checkpoint cannot be put back: "
+            f"{type(error).__name__}: {error}. If {name} is as it was when the checkpoint was "
+            "made, go on from another one."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -121,10 +148,13 @@ def put_back(
     wrong = differences({key: variables[key] for key in keys}, values)
     if wrong:
         raise StateMismatchError(_too_different(wrong))
-    for key in keys:
-        variables[key].assign(
-            as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key]))
-        )
+    # All are converted before any is assigned.
+    converted = {
+        key: as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key]))
+        for key in keys
+    }
+    for key, value in converted.items():
+        variables[key].assign(value)
 
 
 def refresh_derived_state(model: keras.Model) -> None:
@@ -189,7 +219,7 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
     does not fit is an error.
 
     Raises:
-        OverflowError: If a counter does not fit the dtype.
+        CounterOverflowError: If a counter does not fit the dtype.
     """
     if value.dtype == dtype:
         return value
@@ -202,7 +232,7 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
         )
     limits = np.iinfo(dtype)
     if value.size and (value.min() < limits.min or value.max() > limits.max):
-        raise OverflowError(
+        raise CounterOverflowError(
             f"A counter of {value.max()} does not fit the {dtype} that this backend counts in (at "
             f"most {limits.max})."
         )
@@ -212,6 +242,15 @@ def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
 def is_seed(variable: keras.Variable) -> bool:
     """True if a variable is the state of a `SeedGenerator`."""
     return variable.name == "seed_generator_state"
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """True if no element is NaN or infinite."""
+    if not array.size or array.dtype.kind in "iub":
+        return True
+    # The extremes are found several times faster than a mask of all elements is made; NaN is an
+    # extreme.
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
 
 
 def np_dtype(variable: keras.Variable) -> np.dtype:

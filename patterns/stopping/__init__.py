@@ -2,6 +2,8 @@
 curve calls for.
 """
 
+from keras_patterns.backends import with_keras  # noqa: F401 - before the rest
+
 from .best_weights import BestWeights, InMemory
 from .early_stopping import EarlyStopping
 from .rules import AllOf, AnyOf, Decision, Observation, Rule

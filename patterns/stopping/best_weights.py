@@ -11,9 +11,10 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from .._util.schema import checked
 from ..run.requests import Request, RunView, Save
 from ..state.snapshot import StateMismatchError, np_dtype
-from ..storage import Position, StoreError
+from ..storage import Position, StoreError, SystemRefusalError
 
 
 class BestWeights(Protocol):
@@ -68,10 +69,11 @@ class InMemory:
         if self._arrays is None:
             return False
         weights = model.weights
-        if [tuple(weight.shape) for weight in weights] != [array.shape for array in self._arrays]:
+        wanted = [(tuple(weight.shape), np_dtype(weight)) for weight in weights]
+        if wanted != [(array.shape, array.dtype) for array in self._arrays]:
             raise StateMismatchError(
-                "The best weights that were kept are not those of this model: their number or "
-                "shapes differ."
+                "The best weights that were kept are not those of this model: their number, "
+                "shapes or dtypes differ."
             )
         for weight, array in zip(weights, self._arrays, strict=True):
             weight.assign(array)
@@ -92,7 +94,8 @@ class InMemory:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Takes the arrays, which stay the caller's."""
-        self._arrays, self._lent = state.get("weights"), True
+        self._arrays = checked(state.get("weights"), list[np.ndarray] | None, "weights")
+        self._lent = True
 
 
 class InCheckpoint:
@@ -119,6 +122,9 @@ class InCheckpoint:
             return False
         try:
             self._run.restore_weights(self._position)
+        except SystemRefusalError:
+            # They are there: another start of the script puts them back.
+            raise
         except StoreError as error:
             warnings.warn(
                 f"The best weights cannot be read, and the model keeps those that it has: {error}",
@@ -141,5 +147,4 @@ class InCheckpoint:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `get_state`."""
-        position = state.get("checkpoint")
-        self._position = None if position is None else Position(*position)
+        self._position = Position.in_state(state.get("checkpoint"), self._run.position)

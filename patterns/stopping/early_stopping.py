@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 from .._util.arguments import check_choice, whole_number
 from .._util.messages import say
-from .._util.metrics import resolve_mode
+from .._util.metrics import number_in, resolve_mode
+from .._util.schema import check_like, checked
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Request, Stop
 from ..storage import Position
 from .best_weights import BestWeights, InCheckpoint, InMemory
-from .logs import number_in, warn_of_missing
+from .logs import is_missing, warn_of_missing
 from .rules import Observation, Rule
 from .rules_patience import chosen_rule
 
@@ -76,7 +77,8 @@ class EarlyStopping(Hook):
 
     Raises:
         ValueError: If an argument is out of range, if both a rule and its arguments are given, or
-            if the rule is not defined for the mode.
+            if the rule is not defined for the mode. In the run: if the first epoch or validation
+            that should have the metric does not.
         TypeError: If an argument is of the wrong type.
 
     Example:
@@ -159,12 +161,13 @@ class EarlyStopping(Hook):
             # has seen.
             if self.unit == "steps" and self._looked_at == boundary.step:
                 return []
-            return self._look(boundary.step, boundary.logs)
+            is_expected = not self._is_of_validation or boundary.validation is not None
+            return self._look(boundary.step, boundary.logs, is_expected)
         if boundary.validation is None or self.unit != "steps" or not self._is_of_validation:
             return []
         # The metrics of the training are those of the epoch so far.
         logs = boundary.logs if self.rule.needs_training else boundary.validation
-        return self._look(boundary.step, logs)
+        return self._look(boundary.step, logs, is_expected=True)
 
     def required_checkpoints(self) -> list[Position]:
         """The checkpoint that holds the best weights, if one does."""
@@ -206,12 +209,15 @@ class EarlyStopping(Hook):
         rules, begins those anew.
         """
         metric, rule = self._kinds()
-        if state["of"][0] != metric:
+        of_metric, of_rule = checked(state["of"], tuple[str, str], "of")
+        if of_metric != metric:
             return
-        for name in _MOVING:
+        for name, example in _MOVING.items():
+            check_like(state[name], example, name)
             setattr(self, name, state[name])
         self.best_weights.set_state(state)
-        if state["of"][1] == rule:
+        if of_rule == rule:
+            self.rule.check_state(state["rule"])
             self._state = state["rule"]
 
     def _begin(self) -> None:
@@ -224,7 +230,7 @@ class EarlyStopping(Hook):
     def _is_of_validation(self) -> bool:
         return self.monitor.startswith("val_")
 
-    def _look(self, step: int, logs: Mapping[str, Any]) -> list[Request]:
+    def _look(self, step: int, logs: Mapping[str, Any], is_expected: bool) -> list[Request]:
         """Looks at the metrics after `step` steps; returns what it asks the run for."""
         if self._epoch < self.start_from_epoch:
             self._from_step = step
@@ -236,16 +242,23 @@ class EarlyStopping(Hook):
         self.reason = ""
         if self.monitor not in logs:
             assert self.run
+            if self._observations:
+                return []
+            if is_expected:
+                raise is_missing(self.monitor, self.monitor, logs)
             # A validation that is still to come is no fault.
-            if is_first and not (self.run.has_validation and self._is_of_validation):
+            if is_first and not self.run.has_validation:
                 warn_of_missing(self.monitor, self._epoch, logs)
             return []
-        value = number_in(logs, self.monitor, self.monitor)
+        caller = f"EarlyStopping(monitor={self.monitor!r})"
+        value = number_in(logs, self.monitor, caller)
         self._observations += 1
         at = step - self._from_step if self.unit == "steps" else self._observations
         requests = self._keep_if_best(value, step, at)
         trained = self.monitor.removeprefix("val_")
-        training = number_in(logs, trained, self.monitor) if self.rule.needs_training else None
+        if self.rule.needs_training and trained not in logs:
+            raise is_missing(self.monitor, trained, logs)
+        training = number_in(logs, trained, caller) if self.rule.needs_training else None
         observation = Observation(value, at, training, self.unit)
         self._state, decision = self.rule.observe(self._state, observation, self.mode)
         self.wait = self._state.get("wait", at - self._best_at)

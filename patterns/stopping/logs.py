@@ -1,4 +1,4 @@
-"""Reading the monitored metric out of Keras's logs."""
+"""A monitored metric that Keras's logs do not have."""
 
 from __future__ import annotations
 
@@ -6,34 +6,20 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-import numpy as np
 
-
-def number_in(logs: Mapping[str, Any], name: str, monitor: str) -> float:
-    """A metric as a number, be it Python's, NumPy's or the backend's.
+def is_missing(monitor: str, name: str, logs: Mapping[str, Any]) -> ValueError:
+    """The error for a metric that the logs should have.
 
     Args:
-        logs: With the metric.
+        monitor: Of the callback.
         name: Of the metric.
-        monitor: Of the callback, for the message.
-
-    Raises:
-        ValueError: If it is not there, or more than one number.
+        logs: Without it.
     """
-    if name not in logs:
-        raise ValueError(
-            f"EarlyStopping(monitor={monitor!r}): the rule needs {name!r} as well; the logs have "
-            f"only {sorted(logs)}."
-        )
-    array = np.asarray(keras.ops.convert_to_numpy(logs[name]))
-    if array.size != 1:
-        raise ValueError(
-            f"EarlyStopping(monitor={monitor!r}): {name!r} must be one number. Received an array "
-            f"of shape {array.shape}; "
-            "monitor its mean or one part of it, as a metric of its own."
-        )
-    return float(array.reshape(()))
+    return ValueError(
+        f"EarlyStopping(monitor={monitor!r}) needs {name!r}, and the logs have only "
+        f"{sorted(logs)}. Name one of these. If a callback adds it, list that one before, and have "
+        "it add the metric from the first time on."
+    )
 
 
 def warn_of_missing(monitor: str, epoch: int, logs: Mapping[str, Any]) -> None:

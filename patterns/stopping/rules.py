@@ -9,8 +9,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .._util.metrics import Mode
+from .._util.schema import check_like, checked, require
 
 State = Mapping[str, Any]
+
+# A None in the first state of a rule of this package stands for a number.
+_OWN = "keras_patterns."
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,12 @@ class Rule(ABC):
     def check(self, mode: Mode) -> None:  # noqa: B027  most rules are defined for both
         """Raises a ValueError if the rule is not defined for a mode."""
 
+    def check_state(self, state: Any) -> None:
+        """Raises a ValueError unless a state that was read from a checkpoint has the names that
+        `begin` gives, and numbers where that has numbers.
+        """
+        check_like(state, self.begin(), "rule", type(self).__module__.startswith(_OWN))
+
     @property
     def kind(self) -> str:
         """The names of its rules; a state goes on under a rule of the same kind."""
@@ -148,6 +158,15 @@ class _Combined(Rule):
     def improves(self, value: float, best: float | None, mode: Mode) -> bool:
         """Tells whether any part calls the value better."""
         return any(part.improves(value, best, mode) for part in self.parts)
+
+    def check_state(self, state: Any) -> None:
+        """Checks the state of each part."""
+        parts = checked(
+            checked(state, dict[str, Any], "rule").get("parts"), list[Any], "rule.parts"
+        )
+        require(len(parts) == len(self.parts), "rule.parts", f"expected {len(self.parts)} states")
+        for part, of_part in zip(self.parts, parts, strict=True):
+            part.check_state(of_part)
 
     def check(self, mode: Mode) -> None:
         """Raises if a part is not defined for a mode."""

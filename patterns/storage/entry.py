@@ -11,11 +11,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import StoreError
+from .errors import (
+    DamagedCheckpointError,
+    MissingCheckpointError,
+    StoreError,
+    SystemRefusalError,
+    refusals,
+)
+from .files import is_there
 from .manifest import Manifest, Position
 from .retention import Candidate
 
 FolderId = tuple[str, int, int]
+# How often a directory is listed again where what it has just named is gone.
+_ROUNDS = 100
 
 
 @dataclass(frozen=True, order=True)
@@ -27,20 +36,35 @@ class Entry:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The manifest of the checkpoint; DamagedCheckpointError if it cannot be read."""
-        return Manifest.load(self.folder)
+        """The manifest of the checkpoint; StoreError if it cannot be read, or has been removed."""
+        try:
+            return Manifest.load(self.folder)
+        except DamagedCheckpointError as error:
+            if is_there(self.folder):
+                raise
+            raise MissingCheckpointError(self.folder) from error
+
+    def with_manifest(self, manifest: Manifest) -> Entry:
+        """The same checkpoint with the manifest that was read with its bytes, which outlasts it."""
+        entry = Entry(self.position, self.folder)
+        # Where cached_property looks first.
+        vars(entry)["manifest"] = manifest
+        return entry
 
     @property
     def candidate(self) -> Candidate:
-        """The facts by which a retention decides; no score if the manifest cannot be read."""
+        """The facts by which a retention decides; no score if the manifest is damaged."""
         try:
             return Candidate(self.position, self.manifest.score, self.manifest.needs)
+        except (SystemRefusalError, MissingCheckpointError):
+            # Nothing is known: it may have the best score of all, or one that is newer has.
+            raise
         except StoreError:
             return Candidate(self.position)
 
     @property
     def score(self) -> float | None:
-        """The value that it was scored, if it was and its manifest can be read."""
+        """The value that it was scored, if it was and its manifest is not damaged."""
         score = self.candidate.score
         return None if score is None else score.value
 
@@ -76,18 +100,27 @@ def list_entries(directory: Path, known: Mapping[FolderId, Entry]) -> dict[Folde
     Raises:
         StoreError: the directory cannot be listed.
     """
+    with refusals(directory, "list the folder"):
+        for left in reversed(range(_ROUNDS)):
+            try:
+                return _list(directory, known)
+            except FileNotFoundError:
+                # There is no folder yet, or its writer has just retired one: look again.
+                if not is_there(directory):
+                    return {}
+                if not left:
+                    raise
+    raise AssertionError
+
+
+def _list(directory: Path, known: Mapping[FolderId, Entry]) -> dict[FolderId, Entry]:
     found = {}
-    try:
-        for item in list(os.scandir(directory)) if directory.exists() else []:
+    with os.scandir(directory) as items:
+        for item in items:
             position = Position.parse(item.name)
             if position and item.is_dir(follow_symlinks=False):
                 place = (item.name, item.inode(), item.stat().st_mtime_ns)
                 found[place] = known.get(place) or Entry(position, Path(item.path))
-    except FileNotFoundError:
-        # Its writer has just retired one: look again.
-        return list_entries(directory, known)
-    except OSError as error:
-        raise StoreError.failed(directory, "list the folder", error) from error
     return found
 
 

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save
 
-from .errors import StoreError
-from .files import write_durably
+from .errors import StoreError, refusals
+from .files import is_there, sync_folder, write_durably
+
+# There are no hard links on this file system.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
 def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> None:
     """Writes the weights of a step into a new file, whole or not at all; StoreError if that cannot
     be done.
     """
-    data = save(dict(weights), {"format": "np", "step": str(step)})
+    try:
+        data = save(dict(weights), {"format": "np", "step": str(step)})
+    except (SafetensorError, ValueError) as error:
+        what = f"a file of safetensors cannot hold the weights ({error})"
+        raise StoreError(path, what, "Restore them into a model, and save that.") from error
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
+    if is_there(path):
+        raise _taken(path)
     try:
-        # Takes the name, or finds it taken, in one step.
-        open(path, "xb").close()
-    except FileExistsError as error:
-        raise StoreError(
-            path,
-            "there is a file already, and it stays as it is",
-            "Give another name, or move it away.",
-        ) from error
-    except OSError as error:
-        raise StoreError.failed(path, "write the weights", error) from error
-    try:
-        write_durably(temporary, [data])
-        os.replace(temporary, path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise StoreError.failed(path, "write the weights", error) from error
+        with refusals(path, "write the weights", "Nothing was left behind."):
+            write_durably(temporary, [data])
+            _publish(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Gives a file its name, in one step and for good, unless the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError as error:
+        raise _taken(path) from error
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if is_there(path):
+            raise _taken(path) from error
+        os.rename(temporary, path)
+    try:
+        sync_folder(path.parent)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _taken(path: Path) -> StoreError:
+    what = "there is a file already, and it stays as it is"
+    return StoreError(path, what, "Give another name, or move it away.")

@@ -12,19 +12,20 @@ import errno
 import json
 import math
 import os
-import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-import ml_dtypes  # noqa: F401 - registers the names of bfloat16, float8_e4m3fn, ... with NumPy
+import ml_dtypes
 import numpy as np
 from xxhash import xxh3_128_hexdigest as digest
 
-from .errors import DamagedCheckpointError
+from .errors import DamagedCheckpointError, SystemRefusalError, says_no_file
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -33,6 +34,15 @@ _CODES = {
     **{f"uint{bits}": f"U{bits}" for bits in (8, 16, 32, 64)},
     **{f"float{bits}": f"F{bits}" for bits in (16, 32, 64)},
 }
+_NUMBERS = [
+    np.dtype(kind)
+    for kind in (*map(np.dtype, "?bhilqBHILQefdgFDG"), *vars(ml_dtypes).values())
+    if isinstance(kind, np.dtype) or (isinstance(kind, type) and issubclass(kind, np.generic))
+]
+# The dtypes that an array in a checkpoint may have, by name: those that a processor counts with.
+_DTYPES = {dtype.name: dtype.newbyteorder("<") for dtype in _NUMBERS}
+# Not through a link, not waiting for the other end of a pipe, not for a child process.
+_PLAINLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 # Small tensors are gathered before they go to the system, large ones pass through without a copy.
 _BUFFER_BYTES = 1 << 20
 # Makes the views that are read back aligned for every dtype.
@@ -95,12 +105,9 @@ class EncodedTensor(NamedTuple):
 @cache
 def dtype_named(name: str) -> np.dtype:
     """The dtype of that name; TypeError if no array of numbers has it."""
-    if not re.fullmatch(r"[a-z0-9_]+", name):
-        raise TypeError(f"{name!r} names no dtype of numbers")
-    dtype = np.dtype(name)
-    if dtype.hasobject or dtype.itemsize == 0 or dtype.name != name:
-        raise TypeError(f"{name!r} names no dtype of numbers")
-    return dtype.newbyteorder("<")
+    if name not in _DTYPES:
+        raise TypeError(f"{name!r:.60} names no dtype of numbers")
+    return _DTYPES[name]
 
 
 def encode(tensor: Tensor) -> EncodedTensor:
@@ -119,13 +126,24 @@ def encode(tensor: Tensor) -> EncodedTensor:
     )
 
 
+def is_tensor_key(key: Any) -> bool:
+    """Tells whether a tensor can have that name: any text of Unicode but the reserved word of
+    safetensors for what is no tensor.
+    """
+    if not isinstance(key, str) or key in ("", "__metadata__"):
+        return False
+    try:
+        return bool(key.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def encode_all(tensors: Iterable[Tensor]) -> dict[str, EncodedTensor]:
     """Encodes the tensors of a checkpoint, by key; ValueError if two have the same."""
     stored: dict[str, EncodedTensor] = {}
     for tensor in tensors:
         key = tensor.key
-        # The reserved word of safetensors for what is no tensor.
-        if not isinstance(key, str) or key in ("", "__metadata__") or key in stored:
+        if not is_tensor_key(key) or key in stored:
             raise ValueError(
                 f"Each tensor of a checkpoint needs a key of its own, a non-empty text: {key!r}."
             )
@@ -150,6 +168,17 @@ def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder, with the parents that are missing, and waits until its name is on disk."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    # Also where it was there: whoever made it may have been killed before this.
+    sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on disk, where the system can do that."""
     try:
@@ -163,16 +192,102 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def read_bytes(path: Path) -> np.ndarray:
-    """The bytes of a regular file of the checkpoint `path.parent`; no link is followed."""
+def is_there(path: Path) -> bool:
+    """Tells whether anything has that name; SystemRefusalError where the system does not say, which
+    `os.path.lexists` takes for a no.
+    """
     try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SystemRefusalError(path, "look for it", error) from error
+    return True
+
+
+@contextmanager
+def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[BinaryIO]:
+    """Opens a file to be read, if it is one: no link, folder, pipe, socket or device. Nothing is
+    waited for.
+
+    Args:
+        path: the file.
+        any_folder: whether its folder may be a link. Defaults to False.
+
+    Raises:
+        NotAFileError: it is something else.
+        OSError: there is none, or the system refuses.
+    """
+    by_folder = os.open in os.supports_dir_fd and not any_folder
+    try:
+        # A device may do something when it is opened.
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise _damaged(path, "it is a link or a device, not a file of its own")
-        return np.fromfile(path, np.uint8)
+            raise NotAFileError(path)
+        folder = os.open(path.parent, os.O_DIRECTORY | _PLAINLY) if by_folder else None
+        try:
+            descriptor = os.open(path.name if by_folder else path, _PLAINLY, dir_fd=folder)
+        finally:
+            if folder is not None:
+                os.close(folder)
+    except OSError as error:
+        if says_no_file(error) and not isinstance(error, FileNotFoundError):
+            raise NotAFileError(path) from error
+        raise
+    with open(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotAFileError(path)
+        yield file
+
+
+class NotAFileError(OSError):
+    """In the place of a file is something else."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(errno.ELOOP, "it is a link or a device, not a file of its own", str(path))
+
+
+def create_plain(path: Path, data: bytes) -> None:
+    """Makes a small file anew: whatever has the name loses it, and is not written to."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAINLY, 0o666)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+
+
+def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> np.ndarray:
+    """The bytes of a plain file of the checkpoint `path.parent`.
+
+    Args:
+        path: the file.
+        size: of the file, as it must be; nothing is read of one of another size. Defaults to any.
+        most: the largest size that it may have. Defaults to any.
+
+    Raises:
+        DamagedCheckpointError: there is no such file.
+        SystemRefusalError: the system does not let it be read, which says nothing about its bytes.
+    """
+    try:
+        with open_plain(path) as file:
+            found = os.fstat(file.fileno()).st_size
+            if size is not None and found != size:
+                raise _damaged(path, f"it has {found} bytes instead of {size}")
+            if found > most:
+                raise _damaged(path, f"it has {found:,} bytes, and may have {most:,}")
+            _check_memory(found)
+            data = np.empty(found, np.uint8)
+            filled = 0
+            # Each read gives a part only, of a large file; none at its end.
+            while count := file.readinto(data[filled:].data):
+                filled += count
+            if filled != found:
+                raise _damaged(path, f"it has {filled} bytes instead of {found}")
+            return data
     except FileNotFoundError as error:
         raise _damaged(path, "the file is missing") from error
-    except OSError as error:
-        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
+    except NotAFileError as error:
+        raise _damaged(path, error.strerror) from error
+    except (OSError, MemoryError) as error:
+        raise SystemRefusalError(path, "read the file", error) from error
 
 
 def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dict[str, np.ndarray]:
@@ -188,10 +303,9 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
 
     Raises:
         DamagedCheckpointError: it is not what the manifest says; names the tensors that differ.
+        SystemRefusalError: as `read_bytes`.
     """
-    data = read_bytes(path)
-    if data.nbytes != row.bytes:
-        raise _damaged(path, f"it has {data.nbytes} bytes instead of {row.bytes}")
+    data = read_bytes(path, row.bytes)
     end = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if end > data.nbytes or digest(data[:end].data) != row.header_checksum:
         raise _damaged(path, "its header is not what was written")
@@ -210,8 +324,21 @@ def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheck
     return DamagedCheckpointError(path.parent, path.name, what, tensors)
 
 
+def _check_memory(size: int) -> None:
+    """Raises before a system that lends more memory than it has ends the process for it."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not known here
+        return
+    if size > memory:
+        raise MemoryError(f"it has {size:,} bytes, and this machine a memory of {memory:,}")
+
+
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
-    return part.view(dtype_named(row.dtype)).reshape(row.shape)
+    array = part.view(dtype_named(row.dtype)).reshape(row.shape)
+    if array.dtype == bool and part.max(initial=0) > 1:
+        raise ValueError("a byte of a bool is neither 0 nor 1")
+    return array
 
 
 def _header(tensors: Iterable[EncodedTensor]) -> bytes:

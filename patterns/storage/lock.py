@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 from filelock import FileLock, Timeout
+from msgspec import Meta
 
-from .errors import StoreError, StoreInUseError
+from .._util.schema import Fields
+from .errors import StoreError, StoreInUseError, refusals
+from .files import create_plain, make_folder, open_plain
 from .folder import clear_leftovers
 
 _LOCK = ".lock"
 _HOLDER = ".lock-holder.json"
+_HOLDER_BYTES = 4096
 
 
 class WriterLock:
@@ -59,27 +66,51 @@ def writer_lock(directory: Path) -> Iterator[None]:
     lock = FileLock(directory / _LOCK, timeout=0, thread_local=False)
     holder = directory / _HOLDER
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
+        check_lock_file(directory / _LOCK)
         lock.acquire()
-        holder.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        said = {"pid": os.getpid(), "host": socket.gethostname()}
+        create_plain(holder, json.dumps(said).encode())
         clear_leftovers(directory)
     except Timeout:
         what = f"another run writes its checkpoints there ({_describe_holder(holder)})"
         mend = "Wait until it ends, stop it, or give this run a folder of its own."
         raise StoreInUseError(directory, what, mend) from None
     except OSError as error:
-        lock.release()
+        with suppress(OSError):
+            lock.release()
         raise StoreError.failed(directory, "write to the folder", error) from error
     try:
         yield
     finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
+        # Who held it last harms nobody.
+        with suppress(OSError):
+            holder.unlink(missing_ok=True)
+        with refusals(directory, "give the folder back"):
+            lock.release()
+
+
+class _Holder(Fields):
+    pid: int
+    # What can be printed: no line breaks, no orders to a terminal.
+    host: Annotated[str, Meta(pattern=r"\A[!-~]{1,255}\Z")]
 
 
 def _describe_holder(holder: Path) -> str:
     try:
-        fields = json.loads(holder.read_text())
-        return f"process {fields['pid']} on {fields['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        with open_plain(holder, any_folder=True) as file:
+            found = msgspec.json.decode(file.read(_HOLDER_BYTES), type=_Holder)
+        return f"process {found.pid} on {found.host}"
+    except (OSError, ValueError, RecursionError):
         return "a process that has not said which it is"
+
+
+def check_lock_file(path: Path) -> None:
+    """Raises if opening the lock could reach something outside the folder, or wait."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        what = "the lock is a link or a device, or the same file as another one"
+        raise StoreError(path, what, "If no run writes its checkpoints there, delete it.")

@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from .._util.paths import bound_path
+from .checked import CheckedFiles, FileState
 from .entry import Entry, FolderId, Report, StoredCheckpoint, list_entries, newest_run
-from .errors import DamagedCheckpointError, StoreError
-from .files import EncodedTensor, Tensor, encode_all
-from .folder import delete_folder, is_same, read_folder, set_aside, signature, write_folder
-from .layout import Donor, Inode, choose_donor, inodes, second_copy
+from .errors import (
+    DamagedCheckpointError,
+    MissingCheckpointError,
+    StoreError,
+    SystemRefusalError,
+    refusals,
+)
+from .files import EncodedTensor, Tensor, encode_all, is_there, sync_folder
+from .folder import (
+    check_folder,
+    delete_folders,
+    is_same,
+    read_folder,
+    set_aside,
+    states,
+    write_folder,
+)
+from .layout import Donor, choose_donor, second_copy
 from .lock import WriterLock
 from .manifest import Manifest, Position, as_json, score_of
 from .retention import Retention, ranked
+
+_Read = TypeVar("_Read")
+_States = dict[str, FileState]
+# How often a reader looks again where the run that writes was faster.
+_ROUNDS = 100
 
 
 class CheckpointFolder:
@@ -25,7 +47,10 @@ class CheckpointFolder:
     Any number of processes may read while one writes. What the store did not write it leaves alone.
 
     Args:
-        directory: the folder; made by the first write.
+        directory: the folder; made by the first write. A relative one is bound now: a later change
+            of the working directory does not move it.
+        check: checks the document of a checkpoint, with its tensors and its position, before it is
+            written and when it is read; raises SchemaError. Defaults to None: any JSON will do.
 
     Example:
 
@@ -38,12 +63,16 @@ class CheckpointFolder:
     (2, 3)
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
-        self.directory = Path(directory)
+    def __init__(
+        self, directory: str | os.PathLike[str], check: Callable[..., Any] | None = None
+    ) -> None:
+        self.directory = bound_path(directory)
+        self.label = os.fspath(directory)
+        self._check = check or (lambda document, tensors, position: None)
         self._lock = WriterLock(self.directory)
         self._entries: dict[FolderId, Entry] = {}
-        self._verdicts: dict[str, tuple[Any, bool]] = {}
-        self._damaged: set[Inode] = set()
+        self._verdicts: dict[str, tuple[_States | None, bool]] = {}
+        self._files = CheckedFiles()
 
     def entries(self) -> list[Entry]:
         """All checkpoints, oldest first; StoreError if the folder cannot be listed."""
@@ -60,9 +89,7 @@ class CheckpointFolder:
 
     def best(self) -> Entry | None:
         """The one with the best finite score, by the metric and mode of the newest that has one."""
-        entries = {entry.position: entry for entry in self.entries()}
-        best = ranked(entry.candidate for entry in entries.values())
-        return entries[best[0].position] if best else None
+        return self.again(self._best)
 
     def write(
         self,
@@ -104,12 +131,20 @@ class CheckpointFolder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             needs=tuple(sorted(needs)),
         )
+        tensors = list(tensors)
         stored = encode_all(tensors)
+        arrays = {tensor.key: tensor.array for tensor in tensors}
+        self._check(draft.document, arrays, draft.position)
         entry = Entry(draft.position, self.directory / draft.position.folder_name)
         with self._lock.ensure_held():
-            if not self._is_written(entry, draft, stored):
-                write_folder(entry.folder, draft, stored, self._donor())
-                self._verdicts[entry.folder.name] = signature(entry.folder), True
+            if self._is_written(entry, draft, stored):
+                # Whoever wrote it may have been stopped before its name was on disk.
+                with refusals(self.directory, "write to the folder"):
+                    sync_folder(self.directory)
+                return entry
+            write_folder(entry.folder, draft, stored, self._donor(), self._files)
+            with suppress(SystemRefusalError):
+                self._verdicts[entry.folder.name] = states(entry.folder), True
         return entry
 
     def read(self, entry: Entry) -> StoredCheckpoint:
@@ -117,41 +152,54 @@ class CheckpointFolder:
 
         Raises:
             DamagedCheckpointError: a byte differs; names the file and the tensors.
+            MissingCheckpointError: it has been removed.
             NewerFormatError: this library is too old for it.
+            SystemRefusalError: the system does not let it be read.
         """
-        before = signature(entry.folder)
-        try:
-            manifest, tensors = read_folder(entry.folder)
-        except DamagedCheckpointError:
-            self._verdicts[entry.folder.name] = before, False
-            with suppress(OSError):  # its writer may have retired it
-                self._damaged |= inodes(entry.folder).keys()
-            raise
-        self._verdicts[entry.folder.name] = before, True
-        return StoredCheckpoint(entry, manifest.document, tensors)
+        manifest, tensors = self._read(
+            entry, lambda folder: read_folder(folder, self._check), lambda found: found[0]
+        )
+        return StoredCheckpoint(entry.with_manifest(manifest), manifest.document, tensors)
+
+    def read_at(self, step: int) -> StoredCheckpoint:
+        """Reads the newest checkpoint of a step of the newest run; StoreError if there is none, or
+        as `read`.
+        """
+        return self.again(lambda: self.read(self.at(step)))
 
     def newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
-        """Reads the newest sound checkpoint, and says how the newer ones are damaged."""
-        damaged: list[DamagedCheckpointError] = []
-        for entry in reversed(self.entries()):
-            try:
-                return self.read(entry), damaged
-            except DamagedCheckpointError as error:
-                if entry.folder.exists():  # otherwise its writer has just retired it
-                    damaged.append(error)
-        return None, damaged
+        """Reads the newest sound checkpoint, and says how the newer ones are damaged.
+
+        Raises:
+            NewerFormatError, SystemRefusalError: as `read`, of the newest that is not damaged.
+        """
+        return self.again(self._newest_sound)
 
     def verify(self) -> list[Report]:
-        """Reads every checkpoint, oldest first, and reports on each."""
-        reports = []
-        for entry in self.entries():
-            try:
-                self.read(entry)
-                reports.append(Report(entry, None))
-            except StoreError as error:
-                if entry.folder.exists():
-                    reports.append(Report(entry, error))
-        return reports
+        """Reads every checkpoint, oldest first, and reports on each that is still there."""
+        return self.again(self._reports)
+
+    def again(self, look: Callable[[], _Read]) -> _Read:
+        """Looks, and again where a run that writes has removed meanwhile what was listed.
+
+        Args:
+            look: lists the checkpoints and reads some; raises MissingCheckpointError where one is
+                no longer there.
+
+        Returns:
+            Its answer.
+
+        Raises:
+            StoreError: the run is faster each time.
+        """
+        for _ in range(_ROUNDS):
+            with suppress(MissingCheckpointError):
+                return look()
+        raise StoreError(
+            self.directory,
+            "its run removes checkpoints faster than they can be read",
+            "Keep more of them (keep_last=), or look again when it has ended.",
+        )
 
     def at(self, step: int) -> Entry:
         """The newest checkpoint of a step of the newest run; StoreError if there is none."""
@@ -168,19 +216,21 @@ class CheckpointFolder:
         """Deletes what the retention does not keep of the newest run, and returns it.
 
         The newest sound checkpoint stays, and of two or more that stay, two share no file. What is
-        damaged, or has a foreign file in its folder, is left alone.
+        damaged, or has a foreign file in its folder, is left alone, and nothing sound is deleted in
+        its favour.
         """
-        with self._lock.ensure_held():
-            own = self._prunable()
+        with self._lock.ensure_held(), refusals(self.directory, "delete old ones"):
+            own = self._sound_rivals(retention)
             positions = retention.kept(entry.candidate for entry in own)
             kept = [entry.folder for entry in own if entry.position in positions]
             doomed = [entry for entry in own if entry.position not in positions]
-            try:
-                spared = second_copy(kept, [entry.folder for entry in doomed])
-                rest = [entry for entry in doomed if entry.folder != spared]
-                return [entry for entry in rest if delete_folder(entry.folder, entry.manifest)]
-            except OSError as error:
-                raise StoreError.failed(self.directory, "delete old ones", error) from error
+            spared = second_copy(kept, [entry.folder for entry in doomed])
+            rest = {entry.folder: entry.manifest for entry in doomed if entry.folder != spared}
+            foreign = delete_folders(rest)
+            deleted = [one for one in doomed if one.folder in rest and one.folder not in foreign]
+        for entry in deleted:
+            self._verdicts.pop(entry.folder.name, None)
+        return deleted
 
     def discard_after(self, position: Position) -> None:
         """Deletes what the run of a checkpoint has saved after it, for a run that goes on from
@@ -188,15 +238,17 @@ class CheckpointFolder:
 
         What is damaged, or has a foreign file in its folder, is renamed to "abandoned-...".
         """
-        with self._lock.ensure_held():
+        with self._lock.ensure_held(), refusals(self.directory, "delete old ones"):
+            # The newest first: killed in between, what is left is a run that can go on.
             later = [
                 entry
-                for entry in self.entries()
+                for entry in reversed(self.entries())
                 if entry.position.run == position.run and entry.position > position
             ]
-            # The newest first: killed in between, what is left is a run that can go on.
-            for entry in reversed(later):
-                if not (self._is_usable(entry) and delete_folder(entry.folder, entry.manifest)):
+            usable = {entry.folder: entry.manifest for entry in later if self._is_usable(entry)}
+            foreign = delete_folders(usable)
+            for entry in later:
+                if entry.folder not in usable or entry.folder in foreign:
                     set_aside(entry.folder, "abandoned")
 
     def lock(self) -> AbstractContextManager[None]:
@@ -207,18 +259,78 @@ class CheckpointFolder:
         """
         return self._lock.hold()
 
+    def _read(
+        self,
+        entry: Entry,
+        reader: Callable[[Path], _Read],
+        manifest_of: Callable[[_Read], Manifest],
+    ) -> _Read:
+        """Reads a checkpoint, and remembers the verdict on it and on its files."""
+        for left in reversed(range(_ROUNDS)):
+            before = states(entry.folder)
+            try:
+                found = reader(entry.folder)
+            except DamagedCheckpointError as error:
+                if not is_there(entry.folder):
+                    raise MissingCheckpointError(entry.folder) from error
+                if left and before != states(entry.folder):
+                    # Its run has written another one under this name meanwhile.
+                    continue
+                self._verdicts[entry.folder.name] = before, False
+                raise
+            self._verdicts[entry.folder.name] = before, True
+            for name, row in manifest_of(found).files.items():
+                if before and name in before:
+                    self._files.note(before[name], row, sound=True)
+            return found
+        raise AssertionError
+
+    def _read_through(self, entry: Entry) -> Manifest:
+        return self._read(
+            entry, lambda folder: check_folder(folder, self._check), lambda manifest: manifest
+        )
+
+    def _best(self) -> Entry | None:
+        entries = {entry.position: entry for entry in self.entries()}
+        best = ranked(entry.candidate for entry in entries.values())
+        return entries[best[0].position] if best else None
+
+    def _newest_sound(self) -> tuple[StoredCheckpoint | None, list[DamagedCheckpointError]]:
+        damaged: list[DamagedCheckpointError] = []
+        for entry in reversed(self.entries()):
+            try:
+                return self.read(entry), damaged
+            except DamagedCheckpointError as error:
+                damaged.append(error)
+        return None, damaged
+
+    def _reports(self) -> list[Report]:
+        reports = []
+        missing = None
+        for entry in self.entries():
+            try:
+                self._read_through(entry)
+                reports.append(Report(entry, None))
+            except MissingCheckpointError as error:
+                missing = error
+            except StoreError as error:
+                reports.append(Report(entry, error))
+        if missing and not reports:
+            raise missing
+        return reports
+
     def _is_written(
         self, entry: Entry, draft: Manifest, stored: Mapping[str, EncodedTensor]
     ) -> bool:
         """Tells whether this very checkpoint is there, sound; a damaged one is set aside."""
-        if not os.path.lexists(entry.folder):
+        if not is_there(entry.folder):
             return False
         try:
-            self.read(entry)
+            manifest = self._read_through(entry)
         except DamagedCheckpointError:
             set_aside(entry.folder)
             return False
-        if is_same(Manifest.load(entry.folder), draft, stored):
+        if is_same(manifest, draft, stored):
             return True
         what = "a sound checkpoint of the same position with other content is there"
         mend = "Give the run another folder, or move this checkpoint away; it was not changed."
@@ -228,30 +340,53 @@ class CheckpointFolder:
         """Tells whether it is not known to be damaged, and its manifest can be read."""
         try:
             return bool(entry.manifest) and self._verdict(entry) is not False
+        except SystemRefusalError:
+            raise
         except StoreError:
             return False
 
     def _verdict(self, entry: Entry) -> bool | None:
         """The outcome of its last check, None if a file has changed since."""
-        seen, sound = self._verdicts.get(entry.folder.name, (None, None))
-        return sound if seen == signature(entry.folder) else None
+        if entry.folder.name not in self._verdicts:
+            return None
+        seen, sound = self._verdicts[entry.folder.name]
+        return sound if seen == states(entry.folder) else None
 
     def _is_sound(self, entry: Entry) -> bool:
         try:
-            return self._verdict(entry) or bool(self.read(entry))
+            return self._verdict(entry) or bool(self._read_through(entry))
+        except SystemRefusalError:
+            raise
         except StoreError:
             return False
 
-    def _prunable(self) -> list[Entry]:
+    def _sound_rivals(self, retention: Retention) -> list[Entry]:
+        """The checkpoints of the newest run by which a retention decides. Those by whose rank
+        others are deleted have been read, once.
+        """
         own = [entry for entry in newest_run(self.entries()) if self._is_usable(entry)]
-        while own and not self._is_sound(own[-1]):
-            own.pop()
+        # Milestones stand in nobody's way, and there may be many.
+        ranks = replace(retention, keep_every_steps=None)
+        while len(retention.kept(entry.candidate for entry in own)) < len(own):
+            rivals = ranks.kept(entry.candidate for entry in own)
+            unsound = {
+                entry for entry in own if entry.position in rivals and not self._is_sound(entry)
+            }
+            if not unsound:
+                break
+            own = [entry for entry in own if entry not in unsound]
         return own
 
     def _donor(self) -> Donor | None:
-        complete = (
-            Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
-            for entry in reversed(self.entries())
-            if entry.position.phase == 1 and self._is_usable(entry)
-        )
-        return choose_donor(complete, self._damaged)
+        """The one whose files may be linked. None also where that cannot be found out now: the same
+        bytes are in memory, and to write them is safe.
+        """
+        try:
+            complete = (
+                Donor(entry.folder, entry.manifest, frozenset(entry.manifest.files))
+                for entry in reversed(self.entries())
+                if entry.position.phase == 1 and self._is_usable(entry)
+            )
+            return choose_donor(complete, self._files.damaged)
+        except (OSError, SystemRefusalError):
+            return None

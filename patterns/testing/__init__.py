@@ -2,6 +2,8 @@
 run goes on exactly.
 """
 
+from keras_patterns.backends import with_keras  # noqa: F401 - before the rest
+
 from .comparison import assert_same_state, differences, run_state
 from .hooks import assert_restores
 from .runs import assert_deterministic, assert_resumes_exactly

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .. import _keras
 from ..state.callbacks import named
 from ..state.held import HeldStates, access_to
 from ..state.randomness import get_random_state
@@ -25,6 +26,7 @@ State = dict[str, Any]
 _REFERENCES = {"model", "_model", "params", "validation_data", "resumes", "run"}
 
 
+@_keras.quiet_arrays()
 def run_state(
     model: keras.Model,
     history: keras.callbacks.History,

@@ -9,12 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from .. import _keras
 from ..run.hooks import Hook
 from ..state.callbacks import configuration, get_state, set_state
 from ..state.codec import decode, encode
 from .comparison import assert_same_state, callback_values, flat_state
 
 
+@_keras.quiet_arrays()
 def assert_restores(
     hook: keras.callbacks.Callback, make: Callable[[], keras.callbacks.Callback] | None = None
 ) -> None:

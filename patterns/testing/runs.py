@@ -20,6 +20,7 @@ from ..state.callbacks import named
 from .comparison import State, assert_same_state, differences, everything_held, run_state
 
 
+@_keras.quiet_arrays()
 def assert_deterministic(
     make_model: Callable[[], keras.Model], x: Any, y: Any = None, *, seed: int = 0, **arguments: Any
 ) -> None:
@@ -57,6 +58,7 @@ def assert_deterministic(
     _assert_same(expected, found, "Two uninterrupted runs end in different states.")
 
 
+@_keras.quiet_arrays()
 def assert_resumes_exactly(
     make_model: Callable[[], keras.Model],
     x: Any,

@@ -30,6 +30,7 @@ _COMPILED: weakref.WeakKeyDictionary[keras.optimizers.Optimizer, keras.optimizer
 
 
 @renamed_keywords(pct_start="warmup_fraction")
+@_keras.quiet_arrays()
 def fine_tune(
     model: keras.Model,
     x: Any = None,

@@ -68,6 +68,22 @@ def optax_rates(name, steps, **arguments):
     }
 
 
+def optax_one_cycles(total):
+    shape = {"transition_steps": total, "peak_value": 0.1}
+    settings = [
+        {},
+        {"pct_start": 0.4},
+        {"div_factor": 4.0, "final_div_factor": 50.0},
+        {"pct_start": 0.21, "div_factor": 2.0, "final_div_factor": 1.0},
+    ]
+    for name in ("cosine_onecycle_schedule", "linear_onecycle_schedule"):
+        for one in settings:
+            yield optax_rates(name, total + 5, **shape, **one)
+    for ends in ((0.3, 0.7), (0.123, 0.987), (0.5, 0.61)):
+        how = dict(zip(("pct_start", "pct_final"), ends, strict=True))
+        yield optax_rates("linear_onecycle_schedule", total + 5, **shape, **how)
+
+
 def joined():
     parts = [
         optax.exponential_decay(0.1, 10, 0.9),
@@ -124,11 +140,18 @@ def main():
         rows.append(
             one_cycle(total_steps=total, pct_start=0.45, div_factor=4.0, final_div_factor=50.0)
         )
-        rows.append(
-            optax_rates(
-                "cosine_onecycle_schedule", total + 5, transition_steps=total, peak_value=0.1
+        rows += [
+            one_cycle(
+                total_steps=total,
+                pct_start=0.35,
+                div_factor=4.0,
+                final_div_factor=50.0,
+                anneal_strategy=anneal,
+                three_phase=True,
             )
-        )
+            for anneal in ("cos", "linear")
+        ]
+        rows += optax_one_cycles(total)
         rows.append(fit_one_cycle(total))
     warmup = {"init_value": 0.001, "peak_value": 0.1, "warmup_steps": 13, "decay_steps": 80}
     rows.append(optax_rates("warmup_cosine_decay_schedule", 90, **warmup, end_value=1e-5))

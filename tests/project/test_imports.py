@@ -11,13 +11,15 @@ from children import BACKENDS
 
 pytestmark = pytest.mark.cross
 
-OURS = {"keras_patterns", "numpy", "safetensors", "xxhash", "filelock"}
+OURS = {"keras_patterns", "numpy", "safetensors", "xxhash", "filelock", "msgspec"}
 
 PROGRAM = """
 import sys
 import keras
 before = set(sys.modules)
 import keras_patterns
+for name in keras_patterns.__all__:
+    getattr(keras_patterns, name)
 roots = lambda names: {name.partition(".")[0] for name in names}
 added = roots(set(sys.modules) - before) - roots(before)
 print(keras.config.backend(), *sorted(added - set(sys.stdlib_module_names)))

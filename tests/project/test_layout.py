@@ -17,7 +17,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 # above its own. "" is the package itself, `import keras_patterns`.
 LAYERS = (
     {"_keras", "_util"},
-    {"backends", "data", "schedules", "storage"},
+    {"backends"},
+    {"data", "schedules", "storage"},
     {"select", "state"},
     {"optimizers"},
     {"checkpoint"},
@@ -39,7 +40,7 @@ DEPENDENCIES = {
 }
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Imported inside functions only, so that the core does without them.
-OPTIONAL = {"matplotlib", "pandas", "sklearn", "rich"}
+OPTIONAL = {"matplotlib", "pandas", "sklearn", "rich", "argcomplete", "IPython"}
 
 CODE_IN_FILES = {
     "pickle",
@@ -446,7 +447,7 @@ def test_no_module_has_the_name_of_a_public_function():
     package = BY_NAME["keras_patterns"]
     modules = {
         alias.name
-        for node in package.tree.body
+        for node in ast.walk(package.tree)
         if isinstance(node, ast.ImportFrom) and node.module is None
         for alias in node.names
     }

@@ -1,9 +1,11 @@
 """The public names, and that each says what it is for."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,26 @@ def test_no_module_takes_the_place_of_a_public_name(backend):
     assert {name: id(getattr(kp, name)) for name in kp.__all__} == before
     modules = {name for name in kp.__all__ if inspect.ismodule(getattr(kp, name))}
     assert modules == {"optimizers", "schedules", "stopping", "testing"}
+
+
+def test_type_checkers_see_the_names_that_are_loaded_when_used():
+    (block,) = (
+        node
+        for node in ast.parse(Path(kp.__file__).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {
+        alias.name: f".{node.module}" if node.module else ""
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == kp._HOMES
+    assert {*kp._HOMES, "__version__"} >= set(kp.__all__)
+
+
+def test_all_public_names_are_listed():
+    assert set(dir(kp)) >= set(kp.__all__)
 
 
 def test_version_is_the_distribution_s():

@@ -50,7 +50,7 @@ def test_a_real_backbone_is_frozen_and_thawed_in_part(capsys):
     names = {}
     exec(
         compile(
-            "import keras\nimport keras_patterns as kp\n" + example_of("kp.unfreeze"),
+            "import keras\nimport keras_patterns as kp\n" + example_of("keras.applications"),
             str(README),
             "exec",
         ),
@@ -92,3 +92,12 @@ def test_the_two_phases(capsys):
     assert str(selection) in capsys.readouterr().out
     assert names["kp"].CheckpointStore("runs/final").steps() == [selection.best_step]
     assert int(names["final"].optimizer.iterations) == selection.best_step
+
+
+@pytest.mark.parametrize("page", ["saving-and-resuming", "stopping", "guard"])
+def test_the_examples_of_a_page_run_one_after_the_other(page):
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+        exec(compile(example, page, "exec"), names)
+    assert "kp" in names

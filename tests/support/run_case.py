@@ -92,6 +92,9 @@ def main() -> int:
         kill_while_saving(asked.saving[0], int(asked.saving[1]))
     home, failed, pool = os.getcwd(), 0, ThreadPoolExecutor(1)
     for name in asked.names:
+        # Before the callbacks are made, whose folders are bound to the working directory.
+        os.makedirs(name, exist_ok=True)
+        os.chdir(name)
         saved = not asked.reference or CASES[name].saved
         extra = (
             [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))]
@@ -101,8 +104,6 @@ def main() -> int:
         # It is always in the list, so that no run differs from the next in its callbacks.
         at = asked.at if name == asked.names[-1] else -1
         extra += [] if asked.reference else [Sender(asked.where, at, asked.signals)]
-        os.makedirs(name, exist_ok=True)
-        os.chdir(name)
         work = functools.partial(run, CASES[name], extra)
         failed += not _succeeds(pool.submit(work).result if asked.thread else work)
         os.chdir(home)

@@ -42,6 +42,27 @@ def assert_same(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarr
         assert found[key].tobytes() == np.ascontiguousarray(array, found[key].dtype).tobytes(), key
 
 
+def a_document(*weights: str, step: int = 1) -> dict[str, Any]:
+    """The smallest document of a run, with these weights."""
+    contents: dict[str, Any] = {
+        "identity": {
+            "total_steps": step,
+            "steps_per_epoch": 1,
+            "seed": 0,
+            "data": {},
+            "start_mode": "auto",
+        },
+        "cursor": {"step": step, "todo": [], "logs": None, "ended": False},
+        "variables": dict.fromkeys(weights, "weight"),
+        "optimizers": {},
+        "data": {},
+    }
+    return {
+        name: {"version": 1, "required": True, "content": content}
+        for name, content in contents.items()
+    }
+
+
 def listing(directory: Path) -> list[str]:
     """The names in it, less those of the lock."""
     return sorted(name for name in os.listdir(directory) if not name.startswith(".lock"))

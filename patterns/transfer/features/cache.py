@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from ... import _keras
 from ..._util.arguments import whole_number
+from ..._util.display import StepCounter
 from ..._util.messages import listed, say
 from ...data.rows import as_rows, count_examples, describe, is_rows, take
 from ...select.where import Where
@@ -80,6 +82,7 @@ class CachedFeatures:
         return _features(self._model, split, weights, x, self._batch_size, path, verbose)
 
 
+@_keras.quiet_arrays()
 def cache_features(
     model: keras.Model,
     at: Where,
@@ -220,10 +223,11 @@ def _computed(
 ) -> Iterator[np.ndarray]:
     """The outputs, a batch at a time."""
     steps = -(-examples // size)
-    bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="step")
-    for step in range(steps):
-        # The last batch is filled up with the last example: a smaller one would be compiled anew.
-        indices = np.arange(step * size, (step + 1) * size)
-        rows = part.predict_on_batch(_batch(x, np.minimum(indices, examples - 1)))
-        bar.update(step + 1)
-        yield rows[: examples - step * size]
+    with StepCounter(steps, verbose) as counter:
+        for step in range(steps):
+            # The last batch is filled up with the last example: a smaller one would be compiled
+            # anew.
+            indices = np.arange(step * size, (step + 1) * size)
+            rows = part.predict_on_batch(_batch(x, np.minimum(indices, examples - 1)))
+            counter.update(step + 1)
+            yield rows[: examples - step * size]

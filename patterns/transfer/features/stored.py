@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -18,19 +19,50 @@ import xxhash
 from filelock import FileLock, Timeout
 
 from ..._util.messages import listed
+from ..._util.paths import bound_path
+from ..._util.schema import Count, Digest, Fields, checked
 from ...select.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
-from ...storage import StoreError, StoreInUseError
-from ...storage.files import dtype_named, sync_folder, write_durably
+from ...storage import StoreError, StoreInUseError, SystemRefusalError
+from ...storage.files import (
+    NotAFileError,
+    dtype_named,
+    is_there,
+    make_folder,
+    open_plain,
+    sync_folder,
+    write_durably,
+)
+from ...storage.lock import check_lock_file
 
 Json = dict[str, Any]
 Digests = dict[str, list[str]]
 
 _FORMAT = "keras-patterns features 1"
 _ANEW = "Give another `path`, or delete the file, and the features are computed anew."
+_AS_IT_WAS = "The file is as it was."
 _READ_BYTES = 1 << 22
+# Of the description: a line for each weight.
+_MOST_BYTES = 1 << 26
 _NAMED = 3
+
+
+class _Array(Fields):
+    shape: list[Count]
+    dtype: str
+    digest: Digest
+
+
+class _Description(Fields):
+    format: str
+    at: str
+    weights: dict[str, tuple[str, Digest]]
+    x: dict[str, _Array | None]
+    shape: list[Count]
+    dtype: str
+    bytes: Count
+    digest: Digest
 
 
 def weight_digests(model: keras.Model, part: keras.Model) -> Digests:
@@ -67,12 +99,12 @@ def path_of_features(caller: str, path: Any) -> Path:
             f"{caller}: `path` must end in .npy, as what is stored there is. Received: "
             f"{str(path)!r}."
         )
-    return Path(path)
+    return bound_path(path)
 
 
 def is_stored(path: Path) -> bool:
-    """Tells whether there is a file already."""
-    return os.path.lexists(path)
+    """Tells whether there is a file already; StoreError if the system does not say."""
+    return is_there(path)
 
 
 def write(
@@ -103,12 +135,9 @@ def write(
                 _check_beside(path)
                 _write(path, partial, about, shape, dtype, batches())
     except OSError as error:
-        reason = error.strerror or str(error)
-        mend = (
-            "Free some space there, give this user the right to write, or choose another `path`. "
-            "Nothing was left behind."
-        )
-        raise StoreError(path, f"cannot write the features ({reason})", mend) from error
+        raise SystemRefusalError(
+            path, "write the features", error, "Nothing was left behind."
+        ) from error
 
 
 def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.ndarray:
@@ -126,12 +155,15 @@ def read(path: Path, about: Json, is_first: Callable[[np.ndarray], bool]) -> np.
     """
     try:
         found = _description(path)
-        _check_bytes(path, found)
-        features = np.load(path, mmap_mode="r", allow_pickle=False).view(
-            dtype_named(found["dtype"])
-        )
+        with open_plain(path, any_folder=True) as file:
+            _check_bytes(file, found)
+            features = _mapped(file, found)
         lines = _differences(found, about)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except NotAFileError as error:
+        raise StoreError(path, f"cannot be read as features ({error.strerror})", _ANEW) from error
+    except OSError as error:
+        raise SystemRefusalError(path, "read the features", error, _AS_IT_WAS) from error
+    except (ValueError, TypeError) as error:
         raise StoreError(path, f"cannot be read as features ({error})", _ANEW) from error
     if not lines and not is_first(features):
         lines = ["the model, as it is now, gives other features for the first examples"]
@@ -150,10 +182,12 @@ def _writing(path: Path) -> Iterator[Path]:
     """Holds a file for one writer; gives the name under which it writes, where a killed one's half
     file is cleared away.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     partial = path.with_name(f".{path.name}.partial")
     try:
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=0):
+        lock = path.with_name(f".{path.name}.lock")
+        check_lock_file(lock)
+        with FileLock(lock, timeout=0):
             try:
                 partial.unlink(missing_ok=True)
                 _beside(partial).unlink(missing_ok=True)
@@ -199,6 +233,7 @@ def _write(
     write_durably(_beside(partial), [json.dumps({"format": _FORMAT, **found}, indent=1).encode()])
     # A description without features is written over; features without one would be in the way.
     os.replace(_beside(partial), _beside(path))
+    sync_folder(path.parent)
     os.replace(partial, path)
     sync_folder(path.parent)
 
@@ -221,7 +256,7 @@ def _check_beside(path: Path) -> None:
     if is_stored(_beside(path)):
         try:
             _description(path)
-        except (OSError, ValueError) as error:
+        except (ValueError, NotAFileError) as error:
             mend = "Give another `path`, or move that file away."
             raise StoreError(
                 _beside(path), "there is a file already that does not describe features", mend
@@ -229,27 +264,48 @@ def _check_beside(path: Path) -> None:
 
 
 def _description(path: Path) -> Json:
+    beside = _beside(path)
     try:
-        found = json.loads(_beside(path).read_bytes())
+        with open_plain(beside, any_folder=True) as file:
+            text = file.read(_MOST_BYTES)
     except FileNotFoundError:
         raise ValueError(
-            f"there is no {_beside(path).name} beside it that says what they were computed from"
+            f"there is no {beside.name} beside it that says what they were computed from"
         ) from None
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        found = None
     if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        raise ValueError(f"{_beside(path).name} does not describe features")
+        raise ValueError(f"{beside.name} does not describe features")
+    checked(found, _Description, beside.name)
     return found
 
 
-def _check_bytes(path: Path, found: Json) -> None:
-    size = path.stat().st_size
+def _check_bytes(file: BinaryIO, found: Json) -> None:
+    size = os.fstat(file.fileno()).st_size
     if size != found["bytes"]:
         raise ValueError(f"it has {size:,} bytes instead of {found['bytes']:,}")
     digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:
-        while data := file.read(_READ_BYTES):
-            digest.update(data)
+    while data := file.read(_READ_BYTES):
+        digest.update(data)
     if digest.hexdigest() != found["digest"]:
         raise ValueError("its bytes are not those that were written")
+
+
+def _mapped(file: BinaryIO, found: Json) -> np.ndarray:
+    """The array in an open file, as its description says that it lies there."""
+    file.seek(0)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("it is another version of .npy")
+    shape, is_fortran, stored = np.lib.format.read_array_header_1_0(file)
+    dtype = dtype_named(found["dtype"])
+    said = (tuple(found["shape"]), False, np.dtype(np.lib.format.dtype_to_descr(dtype)))
+    begin = file.tell()
+    size = begin + math.prod(shape) * dtype.itemsize
+    if (shape, is_fortran, stored) != said or size != found["bytes"]:
+        raise ValueError("its header is not what was written")
+    return np.memmap(file, stored, "r", begin, shape).view(dtype)
 
 
 def _differences(found: Json, about: Json) -> list[str]:

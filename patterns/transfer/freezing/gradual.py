@@ -9,6 +9,7 @@ import keras
 
 from ..._util.arguments import check_choice, whole_number
 from ..._util.messages import say
+from ..._util.schema import Count, checked
 from ...run.history import add_event
 from ...run.hooks import Hook
 from ...run.requests import Boundary, RunView, SetTrainable
@@ -91,7 +92,7 @@ class GradualUnfreeze(Hook):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave."""
-        self._done = state["done"]
+        self._done = checked(state["done"], Count, "done")
 
     def on_run_start(self, run: RunView) -> None:
         """Refuses plain `model.fit`; says what was thawed where the run is taken up."""

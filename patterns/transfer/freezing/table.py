@@ -76,6 +76,7 @@ class TrainableTable:
         )
 
 
+@_keras.quiet_arrays()
 def trainable_table(model: keras.Model) -> TrainableTable:
     """Lists what is trained in a model: layer, parameters, trained ones, BatchNorm's mode, rate.
 

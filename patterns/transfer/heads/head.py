@@ -18,6 +18,7 @@ from .backbone import Backbone, find_backbone
 _CALLER = "replace_head"
 
 
+@_keras.quiet_arrays()
 def replace_head(
     model: keras.Model, layer: keras.Layer | Sequence[keras.Layer], at: Where | None = None
 ) -> keras.Model:

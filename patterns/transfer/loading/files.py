@@ -3,7 +3,9 @@ used."""
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -15,12 +17,15 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from ...storage import SystemRefusalError
 from .matching import Loadable
 
 # What a `.keras` file calls its weights.
 _WEIGHTS = "model.weights.h5"
 # Keras stores them as they are; what grows far beyond that when it is read is no file of Keras's.
 _MOST_EXPANSION = 100
+_READ_BYTES = 1 << 22
+_NOTHING = "Nothing was loaded."
 _DAMAGES = (
     OSError,
     EOFError,
@@ -157,11 +162,29 @@ def _dtype(code: str) -> np.dtype:
     raise ValueError(f"it holds a tensor of dtype {code}")
 
 
+def _refusal(path: Path, error: Exception) -> OSError | None:
+    """The answer of the system, where it is the system that does not let a file be read; the
+    libraries that read it do not always hand that on.
+    """
+    # A damaged file can lead a library to a place that no file has.
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+        return OSError(error.errno, os.strerror(error.errno))
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while file.read(_READ_BYTES):
+                pass
+    except OSError as refusal:
+        return refusal
+    return None
+
+
 @contextmanager
 def _reading_errors(caller: str, path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGES as error:
+        if refusal := _refusal(path, error):
+            raise SystemRefusalError(path, "read the file", refusal, _NOTHING) from error
         raise ValueError(
             f"{caller}: {str(path)!r} cannot be read: {error}. It is damaged, cut off, or another "
             "kind of file than its name says; nothing was loaded."

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from ... import _keras
 from ..._util.table import format_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
@@ -70,6 +71,7 @@ class LoadReport:
         )
 
 
+@_keras.quiet_arrays()
 def load_pretrained(
     model: keras.Model,
     source: keras.Model | CheckpointStore | str | os.PathLike[str],

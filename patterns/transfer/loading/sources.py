@@ -14,12 +14,14 @@ import keras
 
 from ... import _keras
 from ..._util.messages import say
-from ...checkpoint.contents import weights_in
+from ..._util.paths import bound_path
 from ...checkpoint.reading import open_folder
 from ...select.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
 from ...storage import CheckpointFolder, StoreError
+from ...storage.errors import refusals
+from ...storage.parts import weights_in
 from .files import open_h5, open_keras, open_safetensors
 from .matching import Loadable
 
@@ -45,6 +47,8 @@ class Source:
 @contextmanager
 def open_source(caller: str, source: Any, step: int | None) -> Iterator[Source]:
     """Opens what `load_pretrained` was given; values are read while it is open."""
+    if isinstance(source, str | os.PathLike):
+        bound_path(source)  # raises if it is none
     if isinstance(source, str | os.PathLike) and not os.path.isdir(source):
         with _open_file(caller, Path(source), step) as opened:
             yield opened
@@ -109,7 +113,7 @@ def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
                 f"{error} Step {checkpoint.position.step} is loaded instead.", level=logging.WARNING
             )
     else:
-        checkpoint = store.read(store.at(step))
+        checkpoint = store.read_at(step)
     rows = checkpoint.entry.manifest.tensors
     entries = []
     for key, array in weights_in(checkpoint).items():
@@ -121,7 +125,7 @@ def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
         entries.append(
             Loadable(key, names, place, array.shape, array.dtype, lambda array=array: array)
         )
-    return Source(f"step {checkpoint.position.step} of {store.directory}", entries)
+    return Source(f"step {checkpoint.position.step} of {store.label}", entries)
 
 
 @contextmanager
@@ -130,7 +134,9 @@ def _open_file(caller: str, path: Path, step: int | None) -> Iterator[Source]:
     reader = next(
         (reader for ending, reader in _READERS.items() if path.name.endswith(ending)), None
     )
-    if not path.exists():
+    with refusals(path, "look for the file", "Nothing was loaded."):
+        is_there = path.exists()
+    if not is_there:
         hint = (
             ""
             if reader

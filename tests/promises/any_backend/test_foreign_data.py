@@ -14,12 +14,15 @@ def test_a_tensorflow_dataset_is_recognised():
 
     with pytest.raises(TypeError, match=r"a tf\.data\.Dataset is not served yet"):
         make_source(tensorflow.data.Dataset.from_tensor_slices([1, 2]).batch(2))
-    for sparse in (
-        tensorflow.sparse.eye(3),
-        tensorflow.ragged.constant([[1], [1, 2]]),
-    ):
-        with pytest.raises(TypeError, match="`x` is sparse or ragged"):
-            make_source(sparse)
+    with pytest.raises(TypeError, match=r"`x` is sparse or ragged.*`\.to_tensor\(\)`"):
+        make_source(tensorflow.ragged.constant([[1], [1, 2]]))
+
+
+def test_a_sparse_tensorflow_tensor_gives_dense_batches():
+    import tensorflow
+
+    (batch,) = make_source(tensorflow.sparse.eye(3), batch_size=2, shuffle=False).batch(1)
+    np.testing.assert_array_equal(batch, [[0, 0, 1]])
 
 
 def test_a_torch_loader_is_recognised():
@@ -33,8 +36,19 @@ def test_a_torch_loader_is_recognised():
         make_source(torch.eye(3).to_sparse())
 
 
-def test_a_sparse_jax_array_is_refused():
+@pytest.mark.parametrize("name", ["BCOO", "BCSR"])
+def test_a_sparse_jax_array_gives_dense_batches(name):
+    from jax.experimental import sparse
+
+    # More room than entries: the rest is filled up with places outside.
+    array = sparse.BCOO.fromdense(np.eye(3, dtype="float32"), nse=5)
+    array = array if name == "BCOO" else sparse.BCSR.from_bcoo(array)
+    (batch,) = make_source(array, batch_size=2, shuffle=False).batch(0)
+    np.testing.assert_array_equal(batch, [[1, 0, 0], [0, 1, 0]])
+
+
+def test_a_sparse_jax_array_of_dense_parts_is_refused():
     from jax.experimental.sparse import BCOO
 
     with pytest.raises(TypeError, match="`x` is sparse or ragged"):
-        make_source(BCOO.fromdense(np.eye(3)))
+        make_source(BCOO.fromdense(np.ones((3, 2, 2)), n_dense=1))

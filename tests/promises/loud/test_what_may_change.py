@@ -312,7 +312,9 @@ def test_a_run_that_stopped_early_is_finished(told):
     _, first = train(epochs=6, callbacks=stopping())
     told()
     _, again = train(epochs=6, callbacks=stopping())
-    assert told() == ["the run in run was stopped at step 10 of 30; there is nothing to train."]
+    assert told() == [
+        "the run in run was stopped at step 10 of 30 (by EarlyStopping); there is nothing to train."
+    ]
     assert again.history == first.history
     assert again.epoch == first.epoch == [0, 1]
 
@@ -325,6 +327,9 @@ def test_a_notebook_cell_run_again(told):
     told()
     train(model)
     assert told()[0] == "going on from step 6 of 10: the newest checkpoint in run."
-    _, history = train(model)
+    # Its end is not taken for a start: the cell would train nothing.
+    with pytest.raises(ValueError, match="This call asks for 10 in all, and would train nothing"):
+        train(model)
+    _, history = train(make_model())
     assert told() == ["the run in run is finished at step 10 of 10; there is nothing to train."]
     assert history.epoch == [0, 1]

@@ -129,7 +129,7 @@ def edited(**changes):
             *way, last = place.split("__")
             inner = fields
             for name in way:
-                inner = inner[name]
+                inner = inner["tensors-1.safetensors" if name == "FILE" else name]
             inner[last] = value
 
     return edit
@@ -143,23 +143,50 @@ def renamed(name):
     return edit
 
 
+def moved(fields, key):
+    fields["tensors"] = {key: fields["tensors"].pop("a")}
+
+
+def deep(levels):
+    value = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+SCORE = {"monitor": "loss", "mode": "min", "value": 1}
 HOSTILE = {
-    "parent folder": (renamed("../secret.safetensors"), "'../secret.safetensors' is not the name"),
-    "absolute": (renamed("/etc/passwd"), "'/etc/passwd' is not the name"),
-    "backslash": (renamed("..\\tensors-1.safetensors"), "is not the name of a file"),
+    "parent folder": (
+        renamed("../secret.safetensors"),
+        "the name '../secret.safetensors' in files",
+    ),
+    "absolute": (renamed("/etc/passwd"), "the name '/etc/passwd' in files: expected"),
+    "backslash": (renamed("..\\tensors-1.safetensors"), "in files: expected `str` matching"),
     "unlisted file": (edited(tensors__a__file="tensors-9.safetensors"), "not among its files"),
-    "negative size": (edited(tensors__a__shape=[-2]), "a size is expected, not -2"),
-    "bool size": (edited(tensors__a__shape=[True]), "a size is expected, not True"),
-    "text shape": (edited(tensors__a__shape="22"), "a size is expected, not '2'"),
-    "huge shape": (edited(tensors__a__shape=[2**40, 2**40]), "does not hold the tensors"),
-    "huge empty": (edited(tensors__a__shape=[0, 2**70]), "does not hold the tensors"),
+    "negative size": (
+        edited(tensors__a__shape=[-2]),
+        r"tensors\['a'\]\.shape\[0\]: expected `int` >= 0, received -2",
+    ),
+    "bool size": (edited(tensors__a__shape=[True]), "expected `int`, got `bool`, received True"),
+    "text shape": (edited(tensors__a__shape="22"), "expected `array`, got `str`, received '22'"),
+    "huge shape": (edited(tensors__a__shape=[2**40, 2**40]), "is too small to hold its"),
+    "huge empty": (edited(tensors__a__shape=[0, 2**70]), "expected `int` <= 9999"),
     "many dimensions": (edited(tensors__a__shape=[1] * 99 + [2]), "does not hold the tensors"),
-    "wider dtype": (edited(tensors__a__dtype="float64"), "does not hold the tensors"),
+    "narrower dtype": (edited(tensors__a__dtype="float16"), "does not hold the tensors"),
     "object dtype": (edited(tensors__a__dtype="object"), "'object' names no dtype"),
     "record dtype": (edited(tensors__a__dtype="f4,f4"), "'f4,f4' names no dtype"),
     "no dtype": (edited(tensors__a__dtype="float31"), "float31"),
     "dtype that is a list": (edited(tensors__a__dtype=["f4"]), "a field is not as it must be"),
     "other key": (edited(tensors={}), r"other tensors: \['a'\]"),
+    "key of no text": (edited(tensors__a__path=None), r"tensors\['a'\]\.path: expected `str`"),
+    "reserved key": (lambda fields: moved(fields, "__metadata__"), "it is no name of a tensor"),
+    "half a character": (lambda fields: moved(fields, "\ud800"), "it is no name of a tensor"),
+    "date": (edited(tensors__a__dtype="datetime64"), "'datetime64' names no dtype"),
+    "huge file": (edited(files__FILE__bytes=2**60), "expected `int` <= 9999"),
+    "checksum": (
+        edited(files__FILE__header_checksum="x"),
+        r"header_checksum: expected `str` match",
+    ),
     "row missing": (edited(tensors__a={}), "a field is not as it must be"),
     "row of more": (edited(tensors__a__more=1), "a field is not as it must be"),
     "tables missing": (lambda fields: fields.pop("files"), "a field is not as it must be"),
@@ -167,8 +194,23 @@ HOSTILE = {
     "negative bytes": (edited(files={"tensors-1.safetensors": [-1]}), "a field is not as it"),
     "other position": (edited(position__step=2), "it is that of run-1-step-000000002"),
     "no position": (edited(position={"run": "1"}), "a field is not as it must be"),
-    "document": (edited(document=[]), r"an object is expected, not \[\]"),
-    "score": (edited(score={"monitor": "a", "mode": "eval", "value": 1}), "'mode': 'eval'"),
+    "document": (edited(document=[]), r"manifest\.document: expected `object`, got `array`"),
+    "score": (
+        edited(score={"monitor": "a", "mode": "eval", "value": 1}),
+        r"score\.mode: invalid enum value 'eval'",
+    ),
+    "huge score": (edited(score=SCORE | {"value": 10**400}), r"score\.value: number out of range"),
+    "score in words": (edited(score=SCORE | {"value": "low"}), r"score\.value: .* 'low'"),
+    "needs another run": (
+        edited(needs=[[2, 0, 1]]),
+        r"\[2, 0, 1\] is no earlier checkpoint of run 1",
+    ),
+    "needs itself": (edited(needs=[[1, 1, 1]]), "is no earlier checkpoint of run 1"),
+    "needs a path": (edited(needs=[["../../x", 0, 1]]), r"needs\[0\]\[0\]: expected `int`"),
+    "needs a huge one": (edited(needs=[[1, -(10**400), 1]]), "is no earlier checkpoint"),
+    "deep": (edited(document={"a": deep(101)}), "document: it is nested more than 100 levels"),
+    "NaN": (edited(document={"a": float("nan")}), "document: nan is no number of JSON"),
+    "backend": (edited(made_with={"backend": []}), r"made_with\.backend: expected `str`"),
 }
 
 

@@ -276,6 +276,7 @@ def test_a_checkpoint_from_before_the_validation_is_no_row_of_its_own():
     for step in (2, 3):
         found = store.read(store.at(2))
         arrays = [kp.storage.Tensor(key, array) for key, array in found.tensors.items()]
+        found.document["cursor"]["content"].update(step=step, todo=["save"])
         store.write(Position(1, step, 0), found.document, arrays)
     rows = kp.select_checkpoint(store, model, (ONES, ONES), verbose=0).rows
     assert [(row.step, row.values["loss"]) for row in rows] == [(1, 4.0), (2, 0.25), (3, 0.25)]

@@ -1,5 +1,7 @@
 """kp.CheckpointStore.restore: a checkpoint put into a model by hand."""
 
+import importlib.metadata
+
 import keras
 import numpy as np
 import pytest
@@ -160,3 +162,25 @@ def test_a_method_of_the_store_does_as_the_function(trained, method, function):
         [keras.ops.convert_to_numpy(v.value) for v in one.optimizer.variables],
         [keras.ops.convert_to_numpy(v.value) for v in other.optimizer.variables],
     )
+
+
+def test_an_optimizer_that_had_made_no_step_is_no_news(capsys):
+    store = kp.CheckpointStore("runs")
+    store.save(make_model(), 1)
+    model = make_model()
+    model.optimizer.build(model.trainable_variables)
+    store.restore(model)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_save_looks_up_no_version_that_an_earlier_one_has(monkeypatch):
+    store = kp.CheckpointStore("runs")
+    store.save(make_model(), 1)
+    own = kp.__version__
+
+    def refuse(name):
+        raise AssertionError(f"the version of {name} is looked up again")
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", refuse)
+    entry = store.save(make_model(), 2)
+    assert entry.manifest.made_with["keras_patterns"] == own

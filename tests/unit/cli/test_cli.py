@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from models import regressor
 from safetensors.numpy import load_file
+from store_support import a_document
 
 import keras_patterns as kp
 from keras_patterns.cli import main
@@ -63,7 +64,7 @@ def test_list_shows_each_checkpoint(run, backend, capsys):
     assert header.split() == [
         "run",
         "step",
-        "phase",
+        "state",
         "created",
         "backend",
         "keras",
@@ -85,7 +86,9 @@ def test_list_counts_linked_bytes_once_on_disk(tmp_path, capsys):
     store = kp.CheckpointStore(tmp_path / "run")
     still = Tensor("still", np.zeros(1 << 18, np.float32))
     for step in range(1, 6):
-        store.write(Position(1, step), {}, [still, Tensor("moving", np.float32([step]))])
+        store.write(
+            Position(1, step), a_document(step=step), [still, Tensor("moving", np.float32([step]))]
+        )
     assert main(["list", str(store.directory)]) == 0
     *rows, last = capsys.readouterr().out.splitlines()
     assert any(int(row.split()[-1].replace(",", "")) > 1 << 20 for row in rows[2:])
@@ -141,7 +144,7 @@ def test_diff_names_what_differs_and_by_how_much(run, capsys):
 def test_diff_names_what_is_missing(tmp_path, capsys):
     for name, tensors in (("a", {"x": np.ones(2)}), ("b", {"y": np.ones(2)})):
         kp.CheckpointStore(tmp_path / name).write(
-            Position(1, 5), {}, [Tensor(*pair) for pair in tensors.items()]
+            Position(1, 5), a_document(step=5), [Tensor(*pair) for pair in tensors.items()]
         )
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
     out = capsys.readouterr().out.splitlines()
@@ -196,9 +199,7 @@ def test_export_into_no_folder_leaves_nothing(run, tmp_path, capsys):
 def test_export_keeps_bfloat16(tmp_path):
     store = kp.CheckpointStore(tmp_path / "run")
     kernel = np.arange(4).astype(ml_dtypes.bfloat16)
-    store.write(
-        Position(1, 1), {"variables": {"kernel": "weight"}}, [Tensor("variables/kernel", kernel)]
-    )
+    store.write(Position(1, 1), a_document("kernel"), [Tensor("variables/kernel", kernel)])
     path = tmp_path / "weights.safetensors"
     store.export(path)
     assert b'"dtype":"BF16"' in path.read_bytes()

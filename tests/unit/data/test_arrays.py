@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
-from keras_patterns.data import ArraySource, make_source, split_validation
+from keras_patterns.data import (
+    ArraySource,
+    check_validation_data,
+    make_source,
+    split_validation,
+)
 
 pytestmark = pytest.mark.once
 
@@ -300,12 +305,103 @@ def test_errors_say_what_was_given(make, error, message):
         make()
 
 
-def test_sparse_is_refused():
+SPARSE_FORMATS = ("csr_matrix", "csc_array", "coo_array", "lil_matrix", "dok_array", "bsr_matrix")
+
+
+@pytest.mark.parametrize("kind", SPARSE_FORMATS)
+def test_a_sparse_matrix_gives_the_batches_of_the_dense_one(kind):
     sparse = pytest.importorskip("scipy.sparse")
-    for matrix in (sparse.eye_array(3).tocsr(), sparse.csr_matrix((3, 3))):
-        for make in (ArraySource, make_source):
-            with pytest.raises(TypeError, match=r"`x` is sparse or ragged.*scipy\.sparse"):
-                make(matrix)
+    dense = np.random.default_rng(0).integers(0, 3, size=(11, 4)).astype("float64")
+    matrix = getattr(sparse, kind)(dense)
+    given, expected = ({"batch_size": 4, "seed": 1} for _ in range(2))
+    for step in range(5):
+        np.testing.assert_array_equal(
+            make_source(matrix, **given).batch(step)[0],
+            make_source(dense, **expected).batch(step)[0],
+        )
+
+
+def test_entries_of_one_place_are_added():
+    sparse = pytest.importorskip("scipy.sparse")
+    twice = sparse.coo_array((np.array([2.0, 3.0]), ([1, 1], [0, 0])), shape=(2, 2))
+    (batch,) = make_source(twice, shuffle=False).batch(0)
+    assert batch.tolist() == [[0.0, 0.0], [5.0, 0.0]]
+
+
+def test_the_fingerprint_of_a_sparse_matrix_tells_its_content():
+    sparse = pytest.importorskip("scipy.sparse")
+    found = [
+        make_source(sparse.csr_array(np.array(rows, float))).fingerprint()["arrays"]["x"]
+        for rows in ([[0, 1], [2, 0]], [[0, 1], [2, 0]], [[1, 0], [2, 0]], [[0, 1], [0, 2]])
+    ]
+    assert found[0] == found[1]
+    assert len({one["digest"] for one in found}) == 3
+
+
+def test_sparse_targets_and_weights_are_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.eye_array(4).tocsr()
+    with pytest.raises(TypeError, match=r"`y` is sparse or ragged.*`\.toarray\(\)`"):
+        make_source(X, matrix)
+    with pytest.raises(TypeError, match=r"`sample_weight` is sparse or ragged"):
+        make_source(X, X, matrix)
+
+
+def test_sparse_batches_of_a_generator_are_made_dense():
+    sparse = pytest.importorskip("scipy.sparse")
+
+    def batches():
+        while True:
+            yield sparse.eye_array(3).tocsr(), np.ones(3)
+
+    x, y = next(make_source(batches()).batches(0))
+    np.testing.assert_array_equal(x, np.eye(3))
+    assert y.tolist() == [1, 1, 1]
+
+
+def test_a_sparse_matrix_is_cut_like_a_dense_one():
+    sparse = pytest.importorskip("scipy.sparse")
+    dense = np.arange(10.0).reshape(5, 2)
+    (x, _, _), (later, _, _) = split_validation(sparse.coo_array(dense), None, None, 0.4)
+    np.testing.assert_array_equal(x.toarray(), dense[:3])
+    np.testing.assert_array_equal(later.toarray(), dense[3:])
+
+
+@pytest.mark.parametrize("weights", [{-1: 2.0, 1: 0.5}, {-1.0: 2.0, np.float32(1): 0.5}])
+def test_classes_are_those_that_equal_the_labels(weights):
+    labels = np.array([-1.0, 1.0, -1.0, 0.0])
+    source = make_source(X, labels, batch_size=4, shuffle=False, class_weight=weights)
+    assert source.batch(0)[2].tolist() == [2.0, 0.5, 2.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "message"),
+    [
+        ({"p": {0: 1.0}}, ValueError, "single output, as in Keras. Received: a dict for 'p'"),
+        ({"1": 1.0}, TypeError, "`class` must be a whole number. Received: '1'"),
+        ({0.5: 1.0}, TypeError, "`class` must be a whole number. Received: 0.5"),
+        ({0: "heavy"}, ValueError, "a finite number, at least 0. Received: heavy for class 0"),
+        ({0: None}, ValueError, "a finite number, at least 0. Received: None for class 0"),
+    ],
+)
+def test_class_weights_that_no_label_could_match(weights, error, message):
+    with pytest.raises(error, match=message):
+        make_source(X, X[:, 0], class_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (object(), TypeError, "Received: builtins.object"),
+        (([1.0, 2.0], X), TypeError, "with a float, which is no array"),
+        ((X, X[:2]), ValueError, "`validation_data/x` has 4, `validation_data/y` has 2"),
+        ((X, X, X, X), ValueError, "received 4 parts"),
+        (iter([X]), TypeError, "Received: builtins.list_iterator"),
+    ],
+)
+def test_validation_data_is_looked_at_before_the_first_epoch(data, error, message):
+    with pytest.raises(error, match=message):
+        check_validation_data("validation_data", data)
 
 
 @given(

@@ -16,7 +16,8 @@ from models import CASES, compiled, guarded, small
 import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.data import ArraySource
-from keras_patterns.guard.watch import Variables, _all_finite
+from keras_patterns.guard.watch import Variables
+from keras_patterns.state.snapshot import all_finite
 from keras_patterns.testing import assert_same_state, run_state
 
 _rng = np.random.default_rng(4)
@@ -339,6 +340,32 @@ def test_it_gives_up_with_a_report():
     with pytest.raises(kp.NonFiniteError, match="after 2 rollbacks"):
         fit(linear("sgd"), x, guard=kp.NonFiniteGuard(max_rollbacks=2))
     assert_all_sound([0])
+
+
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+@pytest.mark.parametrize("batch_size", [60, 30])
+def test_it_ends_the_run_where_no_batch_is_left(batch_size, shuffle):
+    x = X.copy()
+    x[[5, 55]] = np.nan
+    if shuffle is True and batch_size == 30:
+        # Of a shuffled pass both broken examples may be in one half: this many never are.
+        x[10:50] = np.nan
+    for _ in range(2):
+        with pytest.raises(kp.NonFiniteError, match=r"no batch is left"):
+            fit(linear("sgd"), x, guard=kp.NonFiniteGuard(), batch_size=batch_size, shuffle=shuffle)
+        assert_all_sound([0])
+
+
+def test_a_shuffled_pass_without_a_batch_that_is_left_is_passed_over():
+    x = X.copy()
+    x[[5, 55]] = np.nan
+    guard = kp.NonFiniteGuard()
+    model = linear("sgd")
+    fit(model, x, guard=guard, batch_size=30)
+    source = ArraySource(X, Y, batch_size=30, seed=0)
+    left = [number for number in range(40) if not {5, 55} & set(source.indices(number))]
+    assert any(number // 2 + 1 < after // 2 for number, after in itertools.pairwise(left))
+    assert np.isfinite(model.get_weights()[0]).all()
 
 
 def test_without_rollback_it_ends_the_run_at_once():
@@ -743,11 +770,11 @@ def test_extremes_tell_whether_all_is_finite():
     for dtype in ("float16", "float32", "float64"):
         for value in (np.nan, np.inf, -np.inf):
             array = np.ones((3, 5), dtype)
-            assert _all_finite(array)
+            assert all_finite(array)
             array[1, 2] = value
-            assert not _all_finite(array)
-    assert _all_finite(np.zeros((0, 3), "float32"))
-    assert _all_finite(np.array([2**40]))
+            assert not all_finite(array)
+    assert all_finite(np.zeros((0, 3), "float32"))
+    assert all_finite(np.array([2**40]))
 
 
 def test_variables_that_are_not_finite_are_found_on_the_device():

@@ -167,9 +167,33 @@ def test_a_schedule_that_cannot_be_saved():
     assert kp.CheckpointStore("runs").steps() == [3, 6]
 
 
-def test_a_plain_fit_can_follow_with_averaged_weights():
+def averaged_weights():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(use_ema=True), "mse")
     x = np.ones((40, 4), "float32")
-    kp.fit(model, x, x[:, 0], seed=0, verbose=0)
-    assert len(model.fit(x, x[:, 0], verbose=0).epoch) == 1
+    return model, x, x[:, 0]
+
+
+def test_two_fits_with_averaged_weights():
+    model, x, y = averaged_weights()
+    for _ in range(2):
+        assert len(kp.fit(model, x, y, epochs=1, seed=0, verbose=0).epoch) == 1
+
+
+@pytest.mark.xfail(
+    current().name == "jax",
+    raises=TypeError,
+    strict=True,
+    reason="Keras 3.15.1, named in docs/limits.md: on JAX its fit leaves the averages without "
+    "values. Where this passes, take the line out there.",
+)
+def test_two_plain_fits_with_averaged_weights_in_keras_3_15():
+    model, x, y = averaged_weights()
+    for _ in range(2):
+        assert len(model.fit(x, y, verbose=0).epoch) == 1
+
+
+def test_a_plain_fit_can_follow_with_averaged_weights():
+    model, x, y = averaged_weights()
+    kp.fit(model, x, y, seed=0, verbose=0)
+    assert len(model.fit(x, y, verbose=0).epoch) == 1

@@ -68,6 +68,19 @@ def from_fastai(a):
     return OneCycle(a["lr_max"], a["n"], convention="fastai"), momentum
 
 
+def from_optax_one_cycle(a, anneal):
+    names = {"pct_start": "warmup_fraction", "pct_final": "return_fraction"}
+    how = {
+        names.get(name, name): value
+        for name, value in a.items()
+        if name not in ("transition_steps", "peak_value")
+    }
+    cycle = OneCycle(
+        a["peak_value"], a["transition_steps"], anneal=anneal, convention="optax", **how
+    )
+    return cycle, None
+
+
 def from_optax_warmup(a):
     decay = a["decay_steps"] - a["warmup_steps"]
     return (
@@ -96,10 +109,8 @@ def from_optax_join(_):
 OURS = {
     "CyclicLR": from_torch_cyclic,
     "OneCycleLR": from_torch_one_cycle,
-    "cosine_onecycle_schedule": lambda a: (
-        OneCycle(a["peak_value"], a["transition_steps"], convention="optax"),
-        None,
-    ),
+    "cosine_onecycle_schedule": lambda a: from_optax_one_cycle(a, "cosine"),
+    "linear_onecycle_schedule": lambda a: from_optax_one_cycle(a, "linear"),
     "warmup_cosine_decay_schedule": from_optax_warmup,
     "join_schedules": from_optax_join,
     "fit_one_cycle": from_fastai,
@@ -123,10 +134,50 @@ def test_every_peer_has_its_rows():
         ("torch", "CyclicLR"),
         ("torch", "OneCycleLR"),
         ("optax", "cosine_onecycle_schedule"),
+        ("optax", "linear_onecycle_schedule"),
         ("optax", "warmup_cosine_decay_schedule"),
         ("optax", "join_schedules"),
         ("fastai", "fit_one_cycle"),
     }
+
+
+# optax's own test of it.
+OPTAX_LINEAR = {
+    "div_factor": 10.0,
+    "final_div_factor": 100.0,
+    "return_fraction": 0.7,
+    "anneal": "linear",
+    "convention": "optax",
+}
+
+
+def test_the_linear_cycle_of_optax_has_three_phases():
+    found = each(OneCycle(1000.0, 10, **OPTAX_LINEAR), range(12))
+    assert found == pytest.approx([100, 400, 700, 1000, 775, 550, 325, 100, 67, 34, 1, 1])
+
+
+def test_the_momentum_turns_where_the_linear_cycle_of_optax_turns():
+    shape = {"return_fraction": 0.7, "anneal": "linear", "convention": "optax"}
+    found = each(OneCycleMomentum(10, 0.8, 0.9, **shape), range(12))
+    expected = [0.9, 0.9 - 0.1 / 3, 0.8 + 0.1 / 3, 0.8, 0.825, 0.85, 0.875, *[0.9] * 5]
+    assert found == pytest.approx(expected)
+
+
+def test_two_phases_of_optax_linear_stay_what_a_saved_model_has_of_them():
+    config = OneCycle(1000.0, 10, convention="optax").get_config() | {"anneal": "linear"}
+    del config["return_fraction"]
+    assert config["three_phase"] is False
+    found = each(OneCycle.from_config(config), range(11))
+    line = np.interp(range(11), [0, 3, 10], [40, 1000, 0.004])
+    assert found == pytest.approx(line)
+
+
+@pytest.mark.parametrize("convention", ["whole_steps", "pytorch", "optax", "fastai"])
+@pytest.mark.parametrize("anneal", ["cosine", "linear"])
+def test_a_cycle_of_any_kind_comes_back_from_its_configuration(convention, anneal):
+    cycle = OneCycle(0.1, 100, convention=convention, anneal=anneal)
+    assert cycle.three_phase is (convention == "optax" and anneal == "linear")
+    assert OneCycle.from_config(json.loads(json.dumps(cycle.get_config()))) == cycle
 
 
 # Invariants.
@@ -434,6 +485,26 @@ def test_a_model_is_saved_with_its_schedule(tmp_path):
             lambda: OneCycle(0.1, 100, three_phase=True, convention="fastai"),
             ValueError,
             "goes with the conventions",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, three_phase=True, convention="optax"),
+            ValueError,
+            "with 'optax' where anneal='linear'. Received: 'optax' and anneal='cosine'",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, return_fraction=0.7, three_phase=True),
+            ValueError,
+            "`return_fraction` goes with the three phases of convention='optax'",
+        ),
+        (
+            lambda: OneCycleMomentum(100, return_fraction=1.0, anneal="linear", convention="optax"),
+            ValueError,
+            "`return_fraction` must be finite, at least 0 and less than 1",
+        ),
+        (
+            lambda: OneCycle(0.1, 100, return_fraction=0.3, anneal="linear", convention="optax"),
+            ValueError,
+            "at the steps 30, 30, 100. Give more steps, or another warmup_fraction or return",
         ),
         (lambda: OneCycleMomentum(100, 0.9, 0.8), ValueError, "`lowest` must be below `highest`"),
         (

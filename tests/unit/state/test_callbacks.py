@@ -142,23 +142,25 @@ def test_rows_of_a_csv_file_after_the_checkpoint_are_cut(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("epoch,loss\n0,1.0\n1,0.5\n")
     logger = keras.callbacks.CSVLogger(str(path))
-    with states.files_go_on(
-        {"CSVLogger": logger}, {"CSVLogger": {"bytes": len("epoch,loss\n0,1.0\n")}}
-    ):
-        assert logger.append
+    saved = {"CSVLogger": {"bytes": len("epoch,loss\n0,1.0\n")}}
+    with states.files_go_on({"CSVLogger": logger}, saved):
+        logger.on_train_begin()
+        states.cut_files({"CSVLogger": logger}, saved)
         assert path.read_text() == "epoch,loss\n0,1.0\n"
+        logger.on_epoch_end(1, {"loss": 0.25})
+        logger.on_train_end()
+    assert path.read_text().splitlines()[-1].startswith("1,0.25")
     assert not logger.append
 
 
 def test_a_csv_file_that_lost_rows_is_said(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text("epoch\n")
-    logger = keras.callbacks.CSVLogger(str(path))
-    with (
-        pytest.warns(
-            UserWarning, match=r"log\.csv has 6 bytes, but had 50 when the checkpoint was made"
-        ),
-        states.files_go_on({"CSVLogger": logger}, {"CSVLogger": {"bytes": 50}}),
-    ):
-        pass
+    logger, saved = keras.callbacks.CSVLogger(str(path)), {"CSVLogger": {"bytes": 50}}
+    text = r"log\.csv has 6 bytes, but had 50 when the checkpoint was made"
+    with states.files_go_on({"CSVLogger": logger}, saved):
+        logger.on_train_begin()
+        with pytest.warns(UserWarning, match=text):
+            states.cut_files({"CSVLogger": logger}, saved)
+        logger.on_train_end()
     assert path.read_text() == "epoch\n"

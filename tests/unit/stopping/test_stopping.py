@@ -2,9 +2,11 @@
 runs.
 """
 
+import functools
 import json
 import math
 import operator
+import re
 import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -629,29 +631,65 @@ def test_prechelt_sees_the_training_loss(unit):
         assert f" over the training progress {progress:.4g} exceeds 0.001" in stopping.reason
 
 
-@pytest.mark.parametrize(
-    ("monitor", "message"),
-    [
-        (
-            "val_loss",
-            "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is "
-            "looked at. Its name",
-        ),
-        (
-            "mae",
-            "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing, nothing is "
-            "looked at.",
-        ),
-    ],
-)
-def test_a_monitor_that_is_missing_is_warned_of_once(monitor, message):
+def test_a_validation_that_there_is_not_is_warned_of_once():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        kp.fit(compiled(small()), **TRAIN, verbose=0, seed=0, callbacks=[kp.EarlyStopping(monitor)])
+        kp.fit(compiled(small()), **TRAIN, verbose=0, seed=0, callbacks=[kp.EarlyStopping()])
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
     assert len(said) == 1
-    assert message in said[0]
-    assert ("give validation_data=" in said[0]) == (monitor == "val_loss")
+    assert "the logs of epoch 1 have only ['accuracy', 'loss']. Where it is missing" in said[0]
+    assert "give validation_data=" in said[0]
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    ("monitor", "arguments", "metrics"),
+    [
+        ("acc", {}, "['accuracy', 'loss']"),
+        ("val_acc", VALIDATION, "['accuracy', 'loss', 'val_accuracy', 'val_loss']"),
+    ],
+)
+def test_a_monitor_that_does_not_exist_is_refused_at_the_first_epoch(
+    monitor, arguments, metrics, plain
+):
+    stopping = kp.EarlyStopping(monitor)
+    ends = []
+    count = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(epoch))
+    message = f"EarlyStopping(monitor={monitor!r}) needs {monitor!r}, and the logs have only "
+    data = {"x": TRAIN["x"], "y": TRAIN["y"], "batch_size": 8, "epochs": 2, "verbose": 0}
+    model = compiled(small())
+    fit = model.fit if plain else functools.partial(kp.fit, model, seed=0)
+    with pytest.raises(ValueError, match=re.escape(message + metrics)):
+        fit(**data, callbacks=[count, stopping], **arguments)
+    assert ends == [0]
+
+
+def test_a_monitor_that_validations_do_not_give_is_refused_at_the_first():
+    stopping = kp.EarlyStopping("val_acc", unit="steps")
+    model = compiled(small())
+    arguments = {**TRAIN, **VALIDATION, "validate_every_steps": 2}
+    with pytest.raises(
+        ValueError, match=r"needs 'val_acc', and the logs have only \['val_accuracy"
+    ):
+        kp.fit(model, **arguments, verbose=0, seed=0, callbacks=[stopping])
+    assert int(model.optimizer.iterations.numpy()) == 2
+
+
+def test_a_metric_that_a_callback_adds_may_be_monitored(tmp_path):
+    add = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_f1=0.5 - abs(epoch - 1))
+    )
+    stopping = kp.EarlyStopping("val_f1", patience=1, verbose=0)
+    checkpoint = kp.Checkpoint(tmp_path, monitor="val_f1", keep_best=1, keep_last=1)
+    kp.fit(
+        compiled(small()),
+        **{**TRAIN, **VALIDATION, "total_steps": 20, "epochs": 5},
+        seed=0,
+        verbose=0,
+        callbacks=[add, stopping, checkpoint],
+    )
+    assert stopping.stopped_epoch == 2
+    assert kp.CheckpointStore(tmp_path).best().position.step == stopping.best_step
 
 
 def test_epochs_without_a_validation_are_not_counted():
@@ -833,7 +871,7 @@ def test_kept_weights_use_their_buffers_again_unless_a_checkpoint_reads_them():
         (
             lambda: driven(kp.EarlyStopping(rule=kp.ProgressQuotient(5)), [0.5]),
             ValueError,
-            "the rule needs 'loss' as well",
+            "needs 'loss', and the logs have only",
         ),
     ],
 )

@@ -92,7 +92,7 @@ def test_files_have_the_rights_that_the_umask_leaves(tmp_path):
 
 
 def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
-    document = {"plan": {"total_steps": 3}, "loss": [float("nan"), 1e-30], "name": "Größe"}
+    document = {"plan": {"total_steps": 3}, "loss": [0.1, 1e-30], "name": "Größe"}
     entry = CheckpointFolder(tmp_path).write(
         Position(2, 7, 0),
         document,
@@ -112,6 +112,13 @@ def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
     assert checkpoint.position == found.position
 
 
+def deep(levels):
+    value = 0
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
@@ -122,6 +129,14 @@ def test_display_path_position_and_makers_stand_in_the_manifest(tmp_path):
         ({"tensors": [Tensor("", np.ones(1))]}, ValueError, "non-empty text: ''"),
         ({"document": {"x": np.ones(1)}}, TypeError, "document .* plain JSON: .*ndarray"),
         ({"document": {1: 0, "1": 0}}, TypeError, "document .* twice"),
+        ({"document": {"x": float("nan")}}, TypeError, "document .* plain JSON: .*float"),
+        ({"document": {"x": deep(101)}}, TypeError, "document .* more than 100 levels"),
+        ({"tensors": [Tensor("\ud800", np.ones(1))]}, ValueError, "key of its own"),
+        ({"made_with": {"backend": 3}}, ValueError, r"made_with\.backend: expected `str`"),
+        ({"needs": [Position(1, 1)]}, ValueError, "no earlier checkpoint of run 1"),
+        ({"needs": [Position(2, 0)]}, ValueError, "no earlier checkpoint of run 1"),
+        ({"needs": [Position("../x", 0)]}, ValueError, "no earlier checkpoint of run 1"),
+        ({"score": {"monitor": "a", "mode": "min", "value": 10**400}}, ValueError, "A score is"),
         ({"made_with": {"x": {1}}}, TypeError, "made_with .* plain JSON: .*set"),
         ({"position": (0, 1, 1)}, ValueError, r"run >= 1.*\(0, 1, 1\)"),
         ({"position": (1, -1, 1)}, ValueError, "step >= 0"),
@@ -141,14 +156,15 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_written(
 
 def test_the_same_again_is_kept_and_another_content_refused(tmp_path):
     store = CheckpointFolder(tmp_path)
-    document = {"loss": float("nan")}
-    entry = store.write(at(1), document, tensors(some_arrays(1)))
+    document = {"loss": 0.5}
+    score = {"monitor": "loss", "mode": "min", "value": float("nan")}
+    entry = store.write(at(1), document, tensors(some_arrays(1)), score=score)
     before = {path.name: path.read_bytes() for path in entry.folder.iterdir()}
-    assert store.write(at(1), document, tensors(some_arrays(1))) == entry
+    assert store.write(at(1), document, tensors(some_arrays(1)), score=score) == entry
     others = [({}, some_arrays(1)), (document, some_arrays(2)), (document, {})]
     for other, arrays in others:
         with pytest.raises(StoreError, match=r"run-1-step-000000001: a sound .* other content"):
-            store.write(at(1), other, tensors(arrays))
+            store.write(at(1), other, tensors(arrays), score=score)
     assert {path.name: path.read_bytes() for path in entry.folder.iterdir()} == before
 
 

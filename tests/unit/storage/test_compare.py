@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_patterns.checkpoint.compare import Difference, differing_tensors, differing_values
+from keras_patterns.storage.compare import Difference, differing_tensors, differing_values
 
 pytestmark = pytest.mark.once
 

@@ -1,0 +1,493 @@
+"""Progress as a person sees it: a bar on a terminal, lines in a file, a table in a notebook."""
+
+from __future__ import annotations
+
+import html
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TextIO
+
+import keras
+
+from .table import format_table
+from .text import encodable, visible, write_line
+
+# In a file: a line a minute, and one for each of at most so many epochs.
+_LINE_SECONDS = 60.0
+_MOST_LINES = 50
+# On a terminal and in a notebook.
+_BAR_SECONDS = 0.1
+_TABLE_SECONDS = 1.0
+_MOST_ROWS = 50
+# A display takes this share of the time at most: over a slow connection it moves less often.
+_SHARE = 0.02
+_LEAST_BAR, _MOST_BAR = 5, 20
+_ERASE = "\r\x1b[2K"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The part of a task that is done, and the time it takes.
+
+    Attributes:
+        title: Such as `"Epoch 3/5"`.
+        done: Steps done.
+        total: Of how many.
+        times: Texts, such as `"12s"`.
+        metrics: By name.
+        is_last: Whether nothing comes after it.
+    """
+
+    title: str
+    done: int
+    total: int
+    times: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    is_last: bool = False
+
+    @property
+    def count(self) -> str:
+        """Steps done, of how many, as wide at the start as at the end."""
+        return f"{self.done:{len(str(self.total))}}/{self.total}"
+
+    def line(self, head: str = "") -> str:
+        """All of it in one line, after a head; without one, as Keras writes it."""
+        metrics = (f"{visible(name)}: {number(value)}" for name, value in self.metrics.items())
+        return " - ".join([f"{head} {self.count}" if head else self.count, *self.times, *metrics])
+
+    def titled_line(self) -> str:
+        """All of it in one line, after the title."""
+        return self.line(self.title and f"{self.title}:")
+
+
+class Display(Protocol):
+    """One way to show progress.
+
+    Attributes:
+        seconds: Between two calls of `show`, at least.
+    """
+
+    seconds: float
+
+    def begin(self, title: str) -> None:
+        """A part begins."""
+
+    def show(self, progress: Progress) -> None:
+        """Shows how far it is."""
+
+    def finish(self, progress: Progress) -> None:
+        """Shows the end of a part, such as an epoch."""
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+
+
+class Silence:
+    """Shows nothing."""
+
+    seconds = math.inf
+
+    def begin(self, title: str) -> None:
+        """Nothing."""
+
+    def show(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def finish(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class Lines(Silence):
+    """Writes lines, for a file: one a minute, and one for each part, or each of 50 of many parts.
+
+    Args:
+        parts: How many parts there are to be.
+        clock: Gives seconds.
+    """
+
+    seconds = _LINE_SECONDS
+
+    def __init__(self, parts: int, clock: Callable[[], float]) -> None:
+        self._every = math.ceil(parts / _MOST_LINES)
+        self._clock = clock
+        self._last = clock()
+        self._count = 0
+
+    def show(self, progress: Progress) -> None:
+        """Writes a line if the last one is a minute old."""
+        if self._clock() - self._last >= self.seconds:
+            self._write(progress)
+
+    def finish(self, progress: Progress) -> None:
+        """Writes a line, unless there are many parts and the last line is not a minute old."""
+        self._count += 1
+        if progress.is_last or not self._count % self._every:
+            self._write(progress)
+        else:
+            self.show(progress)
+
+    def _write(self, progress: Progress) -> None:
+        self._last = self._clock()
+        write_line(progress.titled_line())
+
+
+class PartLines(Silence):
+    """Writes what Keras writes for `verbose=2`."""
+
+    def begin(self, title: str) -> None:
+        """Writes the title, if there is one."""
+        if title:
+            write_line(title)
+
+    def finish(self, progress: Progress) -> None:
+        """Writes a line."""
+        write_line(progress.line())
+
+
+class Bar(Silence):
+    """Draws a bar in the last line of a terminal, below all else that is printed.
+
+    Standard output is watched meanwhile, to take the bar away before anything is printed. Rich has
+    such a thing, which takes text without a newline, as of a debugger, for a line, and square
+    brackets in it for markup.
+
+    Args:
+        file: A terminal.
+    """
+
+    seconds = _BAR_SECONDS
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.RLock()
+        self._is_drawn = False
+        self._is_inside_line = False
+        self._signs = "━─" if encodable("━─", file) == "━─" else "=-"
+        self._watched = {
+            name: _Watched(stream, self._before)
+            for name in ("stdout", "stderr")
+            if (stream := getattr(sys, name)) is file or is_terminal(stream)
+        }
+        for name, stream in self._watched.items():
+            setattr(sys, name, stream)
+
+    def show(self, progress: Progress) -> None:
+        """Draws the bar anew, unless something has been printed that does not end its line."""
+        # Imported here, since only a terminal needs it.
+        from rich.cells import cell_len, set_cell_size
+
+        # A full line would make the cursor go on to the next.
+        width = self._width() - 1
+        size = min(max(width - cell_len(progress.line(progress.title)) - 1, _LEAST_BAR), _MOST_BAR)
+        done = size * progress.done // max(progress.total, 1)
+        bar = self._signs[0] * done + self._signs[1] * (size - done)
+        text = encodable(progress.line(f"{progress.title} {bar}".lstrip()), self._file)
+        with self._lock:
+            if not self._is_inside_line:
+                shown = set_cell_size(text, width).rstrip()
+                self._file.write(_ERASE + shown)
+                self._file.flush()
+                self._is_drawn = True
+
+    def finish(self, progress: Progress) -> None:
+        """Leaves a line in place of the bar."""
+        with self._lock:
+            start = "\n" if self._is_inside_line else ""
+            self._before("\n")
+            self._file.write(f"{start}{encodable(progress.titled_line(), self._file)}\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Takes the bar away, and gives standard output back."""
+        with self._lock:
+            self._before("\n")
+            self._file.flush()
+        for name, stream in self._watched.items():
+            if getattr(sys, name) is stream:
+                setattr(sys, name, stream.watched_file)
+
+    def _before(self, text: str) -> None:
+        """Takes the bar away before a text is printed."""
+        with self._lock:
+            if self._is_drawn:
+                self._file.write(_ERASE)
+                self._is_drawn = False
+            if text:
+                self._is_inside_line = not text.endswith("\n")
+
+    def _width(self) -> int:
+        try:
+            return os.get_terminal_size(self._file.fileno()).columns or 80
+        except OSError:
+            return 80
+
+
+class _Watched:
+    """A text file that says what it is about to write.
+
+    Attributes:
+        watched_file: What it stands for.
+    """
+
+    def __init__(self, file: TextIO, before: Callable[[str], None]) -> None:
+        self.watched_file = file
+        self._before = before
+
+    def write(self, text: str) -> int:
+        """Writes it."""
+        self._before(text)
+        return self.watched_file.write(text)
+
+    def writelines(self, lines: Any) -> None:
+        """Writes them."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.watched_file, name)
+
+
+class Table(Silence):
+    """Shows a table in a notebook, which grows by a row with each part.
+
+    Args:
+        display: `IPython.display.display`.
+    """
+
+    seconds = _TABLE_SECONDS
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        self._display = display
+        self._handle: Any = None
+        self._parts: list[Progress] = []
+
+    def show(self, progress: Progress) -> None:
+        """Shows it in a last row."""
+        table = _NotebookTable([*self._parts, progress])
+        if self._handle is None:
+            self._handle = self._display(table, display_id=True)
+        else:
+            self._handle.update(table)
+
+    def finish(self, progress: Progress) -> None:
+        """Leaves a row."""
+        self.show(progress)
+        self._parts = [*self._parts, progress][-_MOST_ROWS:]
+
+
+class _NotebookTable:
+    """A table of progress, as a notebook shows it: the newest rows of many."""
+
+    def __init__(self, parts: list[Progress]) -> None:
+        names = dict.fromkeys(name for part in parts for name in part.metrics)
+        self._header = ["", "steps", "time", *map(visible, names)]
+        self._rows = [
+            [
+                part.title,
+                part.count.strip(),
+                ", ".join(part.times),
+                *(number(part.metrics[name]) if name in part.metrics else "" for name in names),
+            ]
+            for part in parts
+        ]
+
+    def __repr__(self) -> str:
+        return format_table(self._header, self._rows)
+
+    def _repr_html_(self) -> str:
+        def row(cells: list[str], tag: str) -> str:
+            return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+        rows = "".join(row(cells, "td") for cells in self._rows)
+        return f"<table>{row(self._header, 'th')}{rows}</table>"
+
+
+def make_display(verbose: int | str, parts: int, clock: Callable[[], float]) -> Display:
+    """The display for where the standard output goes now.
+
+    Args:
+        verbose: As in `model.fit`: 0 is silent, 2 writes a line for each part.
+        parts: How many parts there are to be.
+        clock: Gives seconds.
+    """
+    if verbose == 0:
+        return Silence()
+    if verbose == 2:
+        return PartLines()
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is not None:
+        from IPython.display import display
+
+        return Table(display)
+    # Another display has the terminal, or it can only write lines.
+    is_taken = hasattr(sys.stdout, "rich_proxied_file") or isinstance(sys.stdout, _Watched)
+    if is_terminal(sys.stdout) and not is_taken and os.environ.get("TERM") != "dumb":
+        return Bar(sys.stdout)
+    return Lines(parts, clock)
+
+
+class Shown:
+    """A display that is opened when there is something to show, moves no more often than it should,
+    and is silent after `keras.config.disable_interactive_logging()`.
+
+    Args:
+        verbose: As in `model.fit`.
+        parts: How many parts there are to be. Defaults to 1.
+        clock: Gives seconds. Defaults to `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        verbose: int | str,
+        parts: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._verbose = verbose
+        self._parts = parts
+        self._clock = clock
+        self._display: Display | None = None
+        self._next = math.inf if verbose in (0, 2) else -math.inf
+
+    def is_due(self, now: float) -> bool:
+        """True if it may move. Costs next to nothing."""
+        return now >= self._next
+
+    def begin(self, title: str) -> None:
+        """A part begins."""
+        self._opened().begin(title)
+
+    def show(self, make: Callable[[], Progress]) -> None:
+        """Shows progress, which may take time to find out, as the device is waited for."""
+        start = self._clock()
+        display = self._opened()
+        # The first of a file comes after its interval.
+        if not isinstance(display, Lines) or self._next > -math.inf:
+            display.show(make())
+        now = self._clock()
+        self._next = now + max(display.seconds, (now - start) / _SHARE)
+
+    def finish(self, progress: Progress) -> None:
+        """Shows the end of a part."""
+        self._opened().finish(progress)
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self._display is not None:
+            self._display.close()
+            self._display = None
+
+    def _opened(self) -> Display:
+        if not keras.config.is_interactive_logging_enabled():
+            self.close()
+            return Silence()
+        if self._display is None:
+            self._display = make_display(self._verbose, self._parts, self._clock)
+        return self._display
+
+
+class StepCounter:
+    """Shows how many of some steps are done, outside of a run. It is closed by hand, or used in a
+    `with` statement.
+
+    Args:
+        total: How many steps there are.
+        verbose: As in `model.fit`.
+        clock: Gives seconds. Defaults to `time.monotonic`.
+    """
+
+    def __init__(
+        self, total: int, verbose: int | str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._total = total
+        self._clock = clock
+        self._start = clock()
+        self._shown = Shown(verbose, clock=clock)
+        self._newest: tuple[int, Mapping[str, float]] | None = None
+
+    def __enter__(self) -> StepCounter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Steps are done; the last one is shown at once."""
+        self._newest = done, metrics or {}
+        if done >= self._total:
+            self.close()
+        elif self._shown.is_due(self._clock()):
+            self._shown.show(self._progress)
+
+    def close(self) -> None:
+        """Shows where it has ended, and leaves the terminal as it was."""
+        if self._newest is not None:
+            self._shown.finish(self._progress(is_last=True))
+        self._newest = None
+        self._shown.close()
+
+    def _progress(self, is_last: bool = False) -> Progress:
+        done, metrics = self._newest or (0, {})
+        seconds = self._clock() - self._start
+        of_step = seconds / max(done, 1)
+        times = [duration(seconds), time_per_step(of_step, 1)]
+        if not is_last:
+            times.append(f"{duration(of_step * (self._total - done))} left")
+        return Progress("", done, self._total, tuple(times), metrics, is_last)
+
+
+def is_terminal(file: Any) -> bool:
+    """True if a file is a terminal."""
+    try:
+        return bool(file.isatty())
+    except (AttributeError, ValueError):
+        return False
+
+
+def number(value: float) -> str:
+    """A metric as Keras writes it; a whole number as it is."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.4f}" if abs(value) > 1e-3 else f"{value:.4e}"
+
+
+def duration(seconds: float) -> str:
+    """A time as Keras writes it.
+
+    Example:
+
+    >>> duration(7.3), duration(75), duration(3700)
+    ('7s', '1:15', '1:01:40')
+    """
+    whole = round(seconds)
+    if whole > 3600:
+        return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+    return f"{whole // 60}:{whole % 60:02}" if whole > 60 else f"{whole}s"
+
+
+def time_per_step(seconds: float, digits: int = 0) -> str:
+    """The time of a step, as Keras writes it.
+
+    Args:
+        seconds: For one step.
+        digits: After the point where there is one digit before it. Defaults to 0, as in Keras.
+
+    Example:
+
+    >>> time_per_step(1.2), time_per_step(0.0124), time_per_step(0.0024, 1), time_per_step(3e-4)
+    ('1s/step', '12ms/step', '2.4ms/step', '300us/step')
+    """
+    if seconds >= 1 or seconds == 0:
+        value, unit = seconds, "s"
+    elif seconds >= 1e-3:
+        value, unit = seconds * 1e3, "ms"
+    else:
+        value, unit = seconds * 1e6, "us"
+    return f"{value:.{digits if value < 10 else 0}f}{unit}/step"

@@ -1,0 +1,130 @@
+"""The command `keras-patterns`: its arguments and its exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from .._util.text import write_line
+from ..storage import StoreError
+from . import looking
+
+_EXAMPLES = """examples:
+  keras-patterns list runs/digits
+  keras-patterns verify runs/digits
+  keras-patterns diff runs/digits:900 runs/other:900
+  keras-patterns export runs/digits digits.safetensors --step 900
+  keras-patterns env
+  keras-patterns demo
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The arguments. Defaults to those of the process.
+
+    Returns:
+        The exit code: 0 if all is well; 1 if `verify` found damage, or `diff` or `demo` a
+        difference; 2 if the command failed.
+    """
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(parser)
+    arguments = parser.parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except BrokenPipeError:
+        # Whoever reads has seen enough; Python would say so once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+    except (StoreError, OSError, ImportError) as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        write_line("keras-patterns: interrupted.", sys.stderr)
+        return 130
+
+
+def _fail(error: Exception) -> int:
+    text = str(error).removeprefix("keras-patterns: ")
+    write_line(f"keras-patterns: error: {text}", sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "keras-patterns",
+        description="Looks at the checkpoints of kp.Checkpoint. Nothing in them is changed.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = partial(_add_command, parser.add_subparsers(required=True, metavar="COMMAND"))
+    list_ = add("list", looking.list_, "show the checkpoints of a folder", "runs/digits")
+    text = "read every byte; exit code 1 if any is damaged"
+    verify = add("verify", looking.verify, text, "runs/digits")
+    text = "compare two checkpoints; exit code 1 if they differ"
+    diff = add("diff", looking.diff, text, "a:900 b:900")
+    text = "write the weights into one file"
+    export = add("export", looking.export, text, "a a.safetensors --step 900")
+    text = "show versions, device and settings, for a report of a fault"
+    env = add("env", _env, text, "--json")
+    text = "kill a training run twice, resume it, and compare"
+    show = add("demo", _demo, text, "--out pictures")
+    for of_folder in (list_, verify, export):
+        of_folder("directory", metavar="DIR", help="the folder that kp.Checkpoint was given")
+    for name in ("first", "second"):
+        text = "a folder, and a step in it; without one the newest checkpoint"
+        diff(name, metavar="DIR[:STEP]", help=text)
+    text = "the new .safetensors file; an existing one is never overwritten"
+    export("path", metavar="PATH", help=text)
+    export("--step", type=int, help="of the checkpoint; without it the newest sound one")
+    for with_json in (list_, verify, diff, env):
+        with_json("--json", action="store_true", help="print one JSON object for other programs")
+    show("--out", default="keras-patterns-demo", help="the folder for the picture (%(default)s)")
+    show("--keep", action="store_true", help="keep the checkpoints there too")
+    show("--quick", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _add_command(
+    commands: Any, name: str, command: Callable[..., int], text: str, example: str
+) -> Any:
+    """Adds a command; returns what adds an argument to it."""
+    description = f"{text[0].upper()}{text[1:]}."
+    epilog = f"example: keras-patterns {name} {example}"
+    parser = commands.add_parser(name, help=text, description=description, epilog=epilog)
+    parser.set_defaults(command=command)
+    return parser.add_argument
+
+
+def _complete(parser: argparse.ArgumentParser) -> None:
+    """Answers the shell that asks what could come next, and ends the process."""
+    # Imported here, since only people who want it have it.
+    import argcomplete
+
+    argcomplete.autocomplete(parser)
+
+
+def _env(arguments: argparse.Namespace) -> int:
+    from . import environment
+
+    return environment.show(arguments)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    # It trains, so this is where Keras and its backend are loaded.
+    from keras_patterns.backends import import_keras
+
+    import_keras()
+    from .. import demo
+
+    size = {"epochs": 2, "kills": 1, "seeds": 1} if arguments.quick else {}
+    try:
+        return demo.run(arguments.out, arguments.keep, **size)
+    except demo.TrainingFailedError as error:
+        return _fail(error)
