@@ -120,18 +120,9 @@ class HeldStates:
         for place in sorted(states.keys() - found.keys()):
             say(f"{place} is not there any more, and its state is gone.")
 
-    def put(self, states: Mapping[str, Any]) -> None:
-        """Puts back the states of what there is.
-
-        Raises:
-            StateMismatchError: If one does not fit; nothing has been changed then.
-        """
-        self._put(self.find(), states)
-
     def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
+        check_states(found, states)
         fitting = {place: states[place] for place in found if place in states}
-        for place, saved in fitting.items():
-            check_state(place, found[place][1], saved)
         for place, saved in fitting.items():
             try:
                 found[place][1].put(saved["state"])
@@ -161,6 +152,19 @@ def found_in(nodes: Iterator[Node]) -> Iterator[tuple[str, tuple[Any, StateAcces
             continue
         held.add(identity_of(node.value))
         yield node.place, (node.value, access)
+
+
+def check_states(found: Mapping[str, tuple[Any, StateAccess]], states: Any) -> None:
+    """Raises if one of some saved states is not one that the object of its place can take.
+
+    Raises:
+        StateMismatchError: Naming the place, and in what it differs.
+    """
+    if not isinstance(states, Mapping):
+        raise StateMismatchError(f"States must stand by their places. Received: {states!r:.80}")
+    for place, (_, access) in found.items():
+        if place in states:
+            check_state(place, access, states[place])
 
 
 def check_state(place: str, access: StateAccess, saved: Any) -> None:

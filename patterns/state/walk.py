@@ -127,6 +127,8 @@ _Child = tuple[str, Any, Callable[[Any], None] | None, bool]
 
 
 def _children(value: Any) -> Iterator[_Child]:
+    if isinstance(value, CONTAINERS) and _is_flat(value):
+        return
     if isinstance(value, dict | types.MappingProxyType):
         items = itertools.islice(value.items(), _MOST_ITEMS)
         yield from ((str(key), item, _item_put(value, key), False) for key, item in items)
@@ -154,6 +156,12 @@ def _children(value: Any) -> Iterator[_Child]:
         yield from _of_instance(value)
     elif isinstance(wrapped := getattr(value, "__wrapped__", None), types.FunctionType):
         yield "function", wrapped, None, False
+
+
+def _is_flat(value: Any) -> bool:
+    """True of a container of nothing but numbers and text, such as the names of many files."""
+    items = value.values() if isinstance(value, dict) else value
+    return all(type(item) in _SMALL for item in items)
 
 
 def _of_instance(value: Any) -> Iterator[_Child]:
@@ -207,7 +215,7 @@ def _of_class(kind: type, hidden: Mapping[str, Any]) -> Iterator[_Child]:
             for inner, child, put, own in _of_function(function):
                 yield f"{name}()/{inner}", child, put, own
         elif not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
-            yield name, value, None, False
+            yield name, value, functools.partial(setattr, kind, name), True
 
 
 def _of_function(function: types.FunctionType) -> Iterator[_Child]:

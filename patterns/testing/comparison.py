@@ -83,9 +83,7 @@ def everything_held(roots: Mapping[str, Any]) -> dict[str, str]:
             assert access
             state = access.get()
             found[node.place] = f"{access.kind} {digest(state)}"
-        elif node.is_own and isinstance(
-            node.value, str | int | float | np.generic | itertools.count
-        ):
+        elif node.is_own and isinstance(node.value, int | float | np.generic | itertools.count):
             found[node.place] = repr(node.value)
         elif node.is_own and is_plain(node.value):
             found[node.place] = f"{node.value!r:.60} ({digest(node.value)[:8]})"
