@@ -129,14 +129,15 @@ _Child = tuple[str, Any, Callable[[Any], None] | None, bool]
 def _children(value: Any) -> Iterator[_Child]:
     if isinstance(value, CONTAINERS) and _is_flat(value):
         return
+    # Containers are copied at once: another thread may change them meanwhile.
     if isinstance(value, dict | types.MappingProxyType):
-        items = itertools.islice(value.items(), _MOST_ITEMS)
+        items = list(itertools.islice(value.items(), _MOST_ITEMS))
         yield from ((str(key), item, _item_put(value, key), False) for key, item in items)
     elif isinstance(value, list | tuple | deque):
-        for index, item in enumerate(itertools.islice(value, _MOST_ITEMS)):
+        for index, item in enumerate(list(itertools.islice(value, _MOST_ITEMS))):
             yield str(index), item, _item_put(value, index), False
     elif isinstance(value, set | frozenset):
-        yield from ((f"{{{index}}}", item, None, False) for index, item in enumerate(value))
+        yield from ((f"{{{index}}}", item, None, False) for index, item in enumerate(list(value)))
     elif isinstance(value, types.FunctionType):
         yield from _of_function(value)
     elif isinstance(value, types.MethodType):
