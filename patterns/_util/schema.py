@@ -30,7 +30,7 @@ class SchemaError(ValueError):
     """A value is not of the kind that is expected; the message names its place."""
 
 
-class Fields(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The base of objects with these very fields."""
 
 

@@ -49,13 +49,13 @@ _MOST_BYTES = 1 << 26
 _NAMED = 3
 
 
-class _Array(Fields):
+class _Array(Fields, frozen=True):
     shape: list[Count]
     dtype: str
     digest: Digest
 
 
-class _Description(Fields):
+class _Description(Fields, frozen=True):
     format: str
     at: str
     weights: dict[str, tuple[str, Digest]]
