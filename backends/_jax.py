@@ -157,7 +157,7 @@ class JaxBackend:
         return []
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
         step, values = model.train_step, {id(variable): value for variable, value in fresh}
         place = [id(variable) for variable in model.optimizer.variables].index(id(counter))
@@ -169,7 +169,7 @@ class JaxBackend:
                 for variable, value in zip(model.metrics_variables, metrics, strict=True)
             ]
             logs, state = step((trainable, others, optimizer, metrics), data)
-            return {"loss": loss_of(logs), "step": optimizer[place]}, state
+            return {"loss": loss_of(logs, loss_key), "step": optimizer[place]}, state
 
         return train_step
 

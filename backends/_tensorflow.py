@@ -193,9 +193,9 @@ class TensorFlowBackend:
         ]
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
-        return assigning_step(model.train_step, fresh, counter)
+        return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         signature = _signature(samples)
@@ -231,6 +231,8 @@ def _table_access(table: Any) -> StateAccess:
         return {"keys": keys, "values": values}
 
     def put(state: Any) -> None:
+        if not isinstance(state, Mapping) or state.keys() != {"keys", "values"}:
+            raise TypeError(f"it must hold keys and values; received {state!r:.80}")
         # Made first, so that what does not fit changes nothing.
         keys = tf.constant(state["keys"], table.key_dtype, [len(state["keys"])])
         shape = [len(state["keys"]), *table._value_shape]

@@ -172,9 +172,9 @@ class TorchBackend:
         return []
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
-        return assigning_step(model.train_step, fresh, counter)
+        return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))

@@ -132,7 +132,7 @@ class Backend(Protocol):
         """
 
     def measured_step(
-        self, model: keras.Model, fresh: Values, counter: keras.Variable
+        self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:
         """A stand-in for `model.train_step` that has the metrics begin anew with each batch.
 
@@ -140,6 +140,7 @@ class Backend(Protocol):
             model: A built model.
             fresh: The metrics' variables, and what each is to hold before a batch.
             counter: A variable of the optimizer.
+            loss_key: The name of the loss among what the step returns.
 
         Returns:
             A function that gives the loss of the batch alone as `"loss"`, and the counter as it was

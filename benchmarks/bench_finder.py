@@ -1,5 +1,5 @@
 """What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it
-suggests a good one?
+suggests a good one? Do its rules agree?
 
 Steps: both train the same model on the same arrays, in batches of the same size. The clock runs
 from the twentieth step to the last, so that compiling does not count. Equal results: the finder's
@@ -8,6 +8,9 @@ losses must be those of single `train_on_batch` steps with fresh metrics.
 Rates: small nets on scikit-learn's digits and breast cancer, over several seeds. From the same
 start, each is trained for the same number of steps at the suggestion, at a thirtieth of it and at
 thirty times it; the loss over all training data decides.
+
+Rules: on these nets and on that of the demo, which rules are sure of a rate, and how far do their
+rates lie apart?
 """
 
 from __future__ import annotations
@@ -24,11 +27,15 @@ from sklearn.datasets import load_breast_cancer, load_digits
 
 import keras_patterns as kp
 from keras_patterns.data import make_source
+from keras_patterns.demo import training
+from keras_patterns.finder import LearningRateSweep
 from keras_patterns.finder import run as finder
+from keras_patterns.finder.rules import RULES
 
 STEPS, FROM_STEP = 400, 20
 BATCH = 32
 TRAINED_STEPS, SEEDS = 300, range(5)
+SWEPT_SEEDS = range(20)
 FACTORS = {"1/30 of it": 1 / 30, "the suggestion": 1.0, "30 times it": 30.0}
 
 
@@ -43,15 +50,17 @@ class Clock(keras.callbacks.Callback):
         self.seconds = time.perf_counter() - self.begun
 
 
-class TimedListener(finder.Listener):
+class TimedListener(finder.SweepListener):
     """The finder's own, with the same clock."""
 
     clock = Clock()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_begin(batch, logs)
         self.clock.on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch, logs)
         self.clock.on_epoch_end(epoch)
 
 
@@ -101,7 +110,7 @@ def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.nda
         )
         return TimedListener.clock.seconds
 
-    finder.Listener = TimedListener  # type: ignore[misc]
+    finder.SweepListener = TimedListener  # type: ignore[misc]
     return interleave({"model.fit": fit, "finder": find}, rounds)
 
 
@@ -129,8 +138,7 @@ def cancer() -> tuple[np.ndarray, np.ndarray, int]:
     return ((x - x.mean(0)) / x.std(0)).astype("float32"), y, 2
 
 
-def classifier(optimizer: str, features: int, classes: int, seed: int) -> keras.Model:
-    keras.utils.set_random_seed(seed)
+def classifier(optimizer: str, features: int, classes: int) -> keras.Model:
     model = keras.Sequential(
         [
             keras.Input((features,)),
@@ -150,13 +158,13 @@ def rate_rows() -> list[list[str]]:
         for optimizer in ("sgd", "adam"):
             rates, losses = [], {name: [] for name in FACTORS}
             for seed in SEEDS:
-                rates.append(
-                    kp.find_learning_rate(
-                        classifier(optimizer, x.shape[1], classes, seed), x, y, seed=seed, verbose=0
-                    ).suggest()
-                )
+                keras.utils.set_random_seed(seed)
+                model = classifier(optimizer, x.shape[1], classes)
+                sweep = kp.find_learning_rate(model, x, y, seed=seed, verbose=0)
+                rates.append(sweep.suggest())
                 for name, factor in FACTORS.items():
-                    model = classifier(optimizer, x.shape[1], classes, seed)
+                    keras.utils.set_random_seed(seed)
+                    model = classifier(optimizer, x.shape[1], classes)
                     model.optimizer.learning_rate = rates[-1] * factor
                     kp.fit(model, x, y, total_steps=TRAINED_STEPS, epochs=1, seed=seed, verbose=0)
                     # What is no number has diverged.
@@ -176,6 +184,52 @@ def rate_rows() -> list[list[str]]:
                     f"{(wins == 2).sum()} of {len(SEEDS)}",
                 ]
             )
+    return rows
+
+
+def swept(make: Callable[[], keras.Model], x: np.ndarray, y: np.ndarray) -> Callable[[int], Any]:
+    def sweep(seed: int) -> LearningRateSweep:
+        keras.utils.set_random_seed(seed)
+        return kp.find_learning_rate(make(), x, y, batch_size=BATCH, seed=seed, verbose=0)
+
+    return sweep
+
+
+def demo(seed: int) -> LearningRateSweep:
+    """A sweep as the demo makes it, from other initial weights."""
+    (x, y), _, _ = training.load_digits()
+    model = training.make_model()
+    keras.utils.set_random_seed(seed)
+    model = keras.models.clone_model(model)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return kp.find_learning_rate(model, x, y, batch_size=training.BATCH_SIZE, seed=seed, verbose=0)
+
+
+def sweeps() -> dict[str, Callable[[int], LearningRateSweep]]:
+    """By name, what sweeps a net from a seed."""
+    found: dict[str, Callable[[int], LearningRateSweep]] = {"the demo's": demo}
+    x, y, _ = digits()
+    found["dense"], found["convolutional"] = swept(dense, x, y), swept(convolutional, x, y)
+    for load in (digits, cancer):
+        for optimizer in ("sgd", "adam"):
+            x, y, classes = load()
+
+            def make(
+                optimizer: str = optimizer, features: int = x.shape[1], classes: int = classes
+            ) -> keras.Model:
+                return classifier(optimizer, features, classes)
+
+            found[f"{load.__name__}, {optimizer}"] = swept(make, x, y)
+    return found
+
+
+def rule_rows() -> list[list[str]]:
+    rows = []
+    for name, sweep in sweeps().items():
+        found = [sweep(seed).suggestions() for seed in SWEPT_SEEDS]
+        spreads = [one.spread for one in found]
+        sure = [f"{sum(rule in one for one in found)}" for rule in RULES]
+        rows.append([name, *sure, f"{np.median(spreads):.1f}", f"{max(spreads):.1f}"])
     return rows
 
 
@@ -210,6 +264,8 @@ def main() -> None:
         "best of the three in",
     ]
     table(title, header, rate_rows())
+    title = f"Rules that are sure, of {len(SWEPT_SEEDS)} sweeps; how far their rates lie apart"
+    table(title, ["net", *RULES, "median", "at most"], rule_rows())
     leave(failures)
 
 

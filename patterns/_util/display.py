@@ -26,7 +26,7 @@ _TABLE_SECONDS = 1.0
 _MOST_ROWS = 50
 # A display takes this share of the time at most: over a slow connection it moves less often.
 _SHARE = 0.02
-_BAR_WIDTH = 20
+_LEAST_BAR, _MOST_BAR = 5, 20
 _ERASE = "\r\x1b[2K"
 
 
@@ -182,15 +182,17 @@ class Bar(Silence):
     def show(self, progress: Progress) -> None:
         """Draws the bar anew, unless something has been printed that does not end its line."""
         # Imported here, since only a terminal needs it.
-        from rich.cells import set_cell_size
+        from rich.cells import cell_len, set_cell_size
 
-        done = _BAR_WIDTH * progress.done // max(progress.total, 1)
-        bar = self._signs[0] * done + self._signs[1] * (_BAR_WIDTH - done)
+        # A full line would make the cursor go on to the next.
+        width = self._width() - 1
+        size = min(max(width - cell_len(progress.line(progress.title)) - 1, _LEAST_BAR), _MOST_BAR)
+        done = size * progress.done // max(progress.total, 1)
+        bar = self._signs[0] * done + self._signs[1] * (size - done)
         text = encodable(progress.line(f"{progress.title} {bar}".lstrip()), self._file)
         with self._lock:
             if not self._is_inside_line:
-                # A full line would make the cursor go on to the next.
-                shown = set_cell_size(text, self._width() - 1).rstrip()
+                shown = set_cell_size(text, width).rstrip()
                 self._file.write(_ERASE + shown)
                 self._file.flush()
                 self._is_drawn = True

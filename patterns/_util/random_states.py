@@ -22,13 +22,13 @@ _Flag = Literal[0, 1]
 _Arrays = dict[str, np.ndarray]
 
 
-class _Python(Fields):
+class _Python(Fields, frozen=True):
     version: Literal[3]
     words: np.ndarray
     gauss: float | None
 
 
-class _NumPy(Fields):
+class _NumPy(Fields, frozen=True):
     bit_generator: str
     state: dict[str, Any]
     has_gauss: _Flag = 0
@@ -39,12 +39,12 @@ class _NumPy(Fields):
     buffer_pos: Annotated[int, Meta(ge=0, le=4)] = 0
 
 
-class _MersenneTwister(Fields):
+class _MersenneTwister(Fields, frozen=True):
     key: np.ndarray
     pos: _Index
 
 
-class _Large(Fields):
+class _Large(Fields, frozen=True):
     state: int
     inc: int
 

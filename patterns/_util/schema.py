@@ -30,7 +30,7 @@ class SchemaError(ValueError):
     """A value is not of the kind that is expected; the message names its place."""
 
 
-class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Fields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The base of objects with these very fields."""
 
 
@@ -49,10 +49,11 @@ def checked(value: Any, kind: Any, place: str) -> Any:
 
     >>> checked({"step": 3}, dict[str, Count], "cursor")
     {'step': 3}
-    >>> checked([0, -1], list[Count], "resumes")
-    Traceback (most recent call last):
-        ...
-    keras_patterns._util.schema.SchemaError: resumes[1]: expected `int` >= 0, received -1
+    >>> try:
+    ...     checked([0, -1], list[Count], "resumes")
+    ... except SchemaError as error:
+    ...     print(error)
+    resumes[1]: expected `int` >= 0, received -1
     """
     try:
         return msgspec.convert(value, kind)

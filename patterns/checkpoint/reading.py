@@ -15,8 +15,8 @@ from ..storage import (
     Position,
     StoreError,
     SystemRefusalError,
+    read_document,
 )
-from ..storage.document import read_document
 from .contents import Record
 from .identity import ResumeRefusedError
 

@@ -10,9 +10,14 @@ import keras
 
 from .. import _keras
 from .._util.messages import say
-from ..storage import CheckpointFolder, Entry, Position, phase_folder
-from ..storage.document import read_document
-from ..storage.parts import export_checkpoint
+from ..storage import (
+    CheckpointFolder,
+    Entry,
+    Position,
+    export_checkpoint,
+    phase_folder,
+    read_document,
+)
 from .average import Weighting, average_checkpoints
 from .contents import Record
 from .reading import SoundCheckpoint, find_newest, read_record

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..storage import (
     SystemRefusalError,
     phase_folder,
     phases_in,
+    read_document,
 )
 from ..storage.compare import Difference, differing_tensors, differing_values
 from ..storage.parts import export_checkpoint, plain_parts
@@ -130,7 +131,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """Reads every byte of every checkpoint of a folder."""
     reports = [
         (phase, report)
-        for phase, store in _stores(arguments.directory)
+        for phase, store in _stores(arguments.directory, read_document)
         for report in store.verify()
     ]
     # What the system refuses to read may be sound.
@@ -217,10 +218,14 @@ def _folder(arguments: argparse.Namespace) -> dict[str, str]:
     return {"folder": arguments.directory}
 
 
-def _stores(directory: str) -> list[tuple[str | None, CheckpointFolder]]:
-    """The folder, and those of its phases, that hold checkpoints; there must be some."""
+def _stores(
+    directory: str, check: Callable[..., Any] | None = None
+) -> list[tuple[str | None, CheckpointFolder]]:
+    """The folder, and those of its phases, that hold checkpoints; there must be some. `check` is
+    that of `CheckpointFolder`.
+    """
     phases: list[str | None] = [None, *phases_in(directory)]
-    stores = [(phase, CheckpointFolder(phase_folder(directory, phase))) for phase in phases]
+    stores = [(phase, CheckpointFolder(phase_folder(directory, phase), check)) for phase in phases]
     found = [(phase, store) for phase, store in stores if store.entries()]
     if not found:
         what = "no checkpoint is there" if Path(directory).is_dir() else "there is no such folder"

@@ -98,7 +98,7 @@ class SweepListener(Hook):
     def _read(self, logs: Mapping[str, Any]) -> None:
         if self._is_over:
             return
-        loss = float(keras.ops.convert_to_numpy(logs["loss"]))
+        loss = float(keras.ops.convert_to_numpy(logs["loss"]).item())
         if not math.isfinite(loss):
             self._end("the loss was not finite")
             return

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .rules import RULES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The later ones are smaller: where two rules agree, both are seen.
 _MARKS = (("#d95f02", 12), ("#1b9e77", 10.5), ("#7570b3", 9), ("#e7298a", 7.5), ("#ffd92f", 6))
+_MARK_OF = dict(zip(RULES, _MARKS, strict=True))
+_LEGEND_COLUMNS = 34
 
 
 def draw_losses(axes: Axes, rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray) -> None:
@@ -29,24 +34,24 @@ def draw_losses(axes: Axes, rates: np.ndarray, losses: np.ndarray, smoothed: np.
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def mark_range(axes: Axes, low: float, high: float) -> None:
+    """Shades the range for a cycle."""
+    label = f"for a cycle {low:.1e} to {high:.1e}"
+    axes.axvspan(low, high, color="#9ecae1", alpha=0.25, linewidth=0, label=label)
+
+
 def mark_suggestions(
     axes: Axes,
     rates: np.ndarray,
     smoothed: np.ndarray,
     suggestions: Mapping[str, float],
-    cycle: tuple[float, float],
+    unsure: Mapping[str, str],
 ) -> None:
-    """Marks on the smoothed curve the rate of each rule, and shades the range for a cycle."""
-    low, high = cycle
-    axes.axvspan(
-        low,
-        high,
-        color="#9ecae1",
-        alpha=0.25,
-        linewidth=0,
-        label=f"for a cycle {low:.1e} to {high:.1e}",
-    )
-    for (color, size), (rule, rate) in zip(_MARKS, suggestions.items(), strict=True):
+    """Marks on the smoothed curve the rate of each rule that is sure, and says in the legend why
+    the others are not.
+    """
+    for rule, rate in suggestions.items():
+        color, size = _MARK_OF[rule]
         axes.plot(
             [rate],
             [np.interp(np.log(rate), np.log(rates), smoothed)],
@@ -57,3 +62,5 @@ def mark_suggestions(
             label=f"{rule} {rate:.2e}",
             zorder=3,
         )
+    for rule, reason in unsure.items():
+        axes.plot([], [], " ", label=fill(f"{rule} not sure: {reason}", _LEGEND_COLUMNS))

@@ -7,6 +7,7 @@ against it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -18,9 +19,13 @@ def valley(rates: np.ndarray, losses: np.ndarray) -> float:
     """The middle of the second third of the longest valley: the longest falling subsequence of the
     losses.
     """
+    # The least steep fall of each length so far: patience sorting.
+    ends: list[float] = []
     lengths = np.ones(len(losses), int)
-    for i in range(1, len(losses)):
-        lengths[i] += np.max(lengths[:i], where=losses[:i] > losses[i], initial=0)
+    for i, rise in enumerate((-losses).tolist()):
+        place = bisect_left(ends, rise)
+        ends[place : place + 1] = [rise]
+        lengths[i] = place + 1
     end = int(lengths.argmax())
     # As if the subsequence had no gaps: what it has of them lies before this start.
     start = end - int(lengths[end]) if end else 0
@@ -30,7 +35,7 @@ def valley(rates: np.ndarray, losses: np.ndarray) -> float:
 
 def steep(rates: np.ndarray, losses: np.ndarray) -> float:
     """The rate where the loss falls most in one step, over the logarithm of the rate."""
-    return float(rates[np.argmin(np.diff(losses) / np.diff(np.log(rates)))])
+    return float(rates[np.argmin(_forward(rates, losses))])
 
 
 def minimum(rates: np.ndarray, losses: np.ndarray) -> float:
@@ -64,7 +69,15 @@ def gradient(rates: np.ndarray, losses: np.ndarray) -> float:
     """The rate where the loss falls most steeply over the logarithm of the rate, by central
     differences.
     """
-    return float(rates[np.argmin(np.gradient(losses, np.log(rates)))])
+    return float(rates[np.argmin(_central(rates, losses))])
+
+
+def _forward(rates: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    return np.diff(losses) / np.diff(np.log(rates))
+
+
+def _central(rates: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    return np.gradient(losses, np.log(rates))
 
 
 RULES: dict[str, Rule] = {
@@ -74,16 +87,21 @@ RULES: dict[str, Rule] = {
     "slide": slide,
     "gradient": gradient,
 }
+# The slopes of which these rules take the lowest.
+SLOPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "steep": _forward,
+    "gradient": _central,
+}
 
 
 def smooth(losses: np.ndarray, smoothing: float) -> np.ndarray:
-    """The exponential moving average, corrected for its start at zero."""
+    """The exponential moving average along the last axis, corrected for its start at zero."""
     mean = 0.0
     found = []
-    for count, loss in enumerate(losses, start=1):
+    for count, loss in enumerate(losses.T, start=1):
         mean = smoothing * mean + (1 - smoothing) * loss
         found.append(mean / (1 - smoothing**count))
-    return np.array(found)
+    return np.array(found).T
 
 
 def centred(losses: np.ndarray, width: int) -> np.ndarray:

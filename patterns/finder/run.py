@@ -38,6 +38,7 @@ def find_learning_rate(
     spacing: Spacing = "exponential",
     smoothing: float = 0.9,
     divergence: float = 4.0,
+    loss_key: str = "loss",
     batch_size: int | None = None,
     sample_weight: Any = None,
     class_weight: Mapping[int, float] | None = None,
@@ -55,7 +56,7 @@ def find_learning_rate(
 
     Args:
         model: A compiled model; its rate may be a schedule, its optimizer one of several, its
-            `train_step` its own, as long as that returns a `"loss"`. Where several optimizers have
+            `train_step` its own, as long as that returns the loss. Where several optimizers have
             rates, the highest is swept and the others keep their ratio to it.
         x, y, batch_size, sample_weight, class_weight, shuffle: As in `kp.fit`.
         start_rate: The first rate. Defaults to 1e-7.
@@ -68,6 +69,8 @@ def find_learning_rate(
         divergence: The sweep ends where the smoothed loss exceeds the lowest so far by `divergence
             - 1` times its size, or times the spread of the losses in the first tenth of the steps
             if that is more. That tenth does not count. Defaults to 4.
+        loss_key: The name of the loss among what the model's `train_step` returns: `"d_loss"`, say,
+            of a GAN. Defaults to `"loss"`.
         seed: Of the order of the data. Defaults to 0.
         verbose: Whether to show a progress bar: 0, 1 or `"auto"`, which is 1.
 
@@ -77,7 +80,7 @@ def find_learning_rate(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If one is out of range, the model is not compiled, or its `train_step` returns
-            no loss.
+            no such loss; the error lists the names there are.
         kp.DataExhaustedError: If the data end before the sweep does.
 
     Example:
@@ -100,6 +103,8 @@ def find_learning_rate(
     rates = _rates(where, start_rate, stop_rate, steps, spacing)
     check_number(where, "smoothing", smoothing, below=1.0)
     check_number(where, "divergence", divergence, least=1.0)
+    if not isinstance(loss_key, str):
+        raise TypeError(f"{where}: `loss_key` must be a name. Received: {loss_key!r}.")
     listener = SweepListener(rates, smoothing, divergence, verbose != 0)
     asked = RunArguments(
         caller=where,
@@ -124,7 +129,7 @@ def find_learning_rate(
         current().prepare(model)
         _check_built(model)
         optimizers = _stepping(model, driver.data.samples)
-        with preserved(model), _measured(model, optimizers, rates, listener):
+        with preserved(model), _measured(model, optimizers, rates, listener, loss_key):
             train_by_fit(driver, start, verbose=0)
         listener.read_rest()
     return listener.result(tuple(optimizers))
@@ -176,6 +181,7 @@ def _measured(
     optimizers: dict[str, keras.optimizers.Optimizer],
     rates: np.ndarray,
     listener: SweepListener,
+    loss_key: str,
 ) -> Iterator[None]:
     """Within it, each step has its own rate, and gives the loss of its batch alone."""
     _keras.recompile_step(model)
@@ -187,7 +193,7 @@ def _measured(
     listener.start_step = steps_made(first)
     with swept(optimizers, rates):
         step = current().measured_step(
-            model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first)
+            model, [(metrics[key], fresh[key]) for key in metrics], _keras.steps_of(first), loss_key
         )
         with _keras.replaced(model, "train_step", step):
             yield

@@ -14,7 +14,8 @@ from .._util.plots import given_or_new_axes
 from .._util.table import format_table
 from ..optimizers.rates import set_rate
 from ..run.checks import check_model
-from .plotting import draw_losses, mark_suggestions
+from .confidence import Reading, read
+from .plotting import draw_losses, mark_range, mark_suggestions
 from .rules import RULES, centred, fall, smooth
 
 if TYPE_CHECKING:
@@ -27,19 +28,28 @@ _DIVERGING_STEPS = 5
 
 
 class Suggestions(Mapping[str, float]):
-    """The rate that each rule suggests, by its name.
+    """The rate of each rule that is sure of one, by its name.
 
     Args:
-        rates: The rates by the names of the rules.
+        readings: The answers of all rules, by their names.
+
+    Attributes:
+        intervals: Of each rule that is sure, the rates between which other noise of the batches
+            leaves its own, four times in five.
+        unsure: Of each rule that is not, the reason.
     """
 
-    def __init__(self, rates: Mapping[str, float]) -> None:
-        self._rates = dict(rates)
+    def __init__(self, readings: Mapping[str, Reading]) -> None:
+        self.unsure = {rule: one.doubt for rule, one in readings.items() if one.doubt}
+        sure = {rule: one for rule, one in readings.items() if not one.doubt}
+        self.intervals = {rule: (one.low, one.high) for rule, one in sure.items()}
+        self._rates = {rule: one.rate for rule, one in sure.items()}
 
     @property
     def spread(self) -> float:
-        """The highest over the lowest."""
-        return max(self._rates.values()) / min(self._rates.values())
+        """The highest over the lowest; 1 if there is no other."""
+        rates = self._rates.values()
+        return max(rates) / min(rates) if rates else 1.0
 
     @property
     def shown_spread(self) -> str:
@@ -56,15 +66,20 @@ class Suggestions(Mapping[str, float]):
         return len(self._rates)
 
     def __repr__(self) -> str:
-        table = format_table(
-            ["rule", "rate"], [[rule, f"{rate:.2e}"] for rule, rate in self._rates.items()]
-        )
+        rows = [
+            [rule, *(f"{one:.2e}" for one in (rate, *self.intervals[rule]))]
+            for rule, rate in self.items()
+        ]
+        parts = [format_table(["rule", "rate", "noise: from", "to"], rows)] if rows else []
+        parts += [f"Not sure: {rule}: {reason}." for rule, reason in self.unsure.items()]
         advice = (
             "they agree, as rules do"
             if self.spread < 30
             else "they disagree: look at the curve (.plot()), or sweep in more steps"
         )
-        return f"{table}\nThe highest is {self.shown_spread} times the lowest; {advice}."
+        if len(rows) > 1:
+            parts.append(f"The highest is {self.shown_spread} times the lowest; {advice}.")
+        return "\n".join(parts)
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,38 +115,50 @@ class LearningRateSweep:
         """The rate that a rule reads off the smoothed curve, less a tenth of the steps at its start
         and five at its end.
 
+        A rule must be sure of it. Its rate lies where the loss falls by more than the noise of the
+        batches explains (`"minimum"` needs no such place), and other noise of the same size moves
+        it by less than a factor of ten.
+
         Args:
             rule: `"valley"`, `"steep"`, `"minimum"`, `"slide"` (these are fastai's) or
                 `"gradient"`. Defaults to `"minimum"`, a tenth of the rate with the lowest loss,
                 which did best on the nets of `benchmarks/bench_finder.py`.
 
         Raises:
-            ValueError: If there is no such rule, if the sweep was too short, or if the loss never
-                falls.
+            ValueError: If there is no such rule, if the sweep was too short, if the loss never
+                falls, or if the rule is not sure; the error then names those that are.
         """
         if rule not in RULES:
             raise ValueError(f"suggest: there is no rule {rule!r}; there are {', '.join(RULES)}.")
-        self._check_falls()
-        part = self._usable_part
-        return RULES[rule](self.rates[part], self.smoothed[part])
+        found = self.suggestions()
+        if rule in found:
+            return found[rule]
+        sure = ", ".join(f"{other} ({rate:.1e})" for other, rate in found.items())
+        raise ValueError(
+            f"suggest: the rule {rule!r} is not sure of a rate: {found.unsure[rule]}. "
+            f"{f'Sure are: {sure}' if sure else 'No rule is sure'}. Look at the curve (.plot()), "
+            "or sweep in more steps or in larger batches."
+        )
 
     def suggestions(self) -> Suggestions:
-        """The suggestion of every rule, and how far they disagree.
+        """The suggestions of all rules that are sure of one, the reasons of the others, and how far
+        they disagree.
 
         Raises:
-            ValueError: As `suggest`.
+            ValueError: If the sweep was too short, or if the loss never falls.
         """
-        return Suggestions({rule: self.suggest(rule) for rule in RULES})
+        self._check_falls()
+        return self._suggestions
 
     def range(self) -> tuple[float, float]:
         """The lowest and the highest rate for a cycle: where the loss begins to fall, and where it
         ceases to.
 
         Smith reads them off by eye. Here they are where a mean of the losses around each step has
-        done a tenth, and nine tenths, of its fall.
+        done a tenth of its fall for the last time, and nine tenths for the first time.
 
         Raises:
-            ValueError: As `suggest`.
+            ValueError: As `suggestions`.
 
         References:
             L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017,
@@ -140,7 +167,9 @@ class LearningRateSweep:
         self._check_falls()
         losses = self._centred_losses
         done = (losses[0] - losses) / (losses[0] - losses.min())
-        first, last = (int(np.argmax(done >= share)) for share in (0.1, 0.9))
+        last = int(np.argmax(done >= 0.9))
+        # The last time: at a flat start, noise alone can do a tenth.
+        first = int(np.flatnonzero(done[:last] < 0.1)[-1]) + 1
         rates = self.rates[self._usable_part]
         return float(rates[min(first, last - 1)]), float(rates[last])
 
@@ -166,7 +195,7 @@ class LearningRateSweep:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draws losses and smoothed losses over the logarithm of the rate, with every suggestion
-        marked.
+        marked. The legend says why a rule has none.
 
         Args:
             ax: The matplotlib axes to draw in. Defaults to None: those of a new figure, which a
@@ -182,9 +211,14 @@ class LearningRateSweep:
         draw_losses(axes, self.rates, self.losses, self.smoothed)
         try:
             suggestions = self.suggestions()
-            mark_suggestions(axes, self.rates, self.smoothed, suggestions, self.range())
+            mark_range(axes, *self.range())
+            mark_suggestions(axes, self.rates, self.smoothed, suggestions, suggestions.unsure)
             spread = suggestions.shown_spread
-            title = f"Learning rates; the rules lie within a factor of {spread}"
+            title = (
+                f"Learning rates; the rules lie within a factor of {spread}"
+                if suggestions
+                else "No rule is sure of a rate"
+            )
         except ValueError as error:
             title = f"No suggestion. {str(error).split('.')[0]}."
         axes.set_title(title, fontsize=10)
@@ -201,6 +235,11 @@ class LearningRateSweep:
             return f"{head}\n{self.suggestions()!r}\nFor a cycle: from {low:.2e} to {high:.2e}."
         except ValueError as error:
             return f"{head}\nNo suggestion. {error}"
+
+    @cached_property
+    def _suggestions(self) -> Suggestions:
+        part = self._usable_part
+        return Suggestions(read(self.rates, self.losses, part, self.steps, self.smoothing))
 
     @property
     def _usable_part(self) -> slice:

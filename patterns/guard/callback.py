@@ -138,7 +138,7 @@ class NonFiniteGuard(Hook):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes the state of a checkpoint; `on_restore` decides what becomes of it."""
-        self._restored = checked_state(state, self.run and self.run.position)
+        self._restored = checked_state(state, self.run.position if self.run else None)
 
     # What the run calls.
 

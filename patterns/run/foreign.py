@@ -18,6 +18,7 @@ from keras_patterns.backends import current
 from .. import _keras
 from ..state.callbacks import named
 from ..state.held import HeldStates, access_to
+from ..state.snapshot import StateMismatchError
 from ..state.values import MovingValues
 from ..state.variables import find_variables
 from ..state.walk import Node, quiet_parts, walk
@@ -102,8 +103,14 @@ class ForeignState:
         Raises:
             StateMismatchError: If a part does not fit.
         """
-        self._held.restore(states.get("objects", {}))
-        self._values.restore(states.get("values", {}))
+        parts = [states.get(name, {}) for name in ("objects", "values")]
+        if not all(isinstance(part, Mapping) for part in parts):
+            raise StateMismatchError(
+                "The section 'held' of the checkpoint must hold 'objects' and 'values' by place. "
+                f"Received: {states!r:.80}"
+            )
+        self._held.restore(parts[0])
+        self._values.restore(parts[1])
 
     @contextmanager
     def watching(self) -> Iterator[None]:

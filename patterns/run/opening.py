@@ -146,15 +146,7 @@ def _wire(
     data = RunData(source)
     until_end.callback(data.close)
     carried = CarriedState(asked.model)
-    foreign: ForeignState | NoForeignState = NoForeignState()
-    if checkpoints.exist:
-        foreign = ForeignState(
-            asked.caller,
-            asked.model,
-            asked.callbacks,
-            asked.data["x"],
-            asked.validation.holder,
-        )
+    foreign = _foreign(asked) if checkpoints.exist else NoForeignState()
     restorer = Restorer(
         asked.model,
         plan.total_steps,
@@ -188,6 +180,12 @@ def _wire(
     until_end.enter_context(checkpoints)
     until_end.enter_context(driver.signals)
     return driver
+
+
+def _foreign(asked: RunArguments) -> ForeignState:
+    return ForeignState(
+        asked.caller, asked.model, asked.callbacks, asked.data["x"], asked.validation.holder
+    )
 
 
 def _identity(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..data import BatchSource, Skipped
 from ..data.stream import BatchStream
+from ..state import StateMismatchError
 
 
 class RunData:
@@ -31,8 +32,18 @@ class RunData:
         self._opened_at: int | None = None
 
     def take_over(self, state: Mapping[str, Any]) -> None:
-        """Leaves out the batches that an earlier process has left out."""
-        self.skipped = Skipped(self.source, state.get("skipped"))
+        """Leaves out the batches that an earlier process has left out.
+
+        Raises:
+            StateMismatchError: If they are told by examples, which this source does not know.
+        """
+        skipped = state.get("skipped", {})
+        if skipped.get("examples") and not hasattr(self.source, "indices"):
+            raise StateMismatchError(
+                "The checkpoint leaves out examples of the data, and these data do not tell which "
+                "examples a batch holds. It is of other data; go on from another checkpoint."
+            )
+        self.skipped = Skipped(self.source, skipped)
 
     def state(self) -> dict[str, Any]:
         """The part of a checkpoint that finds the batches again, beside the step."""

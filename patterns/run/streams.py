@@ -15,7 +15,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream
 from ..data.rows import is_rows
 from ..data.streams import global_state, set_global_state
-from ..state.held import HeldStates
+from ..state.held import HeldStates, check_states
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -31,14 +31,18 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
             "batches already. Make it anew: pass what the generator function returns now."
         )
 
-    held = HeldStates({"x": x})
+    # What the generator makes itself while it runs, nobody else draws from.
+    held = HeldStates({"x": x}).find()
 
     def get_state() -> dict[str, Any]:
         return {
             "process": global_state(),
             "backend": current().random_state(),
             "keras": _keras.get_global_seed(),
-            "held": held.states(),
+            "held": {
+                place: {"kind": access.kind, "state": access.get()}
+                for place, (_, access) in held.items()
+            },
         }
 
     def set_state(state: Mapping[str, Any]) -> None:
@@ -46,8 +50,11 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
         current().set_random_state(state["backend"])
         if "keras" in state:
             _keras.set_global_seed(state["keras"])
-            held.put(state["held"])
+            for place, (_, access) in held.items():
+                if place in state.get("held", {}):
+                    access.put(state["held"][place]["state"])
 
-    return RandomStream(
-        get_state, set_state, goes_on.record.data.get("random") if goes_on else None
-    )
+    began = goes_on.record.data.get("random") if goes_on else None
+    if isinstance(began, Mapping) and "held" in began:
+        check_states(held, began["held"])
+    return RandomStream(get_state, set_state, began)

@@ -23,7 +23,7 @@ from .. import _keras
 from .._util.messages import listed, say
 from ..data.streams import seeded
 from .snapshot import StateMismatchError, as_dtype, is_seed, np_dtype, put_back
-from .walk import Node, is_registered, walk
+from .walk import CONTAINERS, Node, is_registered, walk
 
 States = dict[str, Any]
 
@@ -120,18 +120,9 @@ class HeldStates:
         for place in sorted(states.keys() - found.keys()):
             say(f"{place} is not there any more, and its state is gone.")
 
-    def put(self, states: Mapping[str, Any]) -> None:
-        """Puts back the states of what there is.
-
-        Raises:
-            StateMismatchError: If one does not fit; nothing has been changed then.
-        """
-        self._put(self.find(), states)
-
     def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
+        check_states(found, states)
         fitting = {place: states[place] for place in found if place in states}
-        for place, saved in fitting.items():
-            check_state(place, found[place][1], saved)
         for place, saved in fitting.items():
             try:
                 found[place][1].put(saved["state"])
@@ -163,6 +154,19 @@ def found_in(nodes: Iterator[Node]) -> Iterator[tuple[str, tuple[Any, StateAcces
         yield node.place, (node.value, access)
 
 
+def check_states(found: Mapping[str, tuple[Any, StateAccess]], states: Any) -> None:
+    """Raises if one of some saved states is not one that the object of its place can take.
+
+    Raises:
+        StateMismatchError: Naming the place, and in what it differs.
+    """
+    if not isinstance(states, Mapping):
+        raise StateMismatchError(f"States must stand by their places. Received: {states!r:.80}")
+    for place, (_, access) in found.items():
+        if place in states:
+            check_state(place, access, states[place])
+
+
 def check_state(place: str, access: StateAccess, saved: Any) -> None:
     """Raises if a saved state is not one that an object can take.
 
@@ -171,7 +175,7 @@ def check_state(place: str, access: StateAccess, saved: Any) -> None:
     """
     if not isinstance(saved, Mapping) or set(saved) != {"kind", "state"}:
         raise StateMismatchError(f"The checkpoint holds no state for {place!r}: {saved!r:.80}")
-    if saved["kind"] != access.kind:
+    if not isinstance(saved["kind"], str) or saved["kind"] != access.kind:
         raise StateMismatchError(
             f"{place!r} is a {access.kind}, and the checkpoint holds {saved['kind']!r:.80}. "
             "Make it what it was, or give another folder to begin a new run."
@@ -283,6 +287,8 @@ def _variable_access(variable: keras.Variable) -> StateAccess:
         return np.array(keras.ops.convert_to_numpy(variable.value))
 
     def put(state: Any) -> None:
+        if not isinstance(state, np.ndarray):
+            raise TypeError(f"it must be an array; received {state!r:.80}")
         put_back({"": variable}, {"": state})
 
     def seed(words: np.ndarray) -> None:
@@ -332,7 +338,8 @@ class ItemCaller:
         if not can_repeat:
             return result
         self._is_first = False
-        self._name(place for place, value in self._numbers().items() if numbers.get(place) != value)
+        now = self._numbers()
+        self._name(place for place, value in numbers.items() if now.get(place, value) != value)
         found = self._find()
         if found.keys() == self._found.keys():
             return result
@@ -346,6 +353,7 @@ class ItemCaller:
             node.place: repr(node.value)
             for node in nodes
             if node.is_own
+            and not isinstance(node.owner, CONTAINERS)
             and (type(node.value) in _COUNTERS or current().is_random_key(node.value))
         }
 

@@ -110,29 +110,28 @@ def digest(value: Any) -> str:
     """A text that differs where a plain value does. A symbol of a step that is traced has none."""
     arrays: dict[str, np.ndarray] = {}
     try:
-        plain = repr(encode(encoded(value), "", arrays)).encode()
+        plain = repr(encode(encoded(value, copy=False), "", arrays)).encode()
     except Exception:
         # Each framework has its own error for a symbol that is read.
         return _UNREADABLE
-    parts = [plain, *(np.ascontiguousarray(array).tobytes() for array in arrays.values())]
+    contents = [np.ascontiguousarray(array).reshape(-1) for array in arrays.values()]
+    forms = [f"{array.dtype} {array.shape}".encode() for array in arrays.values()]
+    parts: list[Any] = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
     return " ".join(map(xxh3_128_hexdigest, parts))
 
 
-def encoded(value: Any) -> Any:
+def encoded(value: Any, copy: bool = True) -> Any:
     """A plain value with arrays in the place of tensors and keys."""
     if isinstance(value, dict):
-        return {key: encoded(item) for key, item in value.items()}
+        return {key: encoded(item, copy) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return (
-            type(value)(map(encoded, value))
-            if type(value) in (list, tuple)
-            else [encoded(item) for item in value]
-        )
+        items = [encoded(item, copy) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
     if isinstance(value, itertools.count):
         return {"count": [int(part) for part in re.findall(r"-?\d+", repr(value))]}
     if keras.ops.is_tensor(value):
         return {"tensor": current().tree_to_arrays([value])}
-    return value.copy() if isinstance(value, np.ndarray) else value
+    return value.copy() if copy and isinstance(value, np.ndarray) else value
 
 
 def _fitting(node: Node, saved: Any) -> Any:
@@ -142,7 +141,7 @@ def _fitting(node: Node, saved: Any) -> Any:
     if is_count or is_tensor_state(saved) or (is_plain(saved) and _kind(saved) & _kind(live)):
         try:
             return _revived(saved, live)
-        except (ValueError, TypeError, KeyError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             pass
     raise StateMismatchError(
         f"The checkpoint holds {saved!r:.80} for {node.place!r}, where {live!r:.80} stands now."

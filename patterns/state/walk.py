@@ -35,7 +35,6 @@ CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 # Of a torch.nn.Module.
 REGISTERED = ("_buffers", "_parameters")
 _ONLY_WAYS = ("_layers", "_modules", *REGISTERED)
-_ITERATORS = (map, filter, zip, enumerate, reversed)
 # What leads from a callback back to the run, and Keras's book-keeping.
 _SKIPPED = frozenset(
     {
@@ -128,14 +127,17 @@ _Child = tuple[str, Any, Callable[[Any], None] | None, bool]
 
 
 def _children(value: Any) -> Iterator[_Child]:
+    if isinstance(value, CONTAINERS) and _is_flat(value):
+        return
+    # Containers are copied at once: another thread may change them meanwhile.
     if isinstance(value, dict | types.MappingProxyType):
-        items = itertools.islice(value.items(), _MOST_ITEMS)
+        items = list(itertools.islice(value.items(), _MOST_ITEMS))
         yield from ((str(key), item, _item_put(value, key), False) for key, item in items)
     elif isinstance(value, list | tuple | deque):
-        for index, item in enumerate(itertools.islice(value, _MOST_ITEMS)):
+        for index, item in enumerate(list(itertools.islice(value, _MOST_ITEMS))):
             yield str(index), item, _item_put(value, index), False
     elif isinstance(value, set | frozenset):
-        yield from ((f"{{{index}}}", item, None, False) for index, item in enumerate(value))
+        yield from ((f"{{{index}}}", item, None, False) for index, item in enumerate(list(value)))
     elif isinstance(value, types.FunctionType):
         yield from _of_function(value)
     elif isinstance(value, types.MethodType):
@@ -146,7 +148,7 @@ def _children(value: Any) -> Iterator[_Child]:
         yield "keywords", value.keywords, None, False
     elif inspect.isgenerator(value):
         yield from _of_generator(value)
-    elif isinstance(value, _ITERATORS) or type(value).__module__ == "itertools":
+    elif type(value).__module__ in ("builtins", "itertools") and isinstance(value, Iterator):
         yield from ((str(i), item, None, False) for i, item in enumerate(gc.get_referents(value)))
     elif isinstance(value, type):
         if is_own(value):
@@ -155,6 +157,12 @@ def _children(value: Any) -> Iterator[_Child]:
         yield from _of_instance(value)
     elif isinstance(wrapped := getattr(value, "__wrapped__", None), types.FunctionType):
         yield "function", wrapped, None, False
+
+
+def _is_flat(value: Any) -> bool:
+    """True of a container of nothing but numbers and text, such as the names of many files."""
+    items = value.values() if isinstance(value, dict) else value
+    return all(type(item) in _SMALL for item in items)
 
 
 def _of_instance(value: Any) -> Iterator[_Child]:
@@ -208,7 +216,7 @@ def _of_class(kind: type, hidden: Mapping[str, Any]) -> Iterator[_Child]:
             for inner, child, put, own in _of_function(function):
                 yield f"{name}()/{inner}", child, put, own
         elif not isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
-            yield name, value, None, False
+            yield name, value, functools.partial(setattr, kind, name), True
 
 
 def _of_function(function: types.FunctionType) -> Iterator[_Child]:
@@ -238,9 +246,12 @@ def _names(code: types.CodeType) -> list[str]:
 
 def _of_generator(generator: Any) -> Iterator[_Child]:
     frame = generator.gi_frame
+    is_own_code = frame is not None and _is_own_module(
+        str(frame.f_globals.get("__name__")).partition(".")[0]
+    )
     if frame is not None:
         for name, child in sorted(frame.f_locals.items()):
-            yield name.lstrip("."), child, None, False
+            yield name.lstrip("."), child, None, is_own_code
         yield from _of_globals(frame.f_code, frame.f_globals)
     yield "yields from", generator.gi_yieldfrom, None, False
 

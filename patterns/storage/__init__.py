@@ -1,5 +1,6 @@
 """Checkpoints on disk: atomic, checked byte by byte, deduplicated, retained by policy."""
 
+from .document import read_document
 from .entry import Entry, Report, StoredCheckpoint
 from .errors import (
     DamagedCheckpointError,
@@ -12,6 +13,7 @@ from .errors import (
 from .export import export_weights
 from .files import Tensor
 from .manifest import Manifest, Position, Score
+from .parts import export_checkpoint
 from .phases import phase_folder, phases_in
 from .retention import Candidate, Retention
 from .store import CheckpointFolder
@@ -35,7 +37,9 @@ __all__ = [
     "StoredCheckpoint",
     "SystemRefusalError",
     "Tensor",
+    "export_checkpoint",
     "export_weights",
     "phase_folder",
     "phases_in",
+    "read_document",
 ]

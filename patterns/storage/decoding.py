@@ -51,7 +51,7 @@ def _array(content: Any, arrays: _Arrays, place: str) -> np.ndarray:
     return arrays[key]
 
 
-def _scalar(content: Any, arrays: _Arrays, place: str) -> np.generic:
+def _scalar(content: Any, arrays: _Arrays, place: str) -> Any:
     array = _array(content, arrays, place)
     require(array.shape == (), place, f"expected one number, received shape {array.shape}")
     return array[()]

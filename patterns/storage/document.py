@@ -41,7 +41,7 @@ class _OptimizerSettings(msgspec.Struct):
     class_: str = msgspec.field(name="class")
 
 
-class _Identity(Fields):
+class _Identity(Fields, frozen=True):
     total_steps: Count
     steps_per_epoch: Annotated[int, Meta(ge=1, le=MOST)]
     seed: Annotated[int, Meta(ge=0)]
@@ -52,42 +52,44 @@ class _Identity(Fields):
     seed_from: Literal["seed=", "set_random_seed", "drawn"] = "drawn"
 
 
-class _Cursor(Fields):
+class _Cursor(Fields, frozen=True):
     step: Count
     todo: list[Literal["log", "validate", "hooks", "close_epoch", "save"]]
     logs: dict[str, Any] | None
     ended: bool
 
 
-class _Optimizer(Fields):
+class _Optimizer(Fields, frozen=True):
     trained: list[str] | None
     first_steps: dict[str, Count]
 
 
-class _Skipped(Fields):
+class _Skipped(Fields, frozen=True):
     numbers: list[Count] = msgspec.field(default_factory=list)
     examples: list[Count] = msgspec.field(default_factory=list)
     known: Count = 0
 
 
-class _Data(Fields):
-    skipped: _Skipped = _Skipped()
+class _Data(Fields, frozen=True):
+    skipped: _Skipped = msgspec.field(default_factory=_Skipped)
     validated: Count = 0
     random: Any = None
 
 
-class _Random(Fields):
+class _Random(Fields, frozen=True):
     python: dict[str, Any]
     numpy: dict[str, Any]
     keras: Any
 
 
-class _Stream(Fields):
+class _Stream(Fields, frozen=True):
     process: dict[str, Any]
     backend: dict[str, Any]
+    keras: Any = None
+    held: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class _Format1(Fields):
+class _Format1(Fields, frozen=True):
     """The document of release 0.1. The first of them had fewer fields."""
 
     identity: dict[str, Any]
@@ -224,6 +226,7 @@ def _read_data(content: Any, arrays: _Arrays) -> dict[str, Any]:
     require(len(process) == 2, "data.random.process", "expected a state of python and of numpy")
     check_python(process["python"], "data.random.process.python")
     check_numpy(process["numpy"], "data.random.process.numpy")
+    check_seed(stream.keras, "data.random.keras")
     return {**state, "random": random}
 
 

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -206,7 +207,7 @@ def is_there(path: Path) -> bool:
 
 
 @contextmanager
-def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[BinaryIO]:
+def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[FileIO]:
     """Opens a file to be read, if it is one: no link, folder, pipe, socket or device. Nothing is
     waited for.
 
@@ -233,17 +234,20 @@ def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[BinaryIO]:
         if says_no_file(error) and not isinstance(error, FileNotFoundError):
             raise NotAFileError(path) from error
         raise
-    with open(descriptor, "rb", buffering=0) as file:
+    with FileIO(descriptor) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotAFileError(path)
         yield file
+
+
+NOT_A_FILE = "it is a link or a device, not a file of its own"
 
 
 class NotAFileError(OSError):
     """In the place of a file is something else."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.ELOOP, "it is a link or a device, not a file of its own", str(path))
+        super().__init__(errno.ELOOP, NOT_A_FILE, str(path))
 
 
 def create_plain(path: Path, data: bytes) -> None:
@@ -285,7 +289,7 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
     except FileNotFoundError as error:
         raise _damaged(path, "the file is missing") from error
     except NotAFileError as error:
-        raise _damaged(path, error.strerror) from error
+        raise _damaged(path, NOT_A_FILE) from error
     except (OSError, MemoryError) as error:
         raise SystemRefusalError(path, "read the file", error) from error
 

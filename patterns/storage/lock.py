@@ -90,7 +90,7 @@ def writer_lock(directory: Path) -> Iterator[None]:
             lock.release()
 
 
-class _Holder(Fields):
+class _Holder(Fields, frozen=True):
     pid: int
     # What can be printed: no line breaks, no orders to a terminal.
     host: Annotated[str, Meta(pattern=r"\A[!-~]{1,255}\Z")]

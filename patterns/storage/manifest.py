@@ -179,25 +179,25 @@ class Manifest:
             ) from error
 
 
-class _PositionFields(Fields):
+class _PositionFields(Fields, frozen=True):
     run: Annotated[int, Meta(ge=1, le=MOST)]
     step: Count
     phase: Literal[0, 1]
 
 
-class _ScoreFields(Fields):
+class _ScoreFields(Fields, frozen=True):
     monitor: str
     mode: Literal["min", "max"]
     # JSON has no number for what is not finite. Release 0.1 wrote it as Python does.
     value: float | Literal["nan", "inf", "-inf"]
 
 
-class _FileFields(Fields):
+class _FileFields(Fields, frozen=True):
     bytes: Count
     header_checksum: Digest
 
 
-class _TensorFields(Fields):
+class _TensorFields(Fields, frozen=True):
     path: str
     shape: list[Count]
     dtype: str
@@ -220,7 +220,7 @@ class _AnyFormat(msgspec.Struct):
     format: Count
 
 
-class _ManifestFields(Fields):
+class _ManifestFields(Fields, frozen=True):
     checksum: Digest
     format: int
     position: _PositionFields

@@ -18,7 +18,7 @@ from ..state.randomness import get_random_state
 from ..state.snapshot import copy_values
 from ..state.values import digest, is_plain
 from ..state.variables import find_variables
-from ..state.walk import walk
+from ..state.walk import CONTAINERS, walk
 
 State = dict[str, Any]
 
@@ -75,17 +75,18 @@ def everything_held(roots: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     variables = find_variables(roots["model"]).variables.values()
     for node in walk(roots, {id(variable) for variable in variables}):
+        if isinstance(node.owner, CONTAINERS) and is_plain(node.owner):
+            # A part of what is shown whole.
+            continue
         access = access_to(node.value)
         if isinstance(node.value, keras.Variable) or (access and not access.is_value):
             assert access
             state = access.get()
             found[node.place] = f"{access.kind} {digest(state)}"
-        elif node.is_own and isinstance(
-            node.value, str | int | float | np.generic | itertools.count
-        ):
+        elif node.is_own and isinstance(node.value, int | float | np.generic | itertools.count):
             found[node.place] = repr(node.value)
         elif node.is_own and is_plain(node.value):
-            found[node.place] = f"{type(node.value).__name__} {digest(node.value)}"
+            found[node.place] = f"{node.value!r:.60} ({digest(node.value)[:8]})"
         elif isinstance(node.value, Iterator) and hasattr(node.value, "__length_hint__"):
             found[node.place] = f"{operator.length_hint(node.value)} items left"
     return found

@@ -213,14 +213,18 @@ sys.addaudithook(_hear)
 
 
 @contextlib.contextmanager
-def watched(outside: Path) -> Iterator[None]:
+def watched(outside: Path, seconds: int = SECONDS) -> Iterator[None]:
     """Fails if anything in a folder is opened, changed, or looked for by what runs inside, if
-    anything in it is another one afterwards, or if it takes more than ten seconds.
+    anything in it is another one afterwards, or if it takes too long.
+
+    Args:
+        outside: The folder.
+        seconds: The longest that it may take. Defaults to ten.
     """
     global _SEEN
     before = contents(outside)
     previous = signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     _SEEN = []
     try:
         yield
@@ -234,7 +238,7 @@ def watched(outside: Path) -> Iterator[None]:
 
 
 def _too_long(*_: Any) -> None:
-    raise AssertionError(f"more than {SECONDS} seconds")
+    raise AssertionError("it takes too long")
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -247,15 +251,15 @@ def contents(folder: Path) -> dict[str, Any]:
     return found
 
 
-def survives(run: Callable[[], Any]) -> bool:
+def survives(run: Callable[[], Any], *more: type[Exception]) -> bool:
     """True if it succeeds, False if it ends in one of the errors that a hostile folder may end
-    in; any other error is let through.
+    in, or one of `more`; any other error is let through.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         try:
             run()
-        except EXPECTED:
+        except (*EXPECTED, *more):
             return False
     return True
 

@@ -10,8 +10,9 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import keras
 import numpy as np
@@ -48,13 +49,13 @@ _MOST_BYTES = 1 << 26
 _NAMED = 3
 
 
-class _Array(Fields):
+class _Array(Fields, frozen=True):
     shape: list[Count]
     dtype: str
     digest: Digest
 
 
-class _Description(Fields):
+class _Description(Fields, frozen=True):
     format: str
     at: str
     weights: dict[str, tuple[str, Digest]]
@@ -282,7 +283,7 @@ def _description(path: Path) -> Json:
     return found
 
 
-def _check_bytes(file: BinaryIO, found: Json) -> None:
+def _check_bytes(file: FileIO, found: Json) -> None:
     size = os.fstat(file.fileno()).st_size
     if size != found["bytes"]:
         raise ValueError(f"it has {size:,} bytes instead of {found['bytes']:,}")
@@ -293,7 +294,7 @@ def _check_bytes(file: BinaryIO, found: Json) -> None:
         raise ValueError("its bytes are not those that were written")
 
 
-def _mapped(file: BinaryIO, found: Json) -> np.ndarray:
+def _mapped(file: FileIO, found: Json) -> np.ndarray:
     """The array in an open file, as its description says that it lies there."""
     file.seek(0)
     if np.lib.format.read_magic(file) != (1, 0):

@@ -228,6 +228,25 @@ def test_a_hostile_manifest_is_refused(tmp_path, case):
     assert store.newest_sound()[0] is None
 
 
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_manifest_keeps_no_other_from_being_read(tmp_path, case):
+    store = CheckpointFolder(tmp_path)
+    for step in (1, 2, 3):
+        score = SCORE | {"value": step}
+        store.write(at(step), {}, tensors({"a": np.ones(2, np.float32)}), score=score)
+    edit, _ = HOSTILE[case]
+    path = tmp_path / at(1).folder_name / "manifest.json"
+    fields = fields_of(path.parent)
+    edit(fields)
+    path.write_bytes(sign(json.dumps(fields)))
+    store = CheckpointFolder(tmp_path)
+    assert [entry.position.step for entry in store.entries()] == [1, 2, 3]
+    assert [entry.score for entry in store.entries()][1:] == [2, 3]
+    assert [report.problem is None for report in store.verify()] == [False, True, True]
+    assert store.newest_sound()[0].position == at(3)
+    assert store.best() is not None
+
+
 @pytest.mark.parametrize(
     "text",
     [

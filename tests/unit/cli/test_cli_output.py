@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from store_support import a_document
 
 from keras_patterns.cli import main
 from keras_patterns.storage import CheckpointFolder, Position, Tensor
@@ -91,7 +92,12 @@ def test_a_checkpoint_that_is_retired_while_it_is_listed_is_left_out(folder, cap
     assert [row["step"] for row in found["checkpoints"]] == [2]
 
 
-def test_verify_as_json(folder, capsys):
+def test_verify_as_json(tmp_path, capsys):
+    folder = tmp_path / "run"
+    for step in (1, 2):
+        tensors = [Tensor("variables/kernel", np.full(3, step, "float32"))]
+        document = a_document("kernel", step=step)
+        CheckpointFolder(folder).write(Position(1, step), document, tensors)
     assert answer(capsys, "verify", folder)[0] == 0
     (file,) = (folder / "run-1-step-000000001").glob("*.safetensors")
     data = bytearray(file.read_bytes())
