@@ -149,19 +149,6 @@ def test_a_report_tells_a_refusal_from_damage(store, refuse):
 
 
 @once
-@pytest.mark.parametrize("option", [[], ["--json"]])
-def test_the_command_line_tells_a_refusal_from_damage(store, refuse, capsys, option):
-    refuse(errno.EACCES, at(2).folder_name, "tensors-1.safetensors")
-    assert main(["verify", str(store.directory), *option]) == 2
-    said = capsys.readouterr().out
-    if option:
-        assert '"damaged": 0' in said
-        assert '"refused": 1' in said
-    else:
-        assert said.endswith("3 checkpoints, 1 could not be read.\n")
-
-
-@once
 def test_an_older_one_that_cannot_be_read_is_not_linked_and_the_new_one_is_sound(
     store, refuse, monkeypatch
 ):
@@ -247,6 +234,19 @@ def test_what_reads_checkpoints_stops_at_a_refusal_and_leaves_the_model(refuse, 
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     assert not os.path.exists("weights.safetensors")
+
+
+@pytest.mark.parametrize("option", [[], ["--json"]])
+def test_the_command_line_tells_a_refusal_from_damage(refuse, capsys, option):
+    train()
+    refuse(errno.EACCES, at(8).folder_name, "tensors-1.safetensors")
+    assert main(["verify", "runs", *option]) == 2
+    said = capsys.readouterr().out
+    if option:
+        assert '"damaged": 0' in said
+        assert '"refused": 1' in said
+    else:
+        assert said.endswith("3 checkpoints, 1 could not be read.\n")
 
 
 @contextlib.contextmanager
