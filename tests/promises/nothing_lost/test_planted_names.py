@@ -1,5 +1,5 @@
-"""Nothing lost, and nothing done: links, pipes, sockets, devices and folders under every name that
-is opened in a folder. Nothing outside is read, written or looked for, and nothing is waited for.
+"""Nothing lost: links, pipes, sockets, devices and folders under every name that is opened in a
+folder. Nothing outside is read, written or looked for, and nothing is waited for.
 """
 
 import json
