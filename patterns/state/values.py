@@ -126,7 +126,7 @@ def digest(value: Any) -> str:
     contents = [np.ascontiguousarray(array).reshape(-1) for array in arrays.values()]
     forms = [f"{array.dtype} {array.shape}".encode() for array in arrays.values()]
     parts = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
-    return " ".join(map(xxh3_128_hexdigest, parts))
+    return " ".join(xxh3_128_hexdigest(part) for part in parts)
 
 
 def encoded(value: Any, copy: bool = True) -> Any:
