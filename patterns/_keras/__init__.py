@@ -8,6 +8,7 @@ from .graphs import Call, calls_in_order, graph_calls, graph_nodes, graph_of, is
 from .layers import (
     all_layers,
     draws,
+    keras_attributes,
     leaf_layers,
     own_variables,
     replace_sublayer,
@@ -67,6 +68,7 @@ __all__ = [
     "has_trainer",
     "inner_optimizers",
     "is_graph",
+    "keras_attributes",
     "leaf_layers",
     "made_anew",
     "mask_of",

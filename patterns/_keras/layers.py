@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import keras
 
 
@@ -72,3 +74,31 @@ def replace_sublayer(parent: keras.Layer, name: str, layer: keras.Layer) -> None
     finally:
         if locked:
             tracker.lock(message)
+
+
+def keras_attributes(thing: object) -> frozenset[str]:
+    """The names of the attributes of an object of Keras in which Keras, and the framework under it,
+    keep their own affairs, such as `stop_training`. There is no public list of them.
+    """
+    for kind, names in _attributes().items():
+        if isinstance(thing, kind):
+            return names
+    return frozenset()
+
+
+@functools.cache
+def _attributes() -> dict[type, frozenset[str]]:
+    model = keras.Sequential(name="template")
+    optimizer = keras.optimizers.SGD(name="template")
+    model.compile(optimizer, keras.losses.MeanSquaredError(name="template"))
+    set_later = {"history", "_epoch_iterator", "_eval_epoch_iterator", "_torch_params"}
+    set_later |= {"_jax_state", "_jax_state_synced"}
+    templates = {
+        keras.Model: model,
+        keras.Layer: keras.Layer(name="template"),
+        keras.Metric: keras.Metric(name="template"),
+        keras.Loss: keras.Loss(name="template"),
+        keras.optimizers.Optimizer: optimizer,
+        keras.callbacks.Callback: keras.callbacks.Callback(),
+    }
+    return {kind: frozenset(vars(one)) | set_later for kind, one in templates.items()}

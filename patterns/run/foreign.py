@@ -141,7 +141,7 @@ class ForeignState:
 
     def _traced(self, trace: Callable[[], Any]) -> Any:
         """Traces the step, and names what moves meanwhile."""
-        values = MovingValues(self._nodes, _is_in_model)
+        values = MovingValues(self._nodes, _is_in_model, counts_new=False)
         values.begin()
         before = self._python_generators()
         result = trace()

@@ -87,7 +87,10 @@ def named(callbacks: Iterable[keras.callbacks.Callback]) -> dict[str, keras.call
     for callback in callbacks:
         name = type(callback).__name__
         seen[name] += 1
-        result[name if seen[name] == 1 else f"{name}#{seen[name]}"] = callback
+        own = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        while own in result:  # A class can have any name.
+            own += "'"
+        result[own] = callback
     return result
 
 

@@ -22,7 +22,7 @@ from .walk import CONTAINERS, REGISTERED, Node, is_registered
 _MOST_BYTES = 1 << 24
 _MOST_ITEMS = 1_000
 _NUMBERS = (type(None), bool, int, float, np.generic, itertools.count)
-_UNREADABLE = "unreadable"
+_UNREADABLE, _ABSENT = "unreadable", "absent"
 
 
 class MovingValues:
@@ -32,15 +32,18 @@ class MovingValues:
         nodes: Gives the nodes of a new walk.
         is_watched: Tells which nodes count, of those that a person's own objects hold. Defaults to
             all.
+        counts_new: Whether a value has moved where there was none at first. Defaults to True.
     """
 
     def __init__(
         self,
         nodes: Callable[[], Iterator[Node]],
         is_watched: Callable[[Node], bool] = lambda node: True,
+        counts_new: bool = True,
     ) -> None:
         self._nodes = nodes
         self._is_watched = is_watched
+        self._counts_new = counts_new
         self._first: dict[str, str] = {}
         self._moved: set[str] = set()
 
@@ -53,8 +56,10 @@ class MovingValues:
         found = {}
         for node in self._watched():
             if node.place not in self._moved:
-                now = digest(node.value)
-                if self._first.setdefault(node.place, now) == now:
+                before, now = self._first.get(node.place, _ABSENT), digest(node.value)
+                # A symbol where there was nothing is a by-product of the step.
+                is_new = before == _ABSENT and not self._counts_new
+                if before == now or is_new or (now == _UNREADABLE and before == _NOTHING):
                     continue
                 self._moved.add(node.place)
             found[node.place] = node.value
@@ -62,7 +67,11 @@ class MovingValues:
 
     def states(self) -> dict[str, Any]:
         """The same, without tensors."""
-        return {place: encoded(value) for place, value in self.moved().items()}
+        return {
+            place: encoded(value)
+            for place, value in self.moved().items()
+            if digest(value) != _UNREADABLE
+        }
 
     def restore(self, states: Mapping[str, Any]) -> None:
         """Puts values back.
@@ -116,8 +125,8 @@ def digest(value: Any) -> str:
         return _UNREADABLE
     contents = [np.ascontiguousarray(array).reshape(-1) for array in arrays.values()]
     forms = [f"{array.dtype} {array.shape}".encode() for array in arrays.values()]
-    parts: list[Any] = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
-    return " ".join(map(xxh3_128_hexdigest, parts))
+    parts = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
+    return " ".join(xxh3_128_hexdigest(part) for part in parts)
 
 
 def encoded(value: Any, copy: bool = True) -> Any:
@@ -156,13 +165,10 @@ def is_tensor_state(saved: Any) -> bool:
 def _revived(saved: Any, live: Any) -> Any:
     """A saved value with tensors in it again, of the kinds that stand there now."""
     if is_tensor_state(saved):
-        if not keras.ops.is_tensor(live):
-            return keras.ops.convert_to_tensor(*saved["tensor"].values())
-        form = {name: (a.shape, a.dtype) for name, a in saved["tensor"].items()}
-        now = current().tree_to_arrays([live]).items()
-        if form != {name: (a.shape, a.dtype) for name, a in now}:
-            raise ValueError(form)
-        return current().tree_from_arrays([live], saved["tensor"])[0]
+        # Only a live one tells the kind of a key; the shape of a tensor may change.
+        if keras.ops.is_tensor(live) and current().is_random_key(live):
+            return current().tree_from_arrays([live], saved["tensor"])[0]
+        return keras.ops.convert_to_tensor(*saved["tensor"].values())
     if isinstance(live, itertools.count):
         return itertools.count(*map(int, saved["count"]))
     if isinstance(saved, Mapping):
@@ -195,3 +201,6 @@ def _put(node: Node, value: Any) -> None:
         live.update(value)
     elif node.put is not None:
         node.put(value)
+
+
+_NOTHING = digest(None)

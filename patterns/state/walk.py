@@ -174,6 +174,7 @@ def _of_instance(value: Any) -> Iterator[_Child]:
     for name in _slots(kind):  # type: ignore[arg-type]
         if hasattr(value, name):
             attributes.setdefault(name, getattr(value, name))
+    of_keras = _keras.keras_attributes(value) if own else ()
     is_callback = isinstance(value, keras.callbacks.Callback)
     chosen = [
         (name, child)
@@ -183,7 +184,8 @@ def _of_instance(value: Any) -> Iterator[_Child]:
     ]
     for name, child in sorted(chosen, key=lambda item: (item[0].startswith("_"), item[0])):
         put = functools.partial(setattr, value, name)
-        yield name, child, put, own or name in REGISTERED
+        is_persons = own and name not in of_keras
+        yield name, child, put, is_persons or name in REGISTERED
     for base in kind.__mro__ if own else ():
         if is_own(base):
             yield from _of_class(base, attributes)
@@ -233,10 +235,12 @@ def _of_function(function: types.FunctionType) -> Iterator[_Child]:
     yield from _of_globals(function.__code__, function.__globals__)
 
 
-def _of_globals(code: types.CodeType, known: Mapping[str, Any]) -> Iterator[_Child]:
+def _of_globals(code: types.CodeType, known: dict[str, Any]) -> Iterator[_Child]:
     for name in _names(code):
         if name in known and not isinstance(known[name], types.ModuleType):
-            yield name, known[name], None, False
+            # Numbers and lists of a module belong to all that it does.
+            own = not isinstance(known[name], (*CONTAINERS, *_SMALL))
+            yield name, known[name], functools.partial(known.__setitem__, name), own
 
 
 def _names(code: types.CodeType) -> list[str]:

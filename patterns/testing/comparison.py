@@ -18,7 +18,7 @@ from ..state.randomness import get_random_state
 from ..state.snapshot import copy_values
 from ..state.values import digest, is_plain
 from ..state.variables import find_variables
-from ..state.walk import CONTAINERS, walk
+from ..state.walk import CONTAINERS, REGISTERED, walk
 
 State = dict[str, Any]
 
@@ -75,6 +75,8 @@ def everything_held(roots: Mapping[str, Any]) -> dict[str, str]:
     found = {}
     variables = find_variables(roots["model"]).variables.values()
     for node in walk(roots, {id(variable) for variable in variables}):
+        if node.place.endswith(REGISTERED):
+            continue
         if isinstance(node.owner, CONTAINERS) and is_plain(node.owner):
             # A part of what is shown whole.
             continue

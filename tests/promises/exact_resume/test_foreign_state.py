@@ -240,6 +240,29 @@ def test_what_a_step_was_compiled_with_before_is_named(tmp_path):
     assert len(named_in(model, tmp_path)) == 3
 
 
+def test_what_keras_and_a_step_note_down_is_not_named(tmp_path):
+    class Noting(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head, self.last = layers.Dense(3), None
+
+        def call(self, inputs):
+            self.last = ops.softmax(self.head(inputs))
+            return self.last
+
+    class Stopping(keras.callbacks.EarlyStopping):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    def run(epochs):
+        folder, how = kp.Checkpoint(tmp_path), {**TRAIN, "total_steps": None, "epochs": epochs}
+        stopping = [Stopping("loss")] if epochs == 1 else []
+        return kp.fit(compiled(Noting()), **how, seed=0, verbose=0, callbacks=[folder, *stopping])
+
+    run(1)
+    assert run(3).epoch == [0, 1, 2]
+
+
 def test_a_run_that_is_not_saved_names_nothing():
     kp.fit(model_with(Counting()), **SHORT, seed=0, verbose=0)
 
