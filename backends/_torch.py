@@ -17,7 +17,7 @@ from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
 
-_DEVICE = re.compile(r"cpu|mps|cuda:[0-9]{1,3}")
+_DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
 # The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
 _CPU_BYTES = (5048, 5056)
 _WORDS = 624
@@ -153,7 +153,7 @@ class TorchBackend:
             return StateAccess(
                 f"torch.Generator on {thing.device}",
                 lambda: thing.get_state().numpy().copy(),
-                lambda state: thing.set_state(torch.from_numpy(state.copy())),
+                lambda state: _put_generator(thing, state),
                 lambda words: thing.manual_seed(_seed(words)),
             )
         if isinstance(thing, torch.Tensor):
@@ -178,6 +178,11 @@ class TorchBackend:
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
         return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))
+
+
+def _put_generator(generator: torch.Generator, state: Any) -> None:
+    _check_generator(str(generator.device), state)
+    generator.set_state(torch.from_numpy(state.copy()))
 
 
 def _check_generator(device: str, state: Any) -> None:

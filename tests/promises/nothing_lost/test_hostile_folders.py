@@ -1,5 +1,5 @@
-"""Nothing lost: a folder from a stranger ends in an error that says so, or is read; never in another
-error, a crash, a wait, or a look outside of it.
+"""Nothing lost: a folder from a stranger ends in an error that says so, or is read; never in
+another error, a crash, a wait, or a look outside of it.
 """
 
 import copy

@@ -141,6 +141,20 @@ def test_a_state_that_the_framework_would_believe_is_refused(state):
 
 
 @pytest.mark.skipif(current().name != "torch", reason="its generator lays its state out so")
+def test_a_generator_of_torch_takes_no_state_that_it_would_believe():
+    import torch
+
+    generator = torch.Generator().manual_seed(3)
+    access = current().state_access(generator)
+    before = access.get()
+    for state in (torch_state(624, 624), torch_state(2, 624), before[:-1], None):
+        with pytest.raises(ValueError, match="not the bytes of a generator"):
+            access.put(state)
+    access.put(before)
+    assert access.get().tolist() == before.tolist()
+
+
+@pytest.mark.skipif(current().name != "torch", reason="its generator lays its state out so")
 @pytest.mark.parametrize("draws", [0, 1, 623, 624, 625, 700])
 def test_every_state_of_torch_s_generator_is_put_back(draws):
     import torch
