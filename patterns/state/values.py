@@ -125,7 +125,7 @@ def digest(value: Any) -> str:
         return _UNREADABLE
     contents = [np.ascontiguousarray(array).reshape(-1) for array in arrays.values()]
     forms = [f"{array.dtype} {array.shape}".encode() for array in arrays.values()]
-    parts = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
+    parts: list[Any] = [plain, *forms, *(array.view(np.uint8) for array in contents if array.size)]
     return " ".join(xxh3_128_hexdigest(part) for part in parts)
 
 
