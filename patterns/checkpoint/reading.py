@@ -74,7 +74,7 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
     if step is None:
         newest = find_newest(store)
         if newest is None:
-            raise StoreError.empty(store.directory)
+            raise StoreError.empty(store.label)
         return newest.position, newest.record
     sound = store.read_at(step)
     return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
@@ -97,7 +97,7 @@ def entries_by_step(
     """
     entries = store.entries()
     if not entries:
-        raise StoreError.empty(store.directory)
+        raise StoreError.empty(store.label)
     by_step: dict[int, list[Entry]] = {}
     for entry in entries:
         if entry.position.run == entries[-1].position.run:
@@ -113,7 +113,7 @@ def entries_by_step(
     missing = [step for step in wanted if step not in by_step]
     if missing:
         raise StoreError(
-            store.directory,
+            store.label,
             f"there is no checkpoint of step {missing[0]}",
             f"The newest run has {[*by_step]}.",
         )

@@ -235,7 +235,7 @@ def _without_best(
     if len(problems) == len(rows):
         lines = "".join(f"\n  {problem}" for problem in problems)
         return StoreError(
-            store.directory, f"none of its checkpoints is sound:{lines}\nThe model is as before", ""
+            store.label, f"none of its checkpoints is sound:{lines}\nThe model is as before", ""
         )
     return ValueError(
         f"{caller}: {metric!r} is finite at none of the steps "

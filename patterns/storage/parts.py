@@ -64,6 +64,6 @@ def export_checkpoint(
     path = bound_path(path)
     checkpoint = store.newest_sound()[0] if step is None else store.read_at(step)
     if checkpoint is None:
-        raise StoreError.empty(store.directory, "no sound checkpoint is there")
+        raise StoreError.empty(store.label, "no sound checkpoint is there")
     export_weights(weights_in(checkpoint), checkpoint.position.step, path)
     return checkpoint.entry

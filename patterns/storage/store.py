@@ -196,7 +196,7 @@ class CheckpointFolder:
             with suppress(MissingCheckpointError):
                 return look()
         raise StoreError(
-            self.directory,
+            self.label,
             "its run removes checkpoints faster than they can be read",
             "Keep more of them (keep_last=), or look again when it has ended.",
         )
@@ -206,7 +206,7 @@ class CheckpointFolder:
         found = [entry for entry in newest_run(self.entries()) if entry.position.step == step]
         if not found:
             raise StoreError(
-                self.directory,
+                self.label,
                 f"there is no checkpoint of step {step}",
                 f"The newest run has {self.steps()}.",
             )

@@ -107,7 +107,7 @@ def _from_checkpoint(store: CheckpointFolder, step: int | None) -> Source:
         if checkpoint is None and damaged:
             raise damaged[0]
         if checkpoint is None:
-            raise StoreError.empty(store.directory)
+            raise StoreError.empty(store.label)
         for error in damaged:
             say(
                 f"{error} Step {checkpoint.position.step} is loaded instead.", level=logging.WARNING
