@@ -14,7 +14,10 @@ from keras_patterns.backends import current, installed
 from .._util.text import write_line
 from .looking import write_json
 
-_PACKAGES = ("keras", "numpy", "safetensors", "xxhash", "filelock", "ml-dtypes", "h5py")
+_PACKAGES = (
+    *("keras", "numpy", "safetensors", "msgspec", "xxhash", "filelock"),
+    *("ml-dtypes", "h5py"),
+)
 _VARIABLES = (
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",

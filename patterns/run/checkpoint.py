@@ -170,7 +170,7 @@ class Checkpoint(keras.callbacks.Callback):
         """Raises if this process has finished a run of the model in the folder, and the call would
         train nothing; see `run/reuse.py`.
         """
-        check_not_finished(caller, model, self.store.directory, total)
+        check_not_finished(caller, model, self.store.directory, self.store.label, total)
 
     def remember_finished(self, model: keras.Model, total: int) -> None:
         """Remembers that this process has finished a run of the model in the folder."""

@@ -37,7 +37,9 @@ def remember_finished(model: keras.Model, folder: Path, total_steps: int) -> Non
     runs[folder.resolve()] = _Finished(total_steps, _trainable(model))
 
 
-def check_not_finished(caller: str, model: keras.Model, folder: Path, total_steps: int) -> None:
+def check_not_finished(
+    caller: str, model: keras.Model, folder: Path, label: str, total_steps: int
+) -> None:
     """Raises if this process has trained the model to the end of a run in the folder, and this call
     would train nothing, or train other variables as if it were the same run.
 
@@ -45,6 +47,7 @@ def check_not_finished(caller: str, model: keras.Model, folder: Path, total_step
         caller: For the message.
         model: To be trained.
         folder: Of the run that would go on.
+        label: The folder as it was given.
         total_steps: Of the plan that is asked for; epochs in plain `model.fit`.
 
     Raises:
@@ -63,7 +66,7 @@ def check_not_finished(caller: str, model: keras.Model, folder: Path, total_step
     else:
         return
     raise ValueError(
-        f"{caller}: this process has trained this model in {folder}, {why}. To train longer, ask "
+        f"{caller}: this process has trained this model in {label}, {why}. To train longer, ask "
         "for more in all: a larger total_steps= (or epochs=). For another phase of the script, say "
         'kp.Checkpoint(..., phase="name"). For another run, give another folder.'
     )
