@@ -83,12 +83,15 @@ class Record:
         return {key: one.value for key, one in self.variables.items() if one.role in roles}
 
     def not_finite(self) -> list[str]:
-        """The keys of what is trained, and of its slots, that have a NaN or an infinity."""
+        """The keys of what is trained, and of its slots, that have a NaN or an infinity; of all
+        weights, where no optimizer of the model says what it trains.
+        """
         trained = {key for one in self.optimizers.values() for key in one.trained or ()}
+        looked_at = trained or self.of("weight").keys()
         return [
             key
             for key, one in self.variables.items()
-            if (one.role == "optimizer" or key in trained) and not all_finite(one.value)
+            if (one.role == "optimizer" or key in looked_at) and not all_finite(one.value)
         ]
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:

@@ -142,3 +142,34 @@ def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Recor
             return Record.unpack(sound.document, sound.tensors, sound.position)
     assert problem
     raise problem
+
+
+def not_finite_lines(store: CheckpointFolder, at: Position, record: Record) -> list[str]:
+    """A line that names weights that are not finite, and the newest checkpoint before them.
+
+    Args:
+        store: Where the checkpoint is.
+        at: Its position.
+        record: Its content.
+    """
+    wrong = record.not_finite()
+    if not wrong:
+        return []
+    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    text = f"at step {at.step:,}, {wrong[0]}{more} is not finite"
+    for entry in reversed(store.entries()):
+        if entry.position.run == at.run and entry.position < at:
+            try:
+                _, earlier = read_record(store, entry.position.step)
+            except SystemRefusalError:
+                raise
+            except StoreError:
+                continue
+            if not earlier.not_finite():
+                return [
+                    f"{text}; that of step {entry.position.step:,} is the newest that is. "
+                    "kp.NonFiniteGuard goes back by itself."
+                ]
+    return [
+        f"{text}, and no earlier checkpoint that is kept is. Begin anew, with kp.NonFiniteGuard."
+    ]

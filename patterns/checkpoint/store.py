@@ -20,7 +20,7 @@ from ..storage import (
 )
 from .average import Weighting, average_checkpoints
 from .contents import Record
-from .reading import SoundCheckpoint, find_newest, read_record
+from .reading import SoundCheckpoint, find_newest, not_finite_lines, read_record
 from .restore import restore_variables, restore_weights
 from .rows import CheckpointSelection
 from .saving import save_model
@@ -68,6 +68,8 @@ class CheckpointStore(CheckpointFolder):
             StateMismatchError: If the model is another one; it is unchanged then.
         """
         position, record = self.read_record(step)
+        for line in not_finite_lines(self, position, record):
+            say(line)
         if weights_only or not model.compiled:
             restore_weights(model, record)
             return position.step

@@ -20,7 +20,7 @@ from ..state.variables import VariableIndex, find_variables
 from ..storage import CheckpointFolder
 from .contents import Record
 from .identity import changes, describe_optimizers, forget_final_config
-from .reading import open_folder, read_record
+from .reading import not_finite_lines, open_folder, read_record
 from .restore import restore_variables, restore_weights, set_by_script
 
 OptimizerStart = Literal["fresh", "keep"]
@@ -85,7 +85,10 @@ def warm_start(
     """
     check_choice(_CALLER, "optimizer", optimizer, get_args(OptimizerStart))
     check_built(_CALLER, model, compiled=optimizer == "keep")
-    position, record = read_record(open_folder(store), step)
+    folder = open_folder(store)
+    position, record = read_record(folder, step)
+    for line in not_finite_lines(folder, position, record):
+        say(line)
     optimizers = find_variables(model).optimizers
     given = describe_optimizers(optimizers)
     if optimizer == "keep":

@@ -13,7 +13,7 @@ from ..checkpoint.capture import Recorder
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimizers
-from ..checkpoint.reading import SoundCheckpoint
+from ..checkpoint.reading import SoundCheckpoint, not_finite_lines
 from ..checkpoint.restore import restore_variables, restore_weights, set_by_script
 from ..checkpoint.store import CheckpointStore
 from ..state import find_variables, putting_back, set_random_state
@@ -152,6 +152,8 @@ class PlainSaves:
                 f"The run in {folder} was saved by kp.fit, and only kp.fit can go on with it; this "
                 "is model.fit."
             )
+        for line in not_finite_lines(self._checkpoint.store, found.position, record):
+            say(line)
         kept = set_by_script(record, self._identity)
         for line in restore_variables(self._model, record, kept):
             say(f"{line}.")

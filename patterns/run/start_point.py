@@ -8,8 +8,8 @@ from typing import Any
 
 from ..checkpoint.contents import Record
 from ..checkpoint.identity import Identity, ResumeRefusedError, changes, check_same_run
-from ..checkpoint.reading import SoundCheckpoint
-from ..storage import Position, StoreError, SystemRefusalError
+from ..checkpoint.reading import SoundCheckpoint, not_finite_lines
+from ..storage import Position
 from .checkpoint import Checkpoint
 from .history import RunHistory
 from .plan import StepPlan
@@ -105,7 +105,7 @@ def begin(
             f"starting from step {first_step:,} with the weights at {at}, because of "
             f'resume="weights"{found.fell_back}.'
         )
-        messages = (message, *_warnings(checkpoint, found))
+        messages = (message, *not_finite_lines(checkpoint.store, found.position, found.record))
         return replace(new, record=found.record, weights_only=True, messages=messages)
     start = _go_on(checkpoint, found, identity, backend)
     if first_step and start.position.step != first_step:
@@ -146,7 +146,7 @@ def _go_on(
     if is_finished:
         how = f"was stopped {where}{_stopper(record)}" if cursor.ended else f"is finished {where}"
         first = f"the run in {folder} {how}; there is nothing to train."
-    lines += _warnings(checkpoint, found)
+    lines += not_finite_lines(checkpoint.store, found.position, found.record)
     return StartPoint(
         number=found.position.run,
         start_mode=record.start_mode,
@@ -162,32 +162,6 @@ def _stopper(record: Record) -> str:
     events = record.callbacks.get(RunHistory.__name__, {}).get("events", [])
     said = [event["text"] for event in events if event["kind"] == "stopped"]
     return f" ({said[-1]})" if said and said[-1] else ""
-
-
-def _warnings(checkpoint: Checkpoint, found: SoundCheckpoint) -> list[str]:
-    """Names weights that are not finite, and the newest checkpoint before them."""
-    wrong = found.record.not_finite()
-    if not wrong:
-        return []
-    store, at = checkpoint.store, found.position
-    more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-    text = f"at step {at.step:,}, {wrong[0]}{more} is not finite"
-    for entry in reversed(store.entries()):
-        if entry.position.run == at.run and entry.position < at:
-            try:
-                _, record = store.read_record(entry.position.step)
-            except SystemRefusalError:
-                raise
-            except StoreError:
-                continue
-            if not record.not_finite():
-                return [
-                    f"{text}; that of step {entry.position.step:,} is the newest that is. "
-                    "kp.NonFiniteGuard goes back by itself."
-                ]
-    return [
-        f"{text}, and no earlier checkpoint that is kept is. Begin anew, with kp.NonFiniteGuard."
-    ]
 
 
 def _is_same_run(found: SoundCheckpoint, identity: Identity, folder: str) -> bool:

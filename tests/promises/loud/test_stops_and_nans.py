@@ -131,3 +131,31 @@ def test_a_mask_that_is_not_trained_is_no_fault(capfd):
         run(KillAt(3))
     run()
     assert "not finite" not in capfd.readouterr().out
+
+
+def test_plain_fit_names_them_too(capfd):
+    def run(epochs):
+        model = regressor(optimizer=keras.optimizers.SGD(0.01))
+        callbacks = [keras.callbacks.TerminateOnNaN(), kp.Checkpoint("run", keep_last=None)]
+        arguments = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
+        x = BROKEN if epochs > 2 else X
+        model.fit(x, X[:, :1], callbacks=callbacks, **arguments)
+
+    run(2)
+    run(4)
+    capfd.readouterr()
+    run(5)
+    said = capfd.readouterr().out
+    assert "layers/0/bias and 1 more is not finite; that of step 10 is the newest that is" in said
+
+
+def test_whoever_takes_them_from_a_store_is_told(capfd):
+    train(keras.callbacks.TerminateOnNaN(), x=BROKEN)
+    model = regressor(optimizer=keras.optimizers.SGD(0.01))
+    store = kp.CheckpointStore("run")
+    for take in (store.restore, store.warm_start):
+        capfd.readouterr()
+        take(model)
+        assert "is not finite; that of step 2 is the newest that is" in capfd.readouterr().out
+        take(model, step=2)
+        assert "not finite" not in capfd.readouterr().out
