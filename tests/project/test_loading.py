@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from store_support import a_document
 
 from keras_patterns.storage import CheckpointFolder, Position, Tensor
 
@@ -40,7 +41,7 @@ def python(program, *arguments, **environment):
 def folder(tmp_path):
     store = CheckpointFolder(tmp_path / "run")
     for step in (1, 2):
-        document = {"variables": {"kernel": "weight"}}
+        document = a_document("kernel", step=step)
         store.write(Position(1, step), document, [Tensor("variables/kernel", np.ones(step))])
     return str(store.directory)
 

@@ -36,7 +36,8 @@ def check_that_comparison_fails(name, kill_at):
     ) as caught:
         assert_resumes_exactly(CASES[name].make_model, **CASES[name].arguments, kill_at=kill_at)
     # It is the change that made the difference.
-    assert not hasattr(caught.value, "__notes__")
+    notes = getattr(caught.value, "__notes__", [])
+    assert not any("Two uninterrupted runs differ" in note for note in notes)
 
 
 def nudged(value):
@@ -126,7 +127,7 @@ CALLBACKS = [
     ("Prechelt", 5, "EarlyStopping", "_observations", 0),
     ("Keras's callbacks", 4, "ReduceLROnPlateau", "best", np.inf),
     ("Keras's callbacks", 7, "ReduceLROnPlateau", "cooldown_counter", 0),
-    ("Keras's callbacks", 4, "ReduceLROnPlateau", "wait", -5),
+    ("Keras's callbacks", 4, "ReduceLROnPlateau", "cooldown_counter", 2),
     ("Keras's callbacks", 4, "ModelCheckpoint", "best", -1e9),
     ("Keras's callbacks", 4, "RunHistory", "history", {}),
     ("Keras's callbacks", 4, "RunHistory", "epoch", []),

@@ -268,9 +268,7 @@ def test_what_is_new_in_a_checkpoint_counts_from_there(tmp_path):
 
 
 @pytest.mark.parametrize("nonsense", [["a"], None, [1], {A: -7}, {A: True}, {A: "3"}])
-def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(
-    nonsense, tmp_path, monkeypatch
-):
+def test_nonsense_is_no_part_of_a_checkpoint(nonsense, tmp_path, monkeypatch):
     how = {**TRAIN, "total_steps": 4, "epochs": 1, "seed": 0, "verbose": 0}
     pack = Record.pack
 
@@ -280,15 +278,8 @@ def test_nonsense_in_a_checkpoint_is_refused_before_anything_is_put_back(
             optimizer["first_steps"] = nonsense
         return document, tensors
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Record, "pack", pack_nonsense)
+    monkeypatch.setattr(Record, "pack", pack_nonsense)
+    # What no reader takes is not written.
+    with pytest.raises(ValueError, match=r"optimizers\['optimizer'\]\.first_steps"):
         kp.fit(frozen_body(), **how, callbacks=[kp.Checkpoint(tmp_path)])
-    model = frozen_body()
-    before = model.get_weights()
-    with pytest.raises(
-        ValueError,
-        match=r"`first_steps` must be whole numbers by optimizer and variable\. Received: ",
-    ):
-        kp.CheckpointStore(tmp_path).restore(model)
-    assert all(map(np.array_equal, before, model.get_weights()))
-    assert kp.CheckpointStore(tmp_path).steps() == [4]
+    assert kp.CheckpointStore(tmp_path).steps() == []
