@@ -39,6 +39,7 @@ DIFFERENCES = {
         "test_stop_loop_fit",
     ],
     "ragged tensors are refused": ["test_trainer_with_raggeds_*"],
+    "`tf.distribute` is refused": ["test_swap_ema_weights_with_tf_distribute"],
     "a model that is frozen as a whole is refused": [
         "test_fit_with_different_batch_size_same_loss",
     ],
