@@ -163,7 +163,7 @@ def draw(arrows: Arrows, path: Path) -> None:
     height = 9.6 * (top + 0.5) / right
     figure = Figure(figsize=(9.6, height), dpi=100, layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(0, right), ylim=(-0.25, top + 0.25), aspect="equal")
+    axes.set(xlim=(-0.1, right + 0.4), ylim=(-0.25, top + 0.25), aspect="equal")
     axes.axis("off")
     for chain in chains:
         axes.add_patch(
