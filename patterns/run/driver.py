@@ -187,6 +187,7 @@ class Driver:
     def _forget_compiled(self) -> None:
         self.engine.forget_compiled()
         self.checkpoints.forget_variables()
+        self.foreign.forget_variables()
 
     def _enter(self) -> Verdict:
         """Begins where the cursor stands, once everything is in place: finishes a boundary that was

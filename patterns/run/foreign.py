@@ -17,7 +17,7 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from ..state.callbacks import named
-from ..state.held import HeldStates, access_to
+from ..state.held import HeldStates, access_to, states_of
 from ..state.snapshot import StateMismatchError
 from ..state.values import MovingValues
 from ..state.variables import find_variables
@@ -44,6 +44,9 @@ class NoForeignState:
 
     def restore(self, states: Mapping[str, Any]) -> None:
         """Nothing was saved."""
+
+    def forget_variables(self) -> None:
+        """None are known."""
 
     def watching(self) -> AbstractContextManager[None]:
         """Nothing is named."""
@@ -80,7 +83,7 @@ class ForeignState:
 
     def begin(self) -> None:
         """Takes note of what there is, once everything is built; names what cannot be carried."""
-        self._held.quiet = quiet_parts(self._nodes())
+        self._held.quiet = quiet_parts(self._nodes(), set(map(id, self._known().values())))
         self._values.begin()
         traced = self._model.train_function
         lines = [*self._in_model(), *self._in_threads(), *self._unreadable()]
@@ -95,7 +98,8 @@ class ForeignState:
 
     def states(self) -> dict[str, Any]:
         """The state of everything that can be carried."""
-        return {"objects": self._held.states(), "values": self._values.states()}
+        nodes, found = self._held.look()
+        return {"objects": states_of(found), "values": self._values.states(nodes)}
 
     def restore(self, states: Mapping[str, Any]) -> None:
         """Puts back what `states` gave.
@@ -111,6 +115,10 @@ class ForeignState:
             )
         self._held.restore(parts[0])
         self._values.restore(parts[1])
+
+    def forget_variables(self) -> None:
+        """The variables of the model have changed."""
+        self._held.forget_known()
 
     @contextmanager
     def watching(self) -> Iterator[None]:

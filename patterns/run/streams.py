@@ -15,7 +15,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream
 from ..data.rows import is_rows
 from ..data.streams import global_state, set_global_state
-from ..state.held import HeldStates, check_states
+from ..state.held import HeldStates, check_states, states_of
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -39,10 +39,7 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
             "process": global_state(),
             "backend": current().random_state(),
             "keras": _keras.get_global_seed(),
-            "held": {
-                place: {"kind": access.kind, "state": access.get()}
-                for place, (_, access) in held.items()
-            },
+            "held": states_of(held),
         }
 
     def set_state(state: Mapping[str, Any]) -> None:

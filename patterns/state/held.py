@@ -84,26 +84,31 @@ class HeldStates:
 
     def find(self) -> dict[str, tuple[Any, StateAccess]]:
         """All that there is now: the object and the way to its state, by place."""
+        return self.look()[1]
+
+    def look(self) -> tuple[list[Node], dict[str, tuple[Any, StateAccess]]]:
+        """The nodes of a walk, without what is passed over, and what `find` gives."""
         if self._passed_over is None:
             self._passed_over = self._known_ids()
-        found = self._find(self._passed_over)
+        nodes, found = self._look()
         if not found.keys() <= self._places:
             # A variable that is new may be one of the model's.
             self._passed_over = self._known_ids()
-            found = self._find(self._passed_over)
+            nodes, found = self._look()
         self._places = set(found)
-        return found
+        return nodes, found
 
-    def _find(self, known: set[int]) -> dict[str, tuple[Any, StateAccess]]:
-        seen = {*known, *map(id, self.quiet)}
-        return dict(found_in(walk(self._roots, seen)))
+    def _look(self) -> tuple[list[Node], dict[str, tuple[Any, StateAccess]]]:
+        nodes = list(walk(self._roots, {*(self._passed_over or ()), *map(id, self.quiet)}))
+        return nodes, dict(found_in(nodes))
+
+    def forget_known(self) -> None:
+        """The variables that are saved otherwise have changed."""
+        self._passed_over = None
 
     def states(self) -> States:
         """The state of each, by place."""
-        return {
-            place: {"kind": access.kind, "state": access.get()}
-            for place, (_, access) in self.find().items()
-        }
+        return states_of(self.find())
 
     def restore(self, states: Mapping[str, Any]) -> None:
         """Puts states back. What is new or gone is named.
@@ -130,13 +135,23 @@ class HeldStates:
                 raise StateMismatchError(f"The state of {place!r} does not fit: {error}") from error
 
     def _known_ids(self) -> set[int]:
-        """The variables that are saved otherwise, and what holds their values."""
-        variables = self._known().values()
-        values = {id(_keras.raw_value(variable)) for variable in variables} - {id(None)}
-        return {id(variable) for variable in variables} | values
+        """The variables that are saved otherwise, and the framework's in them, where it has such.
+        Those live as long as the variable; the `id` of a mere value could soon be another's.
+        """
+        variables = list(self._known().values())
+        inner = [_keras.raw_value(variable) for variable in variables]
+        access = current().state_access
+        return {*map(id, variables), *(id(one) for one in inner if access(one) is not None)}
 
 
-def found_in(nodes: Iterator[Node]) -> Iterator[tuple[str, tuple[Any, StateAccess]]]:
+def states_of(found: Mapping[str, tuple[Any, StateAccess]]) -> States:
+    """The state of each object that was found, by place."""
+    return {
+        place: {"kind": access.kind, "state": access.get()} for place, (_, access) in found.items()
+    }
+
+
+def found_in(nodes: Iterable[Node]) -> Iterator[tuple[str, tuple[Any, StateAccess]]]:
     """The places, objects and ways to states among the nodes of a walk."""
     held: set[int] = set()
     for node in nodes:

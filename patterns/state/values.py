@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -51,10 +51,14 @@ class MovingValues:
         """Takes the values as they are for those from which others move."""
         self._first = {node.place: digest(node.value) for node in self._watched()}
 
-    def moved(self) -> dict[str, Any]:
-        """The values that have moved so far, by place."""
+    def moved(self, nodes: Iterable[Node] | None = None) -> dict[str, Any]:
+        """The values that have moved so far, by place.
+
+        Args:
+            nodes: Of a walk. Defaults to None: a new one.
+        """
         found = {}
-        for node in self._watched():
+        for node in self._watched(nodes):
             if node.place not in self._moved:
                 before, now = self._first.get(node.place, _ABSENT), digest(node.value)
                 # A symbol where there was nothing is a by-product of the step.
@@ -65,11 +69,11 @@ class MovingValues:
             found[node.place] = node.value
         return found
 
-    def states(self) -> dict[str, Any]:
+    def states(self, nodes: Iterable[Node] | None = None) -> dict[str, Any]:
         """The same, without tensors."""
         return {
             place: encoded(value)
-            for place, value in self.moved().items()
+            for place, value in self.moved(nodes).items()
             if digest(value) != _UNREADABLE
         }
 
@@ -86,8 +90,8 @@ class MovingValues:
             self._moved.add(node.place)
             _put(node, new[node.place])
 
-    def _watched(self) -> Iterator[Node]:
-        for node in self._nodes():
+    def _watched(self, nodes: Iterable[Node] | None = None) -> Iterator[Node]:
+        for node in self._nodes() if nodes is None else nodes:
             if not node.is_own or not self._is_watched(node):
                 continue
             # A container of plain values is one of them.

@@ -9,7 +9,7 @@ import itertools
 import sys
 import types
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,26 +101,33 @@ def walk(roots: Mapping[str, Any], seen: set[int] | None = None) -> Iterator[Nod
             (second if is_second else queue).append(part)
 
 
-def quiet_parts(nodes: Iterable[Node]) -> list[Any]:
-    """The objects of Keras's own classes that lead to nothing of a person's: a later walk can pass
-    them over.
+def quiet_parts(nodes: Iterable[Node], known: Set[int]) -> list[Any]:
+    """The layers of Keras's own classes that lead to nothing of a person's, and whose variables are
+    all known: a later walk can pass them over.
 
     Args:
         nodes: Of a walk, to its end.
+        known: The `id` of each variable that is saved otherwise.
     """
     nodes = list(nodes)
+    layers = [
+        node
+        for node in nodes
+        if isinstance(node.value, keras.Layer)
+        and not is_own(type(node.value))
+        and all(id(variable) in known for variable in node.value.variables)
+    ]
+    places = {node.place for node in layers}
     ways: set[str] = set()
     for node in nodes:
-        if node.is_own or is_own(type(node.value)) or isinstance(node.value, types.FunctionType):
-            place = node.place
+        is_way = node.is_own or is_own(type(node.value))
+        if is_way or (isinstance(node.value, types.FunctionType) and is_own(node.value)):
+            # A layer is no way to itself, whoever holds it.
+            place = node.place.rpartition("/")[0] if node.place in places else node.place
             while place and place not in ways:
                 ways.add(place)
                 place = place.rpartition("/")[0]
-    return [
-        node.value
-        for node in nodes
-        if isinstance(node.value, keras.Layer) and node.place not in ways
-    ]
+    return [node.value for node in layers if node.place not in ways]
 
 
 _Child = tuple[str, Any, Callable[[Any], None] | None, bool]
@@ -179,7 +186,8 @@ def _of_instance(value: Any) -> Iterator[_Child]:
     chosen = [
         (name, child)
         for name, child in attributes.items()
-        if name not in _SKIPPED and (own or not _is_setting(name, child))
+        if name not in _SKIPPED
+        if (own and name not in of_keras) or not _is_setting(name, child)
         if not (is_callback and name == "model")
     ]
     for name, child in sorted(chosen, key=lambda item: (item[0].startswith("_"), item[0])):
