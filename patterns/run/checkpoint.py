@@ -158,12 +158,15 @@ class Checkpoint(keras.callbacks.Callback):
         return self.scores.has_place_for(logs, is_expected)
 
     def take_over_scores(self, newest: Position | None) -> None:
-        """Begins with the scores of a run's checkpoints, up to the newest; None for a new run."""
-        entries = self.store.entries() if newest else []
+        """Begins with the scores of a run's sound checkpoints, up to the newest; None for a new
+        run.
+        """
+        entries = self.store.entries() if newest and self.retention.keep_best else []
         self.scores.take_over(
             entry
             for entry in entries
             if newest and entry.position.run == newest.run and entry.position <= newest
+            if entry.candidate.score and self.store.is_sound(entry)
         )
 
     def check_not_finished(self, caller: str, model: keras.Model, total: int) -> None:

@@ -179,6 +179,20 @@ class CheckpointFolder:
         """Reads every checkpoint, oldest first, and reports on each that is still there."""
         return self.again(self._reports)
 
+    def is_sound(self, entry: Entry) -> bool:
+        """Tells whether a checkpoint is what was written; it is read unless this process has done
+        so, and its files are as they were then.
+
+        Raises:
+            SystemRefusalError: the system does not let it be read.
+        """
+        try:
+            return self._verdict(entry) or bool(self._read_through(entry))
+        except SystemRefusalError:
+            raise
+        except StoreError:
+            return False
+
     def again(self, look: Callable[[], _Read]) -> _Read:
         """Looks, and again where a run that writes has removed meanwhile what was listed.
 
@@ -352,14 +366,6 @@ class CheckpointFolder:
         seen, sound = self._verdicts[entry.folder.name]
         return sound if seen == states(entry.folder) else None
 
-    def _is_sound(self, entry: Entry) -> bool:
-        try:
-            return self._verdict(entry) or bool(self._read_through(entry))
-        except SystemRefusalError:
-            raise
-        except StoreError:
-            return False
-
     def _sound_rivals(self, retention: Retention) -> list[Entry]:
         """The checkpoints of the newest run by which a retention decides. Those by whose rank
         others are deleted have been read, once.
@@ -370,7 +376,7 @@ class CheckpointFolder:
         while len(retention.kept(entry.candidate for entry in own)) < len(own):
             rivals = ranks.kept(entry.candidate for entry in own)
             unsound = {
-                entry for entry in own if entry.position in rivals and not self._is_sound(entry)
+                entry for entry in own if entry.position in rivals and not self.is_sound(entry)
             }
             if not unsound:
                 break
@@ -382,7 +388,7 @@ class CheckpointFolder:
         were found on the way to it.
         """
         spared: list[Entry] = []
-        while not spared or not self._is_sound(spared[-1]):
+        while not spared or not self.is_sound(spared[-1]):
             left = {entry.folder: entry for entry in doomed if entry not in spared}
             copy = second_copy(kept, list(left))
             if copy is None:

@@ -130,6 +130,20 @@ def test_a_killed_run_keeps_the_same(tmp_path, kill_at):
 
 
 @pytest.mark.once
+def test_a_best_whose_bytes_have_decayed_counts_no_more(tmp_path):
+    arguments = {"every_steps": 4, "validate_every_steps": 1, "total_steps": 11}
+    with pytest.raises(Killed):
+        train(tmp_path, KillAt(9), **arguments)
+    store = kp.CheckpointStore(tmp_path)
+    assert (store.steps(), store.best().position.step) == ([5, 8], 5)
+    file = max(store.best().folder.glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    train(tmp_path, **arguments)
+    # Step 10 is better than step 8, the only sound one that there was.
+    assert kp.CheckpointStore(tmp_path).steps() == [5, 10, 11]
+
+
+@pytest.mark.once
 def test_of_equal_values_the_earlier_is_the_best(tmp_path):
     model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.0), "mse")
