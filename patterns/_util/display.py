@@ -8,12 +8,12 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 import keras
 
+from .progress import Progress, number
 from .table import format_table
 from .text import encodable, visible, write_line
 
@@ -28,41 +28,6 @@ _MOST_ROWS = 50
 _SHARE = 0.02
 _LEAST_BAR, _MOST_BAR = 5, 20
 _ERASE = "\r\x1b[2K"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The part of a task that is done, and the time it takes.
-
-    Attributes:
-        title: Such as `"Epoch 3/5"`.
-        done: Steps done.
-        total: Of how many.
-        times: Texts, such as `"12s"`.
-        metrics: By name.
-        is_last: Whether nothing comes after it.
-    """
-
-    title: str
-    done: int
-    total: int
-    times: tuple[str, ...] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    is_last: bool = False
-
-    @property
-    def count(self) -> str:
-        """Steps done, of how many, as wide at the start as at the end."""
-        return f"{self.done:{len(str(self.total))}}/{self.total}"
-
-    def line(self, head: str = "") -> str:
-        """All of it in one line, after a head; without one, as Keras writes it."""
-        metrics = (f"{visible(name)}: {number(value)}" for name, value in self.metrics.items())
-        return " - ".join([f"{head} {self.count}" if head else self.count, *self.times, *metrics])
-
-    def titled_line(self) -> str:
-        """All of it in one line, after the title."""
-        return self.line(self.title and f"{self.title}:")
 
 
 class Display(Protocol):
@@ -393,101 +358,9 @@ class Shown:
         return self._display
 
 
-class StepCounter:
-    """Shows how many of some steps are done, outside of a run. It is closed by hand, or used in a
-    `with` statement.
-
-    Args:
-        total: How many steps there are.
-        verbose: As in `model.fit`.
-        clock: Gives seconds. Defaults to `time.monotonic`.
-    """
-
-    def __init__(
-        self, total: int, verbose: int | str, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._total = total
-        self._clock = clock
-        self._start = clock()
-        self._shown = Shown(verbose, clock=clock)
-        self._newest: tuple[int, Mapping[str, float]] | None = None
-
-    def __enter__(self) -> StepCounter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def update(self, done: int, metrics: Mapping[str, float] | None = None) -> None:
-        """Steps are done; the last one is shown at once."""
-        self._newest = done, metrics or {}
-        if done >= self._total:
-            self.close()
-        elif self._shown.is_due(self._clock()):
-            self._shown.show(self._progress)
-
-    def close(self) -> None:
-        """Shows where it has ended, and leaves the terminal as it was."""
-        if self._newest is not None:
-            self._shown.finish(self._progress(is_last=True))
-        self._newest = None
-        self._shown.close()
-
-    def _progress(self, is_last: bool = False) -> Progress:
-        done, metrics = self._newest or (0, {})
-        seconds = self._clock() - self._start
-        of_step = seconds / max(done, 1)
-        times = [duration(seconds), time_per_step(of_step, 1)]
-        if not is_last:
-            times.append(f"{duration(of_step * (self._total - done))} left")
-        return Progress("", done, self._total, tuple(times), metrics, is_last)
-
-
 def is_terminal(file: Any) -> bool:
     """True if a file is a terminal."""
     try:
         return bool(file.isatty())
     except (AttributeError, ValueError):
         return False
-
-
-def number(value: float) -> str:
-    """A metric as Keras writes it; a whole number as it is."""
-    if isinstance(value, int):
-        return str(value)
-    return f"{value:.4f}" if abs(value) > 1e-3 else f"{value:.4e}"
-
-
-def duration(seconds: float) -> str:
-    """A time as Keras writes it.
-
-    Example:
-
-    >>> duration(7.3), duration(75), duration(3700)
-    ('7s', '1:15', '1:01:40')
-    """
-    whole = round(seconds)
-    if whole > 3600:
-        return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
-    return f"{whole // 60}:{whole % 60:02}" if whole > 60 else f"{whole}s"
-
-
-def time_per_step(seconds: float, digits: int = 0) -> str:
-    """The time of a step, as Keras writes it.
-
-    Args:
-        seconds: For one step.
-        digits: After the point where there is one digit before it. Defaults to 0, as in Keras.
-
-    Example:
-
-    >>> time_per_step(1.2), time_per_step(0.0124), time_per_step(0.0024, 1), time_per_step(3e-4)
-    ('1s/step', '12ms/step', '2.4ms/step', '300us/step')
-    """
-    if seconds >= 1 or seconds == 0:
-        value, unit = seconds, "s"
-    elif seconds >= 1e-3:
-        value, unit = seconds * 1e3, "ms"
-    else:
-        value, unit = seconds * 1e6, "us"
-    return f"{value:.{digits if value < 10 else 0}f}{unit}/step"

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import keras
 
 from .. import _keras
-from .._util.display import StepCounter
 from .._util.messages import say
 from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
+from .._util.step_counter import StepCounter
 from ..data import evaluate_arguments
 from ..state import (
     copy_values,

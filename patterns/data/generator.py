@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .._util.arguments import whole_number
-from .._util.display import StepCounter
 from .._util.errors import KerasPatternsError
 from .._util.messages import say
+from .._util.step_counter import StepCounter
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
 

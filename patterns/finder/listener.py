@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._util.display import StepCounter
+from .._util.step_counter import StepCounter
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Stop
 from .sweep import WARMUP_SHARE, LearningRateSweep

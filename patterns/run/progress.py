@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._util.display import Progress, Shown, duration, time_per_step
+from .._util.display import Shown
+from .._util.progress import Progress, duration, time_per_step
 from .plan import StepPlan
 
 

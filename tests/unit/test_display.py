@@ -9,8 +9,10 @@ import types
 import keras
 import pytest
 
-from keras_patterns._util.display import Progress, Shown, StepCounter, duration, time_per_step
+from keras_patterns._util.display import Shown
 from keras_patterns._util.messages import say
+from keras_patterns._util.progress import Progress, duration, time_per_step
+from keras_patterns._util.step_counter import StepCounter
 
 pytestmark = pytest.mark.once
 

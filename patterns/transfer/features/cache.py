@@ -12,8 +12,8 @@ import numpy as np
 
 from ... import _keras
 from ..._util.arguments import whole_number
-from ..._util.display import StepCounter
 from ..._util.messages import listed, say
+from ..._util.step_counter import StepCounter
 from ...data.rows import as_rows, count_examples, describe, is_rows, take
 from ...select.where import Where
 from . import stored

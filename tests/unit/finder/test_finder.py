@@ -25,7 +25,7 @@ from steps import gradients_of
 from sweeps import descent, made, noise, sweep_of
 
 import keras_patterns as kp
-from keras_patterns._util.display import StepCounter
+from keras_patterns._util.step_counter import StepCounter
 from keras_patterns.backends import current
 from keras_patterns.data import make_source
 from keras_patterns.finder import listener
