@@ -79,39 +79,37 @@ def begin(
     Raises:
         ResumeRefusedError: If the script asks for another run than the one in the folder.
     """
-    folder = checkpoint.store.label
     if found is None:
-        return StartPoint(
-            start_mode=checkpoint.resume,
-            messages=(
-                f"starting from step {first_step:,}; there is no checkpoint in {folder} yet.",
-            ),
-            first_step=first_step,
-        )
-    new = StartPoint(found.position.run + 1, checkpoint.resume, first_step=first_step)
-    at = f"step {found.position.step:,} of the checkpoint {found.position.folder_name} in {folder}"
-    if checkpoint.resume == "never":
-        return replace(
-            new,
-            messages=(
-                f"starting from step {first_step:,} beside what {folder} holds, because of "
-                'resume="never".',
-            ),
-        )
-    if checkpoint.resume == "weights" and not (
-        may_go_on(checkpoint, found) and _is_same_run(found, identity, folder)
-    ):
-        message = (
-            f"starting from step {first_step:,} with the weights at {at}, because of "
-            f'resume="weights"{found.fell_back}.'
-        )
-        messages = (message, *not_finite_lines(checkpoint.store, found.position, found.record))
-        return replace(new, record=found.record, weights_only=True, messages=messages)
+        where = f"; there is no checkpoint in {checkpoint.store.label} yet"
+        new = StartPoint(start_mode=checkpoint.resume, first_step=first_step)
+        return replace(new, messages=(f"starting from step {first_step:,}{where}.",))
+    goes_on = may_go_on(checkpoint, found)
+    if goes_on and checkpoint.resume == "weights":
+        goes_on = _is_same_run(found, identity, checkpoint.store.label)
+    if not goes_on:
+        return _begin_beside(checkpoint, found, first_step)
     start = _go_on(checkpoint, found, identity, backend)
     if first_step and start.position.step != first_step:
         line = "initial_epoch= is for a run that begins; this one goes on where its checkpoint is."
         return replace(start, messages=(*start.messages, line))
     return start
+
+
+def _begin_beside(checkpoint: Checkpoint, found: SoundCheckpoint, first_step: int) -> StartPoint:
+    """A new run beside what the folder holds, from nothing or from its newest weights."""
+    folder, at = checkpoint.store.label, found.position
+    new = StartPoint(at.run + 1, checkpoint.resume, first_step=first_step)
+    first = f"starting from step {first_step:,}"
+    if checkpoint.resume == "never":
+        return replace(
+            new, messages=(f'{first} beside what {folder} holds, because of resume="never".',)
+        )
+    message = (
+        f"{first} with the weights at step {at.step:,} of the checkpoint {at.folder_name} in "
+        f'{folder}, because of resume="weights"{found.fell_back}.'
+    )
+    messages = (message, *not_finite_lines(checkpoint.store, at, found.record))
+    return replace(new, record=found.record, weights_only=True, messages=messages)
 
 
 def _go_on(
@@ -130,7 +128,6 @@ def _go_on(
     if cursor.ended and total > saved.total_steps:
         cursor = replace(cursor, ended=False)
     record = replace(found.record, cursor=cursor)
-    is_finished = not cursor.todo and (cursor.ended or step == total)
     lines = [f"{line}." for line in changes(saved, identity)]
     saved_on = found.made_with.get("backend", backend)
     if saved_on != backend:
@@ -138,23 +135,26 @@ def _go_on(
             f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
             "streams differ."
         )
-    where = f"at step {step:,} of {total:,}{found.fell_back}"
-    first = (
-        f"going on from step {step:,} of {total:,}: the newest checkpoint in "
-        f"{folder}{found.fell_back}."
-    )
-    if is_finished:
-        how = f"was stopped {where}{_stopper(record)}" if cursor.ended else f"is finished {where}"
-        first = f"the run in {folder} {how}; there is nothing to train."
-    lines += not_finite_lines(checkpoint.store, found.position, found.record)
+    lines += not_finite_lines(checkpoint.store, found.position, record)
     return StartPoint(
         number=found.position.run,
         start_mode=record.start_mode,
         record=record,
         position=found.position,
-        messages=(first, *lines),
+        messages=(_headline(folder, record, total, found.fell_back), *lines),
         made_with=found.made_with,
     )
+
+
+def _headline(folder: str, record: Record, total: int, fell_back: str) -> str:
+    """Where a run goes on, or that it has come to its end."""
+    cursor = record.cursor
+    where = f"step {cursor.step:,} of {total:,}"
+    if cursor.todo or not (cursor.ended or cursor.step == total):
+        return f"going on from {where}: the newest checkpoint in {folder}{fell_back}."
+    how = "was stopped" if cursor.ended else "is finished"
+    why = _stopper(record) if cursor.ended else ""
+    return f"the run in {folder} {how} at {where}{fell_back}{why}; there is nothing to train."
 
 
 def _stopper(record: Record) -> str:

@@ -240,26 +240,13 @@ class EarlyStopping(Hook):
         self.stopped_epoch = 0
         self.stopped_step = 0
         self.reason = ""
-        if self.monitor not in logs:
-            assert self.run
-            if self._observations:
-                return []
-            if is_expected:
-                raise is_missing(self.monitor, self.monitor, logs)
-            # A validation that is still to come is no fault.
-            if is_first and not self.run.has_validation:
-                warn_of_missing(self.monitor, self._epoch, logs)
+        value = self._value(logs, is_expected, is_first)
+        if value is None:
             return []
-        caller = f"EarlyStopping(monitor={self.monitor!r})"
-        value = number_in(logs, self.monitor, caller)
         self._observations += 1
         at = step - self._from_step if self.unit == "steps" else self._observations
         requests = self._keep_if_best(value, step, at)
-        trained = self.monitor.removeprefix("val_")
-        if self.rule.needs_training and trained not in logs:
-            raise is_missing(self.monitor, trained, logs)
-        training = number_in(logs, trained, caller) if self.rule.needs_training else None
-        observation = Observation(value, at, training, self.unit)
+        observation = Observation(value, at, self._training_value(logs), self.unit)
         self._state, decision = self.rule.observe(self._state, observation, self.mode)
         self.wait = self._state.get("wait", at - self._best_at)
         if not decision.stop:
@@ -268,6 +255,31 @@ class EarlyStopping(Hook):
         self.stopped_step = step
         self.reason = decision.reason
         return [*requests, Stop(f"{self.monitor}: {self.reason}")]
+
+    def _value(self, logs: Mapping[str, Any], is_expected: bool, is_first: bool) -> float | None:
+        """The monitored metric; None where it is missing, and may be."""
+        if self.monitor in logs:
+            return number_in(logs, self.monitor, self._caller)
+        assert self.run
+        if is_expected and not self._observations:
+            raise is_missing(self.monitor, self.monitor, logs)
+        # A validation that is still to come is no fault.
+        if is_first and not (self._observations or self.run.has_validation):
+            warn_of_missing(self.monitor, self._epoch, logs)
+        return None
+
+    def _training_value(self, logs: Mapping[str, Any]) -> float | None:
+        """The metric of the training, where the rule compares it with that of the validation."""
+        if not self.rule.needs_training:
+            return None
+        name = self.monitor.removeprefix("val_")
+        if name not in logs:
+            raise is_missing(self.monitor, name, logs)
+        return number_in(logs, name, self._caller)
+
+    @property
+    def _caller(self) -> str:
+        return f"EarlyStopping(monitor={self.monitor!r})"
 
     def _keep_if_best(self, value: float, step: int, at: int) -> list[Request]:
         if not self.rule.improves(value, self.best, self.mode):
