@@ -90,13 +90,10 @@ class _Loan(Iterator[Any]):
         self._batches = batches
         self._out: deque[Any] = deque()
         self._trained = 0
-        self._is_open = True
         self._lock = threading.Lock()
 
     def __next__(self) -> Any:
         with self._lock:
-            if not self._is_open:
-                raise StopIteration
             batch = next(self._batches)
             self._out.append(batch)
             return batch
@@ -108,7 +105,10 @@ class _Loan(Iterator[Any]):
             self._trained += 1
 
     def close(self) -> list[Any]:
-        """Ends it; returns what was read and not trained on."""
+        """Ends it; returns what was read and not trained on. A reader that outlives its use, as
+        TensorFlow's generators do, holds no batches and no source then.
+        """
         with self._lock:
-            self._is_open = False
-            return list(self._out)
+            left, self._out = list(self._out), deque()
+            self._batches = iter(())
+            return left

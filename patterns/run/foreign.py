@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import types
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -28,8 +29,11 @@ _ADVICE = (
     "layer keeps; to count, use a weight of the layer that is not trainable."
 )
 _PYTHON_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
-# The step that each model was last compiled with while it was watched, and what was found.
-_TRACED: WeakKeyDictionary[keras.Model, tuple[Any, list[str]]] = WeakKeyDictionary()
+# The step that each model was last compiled with while it was watched, and what was found. The step
+# holds the model, which would live for ever if it were held here.
+_TRACED: WeakKeyDictionary[keras.Model, tuple[weakref.ref[Any] | None, list[str]]] = (
+    WeakKeyDictionary()
+)
 
 
 class NoForeignState:
@@ -88,9 +92,9 @@ class ForeignState:
         traced = self._model.train_function
         lines = [*self._in_model(), *self._in_threads(), *self._unreadable()]
         if traced is not None and self._is_traced:
-            known = _TRACED.get(self._model)
-            if known and known[0] is traced:
-                lines += known[1]
+            step, found = _TRACED.get(self._model, (None, []))
+            if step is not None and step() is traced:
+                lines += found
             else:
                 # What it was compiled with was not seen.
                 _keras.recompile_step(self._model)
@@ -130,22 +134,25 @@ class ForeignState:
         if not self._is_traced:
             yield
             return
-        model, is_over = self._model, False
+        model = self._model
         step = model.train_step
+        # Emptied at the end: what a framework has compiled keeps the function as long as the model
+        # lives, and must not keep the data and callbacks of this run.
+        traced = [self._traced]
 
         def train_step(*arguments: Any, **named_arguments: Any) -> Any:
-            if is_over:
+            if not traced:
                 return step(*arguments, **named_arguments)
-            return self._traced(lambda: step(*arguments, **named_arguments))
+            return traced[0](lambda: step(*arguments, **named_arguments))
 
         restore = _keras.replace_attribute(model, "train_step", train_step)
         try:
             yield
         finally:
-            is_over = True
+            traced.clear()
             restore()
             if model.train_function is not None and model in _TRACED:
-                _TRACED[model] = (model.train_function, _TRACED[model][1])
+                _TRACED[model] = (weakref.ref(model.train_function), _TRACED[model][1])
 
     def _traced(self, trace: Callable[[], Any]) -> Any:
         """Traces the step, and names what moves meanwhile."""

@@ -17,24 +17,6 @@ from keras_patterns.testing import (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def no_compilation_cache():
-    """JAX 0.10.2 crashes where a worker reads certain compiled steps of these cases from its cache
-    on disk.
-    """
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-    from jax.experimental.compilation_cache import compilation_cache
-
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()
-    yield
-    jax.config.update("jax_enable_compilation_cache", True)
-    compilation_cache.reset_cache()
-
-
 @pytest.mark.parametrize("case", runnable())
 def test_killed_at_every_step_in_turn(case):
     assert_resumes_exactly(case.make_model, **case.arguments, kill_at=range(1, case.steps))
