@@ -24,13 +24,8 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     """
     if is_rows(x) or isinstance(x, keras.utils.PyDataset):
         return None
-    if goes_on and inspect.isgenerator(x) and inspect.getgeneratorstate(x) != inspect.GEN_CREATED:
-        raise ValueError(
-            "kp.fit: the run goes on, and runs its generator again from the start to where it was; "
-            "but this generator has given "
-            "batches already. Make it anew: pass what the generator function returns now."
-        )
-
+    if goes_on:
+        _check_unused(x)
     # What the generator makes itself while it runs, nobody else draws from.
     held = HeldStates({"x": x}).find()
 
@@ -55,3 +50,12 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     if isinstance(began, Mapping) and "held" in began:
         check_states(held, began["held"])
     return RandomStream(get_state, set_state, began)
+
+
+def _check_unused(x: Any) -> None:
+    if inspect.isgenerator(x) and inspect.getgeneratorstate(x) != inspect.GEN_CREATED:
+        raise ValueError(
+            "kp.fit: the run goes on, and runs its generator again from the start to where it was; "
+            "but this generator has given "
+            "batches already. Make it anew: pass what the generator function returns now."
+        )
