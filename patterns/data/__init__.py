@@ -1,11 +1,12 @@
 """The data of a run: batches as a function of (seed, step)."""
 
 from .arrays import ArraySource
-from .generator import DataExhaustedError, GeneratorSource
+from .in_order import DataExhaustedError, IterableLoader, LoaderSource
+from .indexed import IndexedSource
 from .order import BatchOrder, Permutation
 from .pydataset import PyDatasetSource
 from .skipping import NoBatchLeftError, Skipped
-from .sources import BatchSource, make_source
+from .sources import BatchSource, make_source, reads_in_order
 from .split import (
     check_validation_data,
     evaluate_arguments,
@@ -19,7 +20,9 @@ __all__ = [
     "BatchOrder",
     "BatchSource",
     "DataExhaustedError",
-    "GeneratorSource",
+    "IndexedSource",
+    "IterableLoader",
+    "LoaderSource",
     "NoBatchLeftError",
     "Permutation",
     "PyDatasetSource",
@@ -29,5 +32,6 @@ __all__ = [
     "evaluate_arguments",
     "evaluated_sizes",
     "make_source",
+    "reads_in_order",
     "split_validation",
 ]

@@ -7,8 +7,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import keras
 
+from keras_patterns.backends.loaders import IndexedLoader, gives_examples, kind_of, open_loader
+
 from .arrays import ArraySource
-from .generator import GeneratorSource
+from .in_order import IterableLoader, LoaderSource
+from .indexed import IndexedSource
 from .pydataset import PyDatasetSource
 from .rows import as_rows, is_rows
 from .streams import RandomStream, Seeding, global_seeding
@@ -54,14 +57,6 @@ class BatchSource(Protocol):
         """Return what can be said of the data's identity, as JSON."""
 
 
-# Loaders with a position of their own, by the module of their class: none is imported to see this.
-_FOREIGN = {
-    "tensorflow.python.data": "a tf.data.Dataset",
-    "torch.utils.data": "a PyTorch DataLoader or Dataset",
-    "grain": "a Grain loader",
-}
-
-
 def make_source(
     x: Any,
     y: Any = None,
@@ -79,16 +74,18 @@ def make_source(
     """Return the source of batches for data given as to `model.fit`.
 
     Args:
-        x: inputs: a structure of arrays; or a `keras.utils.PyDataset`, a generator or another
-            iterable, which give whole batches.
-        y: targets; only with arrays. Defaults to `None`.
+        x: inputs: a structure of arrays; or a `keras.utils.PyDataset`, a loader of another library
+            (`keras_patterns.backends.loaders`), a generator or another iterable, which give whole
+            batches.
+        y: targets; only with arrays, and the columns that are targets of a Hugging Face dataset.
+            Defaults to `None`.
         sample_weight: weights; only with arrays. Defaults to `None`.
         batch_size: examples of a batch; only with arrays. Defaults to `None`, which is 32.
         shuffle: see `ArraySource` and `PyDatasetSource`. Endless datasets and generators have an
             order of their own. Defaults to `True`.
         class_weight: `{class: weight}`. Defaults to `None`.
         seed: seed of the order. Defaults to `0`.
-        stream: random stream of a generator. Defaults to `None`; see `GeneratorSource`.
+        stream: random stream of a loader or generator. Defaults to `None`; see `LoaderSource`.
         seeding: of the random states that a `PyDataset` draws from; see `PyDatasetSource`.
         verbose: whether to show that batches of a generator are skipped. Defaults to `True`.
         steps_per_pass: how many batches make a pass over arrays without a `batch_size`. Defaults to
@@ -112,7 +109,42 @@ def make_source(
             seed=seed,
             steps_per_pass=steps_per_pass,
         )
-    kind = _kind(x)
+    columns: dict[str, Any] = {}
+    if gives_examples(x):
+        columns = {
+            "y": y,
+            "sample_weight": sample_weight,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+        }
+    else:
+        _check_whole_batches(x, y, sample_weight, batch_size)
+    loader = open_loader(x, **columns)
+    if isinstance(loader, IndexedLoader):
+        return IndexedSource(
+            loader, seed=seed, class_weight=class_weight, seeding=seeding, holder=x
+        )
+    if isinstance(x, keras.utils.PyDataset):
+        return PyDatasetSource(
+            x, shuffle=shuffle, class_weight=class_weight, seed=seed, seeding=seeding
+        )
+    loader = loader or IterableLoader(x)
+    return LoaderSource(loader, class_weight=class_weight, stream=stream, verbose=verbose)
+
+
+def reads_in_order(x: Any) -> bool:
+    """True if the batches of `x` can only be had in order, each once."""
+    return not is_rows(x) and not isinstance(x, keras.utils.PyDataset)
+
+
+def _check_whole_batches(x: Any, y: Any, sample_weight: Any, batch_size: int | None) -> None:
+    """Raises for what is no data, and for an argument that goes with arrays only."""
+    kind = kind_of(x) or ("a PyDataset" if isinstance(x, keras.utils.PyDataset) else "a generator")
+    is_own = kind == "a generator"
+    if is_own and (
+        keras.tree.is_nested(x) or not isinstance(x, Iterable) or isinstance(x, (str, bytes))
+    ):
+        as_rows(x, "x")  # raises, and names the leaf that is no array
     for name, value in (("y", y), ("sample_weight", sample_weight), ("batch_size", batch_size)):
         if value is not None:
             other = "; that of the validation is `validation_batch_size`"
@@ -120,33 +152,3 @@ def make_source(
                 f"`{name}` goes with arrays only: {kind} gives whole batches. Leave it out"
                 f"{other if name == 'batch_size' else ''}."
             )
-    if isinstance(x, keras.utils.PyDataset):
-        return PyDatasetSource(
-            x, shuffle=shuffle, class_weight=class_weight, seed=seed, seeding=seeding
-        )
-    return GeneratorSource(x, class_weight=class_weight, stream=stream, verbose=verbose)
-
-
-def foreign_kind(x: Any) -> str | None:
-    """Return which framework's loader `x` is; `None` if it is none."""
-    modules = [parent.__module__ for parent in type(x).__mro__]
-    for prefix, kind in _FOREIGN.items():
-        if any(f"{module}.".startswith(f"{prefix}.") for module in modules):
-            return kind
-    return None
-
-
-def _kind(x: Any) -> str:
-    """Return what kind of loader `x` is, or raise an error that says which kinds are served."""
-    if foreign := foreign_kind(x):
-        raise TypeError(
-            f"{foreign} is not served yet: its position cannot be found again after a kill. "
-            "Give arrays, a `keras.utils.PyDataset` or a generator. A generator around it "
-            "works, if it gives the same batches when it is made again: "
-            "`def batches(): yield from loader`."
-        )
-    if isinstance(x, keras.utils.PyDataset):
-        return "a PyDataset"
-    if keras.tree.is_nested(x) or not isinstance(x, Iterable) or isinstance(x, (str, bytes)):
-        as_rows(x, "x")  # raises, and names the leaf that is no array
-    return "a generator"

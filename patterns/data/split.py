@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
+from keras_patterns.backends.loaders import kind_of
+
 from .rows import as_rows, count_examples, is_rows
-from .sources import foreign_kind
 from .sparse import is_sparse
 
 
@@ -121,7 +122,7 @@ def check_validation_data(name: str, data: Any) -> None:
     x = parts["x"]
     if is_rows(tuple(parts.values())):
         count_examples(**{f"{name}/{part}": value for part, value in parts.items()})
-    elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and foreign_kind(x) is None:
+    elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and kind_of(x) is None:
         raise TypeError(
             f"{name} must be arrays, a keras.utils.PyDataset, a generator or a dataset of a "
             f"framework. Received: {type(x).__module__}.{type(x).__qualname__}"

@@ -57,6 +57,15 @@ class RandomStream:
         self._inside = self.initial
         self._outside: Any = None
 
+    @property
+    def state(self) -> Any:
+        """Where the stream is; inside its `with` block, too."""
+        return self._inside if self._outside is None else self._get_state()
+
+    def go_to(self, state: Any) -> None:
+        """Goes on from what `state` gave."""
+        self._inside = state
+
     def __enter__(self) -> None:
         self._outside = self._get_state()
         self._set_state(self._inside)
@@ -64,6 +73,7 @@ class RandomStream:
     def __exit__(self, *_: object) -> None:
         self._inside = self._get_state()
         self._set_state(self._outside)
+        self._outside = None
 
 
 @contextlib.contextmanager

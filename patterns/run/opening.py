@@ -18,7 +18,7 @@ from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
 from ..checkpoint.reading import SoundCheckpoint
-from ..data import BatchSource, GeneratorSource, make_source
+from ..data import BatchSource, LoaderSource, make_source
 from ..state.callbacks import warn_of_untold
 from ..state.held import ItemCaller
 from ..state.variables import find_variables
@@ -213,7 +213,7 @@ def _first_step(asked: RunArguments, plan: StepPlan, source: BatchSource) -> int
             verbose=asked.verbose,
         )
     step = plan.end_of(min(epoch, plan.epochs) - 1)
-    if isinstance(source, GeneratorSource):
+    if isinstance(source, LoaderSource):
         source.begin_at(step)
     return step
 

@@ -6,14 +6,11 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
 from keras_patterns.backends import current
 
 from .. import _keras
 from ..checkpoint.reading import SoundCheckpoint
-from ..data import RandomStream
-from ..data.rows import is_rows
+from ..data import RandomStream, reads_in_order
 from ..data.streams import global_state, set_global_state
 from ..state.held import HeldStates, check_states, states_of
 
@@ -22,7 +19,7 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     """The random stream of a generator: as it began in the run that goes on, so that it gives the
     same batches again.
     """
-    if is_rows(x) or isinstance(x, keras.utils.PyDataset):
+    if not reads_in_order(x):
         return None
     if goes_on:
         _check_unused(x)

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from datasets import Noisy, Numbers
+from pydatasets import Noisy, Numbers
 
 from keras_patterns.data import PyDatasetSource, make_source
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Numbers
+from pydatasets import Numbers
 from hypothesis import given
 from hypothesis import strategies as st
 

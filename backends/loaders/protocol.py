@@ -1,0 +1,93 @@
+"""The Protocols of an adapter of a loader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+# The examples of a batch, by their place in the data, and four 32-bit words that seed what is
+# drawn while it is made.
+Job = tuple[np.ndarray, np.ndarray]
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """Batches in order, pass by pass.
+
+    One pass is open at a time. Passes are opened in order, from the first one or from that of a
+    saved state. An adapter whose library runs one pass into the next gives all of them as one.
+
+    Attributes:
+        kind: For messages, with its article: "a tf.data.Dataset".
+        steps_per_pass: Batches of a pass; None if that is not known, or there is no end.
+        has_state: True if the position of an open pass can be saved and put back.
+        why_replayed: Where `has_state` is False: what stands in the way, for the person ("its map
+            calls Python"). Empty where nothing does.
+        is_pure: True if nothing that draws on this process's global random states happens while
+            batches are made here: no states are swapped then, and batches may be made in a thread.
+        first_cost: Seconds that the first `get_state` is expected to take.
+    """
+
+    kind: str
+    steps_per_pass: int | None
+    has_state: bool
+    why_replayed: str
+    is_pure: bool
+    first_cost: float
+
+    def open(self, number: int) -> Iterator[Any]:
+        """Opens pass `number`, from 0."""
+
+    def get_state(self) -> Any:
+        """The position of the open pass, before the next batch: JSON, arrays and bytes."""
+
+    def set_state(self, number: int, state: Any) -> Iterator[Any]:
+        """Opens pass `number` at a position.
+
+        Raises:
+            ValueError: If it is no position of these data.
+        """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that can be said of the identity of the data, as JSON."""
+
+
+@runtime_checkable
+class IndexedLoader(Protocol):
+    """Batches of any examples at any time.
+
+    Attributes:
+        kind: For messages, with its article.
+        examples: How many there are.
+        batch_size: Examples of a batch.
+        drop_last: True if a last batch of a pass that is not full is left out.
+        shuffle: True for a new order in each pass, False for that of the data; None if `draw_order`
+            gives it.
+        is_pure: As in `Loader`: `fetch` does not need `call` in this process.
+    """
+
+    kind: str
+    examples: int
+    batch_size: int
+    drop_last: bool
+    shuffle: bool | None
+    is_pure: bool
+
+    def draw_order(self) -> list[np.ndarray]:
+        """The examples of each batch of one pass, drawn from the global random states, which are
+        seeded by the pass. Only where `shuffle` is None.
+        """
+
+    def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:
+        """The batch of each job, in order; `close` ends its workers.
+
+        Args:
+            jobs: May be endless.
+            call: `call(words, make)` returns what `make` does, with all random states that it may
+                draw from seeded by the words, and puts those of this process back.
+        """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that can be said of the identity of the data, as JSON."""
