@@ -107,12 +107,11 @@ class BatchStream(Iterator[Any]):
             self.has_ended = not self.peek(1)
         except Exception as error:
             # Of the next batch: this one is trained on.
-            self._batches = _raising(error)
+            self._batches = map(_raise, [error])
 
 
-def _raising(error: Exception) -> Iterator[Any]:
+def _raise(error: Exception) -> Any:
     raise error
-    yield
 
 
 class _Loan(Iterator[Any]):

@@ -68,9 +68,9 @@ def fit(
             to its step.
         y: Targets, if `x` is arrays; the name of a column, or a list of them, if it is a Hugging
             Face dataset.
-        batch_size: Examples in a batch, if `x` is arrays or gives examples. Defaults to 32; with `steps_per_epoch`
-            alone, to what makes an epoch one pass, as in Keras. The last batch of a pass holds what
-            is left.
+        batch_size: Examples in a batch, if `x` is arrays or gives examples. Defaults to 32; with
+            `steps_per_epoch` alone, to what makes an epoch one pass, as in Keras. The last batch of
+            a pass holds what is left.
         epochs: How many epochs; with `initial_epoch`, the number of the last one. Alone, it means
             passes over the data, as in Keras; where nobody knows how long a pass is, the first one
             is an epoch, and those after it are as long. Defaults to 1.

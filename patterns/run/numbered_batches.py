@@ -72,8 +72,8 @@ def batches(
             "had or printed, or store=, the folder of the run, which knows it."
         )
     identity = found.record.identity if found else None
-    if identity and seed is None:
-        seed = identity.seed
+    seed = identity.seed if identity and seed is None else seed
+    seed = whole_number(_CALLER, "seed", seed, least=0)
     source = make_source(
         x,
         y,
@@ -81,7 +81,7 @@ def batches(
         batch_size=batch_size,
         shuffle=shuffle,
         class_weight=class_weight,
-        seed=whole_number(_CALLER, "seed", seed, least=0),
+        seed=seed,
         stream=generator_stream(x, found),
         seeding=functools.partial(ItemCaller, names_moving=False),
     )
