@@ -308,7 +308,7 @@ def _formatted(dataset: Any, kind: str | None) -> Any:
 
 
 def _parts(ex_iterable: Any) -> Iterator[Any]:
-    """What an iterable dataset is made of, from its end to its sources."""
+    """The parts of an iterable dataset, from its end to its sources."""
     waiting = [ex_iterable]
     while waiting:
         part = waiting.pop(0)

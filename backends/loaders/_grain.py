@@ -303,7 +303,7 @@ def _is_worker(node: Any) -> bool:
 
 
 def _without_workers(dataset: Any) -> Any:
-    """What a worker process would read, to be read here; `dataset` itself if there are none."""
+    """The part that a worker process reads, to be read here; all of it if there are none."""
     workers = [
         node for node in _nodes(dataset) if type(node).__name__.startswith("ProcessPrefetch")
     ]
