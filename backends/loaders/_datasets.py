@@ -270,12 +270,13 @@ class _InOrder:
     def _batched(self, batch_size: int | None) -> Any:
         """The dataset, its examples gathered into batches unless they are."""
         dataset = self._dataset
-        is_batched = _gathers(self._parts[0])
+        self.is_batched = is_batched = _gathers(self._parts[0])
         # A buffer is not filled for a look.
         looks = not self.why_replayed
         if looks:
             first, draws = self._first(dataset)
             is_batched = is_batched or (batch_size is None and is_batch(first))
+            self.is_batched = is_batched
             if draws:
                 self.why_replayed = (
                     f"it draws from the global random numbers of {' and '.join(draws)}"

@@ -13,7 +13,7 @@ from .._util.messages import say
 from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from .._util.step_counter import StepCounter
-from ..data import evaluate_arguments
+from ..data import begin_pass, evaluate_arguments
 from ..state import (
     copy_values,
     find_variables,
@@ -66,7 +66,7 @@ def select_checkpoint(
         store: A `kp.CheckpointStore`, or its folder. The newest run in it counts.
         model: A built and compiled model of the same shape, on any backend.
         data: `(x, y)`, `(x, y, sample_weight)`, a `keras.utils.PyDataset`, or another dataset that
-            can be gone through again and again: what `validation_data` of `model.fit` takes.
+            can be gone through again and again: what `validation_data` of `kp.fit` takes.
         metric: A name that `model.evaluate` returns. Defaults to `"loss"`.
         mode: Whether less of it is better, `"min"`, or more, `"max"`. Defaults to `"auto"`, which
             goes by the name.
@@ -143,11 +143,13 @@ def evaluate_checkpoints(
             "checkpoint needs them. Give arrays, a keras.utils.PyDataset or another dataset that "
             "can be gone through again."
         )
-    arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
+    arguments = evaluate_arguments(f"{caller}: `data`", data)
     store = open_folder(store)
     wanted = None if steps is None else list(steps)
     return store.again(
-        lambda: _ranking(caller, store, wanted, model, arguments, metric, better, verbose)
+        lambda: _ranking(
+            caller, store, wanted, model, (arguments, batch_size), metric, better, verbose
+        )
     )
 
 
@@ -156,7 +158,7 @@ def _ranking(
     store: CheckpointFolder,
     steps: list[int] | None,
     model: keras.Model,
-    arguments: dict[str, Any],
+    data: tuple[dict[str, Any], int | None],
     metric: str,
     better: Mode,
     verbose: int | str,
@@ -166,7 +168,7 @@ def _ranking(
     chosen: Record | None = None
     counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
     with preserved(model), counter:
-        for row, record in _evaluated(store, entries, model, arguments):
+        for row, record in _evaluated(store, entries, model, *data):
             if record and metric not in row.values:
                 raise ValueError(
                     f"{caller}: evaluate returns no {metric!r}, but "
@@ -190,6 +192,7 @@ def _evaluated(
     entries: dict[int, list[Entry]],
     model: keras.Model,
     arguments: dict[str, Any],
+    batch_size: int | None,
 ) -> Iterator[tuple[SelectionRow, Record | None]]:
     """Evaluates one checkpoint after the other, each from the seeds and random states that there
     were.
@@ -214,7 +217,9 @@ def _evaluated(
         restore_weights(model, record)
         put_back(seeds, initial_seeds)
         set_random_state(random_state)
-        values = model.evaluate(**arguments, return_dict=True, verbose=0)
+        data = begin_pass(arguments, batch_size)
+        with _keras.quiet_end_of_data():
+            values = model.evaluate(**data, return_dict=True, verbose=0)
         yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
     # Those that the first evaluation has made are not among what is put back.
     model.reset_metrics()

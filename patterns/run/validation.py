@@ -13,9 +13,10 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from .. import _keras
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
-from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
+from ..data import begin_pass, check_validation_data, evaluate_arguments, evaluated_sizes
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 
@@ -186,20 +187,21 @@ class Validation:
         Returns:
             None if it was interrupted.
         """
-        arguments = self._arguments
-        if self._batches is not None:
+        if self._batches is None:
+            arguments = begin_pass(self._arguments, self._batch_size)
+        else:
             # Keras looks a few batches ahead; it must not look into those of the next validation.
             arguments = {"x": (batch for batch in itertools.islice(self._batches, self._steps))}
         interrupter = _Interrupter(callbacks, is_interrupted)
         try:
-            logs = model.evaluate(
-                **arguments,
-                batch_size=self._batch_size,
-                steps=self._steps,
-                callbacks=interrupter,
-                return_dict=True,
-                verbose=0,
-            )
+            with _keras.quiet_end_of_data():
+                logs = model.evaluate(
+                    **arguments,
+                    steps=self._steps,
+                    callbacks=interrupter,
+                    return_dict=True,
+                    verbose=0,
+                )
         except _Interrupted:
             return None
         # Only now: a run that is stopped before takes these batches again.
