@@ -7,9 +7,17 @@ from __future__ import annotations
 import importlib
 from typing import Any, NamedTuple
 
-from .protocol import IndexedLoader, Job, Loader
+from .protocol import IndexedLoader, Job, Loader, SteppedLoader
 
-__all__ = ["IndexedLoader", "Job", "Loader", "gives_examples", "kind_of", "open_loader"]
+__all__ = [
+    "IndexedLoader",
+    "Job",
+    "Loader",
+    "SteppedLoader",
+    "gives_examples",
+    "kind_of",
+    "open_loader",
+]
 
 
 class _Kind(NamedTuple):
@@ -44,7 +52,7 @@ def gives_examples(x: Any) -> bool:
     return found is not None and found.gives_examples
 
 
-def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | None:
+def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | SteppedLoader | None:
     """The adapter of a library's loader; None if `x` is none.
 
     Args:
@@ -65,8 +73,9 @@ def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | None:
 
 
 def _found(x: Any) -> _Kind | None:
-    modules = [parent.__module__ for parent in type(x).__mro__]
-    for prefix, found in _KINDS.items():
-        if any(f"{module}.".startswith(f"{prefix}.") for module in modules):
-            return found
+    # The nearest class counts: an iterable dataset of Hugging Face derives from PyTorch's, too.
+    for parent in type(x).__mro__:
+        for prefix, found in _KINDS.items():
+            if f"{parent.__module__}.".startswith(f"{prefix}."):
+                return found
     return None

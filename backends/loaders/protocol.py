@@ -59,6 +59,25 @@ class Loader(Protocol):
 
 
 @runtime_checkable
+class SteppedLoader(Protocol):
+    """Batches of any steps at any time, in an order that is the loader's own.
+
+    Attributes:
+        kind: For messages, with its article.
+        steps_per_pass: Batches of a pass; None if there is no end.
+    """
+
+    kind: str
+    steps_per_pass: int | None
+
+    def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:
+        """As in `IndexedLoader`; the one example of a job is its step."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that can be said of the identity of the data, as JSON."""
+
+
+@runtime_checkable
 class IndexedLoader(Protocol):
     """Batches of any examples at any time.
 
