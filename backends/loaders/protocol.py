@@ -24,7 +24,11 @@ class Loader(Protocol):
         steps_per_pass: Batches of a pass; None if that is not known, or there is no end.
         has_state: True if the position of an open pass can be saved and put back.
         why_replayed: Where `has_state` is False: what stands in the way, for the person ("its map
-            calls Python"). Empty where nothing does.
+            calls Python"). Empty where nothing does. Where it is True: what the person must know.
+        why_lost: Why the place could not be found again in any way, with the way out: a run that is
+            saved is refused then. Empty where it can. Need not be there.
+        joins_passes: True if `open(1)` gives all passes from there on as one, so that a source that
+            need not learn the length begins with it. Need not be there.
         is_pure: True if nothing that draws on this process's global random states happens while
             batches are made here: no states are swapped then, and batches may be made in a thread.
         first_cost: Seconds that the first `get_state` is expected to take.
