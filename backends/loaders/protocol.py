@@ -22,6 +22,7 @@ class Loader(Protocol):
     Attributes:
         kind: For messages, with its article: "a tf.data.Dataset".
         steps_per_pass: Batches of a pass; None if that is not known, or there is no end.
+        is_endless: True if a pass is known to have no end.
         has_state: True if the position of an open pass can be saved and put back.
         why_replayed: Where `has_state` is False: what stands in the way, for the person ("its map
             calls Python"). Empty where nothing does. Where it is True: what the person must know.
@@ -36,6 +37,7 @@ class Loader(Protocol):
 
     kind: str
     steps_per_pass: int | None
+    is_endless: bool
     has_state: bool
     why_replayed: str
     is_pure: bool
@@ -45,7 +47,9 @@ class Loader(Protocol):
         """Opens pass `number`, from 0."""
 
     def get_state(self) -> Any:
-        """The position of the open pass, before the next batch: JSON, arrays and bytes."""
+        """The position of the open pass, before the next batch: JSON and arrays. Bytes are
+        given as an array of uint8: one that has not changed is not written again.
+        """
 
     def set_state(self, number: int, state: Any) -> Iterator[Any]:
         """Opens pass `number` at a position.

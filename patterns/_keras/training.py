@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -83,6 +84,16 @@ def no_global_seed() -> Iterator[None]:
         yield
     finally:
         global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, generator)
+
+
+@contextmanager
+def quiet_end_of_data() -> Iterator[None]:
+    """Keeps Keras from warning that data end: it takes that for a mistake wherever it happens. True
+    for Keras 3.15.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        yield
 
 
 def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:

@@ -152,7 +152,7 @@ class Bar(Silence):
         # A full line would make the cursor go on to the next.
         width = self._width() - 1
         size = min(max(width - cell_len(progress.line(progress.title)) - 1, _LEAST_BAR), _MOST_BAR)
-        done = size * progress.done // max(progress.total, 1)
+        done = size * progress.done // progress.total if progress.total else 0
         bar = self._signs[0] * done + self._signs[1] * (size - done)
         text = encodable(progress.line(f"{progress.title} {bar}".lstrip()), self._file)
         with self._lock:

@@ -15,7 +15,7 @@ class Progress:
     Attributes:
         title: Such as `"Epoch 3/5"`.
         done: Steps done.
-        total: Of how many.
+        total: Of how many; None if nobody knows.
         times: Texts, such as `"12s"`.
         metrics: By name.
         is_last: Whether nothing comes after it.
@@ -23,7 +23,7 @@ class Progress:
 
     title: str
     done: int
-    total: int
+    total: int | None
     times: tuple[str, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     is_last: bool = False
@@ -31,6 +31,8 @@ class Progress:
     @property
     def count(self) -> str:
         """Steps done, of how many, as wide at the start as at the end."""
+        if self.total is None:
+            return f"{self.done}/?"
         return f"{self.done:{len(str(self.total))}}/{self.total}"
 
     def line(self, head: str = "") -> str:

@@ -25,11 +25,14 @@ class Recorder:
         model: A built model.
         identity: Of the run that it is part of.
         start_mode: How that run began: one of the values of `Checkpoint(resume=)`.
+
+    Attributes:
+        identity: Of the run that it is part of.
     """
 
     def __init__(self, model: keras.Model, identity: Identity, start_mode: str = "auto") -> None:
         self._model = model
-        self._identity = identity
+        self.identity = identity
         self._start_mode = start_mode
         self._snapshot: Snapshot | None = None
 
@@ -49,7 +52,7 @@ class Recorder:
         """
         assert self._snapshot
         return Record(
-            identity=self._identity,
+            identity=self.identity,
             start_mode=self._start_mode,
             cursor=cursor,
             variables=variables,

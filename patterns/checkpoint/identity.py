@@ -35,8 +35,8 @@ class Identity:
     """The features by which a run is told from any other; kept in each of its checkpoints.
 
     Attributes:
-        total_steps: Steps in the plan.
-        steps_per_epoch: Steps of an epoch.
+        total_steps: Steps in the plan; None while nobody knows how long the data are.
+        steps_per_epoch: Steps of an epoch, likewise.
         seed: The seed of the order of the data.
         data: What the source says of its data, the batch size and the order included.
         optimizers: For each optimizer by its place, its class and settings, as the script gave
@@ -45,8 +45,8 @@ class Identity:
         seed_from: Where the seed comes from: `"seed="`, `"set_random_seed"` or `"drawn"`.
     """
 
-    total_steps: int
-    steps_per_epoch: int
+    total_steps: int | None
+    steps_per_epoch: int | None
     seed: int
     data: Json
     optimizers: dict[str, Json] = field(default_factory=dict)
@@ -172,7 +172,8 @@ def check_same_run(saved: Identity, now: Identity, folder: str) -> None:
 def changes(saved: Identity, now: Identity) -> list[str]:
     """The differences that do not refuse a resume, a line each; in all of them the script wins."""
     lines = []
-    if saved.total_steps != now.total_steps:
+    # What was not known then has been learnt since.
+    if saved.total_steps is not None and saved.total_steps != now.total_steps:
         lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
     for place in sorted(saved.optimizers.keys() | now.optimizers.keys()):
         lines += _differences(place, saved.optimizers.get(place, {}), now.optimizers.get(place, {}))

@@ -34,6 +34,7 @@ class IterableLoader:
     why_replayed = ""
     is_pure = False
     first_cost = 0.0
+    is_endless = False
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._iterable = iterable
@@ -114,6 +115,11 @@ class LoaderSource:
         self._drawing = _Pace()
 
     @property
+    def is_of_unknown_length(self) -> bool:
+        """True if a pass may end, and nobody knows when."""
+        return self.steps_per_pass is None and not self.loader.is_endless
+
+    @property
     def random_state(self) -> Any:
         """The state at which the random stream began: what a run that goes on must be given."""
         return self._stream.initial
@@ -146,7 +152,7 @@ class LoaderSource:
         self._next = self._first = self._pass_start = step
 
     def position(self, step: int) -> dict[str, Any]:
-        """What finds the batch of `step` again, beside the step: JSON, arrays and bytes."""
+        """The state that finds the batch of `step` again, beside the step: JSON and arrays."""
         self._note_position(step)
         found = self._log.at(step)
         pace = self._drawing.seconds_per_batch

@@ -71,7 +71,7 @@ class PositionClock:
         return self._clock() >= self._due
 
     def measure(self, take: Callable[[], Any]) -> Any:
-        """What `take` returns; how long it took decides when the next one is due."""
+        """Calls `take` and returns its result; how long it took decides when the next is due."""
         began = self._clock()
         taken = take()
         now = self._clock()

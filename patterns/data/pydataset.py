@@ -60,6 +60,12 @@ class PyDatasetSource:
 
     thread_safe = False
 
+    @property
+    def found_again(self) -> str:
+        """The way in which a run that goes on finds its place, for the person."""
+        hooks = "" if self.random_access else ", after the hooks of the passes before are called"
+        return f"by index{hooks}"
+
     def __init__(
         self,
         dataset: keras.utils.PyDataset,

@@ -23,6 +23,8 @@ class BatchStream(Iterator[Any]):
 
     Attributes:
         error: The error that the source raised, or None.
+        has_ended: Whether the source has no more batches; those that are lent out may still be
+            trained on.
         is_untouched: Whether no batch has been taken yet.
     """
 
@@ -31,6 +33,7 @@ class BatchStream(Iterator[Any]):
         self._batches: Iterator[Any] = map(form, batches)
         self._loan: _Loan | None = None
         self.error: Exception | None = None
+        self.has_ended = False
         self.is_untouched = True
 
     def peek(self, count: int) -> list[Any]:
@@ -43,6 +46,11 @@ class BatchStream(Iterator[Any]):
         """The next batches, for a reader that may read ahead and may not get to the end."""
         self._loan = _Loan(itertools.islice(self, count))
         return self._loan
+
+    @property
+    def lent(self) -> int:
+        """The number of batches of the last loan that have been read."""
+        return self._loan.lent if self._loan else 0
 
     def note_trained(self, count: int) -> None:
         """So many batches of the last loan have been trained on."""
@@ -77,6 +85,7 @@ class BatchStream(Iterator[Any]):
         try:
             return next(self._batches)
         except StopIteration:
+            self.has_ended = True
             raise
         except Exception as error:
             self.error = error
@@ -97,6 +106,11 @@ class _Loan(Iterator[Any]):
             batch = next(self._batches)
             self._out.append(batch)
             return batch
+
+    @property
+    def lent(self) -> int:
+        """The number of batches that have been read."""
+        return self._trained + len(self._out)
 
     def note_trained(self, count: int) -> None:
         """So many batches have been trained on since it began."""

@@ -95,8 +95,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
         if self._progress:
             self._progress.begin_epoch(epoch, offset)
 
-    def set_epoch_steps(self, steps: int) -> None:
-        """Says how many steps the epochs have from here on."""
+    def set_epoch_steps(self, steps: int | None) -> None:
+        """Says how many steps the epochs have from here on; None where nobody knows."""
         if steps != self.params["steps"]:
             self.set_params({**self.params, "steps": steps})
 

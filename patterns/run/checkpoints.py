@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -89,6 +90,9 @@ class NoCheckpoints:
     def save_captured(self, callbacks: RunCallbacks, record: Record) -> None:
         """Nothing is saved."""
 
+    def learn_plan(self, total_steps: int, steps_per_epoch: int) -> None:
+        """No checkpoint says it."""
+
     def remember_finished(self, model: keras.Model, total: int) -> None:
         """A run without a folder can be begun as often as one likes."""
 
@@ -121,7 +125,6 @@ class Checkpoints:
         start_mode: str,
     ) -> None:
         self.checkpoint = checkpoint
-        self.identity = identity
         self._model = model
         self._number = number
         self._recorder = Recorder(model, identity, start_mode)
@@ -131,6 +134,17 @@ class Checkpoints:
         self._first_step = 0
         self._versions = versions()
         self._began = time.monotonic()
+
+    @property
+    def identity(self) -> Identity:
+        """Of this run."""
+        return self._recorder.identity
+
+    def learn_plan(self, total_steps: int, steps_per_epoch: int) -> None:
+        """Takes note of what is known now."""
+        self._recorder.identity = replace(
+            self.identity, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+        )
 
     def __enter__(self) -> Checkpoints:
         self.checkpoint.is_driven = True

@@ -15,6 +15,7 @@ from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
 from ..state.variables import find_variables, has_own_step
+from .open_plan import OpenPlan, Plan, is_open
 from .plan import StepPlan
 
 
@@ -108,10 +109,16 @@ def _check_limits(where: str) -> None:
             )
 
 
-def limited(plan: StepPlan, verbose: int | str) -> StepPlan:
+def limited(plan: Plan, verbose: int | str) -> Plan:
     """A plan within `keras.config.max_epochs` and `max_steps_per_epoch`, which people set to try a
     script out (environment variables `KERAS_MAX_EPOCHS` and `KERAS_MAX_STEPS_PER_EPOCH`).
     """
+    if is_open(plan):
+        length = keras.config.max_steps_per_epoch()
+        if length is None:
+            epochs = min(plan.epochs, keras.config.max_epochs() or plan.epochs)
+            return plan if epochs == plan.epochs else OpenPlan(epochs)
+        plan = StepPlan(length * plan.epochs, length)
     epochs = min(plan.epochs, keras.config.max_epochs() or plan.epochs)
     length = min(plan.steps_per_epoch, keras.config.max_steps_per_epoch() or plan.steps_per_epoch)
     if (epochs, length) == (plan.epochs, plan.steps_per_epoch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from ..storage import Position
 from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
 from .history import add_event
 from .hooks import Hook
+from .open_plan import OpenPlan, is_open, known_steps
 from .parts import Parts
 from .requests import (
     Boundary,
@@ -66,6 +68,7 @@ class Driver:
         self.last_logs: Mapping[str, Any] | None = None
         self.next_boundary: float = 0
         self.next_time: float = 0
+        self._data_ended = False
         self._validated: Mapping[str, Any] | None = None
         self._requests: list[Request] = []
 
@@ -80,20 +83,28 @@ class Driver:
             or time.monotonic() >= self.next_time
         )
 
-    def at_step(self, step: int, logs: dict[str, Any] | None = None) -> Verdict:
+    def at_step(
+        self, step: int, logs: dict[str, Any] | None = None, data_ended: bool = False
+    ) -> Verdict:
         """Does what is due after `step` steps.
 
         Args:
             step: Steps done.
             logs: The metrics of the epoch that ends there; None inside one.
+            data_ended: Whether the epoch ends there because there are no more batches. Defaults to
+                False.
         """
+        if data_ended and self._goes_on_without(step):
+            data_ended = False
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it
         # twice. One step later will do.
         if logs is None and not self._is_inside_epoch(step):
             return CONTINUE
         self._validated = None
-        ended = logs is not None and self.model.stop_training
-        if ended:
+        ended = data_ended or (logs is not None and self.model.stop_training)
+        if data_ended:
+            self._note_data_end(step)
+        elif ended:
             self._note_stop(step, self.callbacks.who_may_have_stopped())
         self.cursor = Cursor(step, logs=logs, ended=ended)
         self.checkpoints.raise_failure()
@@ -105,6 +116,32 @@ class Driver:
         if verdict is not CONTINUE or logs is not None:
             self.carry()
         return verdict
+
+    @property
+    def plan_is_open(self) -> bool:
+        """True while the length of the data is not known."""
+        return is_open(self.plan)
+
+    def end_between_epochs(self) -> Verdict:
+        """Ends the run where the next epoch would begin, as there is no batch for it."""
+        self._note_data_end(self.cursor.step)
+        self.cursor = replace(self.cursor, ended=True)
+        return DONE
+
+    def _goes_on_without(self, step: int) -> bool:
+        """True if the end of the data is that of their first pass, whose length is learnt here."""
+        plan = self.plan
+        if not (isinstance(plan, OpenPlan) and self.plan_is_open):
+            return False
+        plan.learn(step)
+        self.checkpoints.learn_plan(plan.total_steps, plan.steps_per_epoch)
+        self.data.learn_pass(step, plan.total_steps - step)
+        return True
+
+    def _note_data_end(self, step: int) -> None:
+        self.model.stop_training = True
+        add_event(self.callbacks.history, "stopped", step, "the data ended")
+        self._data_ended = True
 
     def carry(self) -> None:
         """Takes the state with which the next step is to begin."""
@@ -144,7 +181,7 @@ class Driver:
         """Ends the run as a signal asked."""
         self.checkpoints.wait()
         raise self.signals.interruption(
-            self.cursor.step, self.plan.total_steps, self.checkpoints.folder
+            self.cursor.step, known_steps(self.plan), self.checkpoints.folder
         ) from None
 
     def end(self) -> None:
@@ -152,6 +189,13 @@ class Driver:
         self.callbacks.on_train_end(dict(self.last_logs or {}))
         if self.signals.received is not None:
             self.interrupt()
+        if self._data_ended:
+            warnings.warn(
+                f"The data ended after step {self.cursor.step:,} of {self.plan.total_steps:,}, and "
+                "the run with them. Give data that can be begun again or that have no end, or plan "
+                "fewer steps.",
+                stacklevel=2,
+            )
         self.checkpoints.remember_finished(self.model, self.plan.total_steps)
 
     def begin(self, start: StartPoint) -> Verdict:
@@ -402,7 +446,7 @@ class Driver:
 
     def _more(self) -> dict[str, Any]:
         """The fields of a record that the driver knows."""
-        data = {**self.data.state(), "validated": self.validation.taken}
+        data = {**self.data.state(self.cursor.step), "validated": self.validation.taken}
         history = self.callbacks.history
         return {
             "data": data,

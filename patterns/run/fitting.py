@@ -9,10 +9,11 @@ from typing import Any
 
 import keras
 
-from ..data import BatchSource, split_validation
+from ..data import BatchSource, LoaderSource, split_validation
 from .checks import check_epochs, check_model, flat_callbacks, limited
 from .history import RunHistory
 from .keras_fit import train_by_fit
+from .open_plan import OpenPlan, Plan
 from .opening import RunArguments, open_run
 from .plan import StepPlan
 from .validation import NoValidation, Validation
@@ -165,7 +166,10 @@ def _plan(
     epochs: int | None,
     verbose: int | str,
     source: BatchSource,
-) -> StepPlan:
+) -> Plan:
+    is_unknown = isinstance(source, LoaderSource) and source.is_of_unknown_length
+    if is_unknown and plan is None and total_steps is None and steps_per_epoch is None:
+        return limited(OpenPlan(1 if epochs is None else epochs), verbose)
     if plan is None:
         plan = StepPlan.resolve(total_steps, steps_per_epoch, epochs, source.steps_per_pass)
     elif (total_steps, steps_per_epoch, epochs) != (None, None, None):

@@ -93,8 +93,11 @@ class KerasFit:
         """Calls `fit` for the next segment."""
         driver = self._driver
         segment = self._next_segment()
-        driver.callbacks.set_epoch_steps(driver.plan.steps_in(segment.first_epoch))
+        length = None if driver.plan_is_open else driver.plan.steps_in(segment.first_epoch)
+        driver.callbacks.set_epoch_steps(length)
         stream = driver.data.stream
+        if not stream.peek(1):
+            return driver.end_between_epochs()
         batches = stream.lend(segment.stop - segment.start)
         feed = current().feed(batches, driver.data.samples, driver.data.source.thread_safe)
         told = _FitCallbacks(driver, segment)
@@ -103,6 +106,7 @@ class KerasFit:
                 driver.foreign.watching(),
                 self._fused.running(segment.steps_per_execution),
                 stream.errors_first(),
+                _keras.quiet_end_of_data(),
             ):
                 driver.model.fit(
                     feed,
@@ -139,7 +143,7 @@ class KerasFit:
 
     def _next_segment(self) -> Segment:
         driver = self._driver
-        if driver.timeline.runs_single_steps:
+        if driver.timeline.runs_single_steps or driver.plan_is_open:
             # To the end of the epoch, where it is seen whether they are single still.
             return replace(next(segments(driver.plan, driver.cursor.step)), epochs=1)
         return next(segments(driver.plan, driver.cursor.step, driver.model.steps_per_execution))
@@ -204,12 +208,18 @@ class _FitCallbacks(keras.callbacks.CallbackList):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self._driver.model
+        if data_ended := self._stream.has_ended:
+            # All that was read is trained on; what was begun beyond it is not.
+            self._done = self._segment.start + self._stream.lent
+            data_ended = self._done < self._epoch_start + self._segment.steps
         self._stream.note_trained(self._done - self._segment.start)
-        if not (self._segment.closes or model.stop_training):
+        if data_ended and self._done == self._epoch_start:
+            self._leave_unless_continue(self._driver.end_between_epochs())
+        if not (self._segment.closes or model.stop_training or data_ended):
             self._driver.carried.take()
             self._driver.cursor = replace(self._driver.cursor, step=self._done)
             return
-        verdict = self._driver.at_step(self._done, dict(logs or {}))
+        verdict = self._driver.at_step(self._done, dict(logs or {}), data_ended)
         if verdict is DONE:
             self.verdict = verdict
             model.stop_training = True

@@ -31,8 +31,8 @@ from .checks import check_processes
 from .driver import Driver
 from .foreign import ForeignState, NoForeignState
 from .hooks import Hook
+from .open_plan import Plan, is_open, known_steps
 from .parts import Parts
-from .plan import StepPlan
 from .progress import RunProgress
 from .restore import Restorer
 from .run_data import RunData
@@ -68,7 +68,7 @@ class RunArguments:
     caller: str
     model: keras.Model
     data: Mapping[str, Any]
-    make_plan: Callable[[BatchSource], StepPlan]
+    make_plan: Callable[[BatchSource], Plan]
     callbacks: Sequence[keras.callbacks.Callback]
     validation: Validation | NoValidation = field(default_factory=NoValidation)
     log_every: int | None = None
@@ -121,7 +121,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
         if goes_on:
             checkpoint.check_not_finished(asked.caller, asked.model, plan.total_steps)
         identity = _identity(asked, plan, source, seed, seed_from)
-        start, checkpoints = _begin(asked, checkpoint, found, identity, start.first_step)
+        start, checkpoints = _begin(asked, checkpoint, found, identity, start.first_step, source)
         if plan.steps_per_epoch != wanted.steps_per_epoch:
             say(f"epochs stay {plan.steps_per_epoch:,} steps long, not {wanted.steps_per_epoch:,}.")
     return _wire(asked, plan, source, checkpoints, until_end), start
@@ -129,7 +129,7 @@ def open_run(asked: RunArguments, until_end: ExitStack) -> tuple[Driver, StartPo
 
 def _wire(
     asked: RunArguments,
-    plan: StepPlan,
+    plan: Plan,
     source: BatchSource,
     checkpoints: Checkpoints | NoCheckpoints,
     until_end: ExitStack,
@@ -140,17 +140,17 @@ def _wire(
         RunProgress(plan, asked.verbose),
         verbose=asked.verbose,
         epochs=plan.epochs,
-        steps=plan.steps_per_epoch,
+        steps=None if is_open(plan) else plan.steps_per_epoch,
     )
     until_end.callback(callbacks.shut_down)
-    data = RunData(source)
+    data = RunData(source, keeps_positions=checkpoints.exist, stops_after_pass=is_open(plan))
     until_end.callback(data.close)
     carried = CarriedState(asked.model)
     foreign = _foreign(asked) if checkpoints.exist else NoForeignState()
     restorer = Restorer(
         asked.model,
-        plan.total_steps,
-        TrainedPart(asked.model, callbacks.hooks, data, plan.total_steps),
+        lambda step: plan.total_steps - step,
+        TrainedPart(asked.model, callbacks.hooks, data, plan),
         data,
         callbacks,
         asked.validation.skip_to,
@@ -189,11 +189,11 @@ def _foreign(asked: RunArguments) -> ForeignState:
 
 
 def _identity(
-    asked: RunArguments, plan: StepPlan, source: BatchSource, seed: int, seed_from: str
+    asked: RunArguments, plan: Plan, source: BatchSource, seed: int, seed_from: str
 ) -> Identity:
     return Identity(
-        total_steps=plan.total_steps,
-        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=known_steps(plan),
+        steps_per_epoch=None if is_open(plan) else plan.steps_per_epoch,
         seed=seed,
         data=source.fingerprint(),
         optimizers=describe_optimizers(find_variables(asked.model).optimizers),
@@ -202,11 +202,17 @@ def _identity(
     )
 
 
-def _first_step(asked: RunArguments, plan: StepPlan, source: BatchSource) -> int:
+def _first_step(asked: RunArguments, plan: Plan, source: BatchSource) -> int:
     """The step at which a run that begins here begins."""
     epoch = asked.initial_epoch
     if not epoch:
         return 0
+    if is_open(plan):
+        raise ValueError(
+            f"{asked.caller}: initial_epoch={epoch} is a number of steps only where an epoch has "
+            "one, and nobody knows how many batches a pass over these data has. Say "
+            "steps_per_epoch=."
+        )
     if epoch >= plan.epochs:
         say(
             f"initial_epoch={epoch}, and there are {plan.epochs} epochs: nothing to train.",
@@ -224,13 +230,16 @@ def _begin(
     found: SoundCheckpoint | None,
     identity: Identity,
     first_step: int,
+    source: BatchSource,
 ) -> tuple[StartPoint, Checkpoints]:
     """Decides where the run begins, and says so."""
+    found_again = getattr(source, "found_again", None)
+    how_found_again = [f"the data will be found again {found_again}."] if found_again else []
     warn_of_untold(asked.callbacks)
     start = start_point.begin(checkpoint, found, identity, current().name, first_step)
     # A run that begins with nothing to tell says so only where the person wants to see anything.
     if asked.verbose != 0 or start.record or (found and found.fell_back):
-        for message in start.messages:
+        for message in (*start.messages, *how_found_again):
             say(message)
     return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
 

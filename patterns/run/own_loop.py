@@ -42,10 +42,15 @@ class OwnLoop:
                 driver.callbacks.on_epoch_begin(epoch)
             count = self._length(first, most)
             batches = list(itertools.islice(driver.data.stream, count))
+            data_ended = len(batches) < count
+            if not batches:
+                self._end(first, offset)
+                return
+            count = len(batches)
             driver.callbacks.on_train_batch_begin(offset)
             yield first, batches
             driver.callbacks.on_train_batch_end(offset + count - 1, dict(self._newest))
-            more = self._boundary(first + count)
+            more = self._boundary(first + count, data_ended)
 
     def note(self, logs: Mapping[str, Any]) -> None:
         """Adds the metrics of a step to those of the epoch; nothing is read from the device."""
@@ -95,9 +100,21 @@ class OwnLoop:
         until_boundary = max(driver.next_boundary - first, 1)
         return int(min(most, left, until_boundary))
 
-    def _boundary(self, step: int) -> bool:
+    def _end(self, step: int, offset: int) -> None:
+        """Ends a run whose data have ended before its plan."""
+        driver = self._driver
+        verdict = (
+            driver.at_step(step, self.metrics(), data_ended=True)
+            if offset
+            else driver.end_between_epochs()
+        )
+        self._carry_out(verdict)
+
+    def _boundary(self, step: int, data_ended: bool) -> bool:
         driver = self._driver
         driver.cursor = replace(driver.cursor, step=step)
+        if data_ended:
+            return self._carry_out(driver.at_step(step, self.metrics(), data_ended=True))
         if step == driver.plan.total_steps or not driver.plan.locate(step)[1]:
             return self._carry_out(driver.at_step(step, self.metrics()))
         return self._carry_out(driver.at_step(step)) if driver.is_due(step) else True

@@ -12,7 +12,7 @@ from .callback_list import RunCallbacks
 from .carried import CarriedState
 from .checkpoints import Checkpoints, NoCheckpoints
 from .foreign import ForeignState, NoForeignState
-from .plan import StepPlan
+from .open_plan import Plan
 from .restore import Restorer
 from .run_data import RunData
 from .signals import StopRequests
@@ -40,7 +40,7 @@ class Parts:
     """
 
     model: keras.Model
-    plan: StepPlan
+    plan: Plan
     data: RunData
     callbacks: RunCallbacks
     validation: Validation | NoValidation

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._util.display import Shown
 from .._util.progress import Progress, duration, time_per_step
-from .plan import StepPlan
+from .open_plan import Plan, is_open
 
 
 class RunProgress:
@@ -29,7 +29,7 @@ class RunProgress:
     """
 
     def __init__(
-        self, plan: StepPlan, verbose: int | str, clock: Callable[[], float] = time.monotonic
+        self, plan: Plan, verbose: int | str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._plan = plan
         self._digits = 0 if verbose == 2 else 1
@@ -86,8 +86,9 @@ class RunProgress:
         epoch = self._epoch
         of_step = epoch.seconds_per_step(now)
         times = [duration(now - epoch.start), time_per_step(of_step, self._digits)]
+        is_unknown = is_open(self._plan)
         left = self._plan.total_steps - epoch.steps_before - epoch.done
-        if self._tells_rest and left:
+        if self._tells_rest and left and not is_unknown:
             of_run = self._made.seconds_per_step(now)
             rest = []
             if of_run is not None and not ends:
@@ -96,7 +97,8 @@ class RunProgress:
                 rest.append(f"run {duration(of_run * left)} left")
             times += [", ".join(rest)] if rest else []
         metrics = dict(_numbers(logs))
-        return Progress(self._title, epoch.done, epoch.steps, tuple(times), metrics, not left)
+        total = None if is_unknown else self._plan.steps_in(epoch.number)
+        return Progress(self._title, epoch.done, total, tuple(times), metrics, not left)
 
 
 def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -111,7 +113,7 @@ def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 class _Epoch:
     """The time that steps of an epoch take in this process."""
 
-    def __init__(self, plan: StepPlan, number: int, offset: int, now: float) -> None:
+    def __init__(self, plan: Plan, number: int, offset: int, now: float) -> None:
         self.number = number
         self.start = now
         self.steps = plan.steps_in(number)

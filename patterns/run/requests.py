@@ -149,7 +149,8 @@ class RunView(Protocol):
     Attributes:
         model: In training.
         step: Optimizer steps done, at a boundary.
-        total_steps: Of its plan; None in plain `model.fit`.
+        total_steps: Of its plan; None in plain `model.fit`, and in the first pass over data whose
+            length is learnt there.
         history: Of the run.
         origin: The checkpoint at which this process took the run up; None if it began here.
     """

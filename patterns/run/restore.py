@@ -38,7 +38,7 @@ class Restorer:
 
     Attributes:
         model: In training.
-        total_steps: Of the plan.
+        steps_left: Tells how many steps of the plan come after so many.
         trained: The part of the model that is trained.
         data: The batches.
         callbacks: Keras's and hooks.
@@ -52,7 +52,7 @@ class Restorer:
     """
 
     model: keras.Model
-    total_steps: int
+    steps_left: Callable[[int], int]
     trained: TrainedPart
     data: RunData
     callbacks: RunCallbacks
@@ -100,7 +100,7 @@ class Restorer:
         callback_states.cut_files(names, record.callbacks)
         self.begin_foreign()
         self._put_back(record, rewound=False)
-        is_over = cursor.ended or cursor.step == self.total_steps
+        is_over = cursor.ended or not self.steps_left(cursor.step)
         self.callbacks.history.resumes = [
             *record.resumed_at,
             *([] if is_over and not cursor.todo else [cursor.step]),
@@ -132,7 +132,7 @@ class Restorer:
         put_back(find_variables(self.model).variables, record.values)
 
     def _open_data(self, cursor: Cursor) -> None:
-        self.data.open_at(cursor.step, 0 if cursor.ended else self.total_steps - cursor.step)
+        self.data.open_at(cursor.step, 0 if cursor.ended else self.steps_left(cursor.step))
 
     def _put_back(self, record: Record, rewound: bool) -> None:
         assert isinstance(self.checkpoints, Checkpoints)

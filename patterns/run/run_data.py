@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..data import BatchSource, Skipped
+from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream
 from ..state import StateMismatchError
 
@@ -15,6 +15,10 @@ class RunData:
 
     Args:
         source: Batches by their number.
+        keeps_positions: Whether checkpoints will hold what finds the batches again. Defaults to
+            False.
+        stops_after_pass: Whether the stream ends with the first pass, for its length to be learnt.
+            Defaults to False.
 
     Attributes:
         source: Batches by their number.
@@ -26,8 +30,12 @@ class RunData:
     stream: BatchStream
     samples: list[Any]
 
-    def __init__(self, source: BatchSource) -> None:
+    def __init__(
+        self, source: BatchSource, keeps_positions: bool = False, stops_after_pass: bool = False
+    ) -> None:
         self.source = source
+        if isinstance(source, LoaderSource):
+            source.keeps_positions, source.stops_after_pass = keeps_positions, stops_after_pass
         self.skipped = Skipped(source)
         self._opened_at: int | None = None
 
@@ -44,11 +52,23 @@ class RunData:
                 "examples a batch holds. It is of other data; go on from another checkpoint."
             )
         self.skipped = Skipped(self.source, skipped)
+        if isinstance(self.source, LoaderSource):
+            self.source.take_over(state)
 
-    def state(self) -> dict[str, Any]:
-        """The part of a checkpoint that finds the batches again, beside the step."""
-        random = getattr(self.source, "random_state", None)
-        return {"skipped": self.skipped.state, **({} if random is None else {"random": random})}
+    def state(self, step: int) -> dict[str, Any]:
+        """The part of a checkpoint that finds the batch of `step` again, beside the step."""
+        state: dict[str, Any] = {"skipped": self.skipped.state}
+        if isinstance(self.source, LoaderSource):
+            number = self.skipped.number_of(step)
+            state |= {"random": self.source.random_state, **self.source.position(number)}
+        return state
+
+    def learn_pass(self, step: int, steps_left: int) -> None:
+        """Goes on with the next pass, now that the first one has shown its length."""
+        assert isinstance(self.source, LoaderSource)
+        self.source.stops_after_pass = False
+        self._opened_at = None
+        self.open_at(step, steps_left)
 
     def open_at(self, step: int, steps_left: int) -> None:
         """Reads from a step on."""
@@ -60,7 +80,13 @@ class RunData:
         # to its end for it.
         batches = self.skipped.batches(step if steps_left else 0)
         self.stream = BatchStream(batches, self.source.for_train_step)
-        self.samples = self.stream.peek(min(2, steps_left or 1))
+        samples = self.stream.peek(min(2, steps_left or 1))
+        if samples:
+            self.samples = samples
+        elif not hasattr(self, "samples"):
+            raise DataExhaustedError(
+                f"the data gave no batch{f' after step {step:,}' if step else ''}. Give some."
+            )
 
     def batch_sizes(self, steps: int) -> set[int]:
         """The sizes of all batches of so many steps; of none where they are known only once they

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .plan import StepPlan
+from .open_plan import Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Segment:
         return self.start + self.steps * self.epochs
 
 
-def segments(plan: StepPlan, start: int, steps_per_execution: int = 1) -> Iterator[Segment]:
+def segments(plan: Plan, start: int, steps_per_execution: int = 1) -> Iterator[Segment]:
     """The calls of `model.fit` that take a run from step `start` to the end of its plan.
 
     Keras can go on in one call through epochs of one length. A call of its own is needed after a

@@ -61,12 +61,15 @@ class StopRequests:
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._before = {}
 
-    def interruption(self, step: int, total_steps: int, folder: os.PathLike[str]) -> RunInterrupted:
+    def interruption(
+        self, step: int, total_steps: int | None, folder: os.PathLike[str]
+    ) -> RunInterrupted:
         """Tells the person how to go on; returns what to raise. The state is saved by then."""
         name = signal.Signals(self.received or 0).name
+        of = "" if total_steps is None else f" of {total_steps:,}"
         say(
-            f"stopped by {name} after step {step:,} of {total_steps:,}; saved in {folder}. Run the "
-            "same script again to go on."
+            f"stopped by {name} after step {step:,}{of}; saved in {folder}. Run the same script "
+            "again to go on."
         )
         return RunInterrupted(step, self.received or 0)
 

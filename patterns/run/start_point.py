@@ -12,6 +12,7 @@ from ..checkpoint.reading import SoundCheckpoint, not_finite_lines
 from ..storage import Position
 from .checkpoint import Checkpoint
 from .history import RunHistory
+from .open_plan import OpenPlan, Plan, is_open
 from .plan import StepPlan
 
 _START = Position(run=1, step=0)
@@ -42,13 +43,25 @@ class StartPoint:
     first_step: int = 0
 
 
-def plan_of(found: SoundCheckpoint | None, plan: StepPlan) -> StepPlan:
+def plan_of(found: SoundCheckpoint | None, plan: Plan) -> Plan:
     """The script's plan, with epochs as long as they were: their numbers must mean one thing
     throughout a History.
     """
     if found is None:
         return plan
     saved = found.record.identity
+    if saved.steps_per_epoch is None:
+        if not is_open(plan) and found.position.step > plan.steps_per_epoch:
+            raise ResumeRefusedError(
+                f"The run has done {found.position.step:,} steps of its first epoch, a pass over "
+                f"data of unknown length, and the script says {plan.steps_per_epoch:,} steps an "
+                "epoch. Leave steps_per_epoch= and total_steps= out to go on with it."
+            )
+        return plan
+    if isinstance(plan, OpenPlan):
+        if plan.is_open:
+            plan.learn(saved.steps_per_epoch)
+        return plan
     same_total = plan.total_steps == saved.total_steps
     if same_total and plan.steps_per_epoch == saved.steps_per_epoch:
         return plan
@@ -118,14 +131,15 @@ def _go_on(
     folder = checkpoint.store.label
     check_same_run(found.record.identity, identity, folder)
     step, total, saved = found.position.step, identity.total_steps, found.record.identity
-    if step > total:
+    if total is not None and step > total:
         raise ResumeRefusedError(
             f"The run in {folder} has done {step:,} steps, and the script asks for {total:,} in "
             "all. Ask for no fewer to go on with it, or give Checkpoint another folder to begin a "
             "new run."
         )
     cursor = found.record.cursor
-    if cursor.ended and total > saved.total_steps:
+    was = saved.total_steps
+    if cursor.ended and total is not None and was is not None and total > was:
         cursor = replace(cursor, ended=False)
     record = replace(found.record, cursor=cursor)
     lines = [f"{line}." for line in changes(saved, identity)]
@@ -146,10 +160,10 @@ def _go_on(
     )
 
 
-def _headline(folder: str, record: Record, total: int, fell_back: str) -> str:
+def _headline(folder: str, record: Record, total: int | None, fell_back: str) -> str:
     """Where a run goes on, or that it has come to its end."""
     cursor = record.cursor
-    where = f"step {cursor.step:,} of {total:,}"
+    where = f"step {cursor.step:,}" + ("" if total is None else f" of {total:,}")
     if cursor.todo or not (cursor.ended or cursor.step == total):
         return f"going on from {where}: the newest checkpoint in {folder}{fell_back}."
     how = "was stopped" if cursor.ended else "is finished"

@@ -9,7 +9,7 @@ from typing import Protocol
 from .._util.steps import next_multiple
 from ..checkpoint.cursor import Duty
 from .hooks import Hook
-from .plan import StepPlan
+from .open_plan import Plan
 
 
 class Validates(Protocol):
@@ -42,7 +42,7 @@ class Timeline:
 
     def __init__(
         self,
-        plan: StepPlan,
+        plan: Plan,
         validation: Validates,
         checkpoints: Saves,
         hooks: Sequence[Hook],

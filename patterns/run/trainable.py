@@ -11,6 +11,7 @@ from keras_patterns.backends import current
 from ..checkpoint import Cursor, Duty
 from ..optimizers.rebuild import rebuild_optimizer
 from .hooks import Hook
+from .open_plan import Plan, known_steps
 from .run_data import RunData
 
 
@@ -21,17 +22,15 @@ class TrainedPart:
         model: In training.
         hooks: Of the run.
         data: The batches; one of them shows how to build the model.
-        total_steps: Of the plan.
+        plan: Of the run.
     """
 
-    def __init__(
-        self, model: keras.Model, hooks: list[Hook], data: RunData, total_steps: int
-    ) -> None:
+    def __init__(self, model: keras.Model, hooks: list[Hook], data: RunData, plan: Plan) -> None:
         own = Hook.restore_trainable
         self._model = model
         self._hooks = hooks
         self._data = data
-        self._total_steps = total_steps
+        self._plan = plan
         self._setters = [one for one in hooks if type(one).restore_trainable is not own]
 
     @property
@@ -43,11 +42,18 @@ class TrainedPart:
         """Makes it what hooks say that it is where a run stands."""
         if not self._setters:
             return
+        total = known_steps(self._plan)
+        if total is None:
+            raise ValueError(
+                f"{type(self._setters[0]).__name__} needs the number of steps before the first "
+                "one, and nobody knows how many batches a pass over these data has. Say "
+                "total_steps=, or steps_per_epoch= beside epochs=."
+            )
         self._build()
         # What hooks ask for at a boundary has not happened where that is left to do.
         step = cursor.step - bool({Duty.HOOKS, Duty.CLOSE_EPOCH} & {*cursor.todo})
         for hook in self._setters:
-            hook.restore_trainable(self._model, step, self._total_steps)
+            hook.restore_trainable(self._model, step, total)
         rebuild_optimizer(self._model)
 
     def change(self, change: Callable[[keras.Model], None]) -> None:

@@ -12,6 +12,7 @@ from .checkpoints import Checkpoints
 from .driver import Driver
 from .history import RunHistory
 from .hooks import Hook
+from .open_plan import known_steps
 
 
 class DrivenRun:
@@ -37,9 +38,9 @@ class DrivenRun:
         return self._driver.cursor.step
 
     @property
-    def total_steps(self) -> int:
-        """Of the plan."""
-        return self._driver.plan.total_steps
+    def total_steps(self) -> int | None:
+        """Of the plan; None while it is not known."""
+        return known_steps(self._driver.plan)
 
     @property
     def history(self) -> RunHistory:

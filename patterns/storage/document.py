@@ -42,8 +42,8 @@ class _OptimizerSettings(msgspec.Struct):
 
 
 class _Identity(Fields, frozen=True):
-    total_steps: Count
-    steps_per_epoch: Annotated[int, Meta(ge=1, le=MOST)]
+    total_steps: Count | None
+    steps_per_epoch: Annotated[int, Meta(ge=1, le=MOST)] | None
     seed: Annotated[int, Meta(ge=0)]
     data: _Settings
     start_mode: Literal["auto", "weights", "never"]
@@ -70,10 +70,20 @@ class _Skipped(Fields, frozen=True):
     known: Count = 0
 
 
+class _LoaderPosition(Fields, frozen=True):
+    step: Count
+    pass_number: Count
+    pass_start: Count
+    state: Any
+    random: Any
+
+
 class _Data(Fields, frozen=True):
     skipped: _Skipped = msgspec.field(default_factory=_Skipped)
     validated: Count = 0
     random: Any = None
+    position: Any = None
+    seconds_per_batch: Annotated[float, Meta(ge=0)] | None = None
 
 
 class _Random(Fields, frozen=True):
@@ -147,7 +157,7 @@ def read_document(document: Mapping[str, Any], arrays: _Arrays, position: Positi
     _check_identity(sections["identity"])
     _check_variables(sections, arrays)
     sections["cursor"] = _read_cursor(sections["cursor"], arrays, position)
-    sections["data"] = _read_data(sections["data"], arrays)
+    sections["data"] = _read_data(sections["data"], arrays, position.step)
     for name in ("callbacks", "held", "tracked", "random"):
         sections[name] = _decoded(sections.get(name, {}), arrays, name)
     table(sections["callbacks"], dict[str, Any], "callbacks")
@@ -215,19 +225,33 @@ def _check_logs(logs: Any) -> None:
         require(isinstance(name, str) and number, f"cursor.logs[{shown(name)}]", "it is no metric")
 
 
-def _read_data(content: Any, arrays: _Arrays) -> dict[str, Any]:
+def _read_data(content: Any, arrays: _Arrays, step: int) -> dict[str, Any]:
     found = checked(content, _Data, "data")
-    state = {"skipped": msgspec.to_builtins(found.skipped), "validated": found.validated}
-    if found.random is None:
-        return state
-    random = decode(found.random, arrays, "data.random")
-    stream = checked(random, _Stream, "data.random")
-    process = checked(stream.process, dict[Literal["python", "numpy"], Any], "data.random.process")
-    require(len(process) == 2, "data.random.process", "expected a state of python and of numpy")
-    check_python(process["python"], "data.random.process.python")
-    check_numpy(process["numpy"], "data.random.process.numpy")
-    check_seed(stream.keras, "data.random.keras")
-    return {**state, "random": random}
+    state: dict[str, Any] = {
+        "skipped": msgspec.to_builtins(found.skipped),
+        "validated": found.validated,
+    }
+    if found.seconds_per_batch is not None:
+        state["seconds_per_batch"] = found.seconds_per_batch
+    if found.random is not None:
+        state["random"] = decode(found.random, arrays, "data.random")
+        _check_stream(state["random"], "data.random")
+    if found.position is not None:
+        state["position"] = decode(found.position, arrays, "data.position")
+        place = checked(state["position"], _LoaderPosition, "data.position")
+        ordered = place.pass_start <= place.step <= step
+        require(ordered, "data.position.step", f"{place.step} lies behind the step, {step}")
+        _check_stream(place.random, "data.position.random")
+    return state
+
+
+def _check_stream(random: Any, place: str) -> None:
+    stream = checked(random, _Stream, place)
+    process = checked(stream.process, dict[Literal["python", "numpy"], Any], f"{place}.process")
+    require(len(process) == 2, f"{place}.process", "expected a state of python and of numpy")
+    check_python(process["python"], f"{place}.process.python")
+    check_numpy(process["numpy"], f"{place}.process.numpy")
+    check_seed(stream.keras, f"{place}.keras")
 
 
 def _decoded(content: Any, arrays: _Arrays, name: str) -> dict[str, Any]:

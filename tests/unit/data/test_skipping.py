@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from pydatasets import Numbers
 from hypothesis import given
 from hypothesis import strategies as st
+from pydatasets import Numbers
 
 from keras_patterns.data import ArraySource, PyDatasetSource, Skipped
 
