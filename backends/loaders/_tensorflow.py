@@ -57,6 +57,7 @@ class TensorFlowLoader:
         if length == 0:
             raise ValueError(f"{kind} gives no batch: it is empty.")
         self.steps_per_pass = length if length > 0 else None
+        self.is_endless = length == tf.data.INFINITE_CARDINALITY
         self._pipeline = Pipeline(dataset)
         self._dataset = _in_step(_dense(self._pipeline.anew()), self._pipeline.calls_python)
         _check_batches(self._dataset.element_spec)
@@ -82,12 +83,12 @@ class TensorFlowLoader:
         self._iterator = iter(self._dataset if alone else self._dataset.repeat())
         return map(_to_host, self._iterator)
 
-    def get_state(self) -> dict[str, bytes]:
+    def get_state(self) -> dict[str, np.ndarray]:
         """What the iterator holds, as TensorFlow writes it."""
         pieces = tf.raw_ops.SerializeIterator(
             resource_handle=self._iterator._iterator_resource, external_state_policy=_IGNORE
         )
-        return {"iterator": tf.io.serialize_tensor(pieces).numpy()}
+        return {"iterator": np.frombuffer(tf.io.serialize_tensor(pieces).numpy(), np.uint8)}
 
     def set_state(self, number: int, state: Any) -> Iterator[Any]:
         """Opens pass `number` where a state was taken.
@@ -123,11 +124,10 @@ class TensorFlowLoader:
 def _checked(state: Any) -> bytes:
     """The bytes of a state, if they are what TensorFlow writes, as far as Python can tell."""
     written = state.get("iterator") if isinstance(state, Mapping) else None
-    if isinstance(written, bytes):
+    if isinstance(written, np.ndarray) and written.dtype == np.uint8:
         try:
-            tensor = tensor_pb2.TensorProto.FromString(written)
-            if _is_sound(tensor):
-                return written
+            if _is_sound(tensor_pb2.TensorProto.FromString(written.tobytes())):
+                return written.tobytes()
         except Exception as error:  # Of the parser, whose errors have no common public class.
             raise ValueError(_NO_POSITION) from error
     raise ValueError(_NO_POSITION)
