@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.framework import dataset_pb2, tensor_pb2, types_pb2
 
 from ._tensorflow_graph import Pipeline
+from .protocol import NativeBatches
 
 # Of `external_state_policy`: whether the position holds all that moves is known from the graph.
 _IGNORE = 1
@@ -46,7 +47,7 @@ class TensorFlowLoader:
         joins_passes: True: `open(1)` gives all passes.
         why_lost: What stands in the way of finding the place again at all, with the way out; empty
             if nothing does.
-        native: The open iterator, which the backend can read without Python; None where it cannot.
+        native: The batches of the open pass, if the backend reads them by itself.
     """
 
     joins_passes = True
@@ -69,18 +70,27 @@ class TensorFlowLoader:
         self.is_pure = not self._pipeline.calls_python
         self.first_cost = self._pipeline.state_cost
         self._iterator: Any = None
+        self._has_no_end = False
 
     @property
-    def native(self) -> Any:
-        """The open iterator, if the backend reads it without Python."""
-        if keras.backend.backend() != "tensorflow" or not self.is_pure:
+    def native(self) -> NativeBatches | None:
+        """The batches of the open pass, if they have no end and the backend reads them by itself.
+
+        A batch whose shape is not told by the dataset is read for it, and the iterator put back.
+        """
+        if keras.backend.backend() != "tensorflow" or not (self.is_pure and self._has_no_end):
             return None
-        return self._iterator
+        sample = _symbolic(self._dataset.element_spec)
+        if sample is None and self.has_state:
+            state = self.get_state()
+            sample = _to_host(next(self._iterator))
+            self.set_state(1, state)
+        return None if sample is None else NativeBatches(self._iterator, sample)
 
     def open(self, number: int) -> Iterator[Any]:
         """The batches of all passes; of the first alone where its length is not known."""
-        alone = number == 0 and self.steps_per_pass is None
-        self._iterator = iter(self._dataset if alone else self._dataset.repeat())
+        self._has_no_end = number > 0 or self.steps_per_pass is not None or self.is_endless
+        self._iterator = iter(self._dataset.repeat() if self._has_no_end else self._dataset)
         return map(_to_host, self._iterator)
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -218,6 +228,22 @@ def _check_batches(element: Any) -> None:
                 "a tf.data.Dataset gives single examples, not batches: its elements are "
                 f"{element}. Say `.batch(n)`."
             )
+
+
+def _symbolic(element: Any) -> Any:
+    """A batch that has the shapes of the elements; None if one is not told."""
+    tensors = [spec for spec in _specs(element) if spec is not None]
+    if not all(isinstance(spec, tf.TensorSpec) for spec in tensors):
+        return None
+    if any(spec.shape.rank is None or None in spec.shape.as_list()[1:] for spec in tensors):
+        return None
+
+    def symbol(spec: Any) -> Any:
+        return keras.KerasTensor(tuple(spec.shape), spec.dtype.name)
+
+    return tf.nest.map_structure(
+        lambda spec: symbol(spec) if isinstance(spec, tf.TensorSpec) else None, element
+    )
 
 
 def _specs(element: Any) -> list[Any]:

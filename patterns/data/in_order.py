@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
-from keras_patterns.backends.loaders import Loader
+from keras_patterns.backends.loaders import Loader, NativeBatches
 
 from .._util.arguments import whole_number
 from .._util.errors import KerasPatternsError
@@ -184,6 +184,28 @@ class LoaderSource:
             ValueError: the loader is past `start` already, or the saved position is not of it.
             DataExhaustedError: the loader ended before `start`.
         """
+        self._stand_at(start)
+        return self._remaining()
+
+    def native_batches(self, start: int) -> NativeBatches | None:
+        """The batches from step `start` on, for a backend that reads one of them in each step; None
+        where it cannot have them so.
+
+        Whoever gives them out says by `note_read` how far they are read. Raises as `batches` does.
+        """
+        if self._class_weight is not None or self.stops_after_pass:
+            return None
+        self._stand_at(start)
+        if self._iterator is None:
+            with self._inside():
+                self._iterator = self.loader.open(self._pass)
+        return getattr(self.loader, "native", None)
+
+    def note_read(self, step: int) -> None:
+        """The batch of `step` is the next one that is read."""
+        self._next = step
+
+    def _stand_at(self, start: int) -> None:
         start = max(self._first, whole_number("batches", "start", start, least=0))
         self._choose_first_pass()
         self._go_to_base(start)
@@ -194,7 +216,6 @@ class LoaderSource:
             )
         if start > self._next:
             self._skip(start - self._next)
-        return self._remaining()
 
     def for_train_step(self, batch: tuple) -> Any:
         """Return the batch as Keras gives it to `train_step`: as it is."""
