@@ -131,6 +131,15 @@ def every_step(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def loaders(session: nox.Session, backend: str) -> None:
+    """Exact resume of every kind of data, each killed and taken up in fresh processes."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "-m", "loaders", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     install_package(session, EXTRAS[backend])

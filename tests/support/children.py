@@ -54,10 +54,12 @@ def state(path: Path, name: str) -> dict[str, Any]:
     return loaded((path / name / "state.json").read_text(encoding="utf-8"))
 
 
-def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def references(
+    path: Path, names: Iterable[str], script: Path = SCRIPT
+) -> dict[str, dict[str, Any]]:
     """The states that uninterrupted runs, without checkpoints, end with in a process of their
     own."""
-    check_end(run(path, *names, "--reference"), 0)
+    check_end(run(path, *names, "--reference", script=script), 0)
     return {name: state(path, name) for name in names}
 
 
@@ -104,10 +106,21 @@ class Relay:
     Args:
         path: The folder in which each has one of its own.
         kills: For each case, the steps after which it is killed.
+        script: What runs them. Defaults to run_case.py.
+        every: At multiples of how many steps each is saved. Defaults to 1.
+        arguments: Of the script, for every process.
     """
 
-    def __init__(self, path: Path, kills: Mapping[str, Sequence[int]]) -> None:
-        self._path, self._kills = path, kills
+    def __init__(
+        self,
+        path: Path,
+        kills: Mapping[str, Sequence[int]],
+        script: Path = SCRIPT,
+        every: int = 1,
+        arguments: Sequence[Any] = (),
+    ) -> None:
+        self._path, self._kills, self._script = path, kills, script
+        self._every, self._arguments = every, arguments
         self._processes: dict[str, list[Process]] = {name: [] for name in kills}
         last: list[str] = []
         for name, steps in kills.items():
@@ -129,12 +142,13 @@ class Relay:
             f"not finished:\n{finished.stdout}\n{finished.stderr}"
         )
         _, record = CheckpointStore(self._path / name / "checkpoints").read_record()
-        assert record.resumed_at == list(self._kills[name]), (
+        saved = [step - step % self._every for step in self._kills[name]]
+        assert record.resumed_at == saved, (
             f"killed at the steps {self._kills[name]}, went on at {record.resumed_at}"
         )
         assert_same_state(expected, state(self._path, name))
 
     def _run(self, names: list[str], *arguments: Any) -> None:
-        process = run(self._path, *names, *arguments)
+        process = run(self._path, *names, *arguments, *self._arguments, script=self._script)
         for name in names:
             self._processes[name].append(process)

@@ -1,0 +1,80 @@
+"""Exact resume of every kind of data: killed in the second pass or later, a fresh process goes on,
+and weights, History and a digest of all batches are equal in every bit.
+"""
+
+from pathlib import Path
+
+import pytest
+from children import Relay, references, state
+from loaders import CASES, names_here
+from run_loader import EVERY
+
+from keras_patterns.testing import differences
+
+SCRIPT = Path(__file__).parents[2] / "support" / "run_loader.py"
+# The ordinary run takes a fixed sample; `nox -s loaders` takes all.
+SAMPLE = names_here(sampled_only=True)
+REST = [name for name in names_here() if name not in SAMPLE]
+
+
+class Killed:
+    """Runs of cases, each killed once.
+
+    Args:
+        path: Their folder.
+        names: The cases.
+    """
+
+    def __init__(self, path, names):
+        self._path = path
+        self.expected = references(path / "whole", names, SCRIPT)
+        self._relay = Relay(path / "killed", self._kills(names), SCRIPT, EVERY)
+
+    def check(self, name):
+        self._relay.check(name, self.expected[name])
+        opened = (self._path / "killed" / name / "opened").read_text(encoding="utf-8").split()
+        assert ("set_state" in opened) == (CASES[name].way == "position"), opened
+        assert ("fetch" in opened) <= (CASES[name].way == "index"), opened
+
+    def check_control(self, name):
+        """The place is lost in the process that goes on."""
+        path = self._path / "lost"
+        Relay(path, self._kills([name]), SCRIPT, EVERY, ["--wrong"])
+        found = state(path, name)
+        assert any("digest" in line for line in differences(self.expected[name], found))
+
+    def _kills(self, names):
+        return {name: [CASES[name].kill_step(name)] for name in names}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    return Killed(tmp_path_factory.mktemp("sample"), SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def rest(tmp_path_factory):
+    return Killed(tmp_path_factory.mktemp("rest"), REST)
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_killed_in_a_later_pass(sample, name):
+    sample.check(name)
+
+
+@pytest.mark.loaders
+@pytest.mark.parametrize("name", REST)
+def test_each_other_kind_killed_in_a_later_pass(rest, name):
+    rest.check(name)
+
+
+@pytest.mark.loaders
+@pytest.mark.parametrize("name", [name for name in SAMPLE if CASES[name].with_controls])
+def test_control_of_a_place_that_is_lost(sample, name):
+    sample.check_control(name)
+
+
+@pytest.mark.loaders
+@pytest.mark.parametrize("name", [name for name in REST if CASES[name].with_controls])
+def test_each_other_control_of_a_place_that_is_lost(rest, name):
+    rest.check_control(name)

@@ -1,0 +1,168 @@
+"""The kinds of data that `kp.fit` reads, as a table of cases: what is made, and how a run finds its
+place in it again.
+
+A case is a function that makes the data as a script does, and the model if it needs another one
+than `small_model`. Each run takes `STEPS` steps, saves every second one, and is killed in the
+second pass or later. A library is imported in the function that uses it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+EXAMPLES, FEATURES, BATCH = 42, 6, 6
+STEPS_PER_PASS = EXAMPLES // BATCH
+STEPS = 3 * STEPS_PER_PASS
+
+# "index": any batch at once; "position": from a saved state; "replay": run again from the start.
+Way = Literal["index", "position", "replay"]
+
+
+@dataclass(frozen=True)
+class LoaderCase:
+    """One kind of data.
+
+    Attributes:
+        make: Returns the arguments of `kp.fit` that say what the data are, in the working directory
+            of the run.
+        way: How a run finds its place again.
+        make_model: The model. Defaults to `small_model`.
+        needs: Modules that must be installed. Defaults to none.
+        backends: On which it runs. Defaults to all.
+        is_sampled: True if it belongs to the ordinary run, not only to `nox -s loaders`.
+        global_seed: What the script calls `keras.utils.set_random_seed` with, where the data depend
+            on it. Defaults to None: each process another value.
+        with_controls: False where no batch can be left out on purpose.
+        steps_per_pass: Of the data, for the place of the kill. Defaults to `STEPS_PER_PASS`.
+    """
+
+    make: Callable[[], dict[str, Any]]
+    way: Way
+    make_model: Callable[[], keras.Model] | None = None
+    needs: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ("jax", "tensorflow", "torch")
+    is_sampled: bool = False
+    global_seed: int | None = None
+    with_controls: bool = True
+    steps_per_pass: int = STEPS_PER_PASS
+
+    @property
+    def runs_here(self) -> bool:
+        """True on this backend, with the libraries that are installed."""
+        return os.environ["KERAS_BACKEND"] in self.backends and all(
+            importlib.util.find_spec(name) for name in self.needs
+        )
+
+    def kill_step(self, name: str) -> int:
+        """A step in the second pass or later, drawn from the name."""
+        return random.Random(name).randrange(self.steps_per_pass + 1, STEPS - 1)
+
+
+class Digest(keras.layers.Layer):
+    """Passes on its inputs, and keeps a number that all batches that were trained on so far have
+    made, each in its place.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        self.digest = self.add_weight(shape=(), dtype="int32", trainable=False, initializer="zeros")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            numbers = keras.ops.cast(keras.ops.round(inputs * 1024), "int32") % 997
+            flat = keras.ops.reshape(numbers, (-1,))
+            weights = keras.ops.arange(keras.ops.shape(flat)[0], dtype="int32") % 97 + 1
+            total = keras.ops.sum(flat * weights) % 1_000_003
+            self.digest.assign((self.digest * 31 + total) % 1_000_003)
+        return inputs
+
+
+def small_model() -> keras.Model:
+    """For inputs of shape `(batch, FEATURES)`, one target each; it draws at random."""
+    model = keras.Sequential(
+        [
+            keras.Input((FEATURES,)),
+            Digest(),
+            keras.layers.Dense(5, "tanh"),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(1),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    return model
+
+
+def arrays(examples: int = EXAMPLES) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs `(examples, FEATURES)` and targets `(examples, 1)`, no two alike."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(examples, FEATURES)).astype("float32")
+    return x, x.sum(1, keepdims=True)
+
+
+def array_batches() -> list[tuple[np.ndarray, np.ndarray]]:
+    """The batches of a pass, in order."""
+    x, y = arrays()
+    return [(x[at : at + BATCH], y[at : at + BATCH]) for at in range(0, EXAMPLES, BATCH)]
+
+
+class Shuffled:
+    """Batches that begin again, in an order drawn from Python's global generator."""
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        batches = array_batches()
+        random.shuffle(batches)
+        return iter(batches)
+
+
+class Sized(Shuffled):
+    """The same, of a known length."""
+
+    def __len__(self) -> int:
+        return STEPS_PER_PASS
+
+
+def drawing() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches without end, with noise from NumPy's global generator."""
+    while True:
+        for x, y in array_batches():
+            yield x + np.random.normal(size=x.shape).astype("float32"), y
+
+
+class Items(keras.utils.PyDataset):
+    """Batches by their number, with noise from NumPy's global generator, which threads share."""
+
+    def __len__(self) -> int:
+        return STEPS_PER_PASS
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        x, y = array_batches()[index]
+        if self.workers > 1:
+            return x, y
+        return x + np.random.normal(size=x.shape).astype("float32"), y
+
+
+CASES: dict[str, LoaderCase] = {
+    "an iterable": LoaderCase(lambda: {"x": Shuffled()}, "replay", is_sampled=True),
+    "an iterable with a length": LoaderCase(lambda: {"x": Sized()}, "replay"),
+    "a generator": LoaderCase(lambda: {"x": drawing()}, "replay", is_sampled=True),
+    "a PyDataset": LoaderCase(lambda: {"x": Items()}, "index", with_controls=False),
+    "a PyDataset with threads": LoaderCase(
+        lambda: {"x": Items(workers=2)}, "index", with_controls=False
+    ),
+}
+
+
+def names_here(sampled_only: bool = False) -> list[str]:
+    """The cases that can run on this backend."""
+    return [
+        name
+        for name, case in CASES.items()
+        if case.runs_here and (case.is_sampled or not sampled_only)
+    ]
