@@ -54,5 +54,5 @@ class NativeFeed(DataAdapter):
         self._iterator = iterator
 
     def get_tf_dataset(self) -> Any:
-        """What gives the iterator; it goes on from one call of `fit` to the next."""
+        """The iterator, which gives itself; it goes on from one call of `fit` to the next."""
         return self._iterator

@@ -148,7 +148,9 @@ class Backend(Protocol):
             before as `"step"`.
         """
 
-    def feed(self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool) -> Any:
+    def feed(
+        self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool
+    ) -> Any:
         """The batches as data that `model.fit` takes and whose length Keras does not know.
 
         Args:

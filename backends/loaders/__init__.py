@@ -9,7 +9,15 @@ from typing import Any, NamedTuple
 
 from .protocol import IndexedLoader, Job, Loader, NativeBatches
 
-__all__ = ["IndexedLoader", "Job", "Loader", "NativeBatches", "gives_examples", "kind_of", "open_loader"]
+__all__ = [
+    "IndexedLoader",
+    "Job",
+    "Loader",
+    "NativeBatches",
+    "gives_examples",
+    "kind_of",
+    "open_loader",
+]
 
 
 class _Kind(NamedTuple):

@@ -94,7 +94,7 @@ class TensorFlowLoader:
         return map(_to_host, self._iterator)
 
     def get_state(self) -> dict[str, np.ndarray]:
-        """What the iterator holds, as TensorFlow writes it."""
+        """The state of the iterator, as TensorFlow writes it."""
         pieces = tf.raw_ops.SerializeIterator(
             resource_handle=self._iterator._iterator_resource, external_state_policy=_IGNORE
         )

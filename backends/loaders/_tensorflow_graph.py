@@ -93,7 +93,9 @@ class Pipeline:
         """The pipeline's operations, constants, functions and seeds, as JSON."""
         pipeline, *functions = self._scopes
         free = {name for node in pipeline for name in _free_inputs(node)}
-        constants = [_digest(_value(one)) for one in pipeline if one.op == "Const" and one.name not in free]
+        constants = [
+            _digest(_value(one)) for one in pipeline if one.op == "Const" and one.name not in free
+        ]
         return {
             "operations": [node.op for node in pipeline if node.op not in {*_FREE, "Const"}],
             "constants": _digest(*sorted(constants)),
@@ -131,9 +133,10 @@ class Pipeline:
                 moving = self._moving_in(node)
                 if moving:
                     return (
-                        f"{moving} is called by several threads of {node.op} at once, in any order. "
-                        "Leave num_parallel_calls out, draw by tf.random.stateless_uniform, or call "
-                        "tf.config.experimental.enable_op_determinism() before the dataset is made"
+                        f"{moving} is called by several threads of {node.op} at once, in any "
+                        "order. Leave num_parallel_calls out, draw by tf.random.stateless_uniform, "
+                        "or call tf.config.experimental.enable_op_determinism() before the dataset "
+                        "is made"
                     )
         if dataset.options().deterministic is False:
             return "its options say deterministic=False. Say True"
@@ -172,7 +175,7 @@ class Pipeline:
                     yield node.op, tuple(map(int, seeds))
 
     def _buffered(self) -> int:
-        """How many elements are held back to be shuffled."""
+        """The number of elements that are held back to be shuffled."""
         pipeline = self._scopes[0]
         constants = _constants(pipeline)
         sizes = [
