@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -31,6 +31,14 @@ def open_loader(x: Any, kind: str) -> TensorFlowLoader:
             "Give the dataset itself."
         )
     return TensorFlowLoader(x, kind)
+
+
+def renewer(x: Any) -> Callable[[], Any]:
+    """A function that gives a dataset which draws what `x` would draw if nobody had gone through it
+    yet; `x` itself, with what it has cached, where it draws nothing.
+    """
+    pipeline = Pipeline(x) if isinstance(x, tf.data.Dataset) else None
+    return pipeline.anew if pipeline and pipeline.draws else lambda: x
 
 
 class TensorFlowLoader:

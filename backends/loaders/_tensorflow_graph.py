@@ -55,6 +55,7 @@ class Pipeline:
         has_state: True if TensorFlow can save its position.
         reads_variables: True if variables are part of it: a copy has their values of now.
         why_replayed: Where `has_state` is False: the operation that stands in the way.
+        draws: True if another pass may give other elements, or in another order.
         calls_python: True if Python code is part of it.
         state_cost: Seconds that saving its position is expected to take.
 
@@ -79,6 +80,7 @@ class Pipeline:
         self.has_state = not (stateful and any(map(_has_own_state, operations)))
         self.reads_variables = "ReadVariableOp" in operations
         self.why_replayed = "" if self.has_state else self._why_replayed(operations, stateful)
+        self.draws = any(self._seeds()) or any(map(_MOVING.search, operations))
         self.why_lost = self._why_lost(dataset)
         self.state_cost = self._buffered() * _ELEMENT_COST
 

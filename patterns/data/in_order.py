@@ -165,7 +165,7 @@ class LoaderSource:
         """Makes `batches` begin from what `position` gave."""
         self._drawing.known = state.get("seconds_per_batch")
         self._first_pass = state.get("first_pass")
-        if "position" in state:
+        if state.get("position") is not None:
             self._log.base = LoaderPosition(**state["position"])
 
     def batch(self, step: int) -> tuple:

@@ -121,6 +121,7 @@ def find_learning_rate(
         callbacks=[listener],
         seed=seed,
         verbose=0,
+        data_must_last=True,
     )
     with preserved_attributes(model), closing(listener), ExitStack() as until_end:
         driver, start = open_run(asked, until_end)

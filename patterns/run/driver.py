@@ -12,6 +12,7 @@ import keras
 
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor, Duty
+from ..data import DataExhaustedError
 from ..storage import Position
 from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
 from .history import add_event
@@ -68,6 +69,7 @@ class Driver:
         self.last_logs: Mapping[str, Any] | None = None
         self.next_boundary: float = 0
         self.next_time: float = 0
+        self._data_must_last = parts.data_must_last
         self._data_ended = False
         self._validated: Mapping[str, Any] | None = None
         self._requests: list[Request] = []
@@ -139,6 +141,11 @@ class Driver:
         return True
 
     def _note_data_end(self, step: int) -> None:
+        if self._data_must_last:
+            raise DataExhaustedError(
+                f"the data ended after step {step:,}, and {self.plan.total_steps:,} are needed. "
+                "Give data that can be begun again or that have no end, or ask for fewer steps."
+            )
         self.model.stop_training = True
         add_event(self.callbacks.history, "stopped", step, "the data ended")
         self._data_ended = True

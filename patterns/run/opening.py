@@ -63,6 +63,7 @@ class RunArguments:
         verbose: As in `model.fit`.
         initial_epoch: The epoch at which a run that begins here begins.
         tracked: What else is carried.
+        data_must_last: Whether data that end before the plan does are an error.
     """
 
     caller: str
@@ -76,6 +77,7 @@ class RunArguments:
     verbose: int | str = "auto"
     initial_epoch: int = 0
     tracked: Tracked = field(default_factory=Tracked)
+    data_must_last: bool = False
 
     def __post_init__(self) -> None:
         if self.log_every is not None:
@@ -174,6 +176,7 @@ def _wire(
         restorer,
         asked.tracked.state,
         foreign,
+        asked.data_must_last,
     )
     driver = Driver(parts)
     until_end.enter_context(callbacks.driven_by(DrivenRun(driver)))

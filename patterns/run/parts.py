@@ -37,6 +37,7 @@ class Parts:
         restorer: Puts checkpoints back.
         tracked: Returns what a loop of one's own has given to the run to carry.
         foreign: The state that Keras does not track.
+        data_must_last: Whether data that end before the plan does are an error.
     """
 
     model: keras.Model
@@ -51,3 +52,4 @@ class Parts:
     restorer: Restorer
     tracked: Callable[[int], dict[str, Any]]
     foreign: ForeignState | NoForeignState
+    data_must_last: bool

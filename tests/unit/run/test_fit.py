@@ -99,14 +99,6 @@ def test_a_save_that_fails_ends_the_run_with_its_reason(monkeypatch, background)
     assert kp.CheckpointStore("runs").steps() == [2, 4]
 
 
-def test_data_that_runs_out_is_said_as_it_is():
-    def three():
-        yield from [(X[:8], X[:8, 0])] * 3
-
-    with pytest.raises(kp.DataExhaustedError, match="ended at step 3"):
-        kp.fit(make_model(), three(), seed=0, total_steps=5, steps_per_epoch=5, verbose=0)
-
-
 def test_train_step_gets_the_inputs_alone_where_there_is_nothing_else():
     seen = []
 
