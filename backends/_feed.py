@@ -37,3 +37,22 @@ class Batches(DataAdapter):
         return map(self._convert, itertools.chain(self._first, self._rest))
 
     get_torch_dataloader = get_jax_iterator
+
+
+class NativeFeed(DataAdapter):
+    """Hands an iterator of `tf.data` to Keras's loop on TensorFlow, which reads one batch in each
+    step, with no known end. True for Keras 3.15.
+
+    Args:
+        iterator: Is taken for a dataset by whoever makes an iterator of it.
+    """
+
+    num_batches = None
+    batch_size = None
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def get_tf_dataset(self) -> Any:
+        """The iterator, which gives itself; it goes on from one call of `fit` to the next."""
+        return self._iterator

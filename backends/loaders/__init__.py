@@ -7,12 +7,13 @@ from __future__ import annotations
 import importlib
 from typing import Any, NamedTuple
 
-from .protocol import IndexedLoader, Job, Loader, SteppedLoader
+from .protocol import IndexedLoader, Job, Loader, NativeBatches, SteppedLoader
 
 __all__ = [
     "IndexedLoader",
     "Job",
     "Loader",
+    "NativeBatches",
     "SteppedLoader",
     "gives_examples",
     "kind_of",

@@ -28,8 +28,8 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _BY_REPR = ("sampler", "data_source")
 _WAY_OUT = (
     "Draw in `.random_map(function, seed=...)` (grain.transforms.RandomMap) from the generator "
-    "that it is given, or read without: grain.ReadOptions(num_threads=0, prefetch_buffer_size=0), no "
-    "`mp_prefetch`, worker_count=0."
+    "that it is given, or read without: grain.ReadOptions(num_threads=0, prefetch_buffer_size=0), "
+    "no `mp_prefetch`, worker_count=0."
 )
 
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 # The examples of a batch, by their place in the data, and four 32-bit words that seed what is
 # drawn while it is made.
 Job = tuple[np.ndarray, np.ndarray]
+
+
+class NativeBatches(NamedTuple):
+    """Batches that the backend reads by itself, one in each step, from where a loader stands.
+
+    Attributes:
+        iterator: For `feed` of the backend.
+        sample: A batch of `keras.KerasTensor`, or of arrays, for its shapes.
+    """
+
+    iterator: Any
+    sample: Any
 
 
 @runtime_checkable
@@ -25,7 +37,13 @@ class Loader(Protocol):
         is_endless: True if a pass is known to have no end.
         has_state: True if the position of an open pass can be saved and put back.
         why_replayed: Where `has_state` is False: what stands in the way, for the person ("its map
-            calls Python"). Empty where nothing does.
+            calls Python"). Empty where nothing does. Where it is True: what the person must know.
+        why_lost: Why the place could not be found again in any way, with the way out: a run that is
+            saved is refused then. Empty where it can. Need not be there.
+        joins_passes: True if `open(1)` gives all passes from there on as one, so that a source that
+            need not learn the length begins with it. Need not be there.
+        native: The batches of the open pass for a backend that reads them by itself; None where
+            this one does not. Need not be there.
         is_pure: True if nothing that draws on this process's global random states happens while
             batches are made here: no states are swapped then, and batches may be made in a thread.
         first_cost: Seconds that the first `get_state` is expected to take.
