@@ -385,10 +385,11 @@ class ItemCaller:
         return {place: access for place, (_, access) in self._held.find().items() if access.seed}
 
     def _call(self, words: np.ndarray, make: Callable[[], Any]) -> Any:
+        with seeded(words), _keras.no_global_seed(), current().seeded(words):
+            return self._with_held_seeded(words, make) if self._found else make()
+
+    def _with_held_seeded(self, words: np.ndarray, make: Callable[[], Any]) -> Any:
         with ExitStack() as afterwards:
-            afterwards.enter_context(seeded(words))
-            afterwards.enter_context(_keras.no_global_seed())
-            afterwards.enter_context(current().seeded(words))
             for place, access in self._found.items():
                 afterwards.callback(access.put, access.get())
                 own = np.random.SeedSequence([*words.tolist(), zlib.crc32(place.encode())])
