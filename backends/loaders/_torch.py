@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -67,6 +68,18 @@ def open_loader(x: Any, kind: str) -> Loader | IndexedLoader:
             f"{blocker}, so no later run could find its place. Leave in_order out."
         )
     return ReplayedLoader(x, kind, blocker)
+
+
+def renewer(x: Any) -> Callable[[], Any]:
+    """A function that gives a DataLoader whose workers begin anew each time: those that persist
+    would go on from where they are.
+    """
+    if not getattr(x, "persistent_workers", False):
+        return lambda: x
+    anew = copy.copy(x)
+    # The class forbids it once it is made.
+    vars(anew).update(persistent_workers=False, _iterator=None)
+    return lambda: anew
 
 
 def _index_blocker(loader: DataLoader) -> str | None:
@@ -259,8 +272,7 @@ class _Items:
                 return self._collate(together(places))
             return self._collate([self._dataset[place] for place in places])
 
-        if current() is TORCH:
-            return self._call(words, make)
+        # `call` may know nothing of torch.
         with TORCH.seeded(words):
             return self._call(words, make)
 

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_patterns.backends import StateAccess, current
+from keras_patterns.backends import StateAccess, current, generator_access
 
 from .. import _keras
 from .._util.messages import listed, say
@@ -52,7 +52,7 @@ def access_to(thing: Any) -> StateAccess | None:
         return _python_access(thing)
     if isinstance(thing, keras.Variable):
         return _variable_access(thing)
-    return current().state_access(thing)
+    return current().state_access(thing) or generator_access(thing)
 
 
 def identity_of(thing: Any) -> int:

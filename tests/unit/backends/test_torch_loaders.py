@@ -15,6 +15,8 @@ from keras_patterns.state.held import ItemCaller
 
 torch = pytest.importorskip("torch")
 utils = torch.utils.data
+# JAX warns of every fork.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 EXAMPLES = 23
 WEIGHTS = [1.0] * 10 + [3.0] * 13
