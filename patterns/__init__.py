@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .run.fitting import fit
     from .run.history import RunHistory
     from .run.hooks import Hook
+    from .run.numbered_batches import batches
     from .run.plan import StepPlan
     from .run.requests import Rewind, Save, SetTrainable, Stop
     from .run.run import Run
@@ -115,6 +116,7 @@ __all__ = [
     "TrainableTable",
     "__version__",
     "average_checkpoints",
+    "batches",
     "cache_features",
     "find_learning_rate",
     "fine_tune",
@@ -156,6 +158,7 @@ _HOMES = {
         ".run.fitting": "fit",
         ".run.history": "RunHistory",
         ".run.hooks": "Hook",
+        ".run.numbered_batches": "batches",
         ".run.plan": "StepPlan",
         ".run.requests": "Rewind Save SetTrainable Stop",
         ".run.run": "Run",

@@ -147,7 +147,7 @@ class LoaderSource:
     def take_over(self, state: Mapping[str, Any]) -> None:
         """Makes `batches` begin from what `position` gave."""
         self._drawing.known = state.get("seconds_per_batch")
-        if "position" in state:
+        if state.get("position") is not None:
             self._log.base = LoaderPosition(**state["position"])
 
     def batch(self, step: int) -> tuple:

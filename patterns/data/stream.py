@@ -20,16 +20,24 @@ class BatchStream(Iterator[Any]):
     Args:
         batches: From the source.
         form: Gives a batch the form in which `train_step` gets it.
+        may_end: Whether the source may have no more batches. Each is read when the one before it is
+            taken then, so that the end is known before a step is begun without one: TensorFlow
+            would run the part of that step which needs no data. Defaults to False.
 
     Attributes:
         error: The error that the source raised, or None.
-        has_ended: Whether the source has no more batches; those that are lent out may still be
-            trained on.
+        has_ended: Whether no batch is left; those that are lent out may still be trained on.
         is_untouched: Whether no batch has been taken yet.
     """
 
-    def __init__(self, batches: Iterator[tuple[Any, ...]], form: Callable[[Any], Any]) -> None:
+    def __init__(
+        self,
+        batches: Iterator[tuple[Any, ...]],
+        form: Callable[[Any], Any],
+        may_end: bool = False,
+    ) -> None:
         self._source = batches
+        self._may_end = may_end
         self._batches: Iterator[Any] = map(form, batches)
         self._loan: _Loan | None = None
         self.error: Exception | None = None
@@ -83,13 +91,28 @@ class BatchStream(Iterator[Any]):
     def __next__(self) -> Any:
         self.is_untouched = False
         try:
-            return next(self._batches)
+            batch = next(self._batches)
+            if self._may_end:
+                self._look_ahead()
+            return batch
         except StopIteration:
             self.has_ended = True
             raise
         except Exception as error:
             self.error = error
             raise
+
+    def _look_ahead(self) -> None:
+        try:
+            self.has_ended = not self.peek(1)
+        except Exception as error:
+            # Of the next batch: this one is trained on.
+            self._batches = _raising(error)
+
+
+def _raising(error: Exception) -> Iterator[Any]:
+    raise error
+    yield
 
 
 class _Loan(Iterator[Any]):
@@ -110,7 +133,9 @@ class _Loan(Iterator[Any]):
     @property
     def lent(self) -> int:
         """The number of batches that have been read."""
-        return self._trained + len(self._out)
+        # A thread may be about to add one.
+        with self._lock:
+            return self._trained + len(self._out)
 
     def note_trained(self, count: int) -> None:
         """So many batches have been trained on since it began."""

@@ -61,14 +61,19 @@ def fit(
     Args:
         model: A compiled Keras model.
         x: Arrays of shape `(examples, ...)` in any structure (dicts, tuples), in memory or
-            memory-mapped, dense or sparse; or a `keras.utils.PyDataset`; or a generator of batches,
-            which a resume runs again up to its step.
-        y: Targets, if `x` is arrays.
-        batch_size: Examples in a batch, if `x` is arrays. Defaults to 32; with `steps_per_epoch`
+            memory-mapped, dense or sparse; or a `keras.utils.PyDataset`; or a loader of batches: a
+            `tf.data.Dataset`, a PyTorch `DataLoader`, a Grain dataset or loader; or a Hugging Face
+            dataset of examples; or a generator or another iterable of batches. A line says how a
+            resume finds its place: by index, by a saved position, or by running the data again up
+            to its step.
+        y: Targets, if `x` is arrays; the name of a column, or a list of them, if it is a Hugging
+            Face dataset.
+        batch_size: Examples in a batch, if `x` is arrays or gives examples. Defaults to 32; with `steps_per_epoch`
             alone, to what makes an epoch one pass, as in Keras. The last batch of a pass holds what
             is left.
         epochs: How many epochs; with `initial_epoch`, the number of the last one. Alone, it means
-            passes over the data, as in Keras. Defaults to 1.
+            passes over the data, as in Keras; where nobody knows how long a pass is, the first one
+            is an epoch, and those after it are as long. Defaults to 1.
         verbose: As in `model.fit`.
         callbacks: Keras's and ours, mixed freely.
         validation_split: As in `model.fit`: the fraction at the end of the arrays to validate on.
@@ -106,6 +111,11 @@ def fit(
         kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
         kp.StateMismatchError: If it holds a run of another model.
         kp.RunInterrupted: If a signal asked the run to stop; its state is saved.
+        kp.DataExhaustedError: If the data end before the place at which a run goes on, or have no
+            batch.
+
+    Warns:
+        UserWarning: If the data end before the plan does. The run ends with them, saved.
 
     Example:
 

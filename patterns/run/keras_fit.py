@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 
@@ -179,6 +179,7 @@ class _FitCallbacks(keras.callbacks.CallbackList):
         self._shift = segment.offset
         self._done = segment.start
         self._is_fresh = True
+        self._was_stopped = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         behind = epoch - self._segment.first_epoch
@@ -205,28 +206,41 @@ class _FitCallbacks(keras.callbacks.CallbackList):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self._callbacks.on_train_batch_end(batch + self._shift, logs)
+        if self._data_have_ended:
+            # Keras's way to run no other step.
+            self._was_stopped = self._driver.model.stop_training
+            self._driver.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         model = self._driver.model
-        if data_ended := self._stream.has_ended:
-            # All that was read is trained on; what was begun beyond it is not.
+        is_cut = False
+        if self._data_have_ended:
+            # Several steps that run in one go may be fewer then.
             self._done = self._segment.start + self._stream.lent
-            data_ended = self._done < self._epoch_start + self._segment.steps
+            model.stop_training = self._was_stopped
+            is_cut = self._done < self._epoch_start + self._segment.steps
         self._stream.note_trained(self._done - self._segment.start)
-        if data_ended and self._done == self._epoch_start:
-            self._leave_unless_continue(self._driver.end_between_epochs())
-        if not (self._segment.closes or model.stop_training or data_ended):
+        if not (self._segment.closes or model.stop_training or is_cut):
             self._driver.carried.take()
             self._driver.cursor = replace(self._driver.cursor, step=self._done)
             return
-        verdict = self._driver.at_step(self._done, dict(logs or {}), data_ended)
+        verdict = self._driver.at_step(self._done, dict(logs or {}), is_cut)
         if verdict is DONE:
             self.verdict = verdict
             model.stop_training = True
-        else:
-            self._leave_unless_continue(verdict)
+        elif verdict is not CONTINUE or self._stream.has_ended:
+            self._leave(verdict)
+
+    @property
+    def _data_have_ended(self) -> bool:
+        """True if all batches that there are have been trained on."""
+        stream = self._stream
+        return stream.has_ended and self._done - self._segment.start >= stream.lent
 
     def _leave_unless_continue(self, verdict: Verdict) -> None:
         if verdict is not CONTINUE:
-            current().sync(self._driver.model)
-            raise _Leave(verdict)
+            self._leave(verdict)
+
+    def _leave(self, verdict: Verdict) -> NoReturn:
+        current().sync(self._driver.model)
+        raise _Leave(verdict)

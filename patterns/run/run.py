@@ -37,8 +37,8 @@ class Run:
     Args:
         model: A built Keras model; compiled or not.
         plan: How many steps, in epochs of how many.
-        data: The data of `kp.fit`: `x`, or a tuple `(x, y)` or `(x, y, sample_weight)` of arrays, a
-            `keras.utils.PyDataset`, or a generator of batches.
+        data: The data of `kp.fit`, of any kind: `x`, or a tuple `(x, y)` or
+            `(x, y, sample_weight)`.
         batch_size: Of arrays. Defaults to None: 32.
         shuffle: Whether each pass over the data is in a new order. Defaults to True.
         checkpoint: A `kp.Checkpoint`. Defaults to None: the run is not saved.

@@ -79,7 +79,8 @@ class RunData:
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
         batches = self.skipped.batches(step if steps_left else 0)
-        self.stream = BatchStream(batches, self.source.for_train_step)
+        may_end = isinstance(self.source, LoaderSource)
+        self.stream = BatchStream(batches, self.source.for_train_step, may_end)
         samples = self.stream.peek(min(2, steps_left or 1))
         if samples:
             self.samples = samples

@@ -26,18 +26,6 @@ DIFFERENCES = {
         "test_steps_per_execution_steps_per_epoch_*",
         "test_steps_per_execution_unrolled_steps_*",
     ],
-    "`tf.data.Dataset`, `DataLoader` and Grain loaders are not served yet": [
-        "test_fit_with_data_adapter_grain_*",
-        "test_fit_with_data_adapter_tf_dataset*",
-        "test_fit_with_data_adapter_torch_dataloader_*",
-        "test_steps_per_execution_steps_count_unknown_dataset_size_*",
-        "test_steps_per_execution_steps_per_epoch_unknown_data_size_*",
-    ],
-    "a generator needs `steps_per_epoch`, or `total_steps`": [
-        "test_fit_sparse_*",
-        "test_fit_with_data_adapter_generator",
-        "test_stop_loop_fit",
-    ],
     "ragged tensors are refused": ["test_trainer_with_raggeds_*"],
     "`tf.distribute` is refused": ["test_swap_ema_weights_with_tf_distribute"],
     "a model that is frozen as a whole is refused": [
