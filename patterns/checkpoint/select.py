@@ -15,6 +15,7 @@ from .._util.models import check_built
 from .._util.step_counter import StepCounter
 from ..data import evaluate_arguments
 from ..state import (
+    Evaluation,
     copy_values,
     find_variables,
     get_random_state,
@@ -24,7 +25,6 @@ from ..state import (
     refresh_derived_state,
     set_random_state,
 )
-from ..state.evaluation import Evaluation
 from ..storage import (
     CheckpointFolder,
     Entry,

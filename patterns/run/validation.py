@@ -16,7 +16,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
 from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
-from ..state.evaluation import Evaluation
+from ..state import Evaluation
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 

@@ -44,7 +44,7 @@ class Evaluation:
             self._seeded = ItemCaller(arguments["x"])
 
     def build(self, model: keras.Model) -> None:
-        """Has Keras build what evaluating needs: it takes a batch for that, and the data would go
+        """Lets Keras build what evaluating needs: it takes a batch for that, and the data would go
         on from the next.
         """
         if self.draws and self._source is None:
