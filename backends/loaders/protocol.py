@@ -107,6 +107,10 @@ class IndexedLoader(Protocol):
         shuffle: True for a new order in each pass, False for that of the data; None if `draw_order`
             gives it.
         is_pure: As in `Loader`: `fetch` does not need `call` in this process.
+
+    Where the random generators of the data are looked for, to be seeded, can be said as well:
+    `holder`, whose code makes a batch, and `order_holder`, whose code draws an order. Both default
+    to the loader that was given.
     """
 
     kind: str
@@ -116,9 +120,9 @@ class IndexedLoader(Protocol):
     shuffle: bool | None
     is_pure: bool
 
-    def draw_order(self) -> list[np.ndarray]:
-        """The examples of each batch of one pass, drawn from the global random states, which are
-        seeded by the pass. Only where `shuffle` is None.
+    def draw_order(self, number: int) -> list[np.ndarray]:
+        """The examples of each batch of pass `number`, drawn from the global random states, which
+        are seeded by the pass. Only where `shuffle` is None.
         """
 
     def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:
