@@ -96,7 +96,9 @@ class Pipeline:
         pipeline, *functions = self._scopes
         free = {name for node in pipeline for name in _free_inputs(node)}
         constants = [
-            _digest(_value(one)) for one in pipeline if one.op == "Const" and one.name not in free
+            _digest(_value(one))
+            for one in pipeline
+            if one.op == "Const" and one.name not in free and not _is_handle(one)
         ]
         return {
             "operations": [node.op for node in pipeline if node.op not in {*_FREE, "Const"}],
@@ -268,9 +270,20 @@ def _value(constant: Any) -> Any:
     return constant.attr["value"].tensor
 
 
+def _is_handle(constant: Any) -> bool:
+    """True for the name of a resource, which counts up in a process."""
+    return bool(_value(constant).dtype == tf.resource.as_datatype_enum)
+
+
 def _function_digest(nodes: Any) -> str:
     """Of what a function computes, without the names in it, which count up in a process."""
-    return _digest(*(node.op if node.op != "Const" else _digest(_value(node)) for node in nodes))
+    return _digest(
+        *(
+            node.op if node.op != "Const" else _digest(_value(node))
+            for node in nodes
+            if node.op != "Const" or not _is_handle(node)
+        )
+    )
 
 
 def _digest(*parts: Any) -> str:
