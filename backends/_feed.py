@@ -6,10 +6,24 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 # What `train_step` gets: `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or `x` alone.
 Batch = Any
+
+
+def each_leaf(convert: Callable[[Any], Any]) -> Callable[[Batch], Batch]:
+    """A function that converts the arrays of a batch. What has no structure inside goes past
+    `keras.tree`, which takes as long as a small step.
+    """
+
+    def converted(batch: Batch) -> Batch:
+        if type(batch) is tuple and all(leaf is None or hasattr(leaf, "shape") for leaf in batch):
+            return tuple(map(convert, batch))
+        return keras.tree.map_structure(convert, batch)
+
+    return converted
 
 
 class Batches(DataAdapter):
@@ -37,3 +51,22 @@ class Batches(DataAdapter):
         return map(self._convert, itertools.chain(self._first, self._rest))
 
     get_torch_dataloader = get_jax_iterator
+
+
+class NativeFeed(DataAdapter):
+    """Hands an iterator of `tf.data` to Keras's loop on TensorFlow, which reads one batch in each
+    step, with no known end. True for Keras 3.15.
+
+    Args:
+        iterator: Is taken for a dataset by whoever makes an iterator of it.
+    """
+
+    num_batches = None
+    batch_size = None
+
+    def __init__(self, iterator: Any) -> None:
+        self._iterator = iterator
+
+    def get_tf_dataset(self) -> Any:
+        """The iterator, which gives itself; it goes on from one call of `fit` to the next."""
+        return self._iterator

@@ -17,11 +17,12 @@ from tensorflow.python.ops import stateful_random_ops
 
 from keras_patterns._util.random_states import check_array, check_python
 
-from ._feed import Batch
+from ._feed import Batch, NativeFeed
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._trees import tree_from_arrays, tree_to_arrays
+from .loaders import NativeBatches
 
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
 _READS = ("ReadVariableOp", "ResourceGather", "VariableShape", "VarIsInitializedOp")
@@ -197,7 +198,11 @@ class TensorFlowBackend:
     ) -> Callable[..., Any]:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
-    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+    def feed(
+        self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool
+    ) -> Any:
+        if isinstance(batches, NativeBatches):
+            return NativeFeed(batches.iterator)
         signature = _signature(samples)
         if any(leaf is None for leaf in keras.tree.flatten(samples[0])):
             batches, whole = map(_with_optionals, batches), False

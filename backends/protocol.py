@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 from ._feed import Batch
 from ._held import StateAccess
 from ._measured import Values
+from .loaders import NativeBatches
 
 
 class Backend(Protocol):
@@ -147,11 +148,14 @@ class Backend(Protocol):
             before as `"step"`.
         """
 
-    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+    def feed(
+        self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool
+    ) -> Any:
         """The batches as data that `model.fit` takes and whose length Keras does not know.
 
         Args:
-            batches: Read in order, once, and never beyond its end.
+            batches: Read in order, once, and never beyond its end; or `NativeBatches`, which only
+                a loader gives that knows the backend: one is read in each step.
             samples: The first one or two of them, for their shapes.
             ahead: Whether batches may be made in another thread before they are needed.
         """

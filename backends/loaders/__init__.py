@@ -5,19 +5,22 @@ of its kind are given.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .protocol import IndexedLoader, Job, Loader, SteppedLoader
+from .protocol import IndexedLoader, Job, Loader, NativeBatches, SteppedLoader
 
 __all__ = [
     "IndexedLoader",
     "Job",
     "Loader",
+    "NativeBatches",
     "SteppedLoader",
     "gives_examples",
     "keras_reads",
     "kind_of",
     "open_loader",
+    "renewer",
 ]
 
 
@@ -80,6 +83,15 @@ def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | SteppedLoader 
         return None
     adapter = importlib.import_module(f".{found.adapter}", __name__)
     return adapter.open_loader(x, found.name, **asked)
+
+
+def renewer(x: Any) -> Callable[[], Any]:
+    """A function that gives a loader as it is when nobody has gone through it yet: each time it is
+    gone through, it depends on the random states alone.
+    """
+    found = _found(x)
+    adapter = found and importlib.import_module(f".{found.adapter}", __name__)
+    return adapter.renewer(x) if hasattr(adapter, "renewer") else lambda: x
 
 
 def _found(x: Any) -> _Kind | None:

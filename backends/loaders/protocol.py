@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 # The examples of a batch, by their place in the data, and four 32-bit words that seed what is
 # drawn while it is made.
 Job = tuple[np.ndarray, np.ndarray]
+
+
+class NativeBatches(NamedTuple):
+    """Batches that the backend reads by itself, one in each step, from where a loader stands.
+
+    Attributes:
+        iterator: For `feed` of the backend.
+        sample: A batch of `keras.KerasTensor`, or of arrays, for its shapes.
+    """
+
+    iterator: Any
+    sample: Any
 
 
 @runtime_checkable
@@ -28,7 +40,13 @@ class Loader(Protocol):
         is_endless: True if a pass is known to have no end.
         has_state: True if the position of an open pass can be saved and put back.
         why_replayed: Where `has_state` is False: what stands in the way, for the person ("its map
-            calls Python"). Empty where nothing does.
+            calls Python"). Empty where nothing does. Where it is True: what the person must know.
+        why_lost: Why the place could not be found again in any way, with the way out: a run that is
+            saved is refused then. Empty where it can. Need not be there.
+        joins_passes: True if `open(1)` gives all passes from there on as one, so that a source that
+            need not learn the length begins with it. Need not be there.
+        native: The batches of the open pass for a backend that reads them by itself; None where
+            this one does not. Need not be there.
         is_pure: True if nothing that draws on this process's global random states happens while
             batches are made here: no states are swapped then, and batches may be made in a thread.
         first_cost: Seconds that the first `get_state` is expected to take.
@@ -92,6 +110,10 @@ class IndexedLoader(Protocol):
         shuffle: True for a new order in each pass, False for that of the data; None if `draw_order`
             gives it.
         is_pure: As in `Loader`: `fetch` does not need `call` in this process.
+
+    Where the random generators of the data are looked for, to be seeded, can be said as well:
+    `holder`, whose code makes a batch, and `order_holder`, whose code draws an order. Both default
+    to the loader that was given.
     """
 
     kind: str
@@ -101,9 +123,9 @@ class IndexedLoader(Protocol):
     shuffle: bool | None
     is_pure: bool
 
-    def draw_order(self) -> list[np.ndarray]:
-        """The examples of each batch of one pass, drawn from the global random states, which are
-        seeded by the pass. Only where `shuffle` is None.
+    def draw_order(self, number: int) -> list[np.ndarray]:
+        """The examples of each batch of pass `number`, drawn from the global random states, which
+        are seeded by the pass. Only where `shuffle` is None.
         """
 
     def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:

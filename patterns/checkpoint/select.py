@@ -13,8 +13,9 @@ from .._util.messages import say
 from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from .._util.step_counter import StepCounter
-from ..data import begin_pass, evaluate_arguments
+from ..data import evaluate_arguments
 from ..state import (
+    Evaluation,
     copy_values,
     find_variables,
     get_random_state,
@@ -58,15 +59,16 @@ def select_checkpoint(
     their own: the value of the best one is better than what new data will show, as it was picked
     for it.
 
-    All checkpoints are evaluated from the same seeds. Only weights are loaded, with what else
-    layers hold, such as BatchNorm statistics: the optimizer, the running metrics, seeds and global
-    random states are as before. If anything fails, or is interrupted, the model is as before.
+    All checkpoints are evaluated from the same seeds, and data that shuffle or draw at random are
+    the same for each, and in each call. Only weights are loaded, with what else layers hold, such
+    as BatchNorm statistics: the optimizer, the running metrics, seeds and global random states are
+    as before. If anything fails, or is interrupted, the model is as before.
 
     Args:
         store: A `kp.CheckpointStore`, or its folder. The newest run in it counts.
         model: A built and compiled model of the same shape, on any backend.
         data: `(x, y)`, `(x, y, sample_weight)`, a `keras.utils.PyDataset`, or another dataset that
-            can be gone through again and again: what `validation_data` of `kp.fit` takes.
+            can be gone through again and again: what `validation_data` of `model.fit` takes.
         metric: A name that `model.evaluate` returns. Defaults to `"loss"`.
         mode: Whether less of it is better, `"min"`, or more, `"max"`. Defaults to `"auto"`, which
             goes by the name.
@@ -143,13 +145,11 @@ def evaluate_checkpoints(
             "checkpoint needs them. Give arrays, a keras.utils.PyDataset or another dataset that "
             "can be gone through again."
         )
-    arguments = evaluate_arguments(f"{caller}: `data`", data)
+    evaluation = Evaluation(evaluate_arguments(f"{caller}: `data`", data), batch_size)
     store = open_folder(store)
     wanted = None if steps is None else list(steps)
     return store.again(
-        lambda: _ranking(
-            caller, store, wanted, model, (arguments, batch_size), metric, better, verbose
-        )
+        lambda: _ranking(caller, store, wanted, model, evaluation, metric, better, verbose)
     )
 
 
@@ -158,7 +158,7 @@ def _ranking(
     store: CheckpointFolder,
     steps: list[int] | None,
     model: keras.Model,
-    data: tuple[dict[str, Any], int | None],
+    evaluation: Evaluation,
     metric: str,
     better: Mode,
     verbose: int | str,
@@ -168,7 +168,8 @@ def _ranking(
     chosen: Record | None = None
     counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
     with preserved(model), counter:
-        for row, record in _evaluated(store, entries, model, *data):
+        evaluation.build(model)
+        for row, record in _evaluated(store, entries, model, evaluation):
             if record and metric not in row.values:
                 raise ValueError(
                     f"{caller}: evaluate returns no {metric!r}, but "
@@ -191,8 +192,7 @@ def _evaluated(
     store: CheckpointFolder,
     entries: dict[int, list[Entry]],
     model: keras.Model,
-    arguments: dict[str, Any],
-    batch_size: int | None,
+    evaluation: Evaluation,
 ) -> Iterator[tuple[SelectionRow, Record | None]]:
     """Evaluates one checkpoint after the other, each from the seeds and random states that there
     were.
@@ -217,9 +217,7 @@ def _evaluated(
         restore_weights(model, record)
         put_back(seeds, initial_seeds)
         set_random_state(random_state)
-        data = begin_pass(arguments, batch_size)
-        with _keras.quiet_end_of_data():
-            values = model.evaluate(**data, return_dict=True, verbose=0)
+        values = evaluation(model, number=0)
         yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
     # Those that the first evaluation has made are not among what is put back.
     model.reset_metrics()

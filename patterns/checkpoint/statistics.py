@@ -12,6 +12,7 @@ import numpy as np
 from .. import _keras
 from ..data import BatchSource, check_pass_ends, data_parts, make_source, one_pass
 from ..data.stream import BatchStream
+from ..state.held import ItemCaller
 from ..state.snapshot import copy_values, np_dtype
 
 # Those that `momentum` moves; the last one only with `renorm`.
@@ -39,7 +40,7 @@ def input_batches(caller: str, data: Any, batch_size: int | None) -> Callable[[]
     parts = data_parts(f"{caller}: `data`", data)
 
     def source() -> BatchSource:
-        return make_source(*parts, batch_size=batch_size, verbose=False)
+        return make_source(*parts, batch_size=batch_size, seeding=ItemCaller, verbose=False)
 
     if isinstance(parts[0], Iterator):
         raise ValueError(

@@ -9,7 +9,6 @@ from .pydataset import PyDatasetSource
 from .skipping import NoBatchLeftError, Skipped
 from .sources import BatchSource, make_source, reads_in_order
 from .split import (
-    begin_pass,
     check_validation_data,
     data_parts,
     evaluate_arguments,
@@ -32,7 +31,6 @@ __all__ = [
     "PyDatasetSource",
     "RandomStream",
     "Skipped",
-    "begin_pass",
     "check_pass_ends",
     "check_validation_data",
     "data_parts",

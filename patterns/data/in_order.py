@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
 
-from keras_patterns.backends.loaders import Loader
+from keras_patterns.backends.loaders import Loader, NativeBatches
 
 from .._util.arguments import whole_number
 from .._util.errors import KerasPatternsError
@@ -80,7 +80,6 @@ class LoaderSource:
         steps_per_pass: Batches of a pass, None if that is not known.
         stops_after_pass: True if `batches` is to end with the pass that is open, for its length to
             be learnt.
-        keeps_positions: True if `position` will be asked for, so that states are taken.
 
     Example:
 
@@ -104,7 +103,7 @@ class LoaderSource:
         self.steps_per_pass = loader.steps_per_pass
         self.thread_safe = loader.is_pure
         self.stops_after_pass = False
-        self.keeps_positions = False
+        self._keeps_positions = False
         self._class_weight = check_class_weight(class_weight)
         self._stream = RandomStream() if stream is None else stream
         if hasattr(loader, "note_held"):
@@ -112,6 +111,7 @@ class LoaderSource:
         self._verbose = verbose
         self._iterator: Iterator[Any] | None = None
         self._pass = self._pass_start = 0
+        self._first_pass: int | None = None
         self._next = self._first = 0
         self._log = PositionLog(PositionClock(loader.first_cost))
         self._drawing = _Pace()
@@ -129,10 +129,25 @@ class LoaderSource:
     @property
     def found_again(self) -> str:
         """The way in which a run that goes on finds its place, for the person."""
-        if self.loader.has_state:
-            return "by its saved position"
         because = f" ({self.loader.why_replayed})" if self.loader.why_replayed else ""
+        if self.loader.has_state:
+            return f"by its saved position{because}"
         return f"by running it again from its start{because}"
+
+    @property
+    def keeps_positions(self) -> bool:
+        """True if `position` will be asked for, so that states are taken."""
+        return self._keeps_positions
+
+    @keeps_positions.setter
+    def keeps_positions(self, keeps: bool) -> None:
+        why_lost = getattr(self.loader, "why_lost", "")
+        if keeps and why_lost:
+            raise ValueError(
+                f"a run on {self.loader.kind} that is saved could not find its place again: "
+                f"{why_lost}. Or leave kp.Checkpoint out."
+            )
+        self._keeps_positions = keeps
 
     def begin_at(self, step: int) -> None:
         """Make the first batch that of a later step than the first: those before are not drawn."""
@@ -143,12 +158,15 @@ class LoaderSource:
         self._note_position(step)
         found = self._log.at(step)
         pace = self._drawing.seconds_per_batch
-        state = {} if pace is None else {"seconds_per_batch": pace}
+        state: dict[str, Any] = {"first_pass": self._first_pass}
+        if pace is not None:
+            state["seconds_per_batch"] = pace
         return state if found is None else {**state, "position": found.as_dict()}
 
     def take_over(self, state: Mapping[str, Any]) -> None:
         """Makes `batches` begin from what `position` gave."""
         self._drawing.known = state.get("seconds_per_batch")
+        self._first_pass = state.get("first_pass")
         if state.get("position") is not None:
             self._log.base = LoaderPosition(**state["position"])
 
@@ -168,7 +186,30 @@ class LoaderSource:
             ValueError: the loader is past `start` already, or the saved position is not of it.
             DataExhaustedError: the loader ended before `start`.
         """
+        self._stand_at(start)
+        return self._remaining()
+
+    def native_batches(self, start: int) -> NativeBatches | None:
+        """The batches from step `start` on, for a backend that reads one of them in each step; None
+        where it cannot have them so.
+
+        Whoever gives them out says by `note_read` how far they are read. Raises as `batches` does.
+        """
+        if self._class_weight is not None or self.stops_after_pass:
+            return None
+        self._stand_at(start)
+        if self._iterator is None:
+            with self._inside():
+                self._iterator = self.loader.open(self._pass)
+        return getattr(self.loader, "native", None)
+
+    def note_read(self, step: int) -> None:
+        """The batch of `step` is the next one that is read."""
+        self._next = step
+
+    def _stand_at(self, start: int) -> None:
         start = max(self._first, whole_number("batches", "start", start, least=0))
+        self._choose_first_pass()
         self._go_to_base(start)
         if start < self._next:
             raise ValueError(
@@ -177,7 +218,6 @@ class LoaderSource:
             )
         if start > self._next:
             self._skip(start - self._next)
-        return self._remaining()
 
     def for_train_step(self, batch: tuple) -> Any:
         """Return the batch as Keras gives it to `train_step`: as it is."""
@@ -190,6 +230,16 @@ class LoaderSource:
             "class_weight": class_weight_json(self._class_weight),
         }
         return {**said, "first_step": self._first} if self._first else said
+
+    def _choose_first_pass(self) -> None:
+        """Begins with all passes in one, if the loader gives them and the length of the first one
+        need not be learnt; a run that goes on does as before.
+        """
+        if self._first_pass is None:
+            is_joined = self.steps_per_pass is None and not self.stops_after_pass
+            self._first_pass = int(is_joined and getattr(self.loader, "joins_passes", False))
+        if self._iterator is None and self._pass == 0:
+            self._pass = self._first_pass
 
     def _go_to_base(self, start: int) -> None:
         """Opens the loader at a saved position, if that saves drawing."""

@@ -17,7 +17,7 @@ class Passes:
     """Data that Keras does not read itself, to be gone through again and again.
 
     Each pass gives the same batches, as far as the data let it: nothing is shuffled here, and what
-    is drawn from global random states is drawn from the same ones.
+    is drawn at random is drawn from the random states that there are.
 
     Args:
         x: As in `make_source`.

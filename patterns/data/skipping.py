@@ -59,6 +59,11 @@ class Skipped:
                 "known": self._checked,
             }
 
+    @property
+    def is_empty(self) -> bool:
+        """True if no batch is left out."""
+        return not (self._numbers or self._examples)
+
     def leave_out(self, number: int, examples: Collection[int] = ()) -> None:
         """Leaves out a batch, and those after it that hold any of some examples.
 

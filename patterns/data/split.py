@@ -108,19 +108,6 @@ def data_parts(name: str, data: Any) -> tuple:
     return tuple(data)
 
 
-def begin_pass(arguments: Mapping[str, Any], batch_size: int | None) -> dict[str, Any]:
-    """The arguments of one call of `model.evaluate`.
-
-    Args:
-        arguments: As `evaluate_arguments` gives them.
-        batch_size: Of arrays, and of other data whose batches are made here.
-    """
-    x = arguments["x"]
-    if isinstance(x, Passes):
-        return {"x": x.begin(batch_size)}
-    return {**arguments, "batch_size": batch_size}
-
-
 def _rows(data: Any, name: str) -> Any:
     """Arrays as NumPy has them, but sparse ones as they are: `model.evaluate` takes them so."""
     leaves = keras.tree.flatten(data)

@@ -6,8 +6,10 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
+
+from keras_patterns.backends.loaders import NativeBatches
 
 
 class BatchStream(Iterator[Any]):
@@ -112,6 +114,62 @@ class BatchStream(Iterator[Any]):
 
 def _raise(error: Exception) -> Any:
     raise error
+
+
+class NativeStream:
+    """Batches that the backend reads by itself, one in each step; in place of a `BatchStream`.
+
+    Nothing is read that is not trained on, so nothing is taken back.
+
+    Args:
+        batches: Without an end.
+        start: The step of the first one.
+        note_read: Is told which step's batch is the next one that is read.
+    """
+
+    error = None
+    has_ended = False
+
+    def __init__(
+        self, batches: NativeBatches, start: int, note_read: Callable[[int], None]
+    ) -> None:
+        self._native = batches
+        self._start = self._next = start
+        self._note_read = note_read
+
+    @property
+    def is_untouched(self) -> bool:
+        """True if no batch has been trained on."""
+        return self._next == self._start
+
+    def peek(self, count: int) -> list[Any]:
+        """Not the next batch, but one of its shape."""
+        return [self._native.sample]
+
+    def lend(self, count: int) -> NativeBatches:
+        """All of them: their reader keeps count."""
+        self._lent_from = self._next
+        return self._native
+
+    @property
+    def lent(self) -> int:
+        """The number of batches of the last loan that have been read."""
+        return self._next - self._lent_from
+
+    def note_trained(self, count: int) -> None:
+        """So many batches of the last loan have been trained on."""
+        self._next = self._lent_from + count
+        self._note_read(self._next)
+
+    def take_back(self) -> None:
+        """Nothing has been read that was not trained on."""
+
+    def close(self) -> None:
+        """There are no threads but the framework's own."""
+
+    def errors_first(self) -> AbstractContextManager[None]:
+        """The framework's own errors say what is wrong."""
+        return nullcontext()
 
 
 class _Loan(Iterator[Any]):

@@ -27,6 +27,7 @@ def train_by_fit(driver: Driver, start: StartPoint, verbose: int | str) -> RunHi
     """Runs all steps of a run that is open; returns its History."""
     check_batch_sizes("the data", driver.data.batch_sizes(driver.plan.total_steps))
     check_batch_sizes("validation_data", driver.validation.batch_sizes())
+    driver.data.is_fed = True
     with KerasFit(driver, verbose) as engine:
         driver.engine = engine
         verdict = driver.begin(start)

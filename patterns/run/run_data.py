@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_patterns.backends.loaders import NativeBatches
+
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
-from ..data.stream import BatchStream
+from ..data.stream import BatchStream, NativeStream
 from ..state import StateMismatchError
 
 
@@ -25,9 +27,10 @@ class RunData:
         skipped: The batches that are left out.
         stream: The batches from the present step on.
         samples: The first one or two of them, for their shapes.
+        is_fed: Whether nobody but the backend's `feed` reads the stream. Defaults to False.
     """
 
-    stream: BatchStream
+    stream: BatchStream | NativeStream
     samples: list[Any]
 
     def __init__(
@@ -38,6 +41,7 @@ class RunData:
             source.keeps_positions, source.stops_after_pass = keeps_positions, stops_after_pass
         self.skipped = Skipped(source)
         self._opened_at: int | None = None
+        self.is_fed = False
 
     def take_over(self, state: Mapping[str, Any]) -> None:
         """Leaves out the batches that an earlier process has left out.
@@ -76,6 +80,11 @@ class RunData:
             return
         self.close()
         self._opened_at = step
+        native = self._native(step) if steps_left else None
+        if native:
+            self.stream = NativeStream(native, step, self.source.note_read)
+            self.samples = [native.sample]
+            return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
         batches = self.skipped.batches(step if steps_left else 0)
@@ -88,6 +97,12 @@ class RunData:
             raise DataExhaustedError(
                 f"the data gave no batch{f' after step {step:,}' if step else ''}. Give some."
             )
+
+    def _native(self, step: int) -> NativeBatches | None:
+        """The batches, where the backend can read them by itself and none is left out."""
+        if self.is_fed and isinstance(self.source, LoaderSource) and self.skipped.is_empty:
+            return self.source.native_batches(step)
+        return None
 
     def batch_sizes(self, steps: int) -> set[int]:
         """The sizes of all batches of so many steps; of none where they are known only once they

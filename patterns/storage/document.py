@@ -84,6 +84,7 @@ class _Data(Fields, frozen=True):
     random: Any = None
     position: Any = None
     seconds_per_batch: Annotated[float, Meta(ge=0)] | None = None
+    first_pass: Literal[0, 1] = 0
 
 
 class _Random(Fields, frozen=True):
@@ -230,6 +231,7 @@ def _read_data(content: Any, arrays: _Arrays, step: int) -> dict[str, Any]:
     state: dict[str, Any] = {
         "skipped": msgspec.to_builtins(found.skipped),
         "validated": found.validated,
+        "first_pass": found.first_pass,
     }
     if found.seconds_per_batch is not None:
         state["seconds_per_batch"] = found.seconds_per_batch

@@ -9,6 +9,7 @@ second pass or later. A library is imported in the function that uses it.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -270,6 +271,92 @@ def hf_noisy_stream() -> Any:
     return rows.to_iterable_dataset(num_shards=2).map(noise, features=rows.features)
 
 
+# tf.data.
+
+
+def tf_slices() -> Any:
+    """The examples, one by one."""
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(arrays())
+
+
+def tf_shuffled() -> Any:
+    """Shuffled without a seed of its own, mapped by two threads, read ahead."""
+    data = tf_slices().shuffle(20).map(lambda x, y: (x * 2, y), num_parallel_calls=2)
+    return data.batch(BATCH).prefetch(2)
+
+
+def tf_cached() -> Any:
+    """Kept in memory and shuffled after that, with a seed."""
+    return tf_slices().cache().shuffle(11, seed=3).batch(BATCH)
+
+
+def tf_filtered() -> Any:
+    """Of a length that nobody knows."""
+    return tf_slices().shuffle(20).filter(lambda x, y: y[0] > -3).batch(BATCH, drop_remainder=True)
+
+
+def tf_interleaved() -> Any:
+    """Read from three sources in turn by two threads."""
+    import tensorflow as tf
+
+    data = tf_slices()
+    return (
+        tf.data.Dataset.range(3)
+        .interleave(lambda n: data.shard(3, n), num_parallel_calls=2, deterministic=True)
+        .batch(BATCH)
+    )
+
+
+def tf_padded() -> Any:
+    """Of another length each, made equal by padding."""
+    cut = tf_slices().map(lambda x, y: (x[: int(FEATURES) - 1], y))
+    return cut.padded_batch(BATCH, padded_shapes=([FEATURES], [1]))
+
+
+def tf_augmented() -> Any:
+    """With noise from a layer of Keras."""
+    noise = keras.layers.GaussianNoise(0.5, seed=3)
+    return tf_shuffled().map(lambda x, y: (noise(x, training=True), y))
+
+
+def tf_drawing() -> Any:
+    """With noise from an operation that has a state."""
+    import tensorflow as tf
+
+    return tf_shuffled().map(lambda x, y: (x + tf.random.normal(tf.shape(x)), y))
+
+
+def tf_drawing_stateless() -> Any:
+    """With noise that is a function of a counter, made by two threads."""
+    import tensorflow as tf
+
+    def noisy(n: Any, batch: Any) -> Any:
+        seed = tf.cast(tf.stack([n, 7]), tf.int32)
+        return batch[0] + tf.random.stateless_normal(tf.shape(batch[0]), seed), batch[1]
+
+    return tf_cached().enumerate().map(noisy, num_parallel_calls=2)
+
+
+def tf_generator() -> Any:
+    """Made by Python code, with noise from NumPy's global generator."""
+    import tensorflow as tf
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        return itertools.islice(drawing(), STEPS_PER_PASS)
+
+    signature = (tf.TensorSpec((None, FEATURES)), tf.TensorSpec((None, 1)))
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+def tf_normalized() -> Any:
+    """Through a layer that has learnt from the data."""
+    layer = keras.layers.Normalization()
+    layer.adapt(arrays()[0])
+    return tf_shuffled().map(lambda x, y: (layer(x), y))
+
+
 WEIGHTED = {"sample_weight": "weight", "batch_size": BATCH}
 
 CASES: dict[str, LoaderCase] = {
@@ -329,6 +416,28 @@ CASES: dict[str, LoaderCase] = {
             ("parquet with a buffer", "replay", lambda: hf_stream(buffer=10), WEIGHTED),
             ("mixed streams", "position", hf_mixed, WEIGHTED),
             ("a stream that draws", "replay", hf_noisy_stream, WEIGHTED),
+        ]
+    },
+    **{
+        f"tf.data, {name}": LoaderCase(
+            lambda make=make: {"x": make()},  # type: ignore[misc]
+            way,
+            needs=("tensorflow",),
+            is_sampled=name in ("shuffled", "augmented"),
+            global_seed=seed,
+        )
+        for name, way, seed, make in [
+            ("shuffled", "position", 5, tf_shuffled),
+            ("cached", "position", 5, tf_cached),
+            ("of unknown length", "position", 5, tf_filtered),
+            ("without end", "position", 5, lambda: tf_shuffled().repeat()),
+            ("interleaved", "position", None, tf_interleaved),
+            ("padded", "position", None, tf_padded),
+            ("normalized", "position", 5, tf_normalized),
+            ("stateless random", "position", 5, tf_drawing_stateless),
+            ("augmented", "replay", 5, tf_augmented),
+            ("stateful random", "replay", 5, tf_drawing),
+            ("generator", "replay", 5, tf_generator),
         ]
     },
 }

@@ -76,7 +76,10 @@ def _noted(name: str, call: Any, loader: Any, goes_wrong: bool, *args: Any) -> I
         return call(itertools.islice(jobs, 1, None), seeded)
     if name == "set_state":
         return type(loader).open(loader, args[0])
-    return itertools.islice(call(*args), 1, None)
+    batches = call(*args)
+    # Now, not when it is read: the backend may read the loader's iterator by itself.
+    next(batches)
+    return batches
 
 
 _make_source = opening.make_source

@@ -1,0 +1,294 @@
+"""The operations of a `tf.data` pipeline, read before it runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+import xxhash
+from tensorflow.python.data.ops.dataset_ops import from_variant
+from tensorflow.python.framework import config, op_def_registry
+
+# Of `external_state_policy`.
+_IGNORE, _FAIL = 1, 2
+# A graph is at most 2 GiB, and constants stand in it.
+_MOST_BYTES = 2**30
+# Seconds that saving one buffered element takes.
+_ELEMENT_COST = 5e-5
+# The state of an operation that calls Python is out of reach.
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+_HINTS = {
+    "PyFunc": "from_generator or numpy_function calls Python",
+    "EagerPyFunc": "py_function calls Python",
+    "RngReadAndSkip": "a tf.random.Generator is drawn from",
+    "AssignVariableOp": "a variable is changed, as Keras's augmentation layers do",
+}
+# What has a state that is not the pipeline's, and that moves.
+_MOVING = re.compile(
+    r"Assign|RngSkip|RngReadAndSkip|^Stateful|^Random|Multinomial$|^TruncatedNormal$|"
+    r"^ParameterizedTruncatedNormal$|^NonDeterministicInts$|Stack(Push|Pop)V2$|Queue|"
+    r"^LookupTable(Insert|Remove|Import)"
+)
+# Stateful by name, and without a state that moves, in a copy that nobody else has.
+_HARMLESS = re.compile(
+    r"^ReadVariableOp$|^ResourceGather|^VariableShape$|^VarHandleOp$|^VarIsInitializedOp$|"
+    r"^LookupTable(Find|Size|Export)|Print|^Assert$|^If$|^While$|^Case$|PartitionedCall$|"
+    r"Dataset|^Anonymous.*SeedGenerator$|^DummySeedGenerator$|^HashTable|^AnonymousHashTable$|"
+    r"^StatelessRandomGetAlg$"
+)
+# What a person may change, and gets the same elements in the same order.
+_FREE = {"PrefetchDataset", "OptionsDataset", "ModelDataset", "_Retval", "Identity", "NoOp"}
+_FREE_INPUTS = {"num_parallel_calls", "buffer_output_elements", "prefetch_input_elements"}
+
+
+class Pipeline:
+    """What the operations of a dataset say of it.
+
+    Args:
+        dataset: Of any kind; it is not begun.
+
+    Attributes:
+        why_lost: Why its batches come in no order that can be had again, with the way out; empty if
+            they can.
+        has_state: True if TensorFlow can save its position.
+        reads_variables: True if variables are part of it: a copy has their values of now.
+        why_replayed: Where `has_state` is False: the operation that stands in the way.
+        draws: True if another pass may give other elements, or in another order.
+        calls_python: True if Python code is part of it.
+        state_cost: Seconds that saving its position is expected to take.
+
+    Raises:
+        ValueError: If it holds too much to be looked at.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        _check_size(dataset)
+        self._original = dataset
+        stateful = ""
+        try:
+            self._written = _written(dataset, _FAIL)
+        except tf.errors.FailedPreconditionError as error:
+            stateful = _named(error.message)
+            self._written = _written(dataset, _IGNORE)
+        graph = tf.compat.v1.GraphDef.FromString(self._written)
+        self._scopes = [graph.node, *(one.node_def for one in graph.library.function)]
+        self._functions = {one.signature.name: one.node_def for one in graph.library.function}
+        operations = {node.op for scope in self._scopes[1:] for node in scope}
+        self.calls_python = not operations.isdisjoint(_PYTHON)
+        self.has_state = not (stateful and any(map(_has_own_state, operations)))
+        self.reads_variables = "ReadVariableOp" in operations
+        self.why_replayed = "" if self.has_state else self._why_replayed(operations, stateful)
+        self.draws = any(self._seeds()) or any(map(_MOVING.search, operations))
+        self.why_lost = self._why_lost(dataset)
+        self.state_cost = self._buffered() * _ELEMENT_COST
+
+    def anew(self) -> tf.data.Dataset:
+        """The dataset as it was when it was read, with variables and seeds of its own: iterators of
+        other copies move nothing in it.
+        """
+        variant = tf.raw_ops.DatasetFromGraph(graph_def=self._written)
+        return from_variant(variant, self._original.element_spec)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The pipeline's operations, constants, functions and seeds, as JSON."""
+        pipeline, *functions = self._scopes
+        free = {name for node in pipeline for name in _free_inputs(node)}
+        constants = [
+            _digest(_value(one))
+            for one in pipeline
+            if one.op == "Const" and one.name not in free and not _is_handle(one)
+        ]
+        return {
+            "operations": [node.op for node in pipeline if node.op not in {*_FREE, "Const"}],
+            "constants": _digest(*sorted(constants)),
+            "functions": _digest(*sorted(map(_function_digest, functions))),
+            "seeds": [list(seeds) for _, seeds in self._seeds()],
+        }
+
+    def _why_replayed(self, operations: set[str], stateful: str) -> str:
+        name = next((name for name in (*_HINTS, stateful) if name in operations), stateful)
+        hint = f": {_HINTS[name]}" if name in _HINTS else ""
+        said = f"TensorFlow cannot save the state of {name}{hint}"
+        if self.calls_python and self._reads_ahead():
+            said += (
+                "; it is called ahead of the training, so it must draw from generators of its own, "
+                "not from the global ones"
+            )
+        return said
+
+    def _reads_ahead(self) -> bool:
+        return any(
+            node.op == "PrefetchDataset" or node.op.startswith("Parallel")
+            for node in self._all_nodes()
+        )
+
+    def _why_lost(self, dataset: tf.data.Dataset) -> str:
+        for node in self._all_nodes():
+            if node.op.startswith("DataService"):
+                return f"{node.op} shares out its elements while it runs. Read them in the script"
+            if _is_unordered(node):
+                return (
+                    f"{node.op} gives its elements in the order in which they are ready. Say "
+                    "deterministic=True"
+                )
+            if "Parallel" in node.op and not config.is_op_determinism_enabled():
+                moving = self._moving_in(node)
+                if moving:
+                    return (
+                        f"{moving} is called by several threads of {node.op} at once, in any "
+                        "order. Leave num_parallel_calls out, draw by tf.random.stateless_uniform, "
+                        "or call tf.config.experimental.enable_op_determinism() before the dataset "
+                        "is made"
+                    )
+        if dataset.options().deterministic is False:
+            return "its options say deterministic=False. Say True"
+        for name, seeds in self._seeds():
+            if not any(seeds):
+                return (
+                    f"{name} has no seed, and draws another one in each process. Call "
+                    "keras.utils.set_random_seed(...) before the dataset is made, or give it seed="
+                )
+        return ""
+
+    def _moving_in(self, node: Any) -> str:
+        """The operation in the functions of a node that moves a state; empty if there is none."""
+        return next((one.op for one in self._called_by(node) if _MOVING.search(one.op)), "")
+
+    def _called_by(self, node: Any, seen: set[str] | None = None) -> Iterator[Any]:
+        """The nodes of all functions that a node calls."""
+        seen = set() if seen is None else seen
+        for attribute in node.attr.values():
+            for function in (attribute.func, *attribute.list.func):
+                if function.name in self._functions and function.name not in seen:
+                    seen.add(function.name)
+                    for inner in self._functions[function.name]:
+                        yield inner
+                        yield from self._called_by(inner, seen)
+
+    def _seeds(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """The seeds of each operation that has some, as far as they are constants."""
+        for scope in self._scopes:
+            constants = _constants(scope)
+            for node in scope:
+                if {"seed", "seed2"} <= set(node.attr):
+                    yield node.op, (node.attr["seed"].i, node.attr["seed2"].i)
+                seeds = [_input(node, name, constants) for name in ("seed", "seed2")]
+                if None not in seeds:
+                    yield node.op, tuple(map(int, seeds))
+
+    def _buffered(self) -> int:
+        """The number of elements that are held back to be shuffled."""
+        pipeline = self._scopes[0]
+        constants = _constants(pipeline)
+        sizes = [
+            _input(node, "buffer_size", constants) or 0
+            for node in pipeline
+            if node.op.startswith("Shuffle")
+        ]
+        return sum(max(0, int(size)) for size in sizes)
+
+    def _all_nodes(self) -> Iterator[Any]:
+        for scope in self._scopes:
+            yield from scope
+
+
+def _written(dataset: tf.data.Dataset, policy: int) -> bytes:
+    """The graph of a dataset, with the values of its variables and tables."""
+    graph: bytes = tf.raw_ops.DatasetToGraphV2(
+        input_dataset=dataset._variant_tensor, external_state_policy=policy
+    ).numpy()
+    return graph
+
+
+def _check_size(dataset: tf.data.Dataset) -> None:
+    size = sum(tensor.dtype.size * tensor.shape.num_elements() for tensor in _tensors(dataset))
+    if size > _MOST_BYTES:
+        raise ValueError(
+            f"a tf.data.Dataset holds {size / 2**30:.1f} GiB of arrays (from_tensor_slices), too "
+            "many to be looked at. Give the arrays themselves, or read them from files."
+        )
+
+
+def _tensors(dataset: tf.data.Dataset) -> Iterator[Any]:
+    """The tensors that a dataset and those that it is made of hold."""
+    for tensor in getattr(dataset, "_tensors", ()):
+        if tensor.dtype.size and tensor.shape.num_elements():
+            yield tensor
+    for one in dataset._inputs():
+        yield from _tensors(one)
+
+
+def _has_own_state(operation: str) -> bool:
+    definition = op_def_registry.get(operation)
+    if operation in _PYTHON or definition is None:
+        return True
+    return definition.is_stateful and not _HARMLESS.search(operation)
+
+
+def _named(message: str) -> str:
+    """The operation that TensorFlow names in its error."""
+    found = re.search(r"(\w+) is stateful", message)
+    return found[1] if found else "an operation"
+
+
+def _is_unordered(node: Any) -> bool:
+    return node.attr["deterministic"].s == b"false" or node.attr["sloppy"].b
+
+
+def _constants(nodes: Any) -> dict[str, Any]:
+    return {node.name: node for node in nodes if node.op == "Const"}
+
+
+def _inputs(node: Any) -> dict[str, str]:
+    """The inputs of a node by their names, which are counted from the end: an argument that stands
+    for several comes before those that are asked for.
+    """
+    definition = op_def_registry.get(node.op)
+    if definition is None:
+        return {}
+    names = [argument.name for argument in definition.input_arg]
+    given = [name.split(":")[0] for name in node.input if not name.startswith("^")]
+    return dict(zip(reversed(names), reversed(given), strict=False))
+
+
+def _input(node: Any, name: str, constants: dict[str, Any]) -> Any:
+    """The number that an input is; None if it has none, or it is no constant."""
+    if "Dataset" not in node.op:
+        return None
+    constant = constants.get(_inputs(node).get(name, ""))
+    return None if constant is None else tf.make_ndarray(_value(constant))
+
+
+def _free_inputs(node: Any) -> list[str]:
+    free = {*_FREE_INPUTS, "buffer_size"} if node.op == "PrefetchDataset" else _FREE_INPUTS
+    return [given for name, given in _inputs(node).items() if name in free]
+
+
+def _value(constant: Any) -> Any:
+    return constant.attr["value"].tensor
+
+
+def _is_handle(constant: Any) -> bool:
+    """True for the name of a resource, which counts up in a process."""
+    return bool(_value(constant).dtype == tf.resource.as_datatype_enum)
+
+
+def _function_digest(nodes: Any) -> str:
+    """Of what a function computes, without the names in it, which count up in a process."""
+    return _digest(
+        *(
+            node.op if node.op != "Const" else _digest(_value(node))
+            for node in nodes
+            if node.op != "Const" or not _is_handle(node)
+        )
+    )
+
+
+def _digest(*parts: Any) -> str:
+    digest = xxhash.xxh3_128()
+    for part in parts:
+        written = part.encode() if isinstance(part, str) else part.SerializeToString()
+        digest.update(len(written).to_bytes(8, "little") + written)
+    return digest.hexdigest()
