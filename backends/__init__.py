@@ -17,12 +17,13 @@ import importlib.util
 import os
 from typing import TYPE_CHECKING
 
+from ._gathered import Gathered
 from ._held import StateAccess
 
 if TYPE_CHECKING:
     from .protocol import Backend
 
-__all__ = ["StateAccess", "current", "import_keras", "installed"]
+__all__ = ["Gathered", "StateAccess", "current", "import_keras", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 # What Keras imports for its backend.
