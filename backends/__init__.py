@@ -15,7 +15,8 @@ if __name__ != "keras_patterns.backends":
 import functools
 import importlib.util
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from ._gathered import Gathered
 from ._held import StateAccess
@@ -23,7 +24,7 @@ from ._held import StateAccess
 if TYPE_CHECKING:
     from .protocol import Backend
 
-__all__ = ["Gathered", "StateAccess", "current", "import_keras", "installed"]
+__all__ = ["Gathered", "StateAccess", "current", "generator_access", "import_keras", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 # What Keras imports for its backend.
@@ -47,6 +48,16 @@ def current() -> Backend:
             "Set the environment variable KERAS_BACKEND before keras is imported."
         )
     return importlib.import_module(f".{_MODULES[name]}", __name__).ADAPTER
+
+
+def generator_access(thing: Any) -> StateAccess | None:
+    """The way to the state of a random generator of torch, whatever Keras runs on: data for any
+    backend may hold one; None of anything else.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(thing, torch.Generator):
+        return None
+    return importlib.import_module("._torch", __name__).ADAPTER.state_access(thing)
 
 
 def installed() -> list[str]:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import torch
 
-from ._feed import Batch, Batches
+from ._feed import Batch, Batches, each_leaf
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
@@ -122,7 +122,7 @@ class TorchBackend:
 
     def random_state(self) -> dict[str, Any]:
         state = {"cpu": torch.get_rng_state().numpy()}
-        if torch.cuda.is_available():
+        if _has_cuda():
             state |= {f"cuda:{i}": s.numpy() for i, s in enumerate(torch.cuda.get_rng_state_all())}
         if torch.backends.mps.is_available():
             state["mps"] = torch.mps.get_rng_state().numpy()
@@ -142,12 +142,19 @@ class TorchBackend:
 
     @contextmanager
     def seeded(self, words: np.ndarray) -> Iterator[None]:
-        outside = self.random_state()
-        torch.manual_seed(_seed(words))
+        cpu, seed = torch.default_generator, _seed(words)
+        has_devices = _has_cuda() or torch.backends.mps.is_available()
+        outside = cpu.get_state(), self.random_state() if has_devices else {}
+        # As torch.manual_seed does, which notes who has called, for devices that are not open yet:
+        # that takes longer than to make a batch.
+        cpu.manual_seed(seed)
+        if has_devices:
+            torch.manual_seed(seed)
         try:
             yield
         finally:
-            self.set_random_state(outside)
+            cpu.set_state(outside[0])
+            self.set_random_state(outside[1])
 
     def state_access(self, thing: Any) -> StateAccess | None:
         if isinstance(thing, torch.Generator):
@@ -178,7 +185,14 @@ class TorchBackend:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return Batches(batches, lambda batch: keras.tree.map_structure(_to_tensor, batch))
+        return Batches(batches, each_leaf(_to_tensor))
+
+
+def _has_cuda() -> bool:
+    """True if this process has CUDA devices. One that was forked after they were opened, such as a
+    worker of a DataLoader, cannot use them; torch.manual_seed asks in the same way.
+    """
+    return torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()
 
 
 def _put_generator(generator: torch.Generator, state: Any) -> None:

@@ -5,18 +5,21 @@ of its kind are given.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .protocol import IndexedLoader, Job, Loader, NativeBatches
+from .protocol import IndexedLoader, Job, Loader, NativeBatches, SteppedLoader
 
 __all__ = [
     "IndexedLoader",
     "Job",
     "Loader",
     "NativeBatches",
+    "SteppedLoader",
     "gives_examples",
     "kind_of",
     "open_loader",
+    "renewer",
 ]
 
 
@@ -52,7 +55,7 @@ def gives_examples(x: Any) -> bool:
     return found is not None and found.gives_examples
 
 
-def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | None:
+def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | SteppedLoader | None:
     """The adapter of a library's loader; None if `x` is none.
 
     Args:
@@ -72,9 +75,19 @@ def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | None:
     return adapter.open_loader(x, found.name, **asked)
 
 
+def renewer(x: Any) -> Callable[[], Any]:
+    """A function that gives a loader as it is when nobody has gone through it yet: each time it is
+    gone through, it depends on the random states alone.
+    """
+    found = _found(x)
+    adapter = found and importlib.import_module(f".{found.adapter}", __name__)
+    return adapter.renewer(x) if hasattr(adapter, "renewer") else lambda: x
+
+
 def _found(x: Any) -> _Kind | None:
-    modules = [parent.__module__ for parent in type(x).__mro__]
-    for prefix, found in _KINDS.items():
-        if any(f"{module}.".startswith(f"{prefix}.") for module in modules):
-            return found
+    # The nearest class counts: an iterable dataset of Hugging Face derives from PyTorch's, too.
+    for parent in type(x).__mro__:
+        for prefix, found in _KINDS.items():
+            if f"{parent.__module__}.".startswith(f"{prefix}."):
+                return found
     return None

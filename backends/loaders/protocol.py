@@ -77,6 +77,25 @@ class Loader(Protocol):
 
 
 @runtime_checkable
+class SteppedLoader(Protocol):
+    """Batches of any steps at any time, in an order that is the loader's own.
+
+    Attributes:
+        kind: For messages, with its article.
+        steps_per_pass: Batches of a pass; None if there is no end.
+    """
+
+    kind: str
+    steps_per_pass: int | None
+
+    def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:
+        """As in `IndexedLoader`; the one example of a job is its step."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that can be said of the identity of the data, as JSON."""
+
+
+@runtime_checkable
 class IndexedLoader(Protocol):
     """Batches of any examples at any time.
 
@@ -88,6 +107,10 @@ class IndexedLoader(Protocol):
         shuffle: True for a new order in each pass, False for that of the data; None if `draw_order`
             gives it.
         is_pure: As in `Loader`: `fetch` does not need `call` in this process.
+
+    Where the random generators of the data are looked for, to be seeded, can be said as well:
+    `holder`, whose code makes a batch, and `order_holder`, whose code draws an order. Both default
+    to the loader that was given.
     """
 
     kind: str
@@ -97,9 +120,9 @@ class IndexedLoader(Protocol):
     shuffle: bool | None
     is_pure: bool
 
-    def draw_order(self) -> list[np.ndarray]:
-        """The examples of each batch of one pass, drawn from the global random states, which are
-        seeded by the pass. Only where `shuffle` is None.
+    def draw_order(self, number: int) -> list[np.ndarray]:
+        """The examples of each batch of pass `number`, drawn from the global random states, which
+        are seeded by the pass. Only where `shuffle` is None.
         """
 
     def fetch(self, jobs: Iterable[Job], call: Callable[..., Any]) -> Iterator[Any]:

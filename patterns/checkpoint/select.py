@@ -15,6 +15,7 @@ from .._util.models import check_built
 from .._util.step_counter import StepCounter
 from ..data import evaluate_arguments
 from ..state import (
+    Evaluation,
     copy_values,
     find_variables,
     get_random_state,
@@ -58,9 +59,10 @@ def select_checkpoint(
     their own: the value of the best one is better than what new data will show, as it was picked
     for it.
 
-    All checkpoints are evaluated from the same seeds. Only weights are loaded, with what else
-    layers hold, such as BatchNorm statistics: the optimizer, the running metrics, seeds and global
-    random states are as before. If anything fails, or is interrupted, the model is as before.
+    All checkpoints are evaluated from the same seeds, and data that shuffle or draw at random are
+    the same for each, and in each call. Only weights are loaded, with what else layers hold, such
+    as BatchNorm statistics: the optimizer, the running metrics, seeds and global random states are
+    as before. If anything fails, or is interrupted, the model is as before.
 
     Args:
         store: A `kp.CheckpointStore`, or its folder. The newest run in it counts.
@@ -143,11 +145,11 @@ def evaluate_checkpoints(
             "checkpoint needs them. Give arrays, a keras.utils.PyDataset or another dataset that "
             "can be gone through again."
         )
-    arguments = {**evaluate_arguments(f"{caller}: `data`", data), "batch_size": batch_size}
+    evaluation = Evaluation(evaluate_arguments(f"{caller}: `data`", data), batch_size)
     store = open_folder(store)
     wanted = None if steps is None else list(steps)
     return store.again(
-        lambda: _ranking(caller, store, wanted, model, arguments, metric, better, verbose)
+        lambda: _ranking(caller, store, wanted, model, evaluation, metric, better, verbose)
     )
 
 
@@ -156,7 +158,7 @@ def _ranking(
     store: CheckpointFolder,
     steps: list[int] | None,
     model: keras.Model,
-    arguments: dict[str, Any],
+    evaluation: Evaluation,
     metric: str,
     better: Mode,
     verbose: int | str,
@@ -166,7 +168,8 @@ def _ranking(
     chosen: Record | None = None
     counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
     with preserved(model), counter:
-        for row, record in _evaluated(store, entries, model, arguments):
+        evaluation.build(model)
+        for row, record in _evaluated(store, entries, model, evaluation):
             if record and metric not in row.values:
                 raise ValueError(
                     f"{caller}: evaluate returns no {metric!r}, but "
@@ -189,7 +192,7 @@ def _evaluated(
     store: CheckpointFolder,
     entries: dict[int, list[Entry]],
     model: keras.Model,
-    arguments: dict[str, Any],
+    evaluation: Evaluation,
 ) -> Iterator[tuple[SelectionRow, Record | None]]:
     """Evaluates one checkpoint after the other, each from the seeds and random states that there
     were.
@@ -214,7 +217,7 @@ def _evaluated(
         restore_weights(model, record)
         put_back(seeds, initial_seeds)
         set_random_state(random_state)
-        values = model.evaluate(**arguments, return_dict=True, verbose=0)
+        values = evaluation(model, number=0)
         yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
     # Those that the first evaluation has made are not among what is put back.
     model.reset_metrics()

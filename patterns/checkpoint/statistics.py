@@ -13,6 +13,7 @@ import numpy as np
 from .. import _keras
 from ..data import evaluate_arguments, make_source
 from ..data.stream import BatchStream
+from ..state.held import ItemCaller
 from ..state.snapshot import copy_values, np_dtype
 
 # Those that `momentum` moves; the last one only with `renorm`.
@@ -38,7 +39,7 @@ def input_batches(caller: str, data: Any, batch_size: int | None) -> Callable[[]
         ValueError: If nobody knows where a pass ends.
     """
     arguments = evaluate_arguments(f"{caller}: `data`", data)
-    source = make_source(**arguments, batch_size=batch_size)
+    source = make_source(**arguments, batch_size=batch_size, seeding=ItemCaller)
     if source.steps_per_pass is None:
         raise ValueError(
             f"{caller}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "

@@ -295,7 +295,7 @@ class LoaderSource:
             return False
         if self.steps_per_pass is None and self._pass == 0:
             self.steps_per_pass = length
-        elif length != self.steps_per_pass and self._pass_start >= self._first:
+        elif self.steps_per_pass not in (None, length) and self._pass_start >= self._first:
             say(
                 f"{self.loader.kind} gave {length:,} batches in a pass, not "
                 f"{self.steps_per_pass:,}; the next pass begins after them.",

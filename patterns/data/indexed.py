@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from keras_patterns.backends.loaders import IndexedLoader, Job
 
@@ -32,6 +33,10 @@ class IndexedSource:
         class_weight: `{class: weight}`, turned into sample weights. Defaults to None.
         seeding: Given the data, returns what seeds the random states. Defaults to `global_seeding`.
         holder: The data, for `seeding`. Defaults to None.
+
+    Raises:
+        ValueError: If there is no batch, or the order that the loader draws depends on more than
+            the random states.
     """
 
     random_access = True
@@ -50,14 +55,15 @@ class IndexedSource:
         self.thread_safe = loader.is_pure
         self._seed = whole_number("kp.fit", "seed", seed, least=0)
         self._class_weight = check_class_weight(class_weight)
-        self._call = seeding(holder)
+        self._call = seeding(getattr(loader, "holder", holder))
+        self._call_to_order = seeding(getattr(loader, "order_holder", holder))
         shuffle = bool(loader.shuffle)
         self._order = BatchOrder(loader.examples, loader.batch_size, shuffle, seed)
         whole, rest = divmod(loader.examples, loader.batch_size)
         self.steps_per_pass: int = whole + (bool(rest) and not loader.drop_last)
         self._drawn: tuple[int, list[np.ndarray]] | None = None
         if loader.shuffle is None:
-            self.steps_per_pass = len(self._order_of(0))
+            self.steps_per_pass = len(self._checked_order())
         if not self.steps_per_pass:
             raise ValueError(
                 f"{loader.kind} gives no batch: {loader.examples:,} examples in batches of "
@@ -92,8 +98,12 @@ class IndexedSource:
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON."""
         loader = self.loader
+        said = loader.fingerprint()
+        if loader.shuffle is None:
+            # Tells weights, subsets and all else that a sampler may have.
+            said["order"] = _digest(self._draw(0))
         return {
-            **loader.fingerprint(),
+            **said,
             "examples": loader.examples,
             "batch_size": loader.batch_size,
             "drop_last": loader.drop_last,
@@ -116,9 +126,8 @@ class IndexedSource:
     def _order_of(self, number: int) -> list[np.ndarray]:
         """The batches of a pass, as the loader draws them; those of the newest one are kept."""
         if self._drawn is None or self._drawn[0] != number:
-            words = stream_words(self._seed, _ORDER, number)
-            order = self._call(words, self.loader.draw_order)
-            if self._drawn is not None and len(order) != self.steps_per_pass:
+            order = self._draw(number)
+            if len(order) != self.steps_per_pass:
                 raise RuntimeError(
                     f"{self.loader.kind} gave {self.steps_per_pass:,} batches in a pass before, "
                     f"and {len(order):,} in pass {number}. The place of a step in the data is "
@@ -126,3 +135,41 @@ class IndexedSource:
                 )
             self._drawn = number, order
         return self._drawn[1]
+
+    def _draw(self, number: int) -> list[np.ndarray]:
+        words = stream_words(self._seed, _ORDER, number)
+        # The generators are looked for each time: one may be made with the first order.
+        return self._call_to_order(words, lambda: self.loader.draw_order(number), can_repeat=False)
+
+    def _checked_order(self) -> list[np.ndarray]:
+        """The order of the first pass, which must be the same each time it is drawn, and as long as
+        that of the second.
+        """
+        first, again = self._draw(0), self._draw(0)
+        if not _are_equal(first, again):
+            # Perhaps a generator was made with the first one, and could not be seeded before.
+            first, again = again, self._draw(0)
+        next_one = self._draw(1)
+        if not _are_equal(first, again):
+            fault = "gives another order each time, under the same random seeds: it counts, say"
+            way = "Let it draw from a generator that it keeps, or have a method set_epoch(pass)"
+        elif len(first) != len(next_one):
+            fault = f"gives {len(first):,} batches in one pass and {len(next_one):,} in the next"
+            way = "Give every pass the same number of batches, or put the loader into a generator"
+        else:
+            self._drawn = 0, first
+            return first
+        raise ValueError(
+            f"kp.fit: the sampler of {self.loader.kind} {fault}, so the place of a step in the "
+            f"data cannot be found again. {way}."
+        )
+
+
+def _are_equal(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in pairs)
+
+
+def _digest(order: list[np.ndarray]) -> str:
+    parts = [str([len(batch) for batch in order]).encode(), *(batch.tobytes() for batch in order)]
+    return xxhash.xxh3_128_hexdigest(b"".join(parts))

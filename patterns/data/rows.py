@@ -130,6 +130,14 @@ def dense_batch(batch: Any, origin: str) -> Any:
     return keras.tree.map_structure(dense, batch)
 
 
+def is_flat(batch: Any) -> bool:
+    """True of a tuple or list of dense arrays alone."""
+    return type(batch) in (tuple, list) and all(
+        type(leaf) is np.ndarray or (hasattr(leaf, "shape") and not _is_sparse_or_ragged(leaf))
+        for leaf in batch
+    )
+
+
 def digest(array: np.ndarray | SparseRows) -> str:
     """Return a digest of an array's content, the same for an array in memory and on disk.
 

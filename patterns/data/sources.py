@@ -7,13 +7,20 @@ from typing import Any, Protocol, runtime_checkable
 
 import keras
 
-from keras_patterns.backends.loaders import IndexedLoader, gives_examples, kind_of, open_loader
+from keras_patterns.backends.loaders import (
+    IndexedLoader,
+    SteppedLoader,
+    gives_examples,
+    kind_of,
+    open_loader,
+)
 
 from .arrays import ArraySource
 from .in_order import IterableLoader, LoaderSource
 from .indexed import IndexedSource
 from .pydataset import PyDatasetSource
 from .rows import as_rows, is_rows
+from .stepped import SteppedSource
 from .streams import RandomStream, Seeding, global_seeding
 
 
@@ -122,6 +129,10 @@ def make_source(
     loader = open_loader(x, **columns)
     if isinstance(loader, IndexedLoader):
         return IndexedSource(
+            loader, seed=seed, class_weight=class_weight, seeding=seeding, holder=x
+        )
+    if isinstance(loader, SteppedLoader):
+        return SteppedSource(
             loader, seed=seed, class_weight=class_weight, seeding=seeding, holder=x
         )
     if isinstance(x, keras.utils.PyDataset):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from .._util.arguments import whole_number
-from .rows import dense_batch
+from .rows import dense_batch, is_flat
 
 
 def as_batch(item: Any, class_weight: Mapping[int, float] | None, origin: str) -> tuple:
@@ -31,7 +31,8 @@ def as_batch(item: Any, class_weight: Mapping[int, float] | None, origin: str) -
             given as well.
         TypeError: an array is ragged, or sparse in a way that is not served.
     """
-    batch = dense_batch(keras.tree.lists_to_tuples(item), origin)
+    # A structure is looked through as slowly as a small batch is made.
+    batch = tuple(item) if is_flat(item) else dense_batch(keras.tree.lists_to_tuples(item), origin)
     if isinstance(batch, dict) or hasattr(batch, "shape"):
         batch = (batch,)
     while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:

@@ -17,9 +17,9 @@ import keras
 from keras_patterns.backends import current
 
 from .._util.messages import say
+from ..checkpoint import Cursor, set_by_script
 from ..checkpoint.capture import Recorder, versions
 from ..checkpoint.contents import Record, callback_state
-from ..checkpoint.cursor import Cursor
 from ..checkpoint.identity import Identity, remember_final_config
 from ..state import VariableRecord, find_variables, put_back
 from ..storage import (
@@ -64,6 +64,17 @@ class NoCheckpoints:
     def is_of_the_best(self, logs: Mapping[str, Any], is_validated: bool, ends_epoch: bool) -> bool:
         """None are kept."""
         return False
+
+    def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
+        """There is no run to go on with."""
+
+    def load_sound(self, position: Position) -> tuple[Position, Record]:
+        """Raises: nothing was saved."""
+        raise ValueError("A run without a kp.Checkpoint cannot go back to one.")
+
+    def set_by_script(self, record: Record) -> set[str]:
+        """No checkpoint says otherwise."""
+        return set()
 
     def raise_failure(self) -> None:
         """Nothing can fail."""
@@ -298,6 +309,12 @@ class Checkpoints:
     def forget_variables(self) -> None:
         """The variables of the model have changed: the next save looks for them anew."""
         self._recorder.forget_variables()
+
+    def set_by_script(self, record: Record) -> set[str]:
+        """The keys of the variables that the script sets otherwise than it did when a checkpoint
+        was made.
+        """
+        return set_by_script(record, self.identity)
 
     def load_sound(self, position: Position) -> tuple[Position, Record]:
         """Reads a checkpoint of this run, or the last sound one before it; deletes those after.

@@ -19,7 +19,6 @@ from ..checkpoint import (
     metric_values,
     restore_variables,
     restore_weights,
-    set_by_script,
 )
 from ..state import callbacks as callback_states
 from ..state import copy_values, find_variables, put_back
@@ -91,7 +90,6 @@ class Restorer:
             self.begin_foreign()
             self.carried.take_random()
             return
-        assert isinstance(self.checkpoints, Checkpoints)
         self.checkpoints.take_over(start.position, record, start.made_with)
         self.checkpoints.begin(cursor.step)
         names = callback_states.named(self.callbacks.callbacks)
@@ -114,7 +112,6 @@ class Restorer:
             position: Of the checkpoint.
             stand_at: Is told where the run stands, before any hook is.
         """
-        assert isinstance(self.checkpoints, Checkpoints)
         self.model.stop_training = False
         position, record = self.checkpoints.load_sound(position)
         stand_at(record.cursor)
@@ -135,8 +132,7 @@ class Restorer:
         self.data.open_at(cursor.step, 0 if cursor.ended else self.steps_left(cursor.step))
 
     def _put_back(self, record: Record, rewound: bool) -> None:
-        assert isinstance(self.checkpoints, Checkpoints)
-        kept = set_by_script(record, self.checkpoints.identity)
+        kept = self.checkpoints.set_by_script(record)
         for line in restore_variables(self.model, record, kept):
             say(f"{line}.")
         variables = find_variables(self.model).variables

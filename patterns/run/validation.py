@@ -16,6 +16,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
 from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
+from ..state import Evaluation
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 
@@ -92,7 +93,7 @@ class CalledValidation(NoValidation):
 
 class Validation:
     """Evaluates a model as `model.fit` would, and keeps count, so that a generator goes on where it
-    was.
+    was, and other data that draw at random draw what they would have drawn.
 
     Args:
         data: What `model.fit` takes as `validation_data`.
@@ -136,6 +137,7 @@ class Validation:
         self.holder: Any = data
         self._batches: Iterator[Any] | None = data if isinstance(data, GeneratorType) else None
         self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
+        self._evaluate = Evaluation(self._arguments, batch_size)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
         self._every = (
             None
@@ -186,24 +188,24 @@ class Validation:
         Returns:
             None if it was interrupted.
         """
-        arguments = self._arguments
-        if self._batches is not None:
-            # Keras looks a few batches ahead; it must not look into those of the next validation.
-            arguments = {"x": (batch for batch in itertools.islice(self._batches, self._steps))}
-        interrupter = _Interrupter(callbacks, is_interrupted)
+        settings = {
+            "steps": self._steps,
+            "callbacks": _Interrupter(callbacks, is_interrupted),
+        }
         try:
-            logs = model.evaluate(
-                **arguments,
-                batch_size=self._batch_size,
-                steps=self._steps,
-                callbacks=interrupter,
-                return_dict=True,
-                verbose=0,
-            )
+            if self._batches is None:
+                logs = self._evaluate(model, self.taken, **settings)
+            else:
+                # Keras looks a few batches ahead; not into those of the next validation.
+                batches = (batch for batch in itertools.islice(self._batches, self._steps))
+                logs = model.evaluate(batches, return_dict=True, verbose=0, **settings)
         except _Interrupted:
             return None
         # Only now: a run that is stopped before takes these batches again.
-        self.taken += self._steps if self._batches is not None and self._steps else 0
+        if self._batches is not None:
+            self.taken += self._steps or 0
+        elif self._evaluate.draws:
+            self.taken += 1
         return {f"val_{name}": value for name, value in logs.items()}
 
     def skip_to(self, taken: int) -> None:

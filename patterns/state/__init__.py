@@ -1,6 +1,7 @@
 """The state of a training run: variables by their place in the model, random states, callbacks."""
 
 from .codec import decode, encode
+from .evaluation import Evaluation
 from .preservation import preserved, preserved_attributes
 from .randomness import get_random_state, set_random_state
 from .snapshot import (
@@ -18,6 +19,7 @@ from .snapshot import (
 from .variables import Role, VariableIndex, find_variables, has_own_step
 
 __all__ = [
+    "Evaluation",
     "Role",
     "Snapshot",
     "StateMismatchError",

@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_patterns.backends import StateAccess, current
+from keras_patterns.backends import StateAccess, current, generator_access
 
 from .. import _keras
 from .._util.messages import listed, say
@@ -52,7 +52,7 @@ def access_to(thing: Any) -> StateAccess | None:
         return _python_access(thing)
     if isinstance(thing, keras.Variable):
         return _variable_access(thing)
-    return current().state_access(thing)
+    return current().state_access(thing) or generator_access(thing)
 
 
 def identity_of(thing: Any) -> int:
@@ -385,10 +385,11 @@ class ItemCaller:
         return {place: access for place, (_, access) in self._held.find().items() if access.seed}
 
     def _call(self, words: np.ndarray, make: Callable[[], Any]) -> Any:
+        with seeded(words), _keras.no_global_seed(), current().seeded(words):
+            return self._with_held_seeded(words, make) if self._found else make()
+
+    def _with_held_seeded(self, words: np.ndarray, make: Callable[[], Any]) -> Any:
         with ExitStack() as afterwards:
-            afterwards.enter_context(seeded(words))
-            afterwards.enter_context(_keras.no_global_seed())
-            afterwards.enter_context(current().seeded(words))
             for place, access in self._found.items():
                 afterwards.callback(access.put, access.get())
                 own = np.random.SeedSequence([*words.tolist(), zlib.crc32(place.encode())])

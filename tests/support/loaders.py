@@ -149,6 +149,65 @@ class Items(keras.utils.PyDataset):
         return x + np.random.normal(size=x.shape).astype("float32"), y
 
 
+# Grain. What is nested reaches its workers by value: they need not import this module.
+
+
+def grain_map(batched: bool = True, draws: bool = False) -> Any:
+    """A shuffled `MapDataset` of `(x, y)`; its function may draw from NumPy's global generator."""
+    import grain
+
+    x, y = arrays()
+
+    def pair(index: int) -> tuple[np.ndarray, np.ndarray]:
+        noise = np.random.normal() if draws else 0
+        return (x[index] + noise).astype("float32"), y[index]
+
+    def jitter(pair: Any, rng: np.random.Generator) -> Any:
+        return (pair[0] + rng.normal()).astype("float32"), pair[1]
+
+    data = grain.MapDataset.range(EXAMPLES).seed(3).shuffle().map(pair).random_map(jitter)
+    return data.batch(BATCH) if batched else data
+
+
+def grain_loader(workers: int) -> Any:
+    """A `DataLoader` over a source whose `repr` holds an address."""
+    import grain
+
+    x, y = arrays()
+
+    class Source:
+        def __len__(self) -> int:
+            return EXAMPLES
+
+        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+            return x[index], y[index]
+
+    return grain.DataLoader(
+        data_source=Source(),
+        sampler=grain.samplers.IndexSampler(EXAMPLES, shuffle=True, seed=3, num_epochs=2),
+        operations=[grain.transforms.Batch(BATCH)],
+        worker_count=workers,
+    )
+
+
+def grain_in_processes() -> Any:
+    """Two worker processes."""
+    import grain
+
+    return grain_map().to_iter_dataset().mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
+
+
+def grain_in_order(draws: bool) -> Any:
+    """An `IterDataset` that leaves out examples and is shuffled in windows, read by no thread."""
+    import grain
+
+    data = grain_map(batched=False, draws=draws).to_iter_dataset(
+        grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    )
+    data = data.filter(lambda pair: pair[1][0] > -2).batch(BATCH, drop_remainder=True)
+    return grain.experimental.WindowShuffleIterDataset(data, window_size=3, seed=1)
+
+
 # tf.data.
 
 
@@ -243,6 +302,30 @@ CASES: dict[str, LoaderCase] = {
     "a PyDataset with threads": LoaderCase(
         lambda: {"x": Items(workers=2)}, "index", with_controls=False
     ),
+    **{
+        f"Grain, {name}": LoaderCase(
+            lambda make=make: {"x": make()},  # type: ignore[misc]
+            way,
+            needs=("grain",),
+            is_sampled=name in ("MapDataset", "IterDataset"),
+        )
+        for name, way, make in [
+            ("MapDataset", "index", grain_map),
+            ("MapDataset that draws", "index", lambda: grain_map(draws=True)),
+            ("MapDataset without end", "index", lambda: grain_map().repeat()),
+            (
+                "MapDataset with a filter",
+                "position",
+                lambda: grain_map().filter(lambda pair: pair[1].sum() > -3),
+            ),
+            ("IterDataset", "position", lambda: grain_map().to_iter_dataset()),
+            ("IterDataset in order", "position", lambda: grain_in_order(draws=False)),
+            ("IterDataset that draws", "position", lambda: grain_in_order(draws=True)),
+            ("mp_prefetch", "position", grain_in_processes),
+            ("DataLoader", "position", lambda: grain_loader(0)),
+            ("DataLoader with workers", "position", lambda: grain_loader(2)),
+        ]
+    },
     **{
         f"tf.data, {name}": LoaderCase(
             lambda make=make: {"x": make()},  # type: ignore[misc]

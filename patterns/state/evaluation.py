@@ -1,0 +1,98 @@
+"""Evaluating a model on data that draw at random, so that it can be repeated."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+import keras
+
+from keras_patterns.backends import current
+from keras_patterns.backends.loaders import IndexedLoader, gives_examples, open_loader, renewer
+
+from ..data.indexed import IndexedSource
+from ..data.rows import is_rows
+from ..data.streams import stream_words
+from .held import ItemCaller
+
+# Of what evaluations draw; the seed of a run has no part in it, for its checkpoints are compared.
+_SEED = 0x6576616C
+
+
+class Evaluation:
+    """Calls `model.evaluate` again and again on the same data.
+
+    Data other than arrays may draw at random: a loader that shuffles, an augmentation. What they
+    draw is a function of the number of the evaluation; all random states are as before after it.
+
+    Args:
+        arguments: `x`, `y` and `sample_weight` of `evaluate`.
+        batch_size: Of arrays, and of data whose batches are not made yet. Defaults to None: 32.
+
+    Attributes:
+        draws: True if the data may draw at random.
+    """
+
+    def __init__(self, arguments: Mapping[str, Any], batch_size: int | None = None) -> None:
+        self._arguments = {**arguments, "batch_size": batch_size}
+        self.draws = not is_rows(tuple(arguments.values()))
+        self._source = _indexed(arguments, batch_size) if self.draws else None
+        if self.draws:
+            self._renew: Callable[[], Any] = renewer(arguments["x"])
+            self._seeded = ItemCaller(arguments["x"])
+
+    def build(self, model: keras.Model) -> None:
+        """Lets Keras build what evaluating needs: it takes a batch for that, and the data would go
+        on from the next.
+        """
+        if self.draws and self._source is None:
+            self(model, 0, steps=1)
+
+    def __call__(self, model: keras.Model, number: int, **settings: Any) -> dict[str, Any]:
+        """The metrics by name.
+
+        Args:
+            model: To be evaluated.
+            number: Of the evaluation, from 0.
+            **settings: Further arguments of `evaluate`.
+        """
+        settings = {**settings, "return_dict": True, "verbose": 0}
+        if self._source is not None:
+            count = self._source.steps_per_pass
+            # Without a number of steps Keras warns that the data have ended.
+            settings["steps"] = min(settings.get("steps") or count, count)
+            with _pass_as_data(self._source, number, settings["steps"]) as data:
+                return model.evaluate(data, **settings)
+        if not self.draws:
+            return model.evaluate(**self._arguments, **settings)
+        return self._seeded(
+            stream_words(_SEED, number),
+            lambda: model.evaluate(**{**self._arguments, "x": self._renew()}, **settings),
+            can_repeat=False,
+        )
+
+
+def _indexed(arguments: Mapping[str, Any], batch_size: int | None) -> IndexedSource | None:
+    """The batches by (seed, step), where they can be had so."""
+    x = arguments["x"]
+    columns: dict[str, Any] = {}
+    if gives_examples(x):
+        columns = {"y": None, "sample_weight": None, **arguments}
+        columns |= {"batch_size": batch_size, "shuffle": False}
+        del columns["x"]
+    loader = open_loader(x, **columns)
+    if not isinstance(loader, IndexedLoader):
+        return None
+    return IndexedSource(loader, seed=_SEED, seeding=ItemCaller, holder=x)
+
+
+@contextmanager
+def _pass_as_data(source: IndexedSource, number: int, count: int) -> Iterator[Any]:
+    """The first batches of a pass, as data that `model.evaluate` takes."""
+    batches = source.batches(number * source.steps_per_pass)
+    with closing(batches):  # type: ignore[type-var]
+        samples = list(itertools.islice(batches, min(2, count)))
+        rest = itertools.islice(batches, count - len(samples))
+        yield current().feed(itertools.chain(samples, rest), samples, False)
