@@ -231,7 +231,7 @@ def train(case: Case, model: keras.Model, by: str, shuffled: bool = True) -> Sto
             del arguments["steps_per_epoch"]
         elif hasattr(arguments["x"], "repeat"):
             arguments["x"] = arguments["x"].repeat()
-        model.fit(**arguments, verbose=0, callbacks=callbacks)
+        model.fit(**{"shuffle": False, **arguments}, verbose=0, callbacks=callbacks)
     else:
         if case.save_every:
             callbacks.append(kp.Checkpoint(folder, every_steps=case.save_every))

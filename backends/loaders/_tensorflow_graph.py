@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -89,7 +90,17 @@ class Pipeline:
         """The dataset as it was when it was read, with variables and seeds of its own: iterators of
         other copies move nothing in it.
         """
-        variant = tf.raw_ops.DatasetFromGraph(graph_def=self._written)
+        graph = tf.compat.v1.GraphDef.FromString(self._written)
+        constants = _constants(graph.node)
+        for node in graph.node:
+            for name in ("seed_generator", "cache"):
+                handle = constants.get(_inputs(node).get(name, ""))
+                for one in _value(handle).resource_handle_val if handle else ():
+                    # Of an object that is not there, the dataset makes one of its own.
+                    one.name = f"{one.name}-{secrets.token_hex(8)}"
+            if node.op == "VarHandleOp":
+                node.attr["shared_name"].s += b"-" + secrets.token_hex(8).encode()
+        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
         return from_variant(variant, self._original.element_spec)
 
     def fingerprint(self) -> dict[str, Any]:
