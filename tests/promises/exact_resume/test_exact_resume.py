@@ -16,7 +16,6 @@ from keras_patterns.testing import (
     differences,
 )
 
-
 # Whose state moves between the ends of epochs, too. test_kills.py kills each case at every step.
 EVERY_STEP = {
     *("dense", "generator", "gradient accumulation", "moving average", "mixed precision"),
