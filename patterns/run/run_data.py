@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_patterns.backends import Gathered, current
-from keras_patterns.backends.loaders 
+
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream, NativeStream
 from ..state import StateMismatchError
