@@ -33,6 +33,7 @@ class TorchBackend:
     carries_attribute_optimizers = True
     decays_at_once = True
     fuses_steps = False
+    gathers = False
     runs_python = True
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
@@ -184,7 +185,7 @@ class TorchBackend:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return Batches(batches, each_leaf(_to_tensor))
+        return Batches(batches, each_leaf(_to_tensor), ahead)
 
 
 def _has_cuda() -> bool:

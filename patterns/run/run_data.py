@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_patterns.backends.loaders import NativeBatches
+from keras_patterns.backends import Gathered, current
 
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream, NativeStream
@@ -82,8 +83,15 @@ class RunData:
         self._opened_at = step
         native = self._native(step) if steps_left else None
         if native:
-            self.stream = NativeStream(native, step, self.source.note_read)
-            self.samples = [native.sample]
+            self.stream = native
+            self.samples = native.peek(1)
+            return
+        if steps_left and self._gathered:
+            arrays: Any = self.source
+            places = self.skipped.batches(step, arrays.index_batches)
+            self.stream = BatchStream(places, lambda one: one)
+            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
+            self.samples = [self.source.for_train_step(self.source.batch(one)) for one in numbers]
             return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
@@ -98,10 +106,31 @@ class RunData:
                 f"the data gave no batch{f' after step {step:,}' if step else ''}. Give some."
             )
 
-    def _native(self, step: int) -> NativeBatches | None:
+    def read(self, count: int) -> list[Any]:
+        """The next batches, for a loop that is not fed by the backend; fewer where the data end."""
+        assert isinstance(self.stream, BatchStream)
+        return list(itertools.islice(self.stream, count))
+
+    def lend(self, count: int) -> Any:
+        """The next batches, for `feed` of the backend."""
+        lent = self.stream.lend(count)
+        if self._gathered is None:
+            return lent
+        self._gathered.places = lent
+        return self._gathered
+
+    @property
+    def _gathered(self) -> Gathered | None:
+        """The arrays, where the backend makes batches of them by itself."""
+        if not (self.is_fed and current().gathers):
+            return None
+        return getattr(self.source, "gathered", None)
+
+    def _native(self, step: int) -> NativeStream | None:
         """The batches, where the backend can read them by itself and none is left out."""
         if self.is_fed and isinstance(self.source, LoaderSource) and self.skipped.is_empty:
-            return self.source.native_batches(step)
+            batches = self.source.native_batches(step)
+            return batches and NativeStream(batches, step, self.source.note_read)
         return None
 
     def batch_sizes(self, steps: int) -> set[int]:

@@ -357,6 +357,32 @@ def tf_normalized() -> Any:
     return tf_shuffled().map(lambda x, y: (layer(x), y))
 
 
+# PyTorch's DataLoader.
+
+
+def torch_data() -> Any:
+    """The module, which imports torch."""
+    import torch_data
+
+    return torch_data
+
+
+def torch_stream(workers: int, whole_batches: bool = False) -> Any:
+    """A DataLoader over an IterableDataset."""
+    import torch
+
+    data = torch_data().Streamed(BATCH if whole_batches else None)
+    size = None if whole_batches else BATCH
+    return torch.utils.data.DataLoader(data, batch_size=size, num_workers=workers)
+
+
+def torch_validated() -> dict[str, Any]:
+    """Arrays, validated on a DataLoader that shuffles and draws, by other workers each time."""
+    x, y = arrays()
+    validation = torch_data().shuffled()
+    return {"x": x, "y": y, "batch_size": BATCH, "validation_data": validation}
+
+
 WEIGHTED = {"sample_weight": "weight", "batch_size": BATCH}
 
 CASES: dict[str, LoaderCase] = {
@@ -440,6 +466,38 @@ CASES: dict[str, LoaderCase] = {
             ("generator", "replay", 5, tf_generator),
         ]
     },
+    **{
+        f"torch, {name}": LoaderCase(
+            lambda make=make: {"x": make()},  # type: ignore[misc]
+            way,
+            needs=("torch", "torchdata") if "torchdata" in name else ("torch",),
+            is_sampled=name in ("other workers", "IterableDataset"),
+        )
+        for name, way, make in [
+            ("other workers", "index", lambda: torch_data().shuffled()),
+            ("weighted", "index", lambda: torch_data().weighted()),
+            ("samplers of one's own", "index", lambda: torch_data().own_samplers()),
+            (
+                "a batch sampler of one's own",
+                "index",
+                lambda: torch_data().shuffled(0, batch_sampler=torch_data().ByLength()),
+            ),
+            (
+                "a collate function that draws",
+                "index",
+                lambda: torch_data().shuffled(
+                    1, batch_size=BATCH, collate_fn=torch_data().mixed, persistent_workers=True
+                ),
+            ),
+            ("torchdata", "index", lambda: torch_data().stateful()),
+            ("IterableDataset", "replay", lambda: torch_stream(0)),
+            ("IterableDataset with workers", "replay", lambda: torch_stream(2)),
+            ("IterableDataset of batches", "replay", lambda: torch_stream(0, True)),
+        ]
+    },
+    "torch, validation": LoaderCase(
+        torch_validated, "index", needs=("torch",), with_controls=False
+    ),
 }
 
 
