@@ -13,7 +13,12 @@ from places import ROOT
 import keras_patterns as kp
 
 # By the module that they need beside Keras.
-EXAMPLES = {"images_from_folder.py": "tensorflow", "texts_from_folder.py": "tensorflow"}
+EXAMPLES = {
+    "images_from_folder.py": "tensorflow",
+    "texts_from_folder.py": "tensorflow",
+    "grain_loader.py": "grain",
+    "hugging_face.py": "datasets",
+}
 
 # Runs an example with a position before every save, killed once so many checkpoints have been
 # published; saves its last weights.
