@@ -99,12 +99,16 @@ class PositionLog:
         last = self._newest[-1] if self._newest else self.base
         return step > (last.step if last else 0) and self._clock.is_due()
 
-    def add(self, take: Callable[[], LoaderPosition]) -> None:
-        """Takes a position; forgets those that no step to come needs."""
-        self._newest.append(self._clock.measure(take))
+    def add(self, take: Callable[[], LoaderPosition | None]) -> bool:
+        """Takes a position, if there is one now; forgets those that no step to come needs."""
+        taken = self._clock.measure(take)
+        if taken is None:
+            return False
+        self._newest.append(taken)
         reached = self._newest[-1].step - READ_AHEAD
         while len(self._newest) > 1 and self._newest[1].step <= reached:
             self._newest.popleft()
+        return True
 
     def at(self, step: int) -> LoaderPosition | None:
         """The newest one at or before `step`; None for the start."""
