@@ -51,7 +51,7 @@ _FREE_INPUTS = {"num_parallel_calls", "buffer_output_elements", "prefetch_input_
 
 
 class Pipeline:
-    """What the operations of a dataset say of it.
+    """The operations of a dataset, read before it is begun.
 
     Args:
         dataset: Of any kind; it is not begun.

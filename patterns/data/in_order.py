@@ -104,8 +104,6 @@ class LoaderSource:
         self.thread_safe = loader.is_pure
         self.stops_after_pass = False
         self._keeps_positions = False
-        # No position could be had where one was asked for.
-        self._is_owed = False
         self._class_weight = check_class_weight(class_weight)
         self._stream = RandomStream() if stream is None else stream
         self._verbose = verbose
@@ -206,7 +204,7 @@ class LoaderSource:
     def note_read(self, step: int) -> None:
         """The batch of `step` is the next one that is read."""
         self._next = step
-        if self._is_owed:
+        if self._log.owes_one:
             self._note_position(step)
 
     def _stand_at(self, start: int) -> None:
@@ -320,7 +318,7 @@ class LoaderSource:
         ):
             return
         with self._inside():
-            self._is_owed = not self._log.add(self._position)
+            self._log.add(self._position)
 
     def _position(self) -> LoaderPosition | None:
         state = self.loader.get_state()

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_patterns.backends import Gathered, current
-from keras_patterns.backends.loaders import NativeBatches
 
-from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
+from ..data import ArraySource, BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream, NativeStream
 from ..state import StateMismatchError
 
@@ -31,7 +30,7 @@ class RunData:
         is_fed: Whether nobody but the backend's `feed` reads the stream. Defaults to False.
     """
 
-    stream: BatchStream | NativeStream
+    stream: BatchStream
     samples: list[Any]
 
     def __init__(
@@ -81,16 +80,7 @@ class RunData:
             return
         self.close()
         self._opened_at = step
-        native = self._native(step) if steps_left else None
-        if native:
-            self.stream = NativeStream(native, step, self.source.note_read)
-            self.samples = [native.sample]
-            return
-        if steps_left and self._gathered:
-            places = self.skipped.batches(step, self.source.index_batches)
-            self.stream = BatchStream(places, lambda one: one)
-            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
-            self.samples = [self.source.for_train_step(self.source.batch(one)) for one in numbers]
+        if steps_left and self.is_fed and self._open_for_backend(step, steps_left):
             return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
@@ -120,11 +110,23 @@ class RunData:
             return None
         return getattr(self.source, "gathered", None)
 
-    def _native(self, step: int) -> NativeBatches | None:
-        """The batches, where the backend can read them by itself and none is left out."""
-        if self.is_fed and isinstance(self.source, LoaderSource) and self.skipped.is_empty:
-            return self.source.native_batches(step)
-        return None
+    def _open_for_backend(self, step: int, steps_left: int) -> bool:
+        """Lets the backend read or make the batches by itself; False where it cannot."""
+        source = self.source
+        if isinstance(source, LoaderSource) and self.skipped.is_empty:
+            native = source.native_batches(step)
+            if native:
+                # Nobody goes through it in Python.
+                self.stream = NativeStream(native, step, source.note_read)  # type: ignore[assignment]
+                self.samples = [native.sample]
+                return True
+        if isinstance(source, ArraySource) and self._gathered:
+            places = self.skipped.batches(step, source.index_batches)
+            self.stream = BatchStream(places, lambda one: one)
+            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
+            self.samples = [source.for_train_step(source.batch(one)) for one in numbers]
+            return True
+        return False
 
     def batch_sizes(self, steps: int) -> set[int]:
         """The sizes of all batches of so many steps; of none where they are known only once they
