@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from ._read_ahead import ReadAhead
+
 # What `train_step` gets: `(x,)`, `(x, y)`, `(x, y, sample_weight)`, or `x` alone.
 Batch = Any
 
@@ -35,22 +37,35 @@ class Batches(DataAdapter):
 
     Args:
         batches: Read in order, once.
-        convert: What to make of each array.
+        convert: What to make of each batch.
+        ahead: Whether batches may be made in another thread before they are needed. Defaults to
+            False.
     """
 
     num_batches = None
     batch_size = None
 
-    def __init__(self, batches: Iterable[Batch], convert: Callable[[Batch], Batch]) -> None:
-        self._rest = iter(batches)
-        self._first = list(itertools.islice(self._rest, 1))
-        self._convert = convert
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        convert: Callable[[Batch], Batch],
+        ahead: bool = False,
+    ) -> None:
+        items = iter(batches)
+        self._first = [convert(batch) for batch in itertools.islice(items, 1)]
+        self._rest: Iterator[Batch] = map(convert, items)
+        self._reader = ReadAhead(self._rest) if ahead else None
 
     def get_jax_iterator(self) -> Iterator[Batch]:
         """The batches. Keras takes one to build a model with, then asks for all of them again."""
-        return map(self._convert, itertools.chain(self._first, self._rest))
+        return itertools.chain(self._first, self._reader or self._rest)
 
     get_torch_dataloader = get_jax_iterator
+
+    def close(self) -> None:
+        """Ends the thread that makes batches, if there is one."""
+        if self._reader is not None:
+            self._reader.close()
 
 
 class NativeFeed(DataAdapter):

@@ -175,15 +175,16 @@ class JaxBackend:
         return train_step
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+        # Keras moves the next batches to the device while a step runs.
         parts = self.batch_parts()
         if parts == 1:
-            return Batches(batches, lambda batch: batch)
+            return Batches(batches, lambda batch: batch, ahead)
 
         def divisible(batch: Batch) -> Batch:
             check_divides(sizes_of(batch), parts)
             return batch
 
-        return Batches(batches, divisible)
+        return Batches(batches, divisible, ahead)
 
 
 ADAPTER = JaxBackend()

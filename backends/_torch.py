@@ -185,7 +185,7 @@ class TorchBackend:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
-        return Batches(batches, each_leaf(_to_tensor))
+        return Batches(batches, each_leaf(_to_tensor), ahead)
 
 
 def _has_cuda() -> bool:

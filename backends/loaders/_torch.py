@@ -57,17 +57,19 @@ def open_loader(x: Any, kind: str) -> Loader | IndexedLoader:
     blocker = _index_blocker(x)
     if blocker is None:
         return MapLoader(x, kind)
-    if x.persistent_workers and x._iterator is not None:
-        raise ValueError(
-            f"kp.fit: the workers of this {_name(x)} have begun, and {blocker}, so no later run "
-            "could find their place. Give a new loader, or leave persistent_workers out."
-        )
-    if x.num_workers > 1 and not getattr(x, "in_order", True):
-        raise ValueError(
-            "kp.fit: in_order=False gives the batches as the workers happen to finish them, and "
-            f"{blocker}, so no later run could find its place. Leave in_order out."
-        )
     return ReplayedLoader(x, kind, blocker)
+
+
+def _loss(loader: DataLoader, why: str) -> str:
+    """What keeps a DataLoader from being run again, with the way out; empty if nothing does."""
+    if loader.num_workers > 1 and not getattr(loader, "in_order", True):
+        return (
+            f"{why}, and in_order=False gives its batches as the workers happen to finish them. "
+            "Leave in_order out"
+        )
+    if loader.persistent_workers and loader._iterator is not None:
+        return f"{why}, and its workers have begun. Give a new loader"
+    return ""
 
 
 def renewer(x: Any) -> Callable[[], Any]:
@@ -201,12 +203,14 @@ class ReplayedLoader:
     """
 
     has_state = False
+    is_endless = False
     is_pure = False
     first_cost = 0.0
 
     def __init__(self, loader: DataLoader, kind: str, why: str) -> None:
         self.kind, self.why_replayed = kind, why
         self._loader = loader
+        self.why_lost = _loss(loader, why)
         try:
             self.steps_per_pass = len(loader) or None
         except (TypeError, NotImplementedError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any
@@ -106,6 +107,8 @@ class LoaderSource:
         self._keeps_positions = False
         self._class_weight = check_class_weight(class_weight)
         self._stream = RandomStream() if stream is None else stream
+        if hasattr(loader, "note_held"):
+            loader.note_held(self._stream.held_places)
         self._verbose = verbose
         self._iterator: Iterator[Any] | None = None
         self._pass = self._pass_start = 0
@@ -113,6 +116,7 @@ class LoaderSource:
         self._next = self._first = 0
         self._log = PositionLog(PositionClock(loader.first_cost))
         self._drawing = _Pace()
+        self._lock = threading.Lock()
 
     @property
     def is_of_unknown_length(self) -> bool:
@@ -153,8 +157,10 @@ class LoaderSource:
 
     def position(self, step: int) -> dict[str, Any]:
         """The state that finds the batch of `step` again, beside the step: JSON and arrays."""
-        self._note_position(step)
-        found = self._log.at(step)
+        # Another thread may be drawing.
+        with self._lock:
+            self._note_position(step)
+            found = self._log.at(step)
         pace = self._drawing.seconds_per_batch
         state: dict[str, Any] = {"first_pass": self._first_pass}
         if pace is not None:
@@ -252,7 +258,7 @@ class LoaderSource:
         self._pass, self._pass_start, self._next = base.pass_number, base.pass_start, base.step
 
     def _remaining(self) -> Iterator[tuple]:
-        while (item := self._draw(self.stops_after_pass)) is not _END:
+        while (item := self._draw_alone(self.stops_after_pass)) is not _END:
             yield as_batch(item, self._class_weight, self.loader.kind)
 
     def _skip(self, count: int) -> None:
@@ -266,13 +272,17 @@ class LoaderSource:
         )
         with StepCounter(count, int(self._verbose)) as counter:
             for done in range(1, count + 1):
-                if self._draw(stops=False) is _END:
+                if self._draw_alone(stops=False) is _END:
                     raise DataExhaustedError(
                         f"{self.loader.kind} ended at step {self._next:,}, and the run goes on at "
                         f"step {self._next + count - done + 1:,}. It is not what it was: make it "
                         "as in the run before, or begin a new run in another folder."
                     )
                 counter.update(done)
+
+    def _draw_alone(self, stops: bool) -> Any:
+        with self._lock:
+            return self._draw(stops)
 
     def _draw(self, stops: bool) -> Any:
         """The next item; `_END` where there is none, or where a pass ends and `stops` is set."""

@@ -82,11 +82,13 @@ class BatchStream(Iterator[Any]):
 
     @contextmanager
     def errors_first(self) -> Iterator[None]:
-        """Raises what the source raised in place of what a framework made of it."""
+        """Raises what the source raised in place of what a framework made of it. The error of a
+        batch that was read ahead stays where it is, if another one comes first.
+        """
         try:
             yield
-        except Exception:
-            if self.error is not None:
+        except Exception as error:
+            if self.error is not None and type(error).__module__.startswith("tensorflow."):
                 raise self.error from None
             raise
 
@@ -102,6 +104,8 @@ class BatchStream(Iterator[Any]):
             raise
         except Exception as error:
             self.error = error
+            # Whoever read it ahead may leave before its turn, and a generator that has raised ends.
+            self._batches = map(_raise, itertools.repeat(error))
             raise
 
     def _look_ahead(self) -> None:
@@ -109,7 +113,7 @@ class BatchStream(Iterator[Any]):
             self.has_ended = not self.peek(1)
         except Exception as error:
             # Of the next batch: this one is trained on.
-            self._batches = map(_raise, [error])
+            self._batches = map(_raise, itertools.repeat(error))
 
 
 def _raise(error: Exception) -> Any:

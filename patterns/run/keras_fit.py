@@ -121,6 +121,8 @@ class KerasFit:
         except _Leave as leaving:
             return leaving.verdict
         finally:
+            # Ends what it reads ahead with, if it does.
+            getattr(feed, "close", int)()
             stream.take_back()
         return told.verdict
 

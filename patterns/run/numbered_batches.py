@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -96,7 +97,11 @@ def batches(
 def _numbered(data: RunData, start: int) -> Iterator[tuple[int, Any]]:
     with closing(data):
         data.open_at(start, 2)
-        yield from enumerate(data.stream, start)
+        for step in itertools.count(start):
+            read = data.read(1)
+            if not read:
+                return
+            yield step, read[0]
 
 
 def _newest(store: CheckpointStore) -> SoundCheckpoint:

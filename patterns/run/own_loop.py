@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,7 +40,7 @@ class OwnLoop:
                 driver.callbacks.set_epoch_steps(driver.plan.steps_in(epoch))
                 driver.callbacks.on_epoch_begin(epoch)
             count = self._length(first, most)
-            batches = list(itertools.islice(driver.data.stream, count))
+            batches = driver.data.read(count)
             data_ended = len(batches) < count
             if not batches:
                 self._end(first, offset)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_patterns.backends import Gathered, current
 
-from ..data import ArraySource, BatchSource, DataExhaustedError, LoaderSource, Skipped
+from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream, NativeStream
 from ..state import StateMismatchError
 
@@ -30,7 +31,7 @@ class RunData:
         is_fed: Whether nobody but the backend's `feed` reads the stream. Defaults to False.
     """
 
-    stream: BatchStream
+    stream: BatchStream | NativeStream
     samples: list[Any]
 
     def __init__(
@@ -80,7 +81,17 @@ class RunData:
             return
         self.close()
         self._opened_at = step
-        if steps_left and self.is_fed and self._open_for_backend(step, steps_left):
+        native = self._native(step) if steps_left else None
+        if native:
+            self.stream = native
+            self.samples = native.peek(1)
+            return
+        if steps_left and self._gathered:
+            arrays: Any = self.source
+            places = self.skipped.batches(step, arrays.index_batches)
+            self.stream = BatchStream(places, lambda one: one)
+            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
+            self.samples = [self.source.for_train_step(self.source.batch(one)) for one in numbers]
             return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
@@ -94,6 +105,11 @@ class RunData:
             raise DataExhaustedError(
                 f"the data gave no batch{f' after step {step:,}' if step else ''}. Give some."
             )
+
+    def read(self, count: int) -> list[Any]:
+        """The next batches, for a loop that is not fed by the backend; fewer where the data end."""
+        assert isinstance(self.stream, BatchStream)
+        return list(itertools.islice(self.stream, count))
 
     def lend(self, count: int) -> Any:
         """The next batches, for `feed` of the backend."""
@@ -110,23 +126,12 @@ class RunData:
             return None
         return getattr(self.source, "gathered", None)
 
-    def _open_for_backend(self, step: int, steps_left: int) -> bool:
-        """Lets the backend read or make the batches by itself; False where it cannot."""
-        source = self.source
-        if isinstance(source, LoaderSource) and self.skipped.is_empty:
-            native = source.native_batches(step)
-            if native:
-                # Nobody goes through it in Python.
-                self.stream = NativeStream(native, step, source.note_read)  # type: ignore[assignment]
-                self.samples = [native.sample]
-                return True
-        if isinstance(source, ArraySource) and self._gathered:
-            places = self.skipped.batches(step, source.index_batches)
-            self.stream = BatchStream(places, lambda one: one)
-            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
-            self.samples = [source.for_train_step(source.batch(one)) for one in numbers]
-            return True
-        return False
+    def _native(self, step: int) -> NativeStream | None:
+        """The batches, where the backend can read them by itself and none is left out."""
+        if self.is_fed and isinstance(self.source, LoaderSource) and self.skipped.is_empty:
+            batches = self.source.native_batches(step)
+            return batches and NativeStream(batches, step, self.source.note_read)
+        return None
 
     def batch_sizes(self, steps: int) -> set[int]:
         """The sizes of all batches of so many steps; of none where they are known only once they

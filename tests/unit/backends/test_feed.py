@@ -2,11 +2,14 @@
 than it may read.
 """
 
+import threading
+
 import keras
 import numpy as np
 import pytest
 
 from keras_patterns.backends import current
+from keras_patterns.backends._read_ahead import ReadAhead
 from keras_patterns.data import ArraySource
 
 SHAPES = [4, 4, 4, 1, 4, 4, 1, 4] * 5
@@ -72,3 +75,60 @@ def test_tensors_of_the_backend():
     assert all(type(leaf) is np.ndarray for leaf in source.batch(0))
     variable = keras.Variable(np.arange(3.0))
     assert ArraySource(variable, shuffle=False).batch(0)[0].tolist() == [0, 1, 2]
+
+
+def slow(count=40, fail_at=None):
+    """Items that take long enough to be read ahead; `made` counts them."""
+    for index in range(count):
+        made.append(index)
+        if index == fail_at:
+            raise OSError("the disk is gone")
+        yield index
+
+
+made: list[int] = []
+
+
+@pytest.fixture
+def reader():
+    made.clear()
+    readers = []
+
+    def read(**how):
+        readers.append(ReadAhead(slow(**how), worth_it=0))
+        return readers[-1]
+
+    yield read
+    for one in readers:
+        one.close()
+
+
+def threads():
+    return [one.name for one in threading.enumerate() if one.name == "keras-patterns-batches"]
+
+
+def test_read_ahead_gives_all_items_in_order(reader):
+    assert list(reader()) == list(range(40))
+
+
+def test_read_ahead_makes_two_items_more_than_are_taken(reader):
+    items = reader()
+    taken = [next(items) for _ in range(20)]
+    items.close()
+    assert taken == list(range(20))
+    assert len(made) <= 22
+    assert threads() == []
+
+
+def test_read_ahead_raises_an_error_in_its_place(reader):
+    items = reader(fail_at=15)
+    assert [next(items) for _ in range(15)] == list(range(15))
+    for _ in range(2):
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(items)
+
+
+def test_items_that_are_made_fast_need_no_thread():
+    items = ReadAhead(iter(range(40)), worth_it=3600)
+    assert list(items) == list(range(40))
+    assert threads() == []

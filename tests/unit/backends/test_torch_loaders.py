@@ -92,7 +92,10 @@ def mixed(examples):
 
 
 def source_of(loader, **arguments):
-    return make_source(loader, seed=5, seeding=SEEDING, verbose=False, **arguments)
+    source = make_source(loader, seed=5, seeding=SEEDING, verbose=False, **arguments)
+    if hasattr(source, "keeps_positions"):
+        source.keeps_positions = True
+    return source
 
 
 def batches_of(loader, start=0, count=12, **arguments):

@@ -1,0 +1,141 @@
+"""Batches that a thread makes ahead of the training: what was not trained on comes again, errors
+come in their place, and no thread outlives the run.
+"""
+
+import os
+import signal
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+import keras_patterns as kp
+from keras_patterns.backends import _read_ahead
+from keras_patterns.data import ArraySource
+from keras_patterns.testing import assert_same_state, run_state
+
+X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
+Y = X.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(autouse=True)
+def always_ahead(monkeypatch):
+    monkeypatch.setattr(_read_ahead, "_WORTH_IT", 0)
+    yield
+    assert not reads_ahead()
+
+
+def reads_ahead():
+    return "keras-patterns-batches" in [one.name for one in threading.enumerate()]
+
+
+class Broken(RuntimeError):
+    pass
+
+
+class At(keras.callbacks.Callback):
+    """Does something before a step."""
+
+    def __init__(self, step, act):
+        super().__init__()
+        self.left, self.act = step, act
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            self.act()
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+def fail():
+    raise Broken("in a callback")
+
+
+def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Freezes(kp.Hook):
+    """Leaves `fit` in the middle of an epoch."""
+
+    def next_boundary(self, step):
+        return 17 if step < 17 else None
+
+    def on_boundary(self, boundary):
+        if boundary.step == 17:
+            return kp.SetTrainable(lambda model: setattr(model.layers[0], "trainable", False))
+        return None
+
+
+def train(folder, *callbacks):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.3), keras.layers.Dense(1)]
+    )
+    model.compile("adam", "mse")
+    history = kp.fit(
+        model,
+        X,
+        Y,
+        batch_size=4,
+        epochs=2,
+        seed=0,
+        verbose=0,
+        callbacks=[*callbacks, Freezes(), kp.Checkpoint(folder, every_steps=5)],
+    )
+    return run_state(model, history)
+
+
+def test_a_run_is_the_same_as_without(tmp_path, monkeypatch):
+    ahead = train(tmp_path / "ahead", At(0, fail))
+    monkeypatch.setattr(_read_ahead, "_WORTH_IT", float("inf"))
+    assert_same_state(train(tmp_path / "in step", At(0, fail)), ahead)
+
+
+@pytest.mark.parametrize(("act", "error"), [(fail, Broken), (stop, kp.RunInterrupted)])
+def test_a_run_that_was_left_goes_on_as_if_it_had_not_been(tmp_path, act, error):
+    expected = train(tmp_path / "whole", At(0, act))
+    with pytest.raises(error):
+        train(tmp_path / "left", At(13, act))
+    assert_same_state(train(tmp_path / "left", At(0, act)), expected)
+
+
+def test_an_error_of_the_data_comes_as_it_is_and_after_the_steps_before_it(tmp_path, monkeypatch):
+    make = ArraySource.batch
+
+    def failing(self, step):
+        if step == 13:
+            raise OSError("the disk is gone")
+        return make(self, step)
+
+    monkeypatch.setattr(ArraySource, "batch", failing)
+    seen = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        train(tmp_path, At(13, lambda: seen.append("the step before")))
+    assert seen
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="it reads ahead by itself")
+def test_a_thread_reads_ahead(tmp_path):
+    seen = []
+    train(tmp_path, At(12, lambda: seen.append(reads_ahead())))
+    assert seen == [True]
+
+
+def test_the_error_of_a_callback_is_not_taken_for_one_of_the_data(tmp_path, monkeypatch):
+    make = ArraySource.batch
+
+    def failing(self, step):
+        if step == 14:
+            raise OSError("the disk is gone")
+        return make(self, step)
+
+    monkeypatch.setattr(ArraySource, "batch", failing)
+    with pytest.raises(Broken, match="in a callback"):
+        train(tmp_path, At(13, fail))
