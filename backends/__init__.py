@@ -18,12 +18,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._gathered import Gathered
 from ._held import StateAccess
 
 if TYPE_CHECKING:
     from .protocol import Backend
 
-__all__ = ["StateAccess", "current", "generator_access", "import_keras", "installed"]
+__all__ = ["Gathered", "StateAccess", "current", "generator_access", "import_keras", "installed"]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 # What Keras imports for its backend.

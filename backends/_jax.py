@@ -49,6 +49,7 @@ class JaxBackend:
     carries_attribute_optimizers = False
     decays_at_once = False
     fuses_steps = True
+    gathers = False
     runs_python = False
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_patterns._util.random_states import check_array, check_python
 
 from ._feed import Batch, NativeFeed
+from ._gathered import Gathered
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
@@ -32,6 +33,8 @@ _BATCHES_AHEAD = 2
 # handed over several at once: never more than so many, nor than so many bytes, nor what takes
 # longer to make.
 _TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.02
+# Of batches that TensorFlow makes itself, only the places of the examples are handed over.
+_PLACES_TOGETHER = 64
 
 
 class TensorFlowBackend:
@@ -42,6 +45,7 @@ class TensorFlowBackend:
     carries_attribute_optimizers = True
     decays_at_once = False
     fuses_steps = True
+    gathers = True
     runs_python = False
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
@@ -199,10 +203,15 @@ class TensorFlowBackend:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
     def feed(
-        self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool
+        self,
+        batches: Iterable[Batch] | NativeBatches | Gathered,
+        samples: Sequence[Batch],
+        ahead: bool,
     ) -> Any:
         if isinstance(batches, NativeBatches):
             return NativeFeed(batches.iterator)
+        if isinstance(batches, Gathered):
+            return _gathered(batches)
         signature = _signature(samples)
         if any(leaf is None for leaf in keras.tree.flatten(samples[0])):
             batches, whole = map(_with_optionals, batches), False
@@ -288,6 +297,27 @@ def _moved_by(graph: Any, variable: tf.Variable) -> list[tf.Operation]:
         for operation in handle.consumers()
         if operation.type not in _READS
     ]
+
+
+def _gathered(batches: Gathered) -> tf.data.Dataset:
+    """Batches that TensorFlow makes; from Python come the places of their examples alone, those of
+    many batches at once.
+    """
+    if batches.kept is None:
+        with tf.device("CPU:0"):
+            batches.kept = keras.tree.map_structure(tf.convert_to_tensor, batches.arrays)
+
+    def take(places: tf.Tensor) -> Batch:
+        def rows(array: tf.Tensor, dtype: np.dtype) -> tf.Tensor:
+            return tf.cast(tf.gather(array, places), dtype)
+
+        return keras.tree.map_structure(rows, batches.kept, batches.dtypes)
+
+    blocks = tf.data.Dataset.from_generator(
+        lambda: _stacks(batches.places, _PLACES_TOGETHER),
+        output_signature=tf.TensorSpec([None, None], tf.int64),
+    )
+    return blocks.unbatch().map(take).prefetch(_BATCHES_AHEAD)
 
 
 def _with_optionals(batch: Batch) -> Batch:

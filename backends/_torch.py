@@ -33,6 +33,7 @@ class TorchBackend:
     carries_attribute_optimizers = True
     decays_at_once = True
     fuses_steps = False
+    gathers = False
     runs_python = True
 
     def attributes(self, node: Any) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import keras
 
 from ._feed import Batch
+from ._gathered import Gathered
 from ._held import StateAccess
 from ._measured import Values
 from .loaders import NativeBatches
@@ -31,6 +32,7 @@ class Backend(Protocol):
         decays_at_once: Whether the weight decay of some variables is one operation, which needs at
             least one of them.
         fuses_steps: Whether `steps_per_execution` may be larger than one.
+        gathers: Whether batches of arrays are best made by the framework: `feed` takes `Gathered`.
         runs_python: Whether the Python code of a step runs in each step, unless the model is
             compiled with `jit_compile=True`. Where not, it runs once, when the step is traced.
     """
@@ -40,6 +42,7 @@ class Backend(Protocol):
     carries_attribute_optimizers: bool
     decays_at_once: bool
     fuses_steps: bool
+    gathers: bool
     runs_python: bool
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
@@ -149,13 +152,17 @@ class Backend(Protocol):
         """
 
     def feed(
-        self, batches: Iterable[Batch] | NativeBatches, samples: Sequence[Batch], ahead: bool
+        self,
+        batches: Iterable[Batch] | NativeBatches | Gathered,
+        samples: Sequence[Batch],
+        ahead: bool,
     ) -> Any:
         """The batches as data that `model.fit` takes and whose length Keras does not know.
 
         Args:
             batches: Read in order, once, and never beyond its end; or `NativeBatches`, which only
-                a loader gives that knows the backend: one is read in each step.
+                a loader gives that knows the backend: one is read in each step; or `Gathered`,
+                where `gathers`.
             samples: The first one or two of them, for their shapes.
             ahead: Whether batches may be made in another thread before they are needed.
         """

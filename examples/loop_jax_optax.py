@@ -1,4 +1,4 @@
-"""A loop of one's own on JAX: stateless Keras, Optax, many steps in one compiled program.
+"""A loop of one's own on JAX: stateless Keras, Optax, Grain, many steps in one compiled program.
 
     KERAS_BACKEND=jax python examples/loop_jax_optax.py runs/jax
 
@@ -7,6 +7,7 @@ Kill it and start it again: it goes on at the newest checkpoint, and ends in the
 
 import sys
 
+import grain
 import jax
 import jax.numpy as jnp
 import keras
@@ -57,38 +58,30 @@ def main(folder: str) -> dict[str, np.ndarray]:
     with kp.Run(
         model,
         plan=kp.StepPlan(STEPS, EPOCH),
-        data=(x, y),
-        batch_size=32,
+        data=batches_of(x, y),
         checkpoint=kp.Checkpoint(folder, every_steps=20),
         seed=0,
     ) as run:
         run.track(state=(lambda: state, put))
         for _, batches in run.blocks(most=BLOCK):
-            # Batches of one shape in one program; the short one at the end of the data by itself.
-            for group in groups_of_one_shape(batches):
-                state, losses = many_steps(state, group)
-                for loss in losses:
-                    run.log({"loss": loss})
+            state, losses = many_steps(state, stacked(batches))
+            for loss in losses:
+                run.log({"loss": loss})
     for variable, value in zip(model.trainable_variables, state["weights"], strict=True):
         variable.assign(value)
     print("loss by epoch:", [round(value, 4) for value in run.history.history["loss"]])
     return {str(index): np.asarray(value) for index, value in enumerate(state["weights"])}
 
 
-def groups_of_one_shape(batches):
-    """Stacks batches of equal shapes that follow each other."""
-    group = []
-    for batch in batches:
-        if group and len(group[0][0]) != len(batch[0]):
-            yield stacked(group)
-            group = []
-        group.append(batch)
-    yield stacked(group)
+def batches_of(x, y):
+    """Batches of one shape, in a new order in each pass."""
+    examples = grain.MapDataset.range(len(x)).seed(0).shuffle()
+    return examples.map(lambda index: (x[index], y[index])).batch(32, drop_remainder=True)
 
 
-def stacked(group):
+def stacked(batches):
     """Batches along a new first axis."""
-    return tuple(jnp.stack(arrays) for arrays in zip(*group, strict=True))
+    return tuple(jnp.stack(arrays) for arrays in zip(*batches, strict=True))
 
 
 if __name__ == "__main__":

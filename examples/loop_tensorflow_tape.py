@@ -1,4 +1,5 @@
-"""A loop of one's own on TensorFlow: a tape, a Keras optimizer, and an average of the weights.
+"""A loop of one's own on TensorFlow: a tape, a Keras optimizer, an average of the weights, and a
+tf.data pipeline.
 
     KERAS_BACKEND=tensorflow python examples/loop_tensorflow_tape.py runs/tensorflow
 
@@ -52,8 +53,7 @@ def main(folder: str) -> dict[str, np.ndarray]:
     with kp.Run(
         model,
         plan=kp.StepPlan(STEPS, EPOCH),
-        data=(x[:-200], y[:-200]),
-        batch_size=64,
+        data=tf.data.Dataset.from_tensor_slices((x[:-200], y[:-200])).shuffle(1_000).batch(64),
         checkpoint=kp.Checkpoint(folder, every_steps=20, keep_best=1, monitor="val_accuracy"),
         callbacks=[kp.EarlyStopping("val_accuracy", patience=3)],
         validate=validate,

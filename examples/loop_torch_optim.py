@@ -1,4 +1,5 @@
-"""A loop of one's own on PyTorch: a GAN of Keras layers with two optimizers of torch.optim.
+"""A loop of one's own on PyTorch: a GAN of Keras layers with two optimizers of torch.optim, and
+a DataLoader.
 
     KERAS_BACKEND=torch python examples/loop_torch_optim.py runs/torch
 
@@ -55,7 +56,6 @@ def main(folder: str) -> dict[str, np.ndarray]:
     entropy = torch.nn.functional.binary_cross_entropy_with_logits
 
     def train_step(real):
-        real = torch.from_numpy(real)
         fake = gan.generator(torch.randn(len(real), NOISE), training=True)
         scores = gan.critic(torch.cat([real, fake.detach()]), training=True)
         truth = torch.cat([torch.ones(len(real), 1), torch.zeros(len(real), 1)])
@@ -74,14 +74,12 @@ def main(folder: str) -> dict[str, np.ndarray]:
     with kp.Run(
         gan,
         plan=kp.StepPlan(STEPS, EPOCH),
-        data=x,
-        batch_size=64,
+        data=torch.utils.data.DataLoader(torch.from_numpy(x), batch_size=64, shuffle=True),
         checkpoint=kp.Checkpoint(folder, every_steps=20),
         seed=0,
     ) as run:
         run.track(makers=makers, critics=critics)
-        for _, batch in run.steps():
-            (real,) = batch if isinstance(batch, tuple) else (batch,)
+        for _, (real,) in run.steps():
             run.log(train_step(real))
     print("critic's loss by epoch:", [round(v, 4) for v in run.history.history["critic_loss"]])
     return {

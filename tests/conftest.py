@@ -1,5 +1,6 @@
 """What every test gets: an empty working directory, the same seeds, and fresh automatic names."""
 
+import gc
 import os
 import random
 import sys
@@ -78,3 +79,16 @@ def pytest_configure():
         return
     settings.register_profile("unhurried", deadline=None)
     settings.load_profile("unhurried")
+
+
+def pytest_collection_finish():
+    """Modules stay: to look for garbage in those of a framework at each collection takes a tenth of
+    all the time.
+    """
+    gc.collect()
+    gc.freeze()
+    if "tensorflow" in sys.modules:
+        # Each small model is traced for a few steps: to optimize its graph takes longer than they
+        # do. Fresh processes, such as those of test_kills.py, run the graphs that a person's do.
+        options = {"disable_meta_optimizer": True}
+        sys.modules["tensorflow"].config.optimizer.set_experimental_options(options)

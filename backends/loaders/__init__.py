@@ -17,6 +17,7 @@ __all__ = [
     "NativeBatches",
     "SteppedLoader",
     "gives_examples",
+    "keras_reads",
     "kind_of",
     "open_loader",
     "renewer",
@@ -27,15 +28,18 @@ class _Kind(NamedTuple):
     name: str  # for people
     adapter: str  # a module of this package
     gives_examples: bool = False  # columns and a batch size are chosen by the caller
+    keras_reads_it: bool = True  # in `model.evaluate`, on every backend
 
 
-_HUGGING_FACE = _Kind("a Hugging Face dataset", "_datasets", gives_examples=True)
+_HUGGING_FACE = _Kind(
+    "a Hugging Face dataset", "_datasets", gives_examples=True, keras_reads_it=False
+)
 # By the module in which a class of the library lies.
 _KINDS = {
     "tensorflow.python.data": _Kind("a tf.data.Dataset", "_tensorflow"),
     "torch.utils.data": _Kind("a PyTorch DataLoader", "_torch"),
     "torchdata.stateful_dataloader": _Kind("a PyTorch DataLoader", "_torch"),
-    "grain._src": _Kind("a Grain loader", "_grain"),
+    "grain._src": _Kind("a Grain loader", "_grain", keras_reads_it=False),
     # A person's own module may be named "datasets", too.
     "datasets.arrow_dataset": _HUGGING_FACE,
     "datasets.iterable_dataset": _HUGGING_FACE,
@@ -53,6 +57,12 @@ def gives_examples(x: Any) -> bool:
     """True if the caller chooses the columns of `x` and the size of its batches."""
     found = _found(x)
     return found is not None and found.gives_examples
+
+
+def keras_reads(x: Any) -> bool:
+    """False for a library's loader that is to be read here, where Keras evaluates on it."""
+    found = _found(x)
+    return found is None or found.keras_reads_it
 
 
 def open_loader(x: Any, **asked: Any) -> Loader | IndexedLoader | SteppedLoader | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 import xxhash
+from tensorflow.core.framework import types_pb2
 from tensorflow.python.data.ops.dataset_ops import from_variant
 from tensorflow.python.framework import config, op_def_registry
 
@@ -88,7 +90,17 @@ class Pipeline:
         """The dataset as it was when it was read, with variables and seeds of its own: iterators of
         other copies move nothing in it.
         """
-        variant = tf.raw_ops.DatasetFromGraph(graph_def=self._written)
+        graph = tf.compat.v1.GraphDef.FromString(self._written)
+        constants = _constants(graph.node)
+        for node in graph.node:
+            for name in ("seed_generator", "cache"):
+                handle = constants.get(_inputs(node).get(name, ""))
+                for one in _value(handle).resource_handle_val if handle else ():
+                    # Of an object that is not there, the dataset makes one of its own.
+                    one.name = f"{one.name}-{secrets.token_hex(8)}"
+            if node.op == "VarHandleOp":
+                node.attr["shared_name"].s += b"-" + secrets.token_hex(8).encode()
+        variant = tf.raw_ops.DatasetFromGraph(graph_def=graph.SerializeToString())
         return from_variant(variant, self._original.element_spec)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -96,7 +108,9 @@ class Pipeline:
         pipeline, *functions = self._scopes
         free = {name for node in pipeline for name in _free_inputs(node)}
         constants = [
-            _digest(_value(one)) for one in pipeline if one.op == "Const" and one.name not in free
+            _digest(_value(node))
+            for node in pipeline
+            if node.op == "Const" and node.name not in free and _is_data(node)
         ]
         return {
             "operations": [node.op for node in pipeline if node.op not in {*_FREE, "Const"}],
@@ -264,13 +278,23 @@ def _free_inputs(node: Any) -> list[str]:
     return [given for name, given in _inputs(node).items() if name in free]
 
 
+def _is_data(constant: Any) -> bool:
+    """False of the handle of an object of this process."""
+    return constant.attr["dtype"].type not in (types_pb2.DT_RESOURCE, types_pb2.DT_VARIANT)
+
+
 def _value(constant: Any) -> Any:
     return constant.attr["value"].tensor
 
 
 def _function_digest(nodes: Any) -> str:
     """Of what a function computes, without the names in it, which count up in a process."""
-    return _digest(*(node.op if node.op != "Const" else _digest(_value(node)) for node in nodes))
+    return _digest(
+        *(
+            _digest(_value(node)) if node.op == "Const" and _is_data(node) else node.op
+            for node in nodes
+        )
+    )
 
 
 def _digest(*parts: Any) -> str:

@@ -28,6 +28,9 @@ class NativeBatches(NamedTuple):
 class Loader(Protocol):
     """Batches in order, pass by pass.
 
+    An adapter may have a method `note_held(places)`: it is told, before all others, where the data
+    hold random generators of a person's own, and raises or changes `has_state` for it.
+
     One pass is open at a time. Passes are opened in order, from the first one or from that of a
     saved state. An adapter whose library runs one pass into the next gives all of them as one.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..data import evaluate_arguments, make_source
+from ..data import BatchSource, check_pass_ends, data_parts, make_source, one_pass
 from ..data.stream import BatchStream
 from ..state.held import ItemCaller
 from ..state.snapshot import copy_values, np_dtype
@@ -38,17 +37,21 @@ def input_batches(caller: str, data: Any, batch_size: int | None) -> Callable[[]
     Raises:
         ValueError: If nobody knows where a pass ends.
     """
-    arguments = evaluate_arguments(f"{caller}: `data`", data)
-    source = make_source(**arguments, batch_size=batch_size, seeding=ItemCaller)
-    if source.steps_per_pass is None:
+    parts = data_parts(f"{caller}: `data`", data)
+
+    def source() -> BatchSource:
+        return make_source(*parts, batch_size=batch_size, seeding=ItemCaller, verbose=False)
+
+    if isinstance(parts[0], Iterator):
         raise ValueError(
             f"{caller}: the length of `data` is not known. Give arrays, or a keras.utils.PyDataset "
             "that has one."
         )
+    check_pass_ends(source())
 
     def inputs() -> Iterator[Any]:
-        with closing(BatchStream(source.batches(0), lambda batch: batch[0])) as batches:
-            yield from itertools.islice(batches, source.steps_per_pass)
+        with closing(BatchStream(one_pass(source()), lambda batch: batch[0])) as batches:
+            yield from batches
 
     return inputs
 

@@ -4,11 +4,13 @@ from .arrays import ArraySource
 from .in_order import DataExhaustedError, IterableLoader, LoaderSource
 from .indexed import IndexedSource
 from .order import BatchOrder, Permutation
+from .passes import Passes, check_pass_ends, one_pass
 from .pydataset import PyDatasetSource
 from .skipping import NoBatchLeftError, Skipped
 from .sources import BatchSource, make_source, reads_in_order
 from .split import (
     check_validation_data,
+    data_parts,
     evaluate_arguments,
     evaluated_sizes,
     split_validation,
@@ -24,14 +26,18 @@ __all__ = [
     "IterableLoader",
     "LoaderSource",
     "NoBatchLeftError",
+    "Passes",
     "Permutation",
     "PyDatasetSource",
     "RandomStream",
     "Skipped",
+    "check_pass_ends",
     "check_validation_data",
+    "data_parts",
     "evaluate_arguments",
     "evaluated_sizes",
     "make_source",
+    "one_pass",
     "reads_in_order",
     "split_validation",
 ]

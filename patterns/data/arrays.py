@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_patterns.backends import Gathered
+
 from .order import BatchOrder
-from .rows import as_rows, count_examples, describe, take
+from .rows import as_rows, batch_dtype, count_examples, describe, is_in_memory, take
 from .weights import check_class_weight, class_sample_weights, class_weight_json
+
+# A framework that makes the batches holds the arrays once more.
+_MOST_BYTES = 2**30
 
 
 class ArraySource:
@@ -114,6 +120,29 @@ class ArraySource:
         else.
         """
         return batch if len(batch) > 1 or isinstance(batch[0], tuple) else batch[0]
+
+    def index_batches(self, start: int) -> Iterator[np.ndarray]:
+        """Return which examples the batches from step `start` on hold, without end."""
+        return map(self.indices, itertools.count(start))
+
+    @functools.cached_property
+    def gathered(self) -> Gathered | None:
+        """The arrays, for a framework that makes the batches; `None` where they do not all lie in
+        memory as numbers.
+        """
+        columns = self._data
+        if self._class_weight is not None:
+            columns += (class_sample_weights(columns[1], self._class_weight),)
+        leaves = keras.tree.flatten(columns)
+        if not all(map(is_in_memory, leaves)) or sum(leaf.nbytes for leaf in leaves) > _MOST_BYTES:
+            return None
+        arrays = self.for_train_step(columns)
+        return Gathered(
+            keras.tree.map_structure(
+                lambda array: array.astype(array.dtype.newbyteorder("="), copy=False), arrays
+            ),
+            keras.tree.map_structure(lambda array: batch_dtype(array.dtype), arrays),
+        )
 
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON; see `rows.digest` for what is read."""

@@ -107,6 +107,8 @@ class LoaderSource:
         self._keeps_positions = False
         self._class_weight = check_class_weight(class_weight)
         self._stream = RandomStream() if stream is None else stream
+        if hasattr(loader, "note_held"):
+            loader.note_held(self._stream.held_places)
         self._verbose = verbose
         self._iterator: Iterator[Any] | None = None
         self._pass = self._pass_start = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import keras
@@ -85,7 +86,7 @@ def take(array: np.ndarray | SparseRows, indices: np.ndarray) -> np.ndarray:
         rows = array.take(indices)
     else:
         rows = np.take(np.asarray(array), indices, axis=0)
-    return rows.astype(_batch_dtype(rows.dtype), copy=False)
+    return rows.astype(batch_dtype(rows.dtype), copy=False)
 
 
 def describe(data: Any, name: str) -> dict[str, dict | None]:
@@ -166,7 +167,20 @@ def _sample(count: int, nbytes: int) -> np.ndarray:
     return np.union1d(sample[2:], [0, count - 1])
 
 
-def _batch_dtype(dtype: np.dtype) -> np.dtype:
+def is_in_memory(array: Any) -> bool:
+    """Return whether `array` is one of numbers that no file holds."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biufc":
+        return False
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        if isinstance(owner, np.memmap):
+            return False
+        owner = owner.base
+    return not isinstance(owner, mmap.mmap)
+
+
+def batch_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that an array has in a batch."""
     if dtype.name.startswith(("float", "bfloat")):
         return np.dtype(keras.config.floatx())
     return dtype.newbyteorder("=")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from .._util.errors import NonFiniteError
@@ -95,10 +95,17 @@ class Skipped:
                     return number
                 self._check_next()
 
-    def batches(self, step: int) -> Iterator[Any]:
-        """The batches from a step on."""
+    def batches(
+        self, step: int, read: Callable[[int], Iterator[Any]] | None = None
+    ) -> Iterator[Any]:
+        """The batches from a step on.
+
+        Args:
+            step: Counts from 0.
+            read: Gives something for each batch from a number on. Defaults to None: the batches.
+        """
         first = self.number_of(step)
-        batches = self._source.batches(first)
+        batches = (read or self._source.batches)(first)
         return _OtherBatches(batches, first, self) if self._numbers else batches
 
     def is_excluded(self, number: int) -> bool:

@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
-from keras_patterns.backends.loaders import kind_of
+from keras_patterns.backends.loaders import keras_reads, kind_of
 
+from .passes import Passes
 from .rows import as_rows, count_examples, is_rows
 from .sparse import is_sparse
 
@@ -81,14 +82,30 @@ def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
     >>> evaluate_arguments("data", ([1, 2], [3, 4]))
     {'x': [1, 2], 'y': [3, 4]}
     """
+    data = data_parts(name, data)
+    if not keras_reads(data[0]):
+        return {"x": Passes(*data)}
+    return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+
+
+def data_parts(name: str, data: Any) -> tuple:
+    """Return data given as to `validation_data` of `model.fit` as a tuple of `x` and the rest.
+
+    Args:
+        name: the argument's name, for the message.
+        data: `(x, y)`, `(x, y, sample_weight)`, or whatever `x` alone may be, such as a dataset.
+
+    Raises:
+        ValueError: a tuple has too many parts, or none.
+    """
     if not isinstance(data, tuple | list):
-        return {"x": data}
+        return (data,)
     if not 1 <= len(data) <= 3:
         raise ValueError(
             f"{name} must be (x, y) or (x, y, sample_weight), or a dataset; received {len(data)} "
             "parts."
         )
-    return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    return tuple(data)
 
 
 def _rows(data: Any, name: str) -> Any:
@@ -120,6 +137,8 @@ def check_validation_data(name: str, data: Any) -> None:
     """
     parts = evaluate_arguments(name, data)
     x = parts["x"]
+    if isinstance(x, Passes):
+        return
     if is_rows(tuple(parts.values())):
         count_examples(**{f"{name}/{part}": value for part, value in parts.items()})
     elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and kind_of(x) is None:
@@ -146,7 +165,9 @@ def evaluated_sizes(
     >>> evaluated_sizes({"x": np.ones((7, 2))}, batch_size=4, steps=None)
     {3, 4}
     """
-    if not arguments or not is_rows(tuple(arguments.values())):
+    if not arguments or isinstance(arguments["x"], Passes):
+        return set()
+    if not is_rows(tuple(arguments.values())):
         return set()
     examples = count_examples(**arguments)
     size = batch_size or (math.ceil(examples / steps) if steps else 32)

@@ -41,6 +41,10 @@ class RandomStream:
         set_state: puts back what `get_state` returned. Defaults to Python's and NumPy's.
         state: where the stream begins. Defaults to `None`: at the state now.
 
+    Attributes:
+        initial: Where it begins.
+        held_places: Where the data hold generators of a person's own, whose states it carries.
+
     Example:
 
     >>> stream = RandomStream()
@@ -61,6 +65,7 @@ class RandomStream:
         self._get_state = get_state
         self._set_state = set_state
         self.initial = get_state() if state is None else state
+        self.held_places: tuple[str, ...] = ()
         self._inside = self.initial
         self._outside: Any = None
 

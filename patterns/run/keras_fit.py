@@ -99,7 +99,7 @@ class KerasFit:
         stream = driver.data.stream
         if not stream.peek(1):
             return driver.end_between_epochs()
-        batches = stream.lend(segment.stop - segment.start)
+        batches = driver.data.lend(segment.stop - segment.start)
         feed = current().feed(batches, driver.data.samples, driver.data.source.thread_safe)
         told = _FitCallbacks(driver, segment)
         try:

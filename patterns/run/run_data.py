@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_patterns.backends import Gathered, current
 from keras_patterns.backends.loaders import NativeBatches
 
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
@@ -85,6 +86,12 @@ class RunData:
             self.stream = NativeStream(native, step, self.source.note_read)
             self.samples = [native.sample]
             return
+        if steps_left and self._gathered:
+            places = self.skipped.batches(step, self.source.index_batches)
+            self.stream = BatchStream(places, lambda one: one)
+            numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
+            self.samples = [self.source.for_train_step(self.source.batch(one)) for one in numbers]
+            return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
         batches = self.skipped.batches(step if steps_left else 0)
@@ -97,6 +104,21 @@ class RunData:
             raise DataExhaustedError(
                 f"the data gave no batch{f' after step {step:,}' if step else ''}. Give some."
             )
+
+    def lend(self, count: int) -> Any:
+        """The next batches, for `feed` of the backend."""
+        lent = self.stream.lend(count)
+        if self._gathered is None:
+            return lent
+        self._gathered.places = lent
+        return self._gathered
+
+    @property
+    def _gathered(self) -> Gathered | None:
+        """The arrays, where the backend makes batches of them by itself."""
+        if not (self.is_fed and current().gathers):
+            return None
+        return getattr(self.source, "gathered", None)
 
     def _native(self, step: int) -> NativeBatches | None:
         """The batches, where the backend can read them by itself and none is left out."""

@@ -13,6 +13,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream, reads_in_order
 from ..data.streams import global_state, set_global_state
 from ..state.held import HeldStates, check_states, states_of
+from ..state.walk import is_open_library
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -24,7 +25,7 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     if goes_on:
         _check_unused(x)
     # What the generator makes itself while it runs, nobody else draws from.
-    held = HeldStates({"x": x}).find()
+    nodes, held = HeldStates({"x": x}).look()
 
     def get_state() -> dict[str, Any]:
         return {
@@ -46,7 +47,16 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     began = goes_on.record.data.get("random") if goes_on else None
     if isinstance(began, Mapping) and "held" in began:
         check_states(held, began["held"])
-    return RandomStream(get_state, set_state, began)
+    stream = RandomStream(get_state, set_state, began)
+    stream.held_places = tuple(
+        node.place for node in nodes if node.place in held and not _is_of_library(node.owner)
+    )
+    return stream
+
+
+def _is_of_library(owner: Any) -> bool:
+    """True of a part of a loader, which tells the state of its generators itself."""
+    return is_open_library(str(type(owner).__module__).partition(".")[0])
 
 
 def _check_unused(x: Any) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import keras
 
 from keras_patterns.backends import current
-from keras_patterns.backends.loaders import IndexedLoader, gives_examples, open_loader, renewer
+from keras_patterns.backends.loaders import IndexedLoader, open_loader, renewer
 
+from .. import _keras
 from ..data.indexed import IndexedSource
+from ..data.passes import Passes
 from ..data.rows import is_rows
 from ..data.streams import stream_words
 from .held import ItemCaller
@@ -38,10 +40,13 @@ class Evaluation:
     def __init__(self, arguments: Mapping[str, Any], batch_size: int | None = None) -> None:
         self._arguments = {**arguments, "batch_size": batch_size}
         self.draws = not is_rows(tuple(arguments.values()))
-        self._source = _indexed(arguments, batch_size) if self.draws else None
+        x = arguments.get("x")
+        self._passes = x if isinstance(x, Passes) else None
+        is_indexed = self.draws and self._passes is None
+        self._source = _indexed(arguments["x"]) if is_indexed else None
         if self.draws:
-            self._renew: Callable[[], Any] = renewer(arguments["x"])
-            self._seeded = ItemCaller(arguments["x"])
+            self._renew: Callable[[], Any] = renewer(x)
+            self._seeded = ItemCaller(x)
 
     def build(self, model: keras.Model) -> None:
         """Lets Keras build what evaluating needs: it takes a batch for that, and the data would go
@@ -68,21 +73,23 @@ class Evaluation:
         if not self.draws:
             return model.evaluate(**self._arguments, **settings)
         return self._seeded(
-            stream_words(_SEED, number),
-            lambda: model.evaluate(**{**self._arguments, "x": self._renew()}, **settings),
-            can_repeat=False,
+            stream_words(_SEED, number), lambda: self._on_new(model, settings), can_repeat=False
         )
 
+    def _on_new(self, model: keras.Model, settings: dict[str, Any]) -> dict[str, Any]:
+        if self._passes is None:
+            return model.evaluate(**{**self._arguments, "x": self._renew()}, **settings)
+        with closing(self._passes.begin(self._arguments["batch_size"])) as batches:
+            samples = list(itertools.islice(batches, 2))
+            data = current().feed(itertools.chain(samples, batches), samples, False)
+            # Nobody may know how many there are.
+            with _keras.quiet_end_of_data():
+                return model.evaluate(data, **settings)
 
-def _indexed(arguments: Mapping[str, Any], batch_size: int | None) -> IndexedSource | None:
+
+def _indexed(x: Any) -> IndexedSource | None:
     """The batches by (seed, step), where they can be had so."""
-    x = arguments["x"]
-    columns: dict[str, Any] = {}
-    if gives_examples(x):
-        columns = {"y": None, "sample_weight": None, **arguments}
-        columns |= {"batch_size": batch_size, "shuffle": False}
-        del columns["x"]
-    loader = open_loader(x, **columns)
+    loader = open_loader(x)
     if not isinstance(loader, IndexedLoader):
         return None
     return IndexedSource(loader, seed=_SEED, seeding=ItemCaller, holder=x)

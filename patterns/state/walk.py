@@ -24,10 +24,11 @@ from .variables import SECOND_REFERENCES
 _MOST = 200_000
 _MOST_ITEMS = 10_000
 # Whose classes hold nothing of a person's. The instances of the first are looked into all the same.
-_OPEN_LIBRARIES = {"keras", "keras_patterns", "torch", "torchvision"}
+_OPEN_LIBRARIES = {"keras", "keras_patterns", "torch", "torchvision", "torchdata", "grain"}
 _CLOSED_LIBRARIES = {
     *("tensorflow", "jax", "jaxlib", "numpy", "pandas", "scipy", "ml_dtypes", "h5py", "pyarrow"),
     *("matplotlib", "PIL", "rich", "optree", "xxhash", "safetensors", "_pytest", "pytest"),
+    *("absl", "fsspec", "huggingface_hub", "multiprocess", "dill"),
 }
 _SMALL = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...))
 _SETTINGS = (*_SMALL, keras.DTypePolicy, keras.InputSpec, keras.KerasTensor, types.ModuleType)
@@ -286,8 +287,14 @@ def is_own(thing: Any) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _is_own_module(top: str) -> bool:
-    is_library = top in _OPEN_LIBRARIES or top in _CLOSED_LIBRARIES
+    is_library = is_open_library(top) or top in _CLOSED_LIBRARIES
     return not is_library and (top == "__main__" or top not in sys.stdlib_module_names)
+
+
+def is_open_library(top: str) -> bool:
+    """True of a top module of which only the instances are looked into."""
+    # A person's own module may be named "datasets", too.
+    return top in _OPEN_LIBRARIES or (top == "datasets" and "datasets.arrow_dataset" in sys.modules)
 
 
 def _is_open(value: Any) -> bool:
@@ -296,6 +303,6 @@ def _is_open(value: Any) -> bool:
     top = str(type(value).__module__).partition(".")[0]
     if isinstance(value, keras.Variable):
         return False
-    if top in _OPEN_LIBRARIES:
+    if is_open_library(top):
         return not keras.ops.is_tensor(value)
     return is_own(type(value)) or isinstance(value, types.SimpleNamespace)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +21,58 @@ from keras_patterns.testing import assert_same_state
 
 BACKENDS = ("jax", "tensorflow", "torch")
 SCRIPT = Path(__file__).with_name("run_case.py")
+SERVER = Path(__file__).with_name("fork_server.py")
 Process = subprocess.CompletedProcess[str]
 
 
-def run(path: Path, *arguments: Any, script: Path = SCRIPT) -> Process:
-    """Runs run_case.py, or another script, in a folder, which need not be there."""
+def run(path: Path, *arguments: Any, script: Path = SCRIPT, alone: bool = False) -> Process:
+    """Runs run_case.py, or another script, in a folder, which need not be there.
+
+    Args:
+        path: The folder.
+        arguments: Of the script.
+        script: Defaults to run_case.py.
+        alone: Import everything anew, in a process that shares nothing with others. Defaults to
+            False: a child of fork_server.py.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, script, *arguments]
-    return subprocess.run(
-        [str(part) for part in command], cwd=path, capture_output=True, text=True, check=False
+    argv = [str(part) for part in (script, *arguments)]
+    if alone or not Path("/proc/self/task").exists():
+        command = [sys.executable, *argv]
+        return subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        status = _forked({"argv": argv, "cwd": str(path), "out": str(out), "err": str(err)})
+        said = [one.read_text(encoding="utf-8") if one.exists() else "" for one in (out, err)]
+    return Process(argv, status, *said)
+
+
+def _forked(program: dict[str, Any]) -> int:
+    """The exit status of a program that the server has run."""
+    server = _server()
+    try:
+        print(json.dumps(program), file=server.stdin, flush=True)
+        return int(server.stdout.readline())
+    except BaseException:
+        # A test that is out of time leaves the program behind.
+        os.killpg(server.pid, signal.SIGKILL)
+        server.communicate()
+        _server.cache_clear()
+        raise
+
+
+@functools.cache
+def _server() -> Any:
+    """One for this process of pytest."""
+    server = subprocess.Popen(
+        [sys.executable, SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
+    atexit.register(server.communicate)
+    return server
 
 
 def run_script(script: Path, backend: str, *arguments: Any) -> str:
@@ -70,10 +116,14 @@ class Folder:
         path: The folder in which it has one of its own, `self.path`.
         name: The case.
         script: What runs it. Defaults to run_case.py.
+        alone: See `run`. Defaults to False.
     """
 
-    def __init__(self, path: Path, name: str, script: Path = SCRIPT) -> None:
-        self.path, self._above, self.name, self._script = path / name, path, name, script
+    def __init__(
+        self, path: Path, name: str, script: Path = SCRIPT, *, alone: bool = False
+    ) -> None:
+        self.path, self._above, self.name = path / name, path, name
+        self._how = {"script": script, "alone": alone}
 
     def child(self, *arguments: Any, expect: int = 0) -> str:
         """Runs the case in a fresh process that starts from other random seeds than those before;
@@ -83,7 +133,7 @@ class Folder:
             arguments: Of the script.
             expect: The exit status; minus the number of the signal that killed it.
         """
-        process = run(self._above, self.name, *arguments, script=self._script)
+        process = run(self._above, self.name, *arguments, **self._how)
         check_end(process, expect)
         return process.stdout + process.stderr
 

@@ -43,6 +43,7 @@ class LoaderCase:
             on it. Defaults to None: each process another value.
         with_controls: False where no batch can be left out on purpose.
         steps_per_pass: Of the data, for the place of the kill. Defaults to `STEPS_PER_PASS`.
+        has_processes: True if it starts worker processes, which take long.
     """
 
     make: Callable[[], dict[str, Any]]
@@ -54,6 +55,7 @@ class LoaderCase:
     global_seed: int | None = None
     with_controls: bool = True
     steps_per_pass: int = STEPS_PER_PASS
+    has_processes: bool = False
 
     @property
     def runs_here(self) -> bool:
@@ -208,6 +210,67 @@ def grain_in_order(draws: bool) -> Any:
     return grain.experimental.WindowShuffleIterDataset(data, window_size=3, seed=1)
 
 
+# Hugging Face.
+
+
+def hf_rows(noisy: bool = False) -> Any:
+    """A map-style dataset of the columns `x`, `label` and `weight`."""
+    from datasets import Dataset
+
+    x, y = arrays()
+    columns = {"x": x, "label": y, "weight": np.linspace(0.5, 1.5, EXAMPLES).astype("float32")}
+    rows = Dataset.from_dict(columns).with_format("numpy")
+    if not noisy:
+        return rows
+
+    def noise(batch: dict[str, Any]) -> dict[str, Any]:
+        values = np.asarray(batch["x"], "float32")
+        noise = np.random.normal(size=values.shape).astype("float32")
+        return {"x": values + noise, "label": np.asarray(batch["label"], "float32")}
+
+    return rows.remove_columns("weight").with_transform(noise)
+
+
+def hf_stream(buffer: int | None = 1) -> Any:
+    """The rows from files of parquet that are written to the working directory."""
+    from datasets import disable_progress_bars, load_dataset
+
+    disable_progress_bars()
+    for part in range(2):
+        hf_rows().shard(2, part).to_parquet(f"part-{part}.parquet")
+    stream = load_dataset(
+        "parquet",
+        data_files=["part-0.parquet", "part-1.parquet"],
+        split="train",
+        streaming=True,
+        cache_dir="cache",
+    )
+    return stream.shuffle(seed=3, buffer_size=buffer) if buffer else stream
+
+
+def hf_mixed() -> Any:
+    """Two streams at random, of which one has a function that looks at several rows."""
+    from datasets import interleave_datasets
+
+    def twice(rows: dict[str, Any]) -> dict[str, Any]:
+        return {**rows, "x": [[2 * value for value in row] for row in rows["x"]]}
+
+    rows = hf_rows().with_format(None)
+    parts = [rows.to_iterable_dataset(num_shards=2) for _ in range(2)]
+    changed = parts[1].map(twice, batched=True, batch_size=5, features=rows.features)
+    return interleave_datasets([parts[0], changed], probabilities=[0.3, 0.7], seed=5)
+
+
+def hf_noisy_stream() -> Any:
+    """A stream with a function that draws from NumPy's global generator."""
+
+    def noise(row: dict[str, Any]) -> dict[str, Any]:
+        return {"x": [value + np.random.normal() for value in row["x"]]}
+
+    rows = hf_rows().with_format(None)
+    return rows.to_iterable_dataset(num_shards=2).map(noise, features=rows.features)
+
+
 # tf.data.
 
 
@@ -320,6 +383,8 @@ def torch_validated() -> dict[str, Any]:
     return {"x": x, "y": y, "batch_size": BATCH, "validation_data": validation}
 
 
+WEIGHTED = {"sample_weight": "weight", "batch_size": BATCH}
+
 CASES: dict[str, LoaderCase] = {
     "an iterable": LoaderCase(lambda: {"x": Shuffled()}, "replay", is_sampled=True),
     "an iterable with a length": LoaderCase(lambda: {"x": Sized()}, "replay"),
@@ -334,6 +399,7 @@ CASES: dict[str, LoaderCase] = {
             way,
             needs=("grain",),
             is_sampled=name in ("MapDataset", "IterDataset"),
+            has_processes=make is grain_in_processes or "workers" in name,
         )
         for name, way, make in [
             ("MapDataset", "index", grain_map),
@@ -346,10 +412,36 @@ CASES: dict[str, LoaderCase] = {
             ),
             ("IterDataset", "position", lambda: grain_map().to_iter_dataset()),
             ("IterDataset in order", "position", lambda: grain_in_order(draws=False)),
-            ("IterDataset that draws", "position", lambda: grain_in_order(draws=True)),
+            ("IterDataset that draws", "replay", lambda: grain_in_order(draws=True)),
             ("mp_prefetch", "position", grain_in_processes),
             ("DataLoader", "position", lambda: grain_loader(0)),
             ("DataLoader with workers", "position", lambda: grain_loader(2)),
+        ]
+    },
+    **{
+        f"Hugging Face, {name}": LoaderCase(
+            lambda make=make, extra=extra: {  # type: ignore[misc]
+                "x": make(),
+                "y": "label",
+                **extra,
+            },
+            way,
+            needs=("datasets",),
+            is_sampled=name in ("rows", "parquet"),
+        )
+        for name, way, make, extra in [
+            ("rows", "index", hf_rows, WEIGHTED),
+            ("rows that draw", "index", lambda: hf_rows(noisy=True), {"batch_size": BATCH}),
+            ("parquet", "position", hf_stream, WEIGHTED),
+            (
+                "parquet in order, batched",
+                "position",
+                lambda: hf_stream(None).batch(BATCH),
+                {"sample_weight": "weight"},
+            ),
+            ("parquet with a buffer", "replay", lambda: hf_stream(buffer=10), WEIGHTED),
+            ("mixed streams", "position", hf_mixed, WEIGHTED),
+            ("a stream that draws", "replay", hf_noisy_stream, WEIGHTED),
         ]
     },
     **{
@@ -407,6 +499,11 @@ CASES: dict[str, LoaderCase] = {
         torch_validated, "index", needs=("torch",), with_controls=False
     ),
 }
+
+
+def quick_names() -> list[str]:
+    """Those of them that start no processes."""
+    return [name for name in names_here() if not CASES[name].has_processes]
 
 
 def names_here(sampled_only: bool = False) -> list[str]:

@@ -11,8 +11,7 @@ def main(folder):
     import keras_patterns as kp
     from keras_patterns.cli import main as command
 
-    if "late" in sys.argv:
-        warnings.simplefilter("error")
+    warnings.simplefilter("error")
     x = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
     y = x[:, :1]
 

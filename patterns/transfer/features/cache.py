@@ -18,6 +18,7 @@ from ...data.rows import as_rows, count_examples, describe, is_rows, take
 from ...select.where import Where
 from . import stored
 from .constant import check_constant, check_frozen, close
+from .loaded import of_batches
 from .split import SplitModel, split_model
 
 _CALLER = "cache_features"
@@ -35,6 +36,7 @@ class CachedFeatures:
             then read only.
         head: From features to the outputs of the model, with whose layers it is made: what trains
             it trains the model. It is not compiled.
+        targets: Of the examples, in the same order, where `x` gives them; None of arrays.
         at: The path of the last layer of the part whose outputs the features are.
     """
 
@@ -45,6 +47,7 @@ class CachedFeatures:
     _part: keras.Model
     _weights: stored.Digests
     _batch_size: int
+    targets: Any = None
 
     def __repr__(self) -> str:
         return (
@@ -53,17 +56,24 @@ class CachedFeatures:
         )
 
     def of(
-        self, x: Any, *, path: str | os.PathLike[str] | None = None, verbose: int | str = "auto"
-    ) -> np.ndarray:
+        self,
+        x: Any,
+        *,
+        y: Any = None,
+        path: str | os.PathLike[str] | None = None,
+        verbose: int | str = "auto",
+    ) -> Any:
         """The features of other examples, such as those for validation.
 
         Args:
             x: As in `kp.cache_features`.
+            y: As in `kp.cache_features`. Defaults to None.
             path: As in `kp.cache_features`. Defaults to None: in memory.
             verbose: As in `kp.cache_features`. Defaults to `"auto"`.
 
         Returns:
-            An array of shape `(examples, ...)`.
+            An array of shape `(examples, ...)`; of data that give targets, the pair of it and them,
+            as `validation_data` takes it.
 
         Raises:
             ValueError: If the part has been changed since, so that these would not go with the
@@ -79,7 +89,10 @@ class CachedFeatures:
                 "those of other examples would not go "
                 "with them. Call cache_features again, for all of them."
             )
-        return _features(self._model, split, weights, x, self._batch_size, path, verbose)
+        features, targets = _features(
+            self._model, split, weights, (x, y), self._batch_size, path, verbose
+        )
+        return features if targets is None else (features, targets)
 
 
 @_keras.quiet_arrays()
@@ -88,6 +101,7 @@ def cache_features(
     at: Where,
     x: Any,
     *,
+    y: Any = None,
     batch_size: int = 32,
     path: str | os.PathLike[str] | None = None,
     verbose: int | str = "auto",
@@ -117,12 +131,16 @@ def cache_features(
         at: The last layer of the part that is cached, selected as by `where` everywhere: its path,
             or the layer itself. It may be inside a nested functional model.
         x: Arrays of shape `(examples, ...)`, in the structure of the model's inputs. Memory-mapped
-            ones are read a batch at a time.
+            ones are read a batch at a time. Or data that give whole batches, whose targets are kept
+            beside the features: a loader (a Hugging Face dataset included), a `PyDataset` or an
+            iterable, of which one pass is read, in its own order.
+        y: The columns of a Hugging Face dataset that are targets. Defaults to None.
         batch_size: How many examples are computed at once. Defaults to 32.
         path: A `.npy` file for the features. If it is there, and shown to hold the features of
             these `x` by these weights, it is used; if it holds others, that is an error. Beside it
             lies a `.npy.json` that says what they were computed from (for arrays of more than 16
-            MiB, a sample of their rows stands for them). Defaults to None: in memory.
+            MiB, a sample of their rows stands for them). Only with arrays. Defaults to None: in
+            memory.
         verbose: As in `model.predict`: 0 is silent, 1 a progress bar, 2 a line at the end. Defaults
             to `"auto"`: 1.
 
@@ -130,8 +148,7 @@ def cache_features(
         The features, the head, and a method `of` for the features of other examples.
 
     Raises:
-        TypeError: If an argument is of the wrong type; `x` must be arrays, since features go with
-            their targets by their order.
+        TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range, the model cannot be cut at `at`, or training
             would change what the part gives: a trainable variable, dropout or augmentation, moving
             statistics, state.
@@ -161,23 +178,35 @@ def cache_features(
     split = split_model(_CALLER, model, at)
     check_frozen(_CALLER, model, split)
     weights = stored.weight_digests(model, split.part)
-    features = _features(model, split, weights, x, batch_size, path, verbose)
-    return CachedFeatures(features, split.head, split.at, model, split.part, weights, batch_size)
+    features, targets = _features(model, split, weights, (x, y), batch_size, path, verbose)
+    return CachedFeatures(
+        features, split.head, split.at, model, split.part, weights, batch_size, targets
+    )
 
 
 def _features(
     model: keras.Model,
     split: SplitModel,
     weights: stored.Digests,
-    x: Any,
+    data: tuple[Any, Any],
     batch_size: int,
     path: Any,
     verbose: int | str,
-) -> np.ndarray:
+) -> tuple[np.ndarray, Any]:
+    x, y = data
     if verbose not in ("auto", 0, 1, 2):
         raise ValueError(f"{_CALLER}: `verbose` must be 'auto', 0, 1 or 2. Received: {verbose!r}.")
     target = None if path is None else stored.path_of_features(_CALLER, path)
-    x = _rows(x)
+    if not is_rows(x):
+        if target is not None:
+            raise ValueError(
+                f"{_CALLER}: path= goes with arrays only, whose values tell whether the file holds "
+                f"their features. Received: x of type {type(x).__name__}."
+            )
+        return of_batches(_CALLER, model, split, x, y, batch_size)
+    if y is not None:
+        raise ValueError(f"{_CALLER}: `y` names columns of a Hugging Face dataset only.")
+    x = as_rows(x, "x")
     examples = count_examples(x=x)
     size = min(batch_size, examples)
     first = check_constant(_CALLER, model, split, _batch(x, np.arange(size)))
@@ -192,24 +221,16 @@ def _features(
         for rows in batches():
             features[reached : reached + len(rows)] = rows
             reached += len(rows)
-        return features
+        return features, None
     about = {"at": split.at, "weights": weights, "x": describe(x, "x")}
     if not stored.is_stored(target):
         stored.write(target, about, shape, first.dtype, batches)
     else:
         say(f"cache_features uses the features that are in {target}.", verbose=verbose)
-    return stored.read(
+    features = stored.read(
         target, about, lambda features: close(first, np.asarray(features[: len(first)]), _SAME)
     )
-
-
-def _rows(x: Any) -> Any:
-    if not is_rows(x):
-        raise TypeError(
-            f"{_CALLER}: `x` must be arrays, since features go with their targets by their order; "
-            f"memory-mapped ones if they are large. Received: {type(x).__name__}."
-        )
-    return as_rows(x, "x")
+    return features, None
 
 
 def _batch(x: Any, indices: np.ndarray) -> Any:

@@ -57,7 +57,7 @@ def test_each_case_that_is_killed_goes_on_to_the_same_end(names, tmp_path, subte
     "name", [pytest.param(param.id, marks=param.marks) for param in runnable()]
 )
 def test_each_case_that_is_killed_at_every_step_goes_on_to_the_same_end(name, tmp_path):
-    folder = Folder(tmp_path, name)
+    folder = Folder(tmp_path, name, alone=True)
     # Killed before its first step, a run has left nothing to go on from.
     for step in (4, 6, 10) if CASES[name].needs == "fuses_steps" else range(1, CASES[name].steps):
         folder.kill_at(step)
@@ -70,7 +70,8 @@ def expected(tmp_path_factory):
 
 
 def test_killed_twice_in_one_epoch_and_while_saving(tmp_path, expected):
-    folder = Folder(tmp_path, "dense")
+    """In processes that share nothing, not even what an import leaves."""
+    folder = Folder(tmp_path, "dense", alone=True)
     folder.kill_at(1)
     folder.kill_at(3)
     for event, count in [("open", 12), ("os.rename", 2), ("os.rename", 5)]:

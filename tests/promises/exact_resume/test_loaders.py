@@ -2,14 +2,16 @@
 and weights, History and a digest of all batches are equal in every bit.
 """
 
+import math
 from pathlib import Path
 
 import pytest
 from children import Relay, references, state
-from loaders import CASES, names_here
+from loaders import CASES, STEPS, names_here, quick_names, small_model
 from run_loader import EVERY
 
-from keras_patterns.testing import differences
+from keras_patterns.data import positions
+from keras_patterns.testing import assert_resumes_exactly, differences
 
 SCRIPT = Path(__file__).parents[2] / "support" / "run_loader.py"
 # The ordinary run takes a fixed sample; `nox -s loaders` takes all.
@@ -55,6 +57,24 @@ def sample(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rest(tmp_path_factory):
     return Killed(tmp_path_factory.mktemp("rest"), REST)
+
+
+@pytest.mark.parametrize("name", quick_names())
+def test_resumed_in_this_process(name, monkeypatch):
+    # A state before every batch.
+    monkeypatch.setattr(positions, "SHARE", math.inf)
+    case = CASES[name]
+    others = case.make()
+    del others["x"]
+    assert_resumes_exactly(
+        case.make_model or small_model,
+        lambda: case.make()["x"],
+        **others,
+        total_steps=STEPS,
+        epochs=3,
+        every_steps=2,
+        kill_at=(case.steps_per_pass + 2, STEPS - 1),
+    )
 
 
 @pytest.mark.parametrize("name", SAMPLE)

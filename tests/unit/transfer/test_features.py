@@ -511,20 +511,11 @@ def test_other_examples_are_refused_once_the_part_has_changed():
         made.of(X, verbose=0)
 
 
-class Dataset(keras.utils.PyDataset):
-    pass
-
-
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (
-            {"x": Dataset()},
-            TypeError,
-            "`x` must be arrays, since features go with their targets by their order.* Received: "
-            "Dataset",
-        ),
-        ({"x": iter([X])}, TypeError, "`x` must be arrays"),
+        ({"x": iter([X]), "path": "a.npy"}, ValueError, "path= goes with arrays only"),
+        ({"x": X, "y": "label"}, ValueError, "`y` names columns of a Hugging Face dataset only"),
         ({"x": None}, ValueError, "the data holds no array"),
         ({"batch_size": 0}, ValueError, "`batch_size` must be at least 1. Received: 0."),
         ({"verbose": 3}, ValueError, "`verbose` must be 'auto', 0, 1 or 2. Received: 3."),
