@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, WeightedRandomSampler, default
 import keras_patterns as kp
 
 SIZE, EPOCHS, BATCH_SIZE = 16, 3, 8
+ON_TORCH = keras.backend.backend() == "torch"
 COUNTS = {0: 60, 1: 20}  # images of each class
 
 
@@ -67,7 +68,7 @@ def loaders(workers):
         "num_workers": workers,
         "collate_fn": mixed,
         # Other frameworks run threads, which a forked process would not have.
-        "multiprocessing_context": "forkserver" if workers else None,
+        "multiprocessing_context": "forkserver" if workers and not ON_TORCH else None,
     }
     return (
         DataLoader(train, batch_size=BATCH_SIZE, sampler=sampler, **in_workers),
