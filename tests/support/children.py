@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,18 @@ def state(path: Path, name: str) -> dict[str, Any]:
     return loaded((path / name / "state.json").read_text(encoding="utf-8"))
 
 
-def references(path: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The states that uninterrupted runs, without checkpoints, end with in a process of their
-    own."""
-    check_end(run(path, *names, "--reference"), 0)
-    return {name: state(path, name) for name in names}
+_REFERENCES: dict[str, dict[str, Any]] = {}
+
+
+def references(*names: str) -> dict[str, dict[str, Any]]:
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their own.
+    Each is run once for a process of pytest.
+    """
+    if missing := [name for name in names if name not in _REFERENCES]:
+        with tempfile.TemporaryDirectory() as folder:
+            check_end(run(Path(folder), *missing, "--reference"), 0)
+            _REFERENCES.update({name: state(Path(folder), name) for name in missing})
+    return {name: _REFERENCES[name] for name in names}
 
 
 class Folder:
