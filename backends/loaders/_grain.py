@@ -134,7 +134,7 @@ class _SparseLoader:
 
 
 class _StateLoader:
-    """What Grain reads in order: an `IterDataset` or a `DataLoader`."""
+    """A dataset that Grain reads in order: an `IterDataset` or a `DataLoader`."""
 
     first_cost = 0.0
 
