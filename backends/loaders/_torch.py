@@ -134,7 +134,7 @@ class MapLoader:
         """
         batches: Any = self._loader.batch_sampler
         for sampler in (batches, getattr(batches, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):
+            if sampler is not None and hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(number)
         # Seeded from NumPy: the run may know nothing of torch.
         with TORCH.seeded(np.random.randint(2**32, size=4, dtype=np.uint32)):
