@@ -91,8 +91,9 @@ class TensorFlowLoader:
         sample = _symbolic(self._dataset.element_spec)
         if sample is None and self.has_state:
             state = self.get_state()
-            sample = _to_host(next(self._iterator))
-            self.set_state(1, state)
+            if state is not None:
+                sample = _to_host(next(self._iterator))
+                self.set_state(1, state)
         return None if sample is None else NativeBatches(self._iterator, sample)
 
     def open(self, number: int) -> Iterator[Any]:
@@ -101,12 +102,15 @@ class TensorFlowLoader:
         self._iterator = iter(self._dataset.repeat() if self._has_no_end else self._dataset)
         return map(_to_host, self._iterator)
 
-    def get_state(self) -> dict[str, np.ndarray]:
-        """The state of the iterator, as TensorFlow writes it."""
+    def get_state(self) -> dict[str, np.ndarray] | None:
+        """The state of the iterator, as TensorFlow writes it; None where that is not all."""
         pieces = tf.raw_ops.SerializeIterator(
             resource_handle=self._iterator._iterator_resource, external_state_policy=_IGNORE
         )
-        return {"iterator": np.frombuffer(tf.io.serialize_tensor(pieces).numpy(), np.uint8)}
+        written = tf.io.serialize_tensor(pieces).numpy()
+        if not self._pipeline.is_complete(written):
+            return None
+        return {"iterator": np.frombuffer(written, np.uint8)}
 
     def set_state(self, number: int, state: Any) -> Iterator[Any]:
         """Opens pass `number` where a state was taken.

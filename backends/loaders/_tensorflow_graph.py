@@ -40,13 +40,18 @@ _HARMLESS = re.compile(
     r"Dataset|^Anonymous.*SeedGenerator$|^DummySeedGenerator$|^HashTable|^AnonymousHashTable$|"
     r"^StatelessRandomGetAlg$"
 )
+# The way to an iterator that draws seeds, in a state; and to one whose seeds are of one element,
+# or whose elements are kept.
+_RESEEDED_IN_STATE = re.compile(rb"(Iterator::Root[\w:\[\]]*)(?:@@|:)epoch_num_random_samples")
+_RESEEDING = ("reshuffle_each_iteration", "rerandomize_each_iteration")
+_ELSEWHERE_IN_STATE = re.compile(rb"(Map|Interleave\w*|GroupByWindow\w*)\[|Cache|Snapshot")
 # What a person may change, and gets the same elements in the same order.
 _FREE = {"PrefetchDataset", "OptionsDataset", "ModelDataset", "_Retval", "Identity", "NoOp"}
 _FREE_INPUTS = {"num_parallel_calls", "buffer_output_elements", "prefetch_input_elements"}
 
 
 class Pipeline:
-    """What the operations of a dataset say of it.
+    """The operations of a dataset, read before it is begun.
 
     Args:
         dataset: Of any kind; it is not begun.
@@ -79,9 +84,12 @@ class Pipeline:
         self._functions = {one.signature.name: one.node_def for one in graph.library.function}
         operations = {node.op for scope in self._scopes[1:] for node in scope}
         self.calls_python = not operations.isdisjoint(_PYTHON)
-        self.has_state = not (stateful and any(map(_has_own_state, operations)))
+        unsound = next(filter(None, map(self._why_unsound, self._scopes)), "")
+        is_moved = bool(stateful) and any(map(_has_own_state, operations))
+        self.has_state = not is_moved and not unsound
         self.reads_variables = "ReadVariableOp" in operations
-        self.why_replayed = "" if self.has_state else self._why_replayed(operations, stateful)
+        self.why_replayed = self._why_replayed(operations, stateful) if is_moved else unsound
+        self._reseeded = self._count_reseeded()
         self.draws = any(self._seeds()) or any(map(_MOVING.search, operations))
         self.why_lost = self._why_lost(dataset)
         self.state_cost = self._buffered() * _ELEMENT_COST
@@ -119,6 +127,51 @@ class Pipeline:
             "seeds": [list(seeds) for _, seeds in self._seeds()],
         }
 
+    def is_complete(self, state: bytes) -> bool:
+        """False if a state lacks the seeds of the next pass: TensorFlow leaves out those of a
+        shuffle that has ended, and begins it anew where the state is put back. True for TensorFlow
+        2.21.
+        """
+        prefixes = {
+            prefix
+            for prefix in _RESEEDED_IN_STATE.findall(state)
+            if not _ELSEWHERE_IN_STATE.search(prefix)
+        }
+        return all(
+            sum(prefix.rpartition(b"::")[2].startswith(name) for prefix in prefixes) >= count
+            for name, count in self._reseeded.items()
+        )
+
+    def _count_reseeded(self) -> dict[bytes, int]:
+        """The operations that draw other seeds in each pass, by their names in a state; but for
+        those whose elements are kept, which draw once.
+        """
+        kept = self._before_caches()
+        counts: dict[bytes, int] = {}
+        for name in ("Shuffle", "Random"):
+            nodes = [
+                node
+                for node in self._scopes[0]
+                if node.op.startswith(f"{name}Dataset") or node.op.startswith(f"{name}AndRepeat")
+                if node.name not in kept
+            ]
+            if any(node.attr[verb].b for node in nodes for verb in _RESEEDING):
+                counts[name.encode()] = len(nodes)
+        return counts
+
+    def _before_caches(self) -> set[str]:
+        """The names of the nodes whose elements are kept by a cache or a snapshot."""
+        nodes = {node.name: node for node in self._scopes[0]}
+        caches = [one for one in nodes.values() if re.match("Cache|Snapshot", one.op)]
+        found: set[str] = set()
+        waiting = [name for cache in caches for name in _inputs(cache).values()]
+        while waiting:
+            name = waiting.pop()
+            if name in nodes and name not in found:
+                found.add(name)
+                waiting += [one.split(":")[0] for one in nodes[name].input]
+        return found
+
     def _why_replayed(self, operations: set[str], stateful: str) -> str:
         name = next((name for name in (*_HINTS, stateful) if name in operations), stateful)
         hint = f": {_HINTS[name]}" if name in _HINTS else ""
@@ -135,6 +188,25 @@ class Pipeline:
             node.op == "PrefetchDataset" or node.op.startswith("Parallel")
             for node in self._all_nodes()
         )
+
+    def _why_unsound(self, scope: Any) -> str:
+        """The operation whose state TensorFlow saves, and which does not go on from it as it was;
+        empty if there is none. True for TensorFlow 2.21.
+        """
+        constants = _constants(scope)
+        for node in scope:
+            name = constants.get(_inputs(node).get("filename", ""))
+            if re.match("Snapshot", node.op) or (
+                node.op.startswith("Cache") and name and any(_value(name).string_val)
+            ):
+                return f"{node.op} goes on from files that change while it writes them"
+            if node.op == "DirectedInterleaveDataset" and not node.attr["stop_on_empty_dataset"].b:
+                # It forgets how many of its inputs have ended, and waits for ever for them.
+                return (
+                    "sample_from_datasets and choose_from_datasets do not see their end from a "
+                    "saved position, but with stop_on_empty_dataset=True"
+                )
+        return ""
 
     def _why_lost(self, dataset: tf.data.Dataset) -> str:
         for node in self._all_nodes():

@@ -65,7 +65,8 @@ class Loader(Protocol):
 
     def get_state(self) -> Any:
         """The position of the open pass, before the next batch: JSON and arrays. Bytes are
-        given as an array of uint8: one that has not changed is not written again.
+        given as an array of uint8: one that has not changed is not written again. None where it
+        cannot be had just here.
         """
 
     def set_state(self, number: int, state: Any) -> Iterator[Any]:

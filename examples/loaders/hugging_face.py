@@ -43,9 +43,9 @@ def main(folder: str) -> dict[str, np.ndarray]:
         streaming=True,
         cache_dir=f"{folder}/cache",
     )
-    # The files in another order in each pass. A buffer of more than one row would shuffle rows, and
-    # have a resume read the pass again from its start.
-    stream = stream.shuffle(seed=3, buffer_size=1)
+    # The files in another order in each pass, one after the other. A buffer of more than one row
+    # would shuffle rows, and have a resume read all from the start.
+    stream = stream.shuffle(seed=3, buffer_size=1, max_buffer_input_shards=1)
     model = keras.Sequential(
         [
             keras.Input((SIZE,)),

@@ -210,6 +210,8 @@ class LoaderSource:
     def note_read(self, step: int) -> None:
         """The batch of `step` is the next one that is read."""
         self._next = step
+        if self._log.owes_one:
+            self._note_position(step)
 
     def _stand_at(self, start: int) -> None:
         start = max(self._first, whole_number("batches", "start", start, least=0))
@@ -326,11 +328,13 @@ class LoaderSource:
         ):
             return
         with self._inside():
-            self._log.add(
-                lambda: LoaderPosition(
-                    step, self._pass, self._pass_start, self.loader.get_state(), self._stream.state
-                )
-            )
+            self._log.add(self._position)
+
+    def _position(self) -> LoaderPosition | None:
+        state = self.loader.get_state()
+        if state is None:
+            return None
+        return LoaderPosition(self._next, self._pass, self._pass_start, state, self._stream.state)
 
     def _inside(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.loader.is_pure else self._stream

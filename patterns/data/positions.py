@@ -86,11 +86,13 @@ class PositionLog:
         clock: Says when one is due.
 
     Attributes:
+        owes_one: True if there was none when one was last asked for.
         base: The one from which the loader was opened; None for its start.
     """
 
     def __init__(self, clock: PositionClock) -> None:
         self.base: LoaderPosition | None = None
+        self.owes_one = False
         self._clock = clock
         self._newest: deque[LoaderPosition] = deque()
 
@@ -99,9 +101,13 @@ class PositionLog:
         last = self._newest[-1] if self._newest else self.base
         return step > (last.step if last else 0) and self._clock.is_due()
 
-    def add(self, take: Callable[[], LoaderPosition]) -> None:
-        """Takes a position; forgets those that no step to come needs."""
-        self._newest.append(self._clock.measure(take))
+    def add(self, take: Callable[[], LoaderPosition | None]) -> None:
+        """Takes a position, if there is one now; forgets those that no step to come needs."""
+        taken = self._clock.measure(take)
+        self.owes_one = taken is None
+        if taken is None:
+            return
+        self._newest.append(taken)
         reached = self._newest[-1].step - READ_AHEAD
         while len(self._newest) > 1 and self._newest[1].step <= reached:
             self._newest.popleft()

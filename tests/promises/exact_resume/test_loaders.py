@@ -1,4 +1,4 @@
-"""Exact resume of every kind of data: killed in the second pass or later, a fresh process goes on,
+"""Exact resume: every kind of data. Killed in the second pass or later, a fresh process goes on,
 and weights, History and a digest of all batches are equal in every bit.
 """
 
@@ -29,7 +29,7 @@ class Killed:
 
     def __init__(self, path, names):
         self._path = path
-        self.expected = references(path / "whole", names, SCRIPT)
+        self.expected = references(*names, script=SCRIPT)
         self._relay = Relay(path / "killed", self._kills(names), SCRIPT, EVERY)
 
     def check(self, name):
