@@ -166,6 +166,29 @@ def py_dataset(make: Callable[[], Any], batch_size: int) -> Any:
     return data
 
 
+def data_loader(make: Callable[[], Any], batch_size: int, work: float = 0, workers: int = 0) -> Any:
+    """A PyTorch DataLoader, each of whose examples takes some seconds of work."""
+
+    def data(shuffled: bool) -> dict[str, Any]:
+        import torch
+
+        class Worked(torch.utils.data.TensorDataset):
+            def __getitem__(self, index: int) -> Any:
+                until = time.perf_counter() + work
+                while time.perf_counter() < until:
+                    pass
+                return super().__getitem__(index)
+
+        kind = Worked if work else torch.utils.data.TensorDataset
+        examples = kind(*map(torch.from_numpy, make()))
+        loader = torch.utils.data.DataLoader(
+            examples, batch_size=batch_size, shuffle=shuffled, num_workers=workers
+        )
+        return {"x": loader}
+
+    return data
+
+
 def generator(make: Callable[[], Any], batch_size: int) -> Any:
     def data(shuffled: bool) -> dict[str, Any]:
         def batches() -> Iterator[Any]:
@@ -197,7 +220,17 @@ CASES = {
         Case("tf.data, convolutional", convolutional, tf_data(few_images, 64), 32),
     ],
     "jax": [],
-    "torch": [],
+    "torch": [
+        Case("DataLoader, dense", dense, data_loader(small, 32), 512),
+        Case("DataLoader, convolutional", convolutional, data_loader(few_images, 64), 32),
+        Case("DataLoader, 1 ms an example", dense, data_loader(lambda: small(512), 32, 1e-3), 16),
+        Case(
+            "DataLoader, 1 ms an example, two workers",
+            dense,
+            data_loader(lambda: small(2_048), 32, 1e-3, workers=2),
+            64,
+        ),
+    ],
 }
 EVERYWHERE = [
     Case("arrays, dense", dense, in_arrays(small, 32), 512),

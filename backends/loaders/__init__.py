@@ -90,7 +90,7 @@ def renewer(x: Any) -> Callable[[], Any]:
     gone through, it depends on the random states alone.
     """
     found = _found(x)
-    adapter = found and importlib.import_module(f".{found.adapter}", __name__)
+    adapter: Any = found and importlib.import_module(f".{found.adapter}", __name__)
     return adapter.renewer(x) if hasattr(adapter, "renewer") else lambda: x
 
 

@@ -112,13 +112,12 @@ class _Columns(NamedTuple):
         try:
             array = np.asarray(values)
         except ValueError:
-            array = None
-        else:
-            if array.dtype.kind in "US" or (array.size and isinstance(array.flat[0], str | bytes)):
-                problem = "text"
-            elif array.dtype.kind == "M":
-                problem = "dates"
-        if array is None or array.dtype.kind not in "biufc":
+            array = np.array(None)
+        if array.dtype.kind in "US" or (array.size and isinstance(array.flat[0], str | bytes)):
+            problem = "text"
+        elif array.dtype.kind == "M":
+            problem = "dates"
+        if array.dtype.kind not in "biufc":
             raise ValueError(
                 f"The column {name!r} of {self.kind} holds {problem}, which is no array to train "
                 "on. Leave it out (`.remove_columns`), or turn it into numbers of one shape "
@@ -135,7 +134,8 @@ class _ByIndex:
     def __init__(
         self, dataset: Any, kind: str, columns: _Columns, batch_size: int, shuffle: bool
     ) -> None:
-        self.kind, self.shuffle, self.batch_size = kind, shuffle, batch_size
+        self.kind, self.batch_size = kind, batch_size
+        self.shuffle: bool | None = shuffle
         self.examples = len(dataset)
         self._columns = columns
         self._dataset = _formatted(dataset, dataset.format["type"])
@@ -145,7 +145,7 @@ class _ByIndex:
             with watched_randomness():
                 columns.split(self._dataset[[0, self.examples - 1]])
 
-    def draw_order(self) -> list[np.ndarray]:
+    def draw_order(self, number: int) -> list[np.ndarray]:
         """Raises: the order is not the dataset's own."""
         raise TypeError(f"{self.kind} has no order of its own.")
 
@@ -177,7 +177,7 @@ class _ByIndex:
 class _InOrder:
     """Batches of an iterable dataset; a pass is an epoch of its shuffles."""
 
-    steps_per_pass = None
+    steps_per_pass: int | None = None
     is_pure = False
     first_cost = 0.0
 
@@ -206,17 +206,13 @@ class _InOrder:
         formatting = dataset._formatting
         self._dataset = _formatted(dataset, formatting.format_type if formatting else None)
         self._dataset = self._batched(batch_size)
-        self._state: Any = None
-
-    @property
-    def has_state(self) -> bool:
-        """True unless something stands in the way."""
-        return not self.why_replayed
+        self.has_state = not self.why_replayed
 
     def note_held(self, places: Sequence[str]) -> None:
         """A function that draws from a generator is run again for the examples before a state."""
         if places and not self.why_replayed:
             self.why_replayed = f"it draws from a generator of its own ({places[0]})"
+            self.has_state = False
 
     def open(self, number: int) -> Iterator[Any]:
         """An epoch from its start."""

@@ -28,8 +28,8 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _BY_REPR = ("sampler", "data_source")
 _WAY_OUT = (
     "Draw in `.random_map(function, seed=...)` (grain.transforms.RandomMap) from the generator "
-    "that it is given, or read without: grain.ReadOptions(num_threads=0, prefetch_buffer_size=0), "
-    "no `mp_prefetch`, worker_count=0."
+    "that it is given, or read without: grain.ReadOptions(num_threads=0, "
+    "prefetch_buffer_size=0), no `mp_prefetch`, worker_count=0."
 )
 
 
@@ -88,7 +88,7 @@ class _MapLoader:
 class _SparseLoader:
     """A `MapDataset` that leaves elements out: its position is the next index."""
 
-    steps_per_pass = None
+    steps_per_pass: int | None = None
     has_state = True
     why_replayed = ""
     is_pure = False
@@ -134,7 +134,7 @@ class _SparseLoader:
 
 
 class _StateLoader:
-    """What Grain reads in order: an `IterDataset` or a `DataLoader`."""
+    """A dataset that Grain reads in order: an `IterDataset` or a `DataLoader`."""
 
     first_cost = 0.0
 
@@ -154,18 +154,15 @@ class _StateLoader:
         self.has_state = not self.why_replayed
         self.is_endless = any(map(_is_repeated, nodes))
         self.steps_per_pass = None if self.is_endless else _length(dataset)
-        self._ahead = ahead = _read_ahead(nodes)
-        self.is_pure = ahead is not None
-        self._check_first(ahead)
+        self._ahead = _read_ahead(nodes)
+        self.is_pure = self._ahead is not None
+        self._check_first()
         self._open: Any = None
 
     def note_held(self, places: Sequence[str]) -> None:
         """Raises where threads or processes would draw from generators that the data hold."""
-        if self._ahead and places:
-            raise ValueError(
-                f"{self.kind} draws from a generator of its own ({places[0]}) in {self._ahead}, so "
-                f"that no two runs have the same batches. {_WAY_OUT}"
-            )
+        if places:
+            self._note_draws(f"a generator of its own ({places[0]})")
 
     def open(self, number: int) -> Iterator[Any]:
         """The data from their start."""
@@ -225,7 +222,7 @@ class _StateLoader:
                     f"{state[name]!r:.200} in the run of the checkpoint. Make it as it was."
                 )
 
-    def _check_first(self, ahead: str | None) -> None:
+    def _check_first(self) -> None:
         """Makes one batch here, without reading ahead, to see what it is and whether it draws."""
         inner = _without_workers(self._dataset)
         iterator = iter(inner)
@@ -237,11 +234,18 @@ class _StateLoader:
             draws = moves()
         _close(iterator)
         _check_batch(self.kind, element)
-        if ahead and draws:
+        if draws:
+            self._note_draws(f"the global random numbers of {' and '.join(draws)}")
+
+    def _note_draws(self, where: str) -> None:
+        if self._ahead:
             raise ValueError(
-                f"{self.kind} draws from the global random numbers of {' and '.join(draws)} in "
-                f"{ahead}, so that no two runs have the same batches. {_WAY_OUT}"
+                f"{self.kind} draws from {where} in {self._ahead}, so that no two runs have the "
+                f"same batches. {_WAY_OUT}"
             )
+        # A position in the middle of a window or a batch makes some elements again.
+        self.why_replayed = self.why_replayed or f"it draws from {where}"
+        self.has_state = False
 
 
 def parse_flags_for_workers() -> None:
@@ -296,7 +300,7 @@ def _is_worker(node: Any) -> bool:
 
 
 def _without_workers(dataset: Any) -> Any:
-    """What a worker process would read, to be read here; `dataset` itself if there are none."""
+    """The part that a worker process reads, to be read here; all of it if there are none."""
     workers = [
         node for node in _nodes(dataset) if type(node).__name__.startswith("ProcessPrefetch")
     ]

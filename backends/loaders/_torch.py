@@ -61,7 +61,7 @@ def open_loader(x: Any, kind: str) -> Loader | IndexedLoader:
 
 
 def _loss(loader: DataLoader, why: str) -> str:
-    """What keeps a DataLoader from being run again, with the way out; empty if nothing does."""
+    """The reason why a DataLoader cannot be run again, with the way out; empty if it can."""
     if loader.num_workers > 1 and not getattr(loader, "in_order", True):
         return (
             f"{why}, and in_order=False gives its batches as the workers happen to finish them. "
@@ -114,8 +114,8 @@ class MapLoader:
     def __init__(self, loader: DataLoader, kind: str) -> None:
         self.kind = kind
         self._loader = loader
-        batches = loader.batch_sampler
-        sampler = getattr(batches, "sampler", None)
+        batches: Any = loader.batch_sampler
+        sampler: Any = getattr(batches, "sampler", None)
         self.order_holder = [batches, loader.sampler]
         own_collate = loader.collate_fn is default_collate
         self.holder = loader.dataset if own_collate else [loader.dataset, loader.collate_fn]
@@ -132,9 +132,9 @@ class MapLoader:
         Raises:
             ValueError: If the sampler gives anything but places.
         """
-        batches = self._loader.batch_sampler
+        batches: Any = self._loader.batch_sampler
         for sampler in (batches, getattr(batches, "sampler", None)):
-            if hasattr(sampler, "set_epoch"):
+            if sampler is not None and hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(number)
         # Seeded from NumPy: the run may know nothing of torch.
         with TORCH.seeded(np.random.randint(2**32, size=4, dtype=np.uint32)):
@@ -185,7 +185,7 @@ class MapLoader:
     def fingerprint(self) -> dict[str, Any]:
         """The classes of what makes the batches, and the content of a TensorDataset."""
         loader = self._loader
-        said = {"kind": self.kind, "dataset": _name(loader.dataset)}
+        said: dict[str, Any] = {"kind": self.kind, "dataset": _name(loader.dataset)}
         if self.shuffle is None:
             said["sampler"] = _name(getattr(loader.batch_sampler, "sampler", loader.batch_sampler))
         if isinstance(loader.dataset, TensorDataset):
@@ -218,7 +218,7 @@ class ReplayedLoader:
 
     def open(self, number: int) -> Iterator[Any]:
         """The batches of the next pass."""
-        if current() is TORCH:
+        if current().name == TORCH.name:
             return iter(self._loader)
         return self._beside_another_framework()
 
@@ -319,7 +319,7 @@ def _shuffles(sampler: Any) -> bool | None:
 
 def _for_backend(batch: Any) -> Any:
     """Tensors on torch; elsewhere NumPy arrays, as Keras makes them."""
-    return batch if current() is TORCH else _in_numpy(batch)
+    return batch if current().name == TORCH.name else _in_numpy(batch)
 
 
 def _to_numpy(leaf: Any) -> Any:

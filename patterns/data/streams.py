@@ -13,6 +13,8 @@ import numpy as np
 
 from .order import seed_words
 
+# Its type hints leave out get_bit_generator and set_bit_generator.
+_numpy: Any = np.random
 # 624 words, and the index of the next one.
 _MT19937_BYTES = 2500
 # Bit generators of ours that nobody draws from now.
@@ -106,16 +108,16 @@ def _numpy_aside() -> Iterator[None]:
 
     That is a hundred times faster than to get and set the state of theirs.
     """
-    theirs = np.random.get_bit_generator()
+    theirs: Any = _numpy.get_bit_generator()
     is_known = type(theirs) is np.random.MT19937 and _layout_is_known()
     state = {} if is_known else np.random.get_state(legacy=False)
     kept = _take_kept_normal(theirs) if is_known else None
     ours = _spare.pop() if _spare else np.random.MT19937(0)
-    np.random.set_bit_generator(ours)
+    _numpy.set_bit_generator(ours)
     try:
         yield
     finally:
-        np.random.set_bit_generator(theirs)
+        _numpy.set_bit_generator(theirs)
         _spare.append(ours)
         if kept is not None:
             state = {**np.random.get_state(legacy=False), "has_gauss": 1, "gauss": kept}

@@ -13,7 +13,6 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import RandomStream, reads_in_order
 from ..data.streams import global_state, set_global_state
 from ..state.held import HeldStates, check_states, states_of
-from ..state.walk import is_open_library
 
 
 def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | None:
@@ -25,7 +24,7 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     if goes_on:
         _check_unused(x)
     # What the generator makes itself while it runs, nobody else draws from.
-    nodes, held = HeldStates({"x": x}).look()
+    held = HeldStates({"x": x}).find()
 
     def get_state() -> dict[str, Any]:
         return {
@@ -48,15 +47,8 @@ def generator_stream(x: Any, goes_on: SoundCheckpoint | None) -> RandomStream | 
     if isinstance(began, Mapping) and "held" in began:
         check_states(held, began["held"])
     stream = RandomStream(get_state, set_state, began)
-    stream.held_places = tuple(
-        node.place for node in nodes if node.place in held and not _is_of_library(node.owner)
-    )
+    stream.held_places = tuple(held)
     return stream
-
-
-def _is_of_library(owner: Any) -> bool:
-    """True of a part of a loader, which tells the state of its generators itself."""
-    return is_open_library(str(type(owner).__module__).partition(".")[0])
 
 
 def _check_unused(x: Any) -> None:

@@ -27,8 +27,10 @@ from .walk import CONTAINERS, Node, is_registered, walk
 
 States = dict[str, Any]
 
-# Those of NumPy: the states of others are not checked here.
 _COUNTERS = (int, float, itertools.count)
+# Libraries whose objects tell the state of their generators themselves, or make it from a seed.
+_TELL_THEMSELVES = {"keras_patterns", "grain", "datasets"}
+# Those of NumPy: the states of others are not checked here.
 _BIT_GENERATORS = (
     np.random.MT19937,
     np.random.PCG64,
@@ -158,8 +160,7 @@ def found_in(nodes: Iterable[Node]) -> Iterator[tuple[str, tuple[Any, StateAcces
         access = access_to(node.value)
         if access is None or identity_of(node.value) in held:
             continue
-        # Ours tell their state themselves.
-        if type(node.owner).__module__.partition(".")[0] == "keras_patterns":
+        if type(node.owner).__module__.partition(".")[0] in _TELL_THEMSELVES:
             continue
         # What Keras's own layers keep beside their variables, such as vocabularies, stays.
         is_own = is_registered(node) if access.is_value else node.is_own

@@ -303,6 +303,9 @@ def _is_open(value: Any) -> bool:
     top = str(type(value).__module__).partition(".")[0]
     if isinstance(value, keras.Variable):
         return False
+    # Grain's generators for `random_map` are set anew for each element.
+    if top == "grain" and type(value).__name__ == "RngPool":
+        return False
     if is_open_library(top):
         return not keras.ops.is_tensor(value)
     return is_own(type(value)) or isinstance(value, types.SimpleNamespace)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,19 @@ def state(path: Path, name: str) -> dict[str, Any]:
     return loaded((path / name / "state.json").read_text(encoding="utf-8"))
 
 
-def references(
-    path: Path, names: Iterable[str], script: Path = SCRIPT
-) -> dict[str, dict[str, Any]]:
-    """The states that uninterrupted runs, without checkpoints, end with in a process of their
-    own."""
-    check_end(run(path, *names, "--reference", script=script), 0)
-    return {name: state(path, name) for name in names}
+_REFERENCES: dict[tuple[Path, str], dict[str, Any]] = {}
+
+
+def references(*names: str, script: Path = SCRIPT) -> dict[str, dict[str, Any]]:
+    """The states that uninterrupted runs, without checkpoints, end with in a process of their own.
+    Each is run once for a process of pytest.
+    """
+    if missing := [name for name in names if (script, name) not in _REFERENCES]:
+        with tempfile.TemporaryDirectory() as folder:
+            check_end(run(Path(folder), *missing, "--reference", script=script), 0)
+            found = {(script, name): state(Path(folder), name) for name in missing}
+            _REFERENCES.update(found)
+    return {name: _REFERENCES[script, name] for name in names}
 
 
 class Folder:

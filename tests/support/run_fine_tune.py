@@ -1,5 +1,5 @@
-"""A run of `kp.fine_tune` in its own process: `python run_fine_tune.py NAME [--at STEP]`, in the
-folder that holds the run's.
+"""A run of `kp.fine_tune` in its own process: `python run_fine_tune.py NAME [--at STEP |
+--reference]`, in the folder that holds the run's.
 """
 
 import argparse
@@ -36,14 +36,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("--at", type=int, default=-1)
+    parser.add_argument("--reference", action="store_true", help="no checkpoints")
     asked = parser.parse_args()
     os.makedirs(asked.name, exist_ok=True)
     os.chdir(asked.name)
-    run(
-        CASE,
-        [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])],
-        train=kp.fine_tune,
-    )
+    extra = [kp.Checkpoint("checkpoints", every_steps=1), Sender("step", asked.at, ["kill"])]
+    run(CASE, [] if asked.reference else extra, train=kp.fine_tune)
 
 
 if __name__ == "__main__":

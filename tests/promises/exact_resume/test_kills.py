@@ -46,7 +46,7 @@ def groups():
 @pytest.mark.parametrize("names", groups())
 def test_each_case_that_is_killed_goes_on_to_the_same_end(names, tmp_path, subtests):
     relay = Relay(tmp_path / "killed", {name: kills()[name] for name in names})
-    expected = references(tmp_path / "reference", names)
+    expected = references(*names)
     for name in names:
         with subtests.test(name) if len(names) > 1 else nullcontext():
             relay.check(name, expected[name])
@@ -61,29 +61,24 @@ def test_each_case_that_is_killed_at_every_step_goes_on_to_the_same_end(name, tm
     # Killed before its first step, a run has left nothing to go on from.
     for step in (4, 6, 10) if CASES[name].needs == "fuses_steps" else range(1, CASES[name].steps):
         folder.kill_at(step)
-    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
+    assert_same_state(references(name)[name], folder.finish())
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    return references(tmp_path_factory.mktemp("kills"), ["dense", "generator"])
-
-
-def test_killed_twice_in_one_epoch_and_while_saving(tmp_path, expected):
+def test_killed_twice_in_one_epoch_and_while_saving(tmp_path):
     """In processes that share nothing, not even what an import leaves."""
     folder = Folder(tmp_path, "dense", alone=True)
     folder.kill_at(1)
     folder.kill_at(3)
     for event, count in [("open", 12), ("os.rename", 2), ("os.rename", 5)]:
         folder.child("--saving", event, count, expect=-9)
-    assert_same_state(expected["dense"], folder.finish())
+    assert_same_state(references("dense")["dense"], folder.finish())
 
 
-def test_killed_during_both_validations(tmp_path, expected):
+def test_killed_during_both_validations(tmp_path):
     folder = Folder(tmp_path, "generator")
     folder.kill_at(4, "--where", "validation")
     folder.kill_at(8, "--where", "validation")
-    assert_same_state(expected["generator"], folder.finish())
+    assert_same_state(references("generator")["generator"], folder.finish())
 
 
 # What EarlyStopping works out from its arguments at the end of the first epoch that it sees: no

@@ -13,12 +13,7 @@ from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    return references(tmp_path_factory.mktemp("signals") / "reference", ["dense"])["dense"]
-
-
-def test_the_run_is_saved_and_goes_on_exactly(tmp_path, expected):
+def test_the_run_is_saved_and_goes_on_exactly(tmp_path):
     """One run that is stopped at five places, one after the other."""
     folder = Folder(tmp_path, "dense")
     for where, at, name, saved in [
@@ -35,10 +30,10 @@ def test_the_run_is_saved_and_goes_on_exactly(tmp_path, expected):
         assert "Run the same script again to go on." in printed
         position = CheckpointStore(folder.path / "checkpoints").latest().position
         assert (position.step, position.phase) == saved
-    assert_same_state(expected, folder.finish())
+    assert_same_state(references("dense")["dense"], folder.finish())
 
 
-def test_a_signal_ends_it_at_once(tmp_path, expected):
+def test_a_signal_ends_it_at_once(tmp_path):
     """The second one of a kind, and one outside the main thread, where none can be caught."""
     folder = Folder(tmp_path, "dense")
     for at, how, name, said in [
@@ -53,7 +48,7 @@ def test_a_signal_ends_it_at_once(tmp_path, expected):
     ]:
         assert said in folder.child("--at", at, "--signals", *how, expect=-HOW[name])
         assert CheckpointStore(folder.path / "checkpoints").latest().position.step == at
-    assert_same_state(expected, folder.finish("--thread"))
+    assert_same_state(references("dense")["dense"], folder.finish("--thread"))
 
 
 def test_a_save_that_was_due_is_made_after_the_validation():

@@ -760,7 +760,7 @@ def test_killed_and_stopped_in_processes_of_its_own(tmp_path):
     folder = Folder(tmp_path / "killed", name)
     for step, signals, exit_code in ((2, "term", 143), (3, "kill", -9), (7, "term", 143)):
         folder.child("--at", step, "--signals", signals, expect=exit_code)
-    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
+    assert_same_state(references(name)[name], folder.finish())
 
 
 # The parts.

@@ -170,7 +170,7 @@ def test_killed_and_stopped_during_it(tmp_path):
     folder.child("--at", 3, "--where", "validation", expect=-9)
     folder.child("--at", 3, "--where", "validation", "--signals", "term", expect=143)
     folder.child("--at", 6, "--where", "validation", "--signals", "term", expect=143)
-    assert_same_state(references(tmp_path / "reference", [name])[name], folder.finish())
+    assert_same_state(references(name)[name], folder.finish())
 
 
 def test_arguments_are_checked():

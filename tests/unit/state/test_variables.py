@@ -1,5 +1,7 @@
 """Keys: complete, the same in every process and on every backend, and independent of names."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -66,6 +68,10 @@ def trained(make, optimizer="adam"):
     return model
 
 
+# For tests that only look.
+seen = functools.cache(trained)
+
+
 @pytest.mark.parametrize(
     ("make", "optimizer"),
     [
@@ -75,7 +81,7 @@ def trained(make, optimizer="adam"):
     ],
 )
 def test_every_variable_has_exactly_one_key(make, optimizer):
-    model = trained(make, optimizer)
+    model = seen(make, optimizer)
     found = find_variables(model)
     wanted = {
         id(v) for v in (*model.variables, *model.metrics_variables, *model.optimizer.variables)
@@ -100,7 +106,7 @@ def test_keys_do_not_depend_on_automatic_names(make):
 
 
 def test_two_backbones_with_equal_layer_names_have_keys_of_their_own():
-    model = trained(two_backbones)
+    model = seen(two_backbones)
     kernels = {
         key: v for key, v in find_variables(model).variables.items() if key.endswith("/kernel")
     }
@@ -135,7 +141,7 @@ def test_the_keys_of_a_small_model_are_these():
 
 
 def test_a_weight_without_an_attribute_is_found_where_keras_keeps_it():
-    keys = find_variables(trained(Subclassed)).variables
+    keys = find_variables(seen(Subclassed)).variables
     assert "non_trainable_variables/0" in keys
     assert "blocks/1/last/kernel" in keys
     assert "attention/query_dense/kernel" in keys
@@ -155,7 +161,7 @@ def test_every_layer_has_its_number_at_any_depth():
 
 
 def test_optimizers_stand_outside_in():
-    model = trained(recurrent, "scaled")
+    model = seen(Subclassed, "scaled")
     assert list(find_variables(model).optimizers) == ["optimizer", "optimizer/inner_optimizer"]
 
 
