@@ -84,7 +84,7 @@ def main(folder: str) -> dict[str, np.ndarray]:
         epochs=EPOCHS,
         validation_data=validation,
         callbacks=[kp.Checkpoint(f"{folder}/checkpoints", every_steps=4)],
-        verbose=0,
+        verbose=2,
         seed=0,
     )
     print("accuracy by epoch:", [round(value, 3) for value in history.history["val_accuracy"]])

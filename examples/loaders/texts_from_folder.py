@@ -62,7 +62,7 @@ def main(folder: str) -> dict[str, np.ndarray]:
         data,
         epochs=EPOCHS,
         callbacks=[kp.Checkpoint(f"{folder}/checkpoints", every_steps=5)],
-        verbose=0,
+        verbose=2,
         seed=0,
     )
     print("accuracy by epoch:", [round(value, 3) for value in history.history["accuracy"]])

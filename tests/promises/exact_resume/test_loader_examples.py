@@ -62,11 +62,10 @@ def test_an_example_that_is_killed_ends_with_the_same_weights(tmp_path, name):
     assert process.returncode == 0, process.stderr
     process = run(killed, name, kill_at=3)
     assert process.returncode == -signal.SIGKILL, process.stderr
-    (saved,) = {kp.CheckpointStore(killed / "checkpoints").latest().position.step}
-    assert saved > 0
+    assert kp.CheckpointStore(killed / "checkpoints").latest().position.step > 0
     process = run(killed, name)
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith("keras-patterns: going on from step ")
+    assert "keras-patterns: going on from step " in process.stdout
     found_again = FOUND_AGAIN.get(name, "by its saved position")
     assert f"will be found again {found_again}" in process.stdout
     weights = [dict(np.load(folder / "weights.npz")) for folder in (alone, killed)]

@@ -5,6 +5,7 @@ and weights, History and a digest of all batches are equal in every bit.
 import math
 from pathlib import Path
 
+import keras
 import pytest
 from children import Relay, references, state
 from loaders import CASES, STEPS, names_here, quick_names, small_model
@@ -66,9 +67,15 @@ def test_resumed_in_this_process(name, monkeypatch):
     case = CASES[name]
     others = case.make()
     del others["x"]
+
+    def make_data():
+        if case.global_seed is not None:
+            keras.utils.set_random_seed(case.global_seed)
+        return case.make()["x"]
+
     assert_resumes_exactly(
         case.make_model or small_model,
-        lambda: case.make()["x"],
+        make_data,
         **others,
         total_steps=STEPS,
         epochs=3,
