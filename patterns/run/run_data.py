@@ -41,7 +41,9 @@ class RunData:
         if isinstance(source, LoaderSource):
             source.keeps_positions, source.stops_after_pass = keeps_positions, stops_after_pass
         self.skipped = Skipped(source)
-        self._opened_at: int | None = None
+        # The step, and whether the stream was for `feed`.
+        self._opened_at: tuple[int, bool] | None = None
+        self._gathered: Gathered | None = None
         self.is_fed = False
 
     def take_over(self, state: Mapping[str, Any]) -> None:
@@ -77,16 +79,17 @@ class RunData:
 
     def open_at(self, step: int, steps_left: int) -> None:
         """Reads from a step on."""
-        if self._opened_at == step and self.stream.is_untouched:
+        if self._opened_at == (step, self.is_fed) and self.stream.is_untouched:
             return
         self.close()
-        self._opened_at = step
+        self._opened_at = step, self.is_fed
+        self._gathered = self._find_gathered() if steps_left else None
         native = self._native(step) if steps_left else None
         if native:
             self.stream = native
             self.samples = native.peek(1)
             return
-        if steps_left and self._gathered:
+        if self._gathered:
             arrays: Any = self.source
             places = self.skipped.batches(step, arrays.index_batches)
             self.stream = BatchStream(places, lambda one: one)
@@ -119,8 +122,7 @@ class RunData:
         self._gathered.places = lent
         return self._gathered
 
-    @property
-    def _gathered(self) -> Gathered | None:
+    def _find_gathered(self) -> Gathered | None:
         """The arrays, where the backend makes batches of them by itself."""
         if not (self.is_fed and current().gathers):
             return None
