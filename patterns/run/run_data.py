@@ -28,7 +28,8 @@ class RunData:
         skipped: The batches that are left out.
         stream: The batches from the present step on.
         samples: The first one or two of them, for their shapes.
-        is_fed: Whether nobody but the backend's `feed` reads the stream. Defaults to False.
+        is_fed: Whether nobody but the backend's `feed` reads the stream; set before it is opened.
+            Defaults to False.
     """
 
     stream: BatchStream | NativeStream
@@ -41,8 +42,7 @@ class RunData:
         if isinstance(source, LoaderSource):
             source.keeps_positions, source.stops_after_pass = keeps_positions, stops_after_pass
         self.skipped = Skipped(source)
-        # The step, and whether the stream was for `feed`.
-        self._opened_at: tuple[int, bool] | None = None
+        self._opened_at: int | None = None
         self._gathered: Gathered | None = None
         self.is_fed = False
 
@@ -79,10 +79,10 @@ class RunData:
 
     def open_at(self, step: int, steps_left: int) -> None:
         """Reads from a step on."""
-        if self._opened_at == (step, self.is_fed) and self.stream.is_untouched:
+        if self._opened_at == step and self.stream.is_untouched:
             return
         self.close()
-        self._opened_at = step, self.is_fed
+        self._opened_at = step
         self._gathered = self._find_gathered() if steps_left else None
         native = self._native(step) if steps_left else None
         if native:
