@@ -372,6 +372,8 @@ def main() -> None:
     rounds = rounds_asked(default=15)
     say_where()
     backend = keras.backend.backend()
+    # Before the weights of its first model Keras draws a seed for itself.
+    dense()
     print(f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
     failures: list[str] = []
     for title, other, cases in (
