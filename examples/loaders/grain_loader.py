@@ -48,7 +48,7 @@ def main(folder: str) -> dict[str, np.ndarray]:
         .random_map(Augment())
         .batch(BATCH, drop_remainder=True)
         # Another order in each pass: an IterDataset alone has the same in all.
-        .repeat(EPOCHS)
+        .repeat()
         .to_iter_dataset()
         .mp_prefetch(grain.MultiprocessingOptions(num_workers=2))
     )

@@ -8,9 +8,11 @@ A child shares with the next one what an import leaves, and the seed of Python's
 model, random state or thread of another.
 """
 
+import ctypes
 import json
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +34,19 @@ def check_that_no_thread_runs():
     assert len(others) == 1, f"threads run in what is to be forked: {names}"
 
 
+def adopt_orphans():
+    """Makes the workers that a killed child leaves behind children of this process (Linux)."""
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def end_orphans():
+    """Ends the workers that a child has left behind."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    for orphan in map(int, children):
+        os.kill(orphan, signal.SIGKILL)
+        os.waitpid(orphan, 0)
+
+
 def next_program():
     """Serves until there is nothing to serve; in each child, returns what it is to become."""
     for line in sys.stdin:
@@ -40,6 +55,7 @@ def next_program():
         if not child:
             return json.loads(line)
         _, status = os.waitpid(child, 0)
+        end_orphans()
         print(os.waitstatus_to_exitcode(status), flush=True)
     return None
 
@@ -55,5 +71,7 @@ def become(argv, cwd, out, err):
     runpy.run_path(argv[0], run_name="__main__")
 
 
+if __name__ == "__main__":
+    adopt_orphans()
 if __name__ == "__main__" and (program := next_program()):
     become(**program)

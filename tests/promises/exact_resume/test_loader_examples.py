@@ -2,6 +2,8 @@
 none.
 """
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -49,9 +51,16 @@ np.savez("weights.npz", **example.main("."))
 def run(folder, name, kill_at=0):
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-c", PROGRAM, str(ROOT / "examples" / "loaders" / name)]
-    return subprocess.run(
-        [*command, str(kill_at)], cwd=folder, capture_output=True, text=True, check=False
-    )
+    # Not pipes, which the workers of a killed process would keep open.
+    with open(folder / "out", "w+") as out, open(folder / "err", "w+") as err:
+        process = subprocess.Popen(
+            [*command, str(kill_at)], cwd=folder, stdout=out, stderr=err, start_new_session=True
+        )
+        status = process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        said = [file.seek(0) or file.read() for file in (out, err)]
+    return subprocess.CompletedProcess(command, status, *said)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
