@@ -46,6 +46,7 @@ class Case:
         data: Makes the arguments of `fit` that say what the data are; shuffled if asked to.
         steps: Of one epoch.
         epochs: In one measurement.
+        other: Makes other data, for `kp.fit` to be compared with itself. Defaults to None.
         save_every: Steps between saves; the other side saves too, without positions. Defaults to
             None: nothing is saved, and the other side is `model.fit`.
     """
@@ -56,6 +57,7 @@ class Case:
     steps: int
     epochs: int = 2
     save_every: int | None = None
+    other: Callable[[bool], dict[str, Any]] | None = None
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -202,6 +204,33 @@ def generator(make: Callable[[], Any], batch_size: int) -> Any:
     return data
 
 
+def around_grain(make: Callable[[], Any]) -> Any:
+    """The same as `in_grain`, through a generator around it."""
+
+    def data(shuffled: bool) -> dict[str, Any]:
+        def batches() -> Iterator[Any]:
+            while True:
+                yield from in_grain(make)(shuffled)["x"]
+
+        return {"x": batches()}
+
+    return data
+
+
+def in_grain(make: Callable[[], Any]) -> Any:
+    """A `grain.MapDataset` of batches of 32."""
+
+    def data(shuffled: bool) -> dict[str, Any]:
+        import grain
+
+        x, y = make()
+        dataset = grain.MapDataset.range(len(x))
+        dataset = dataset.seed(0).shuffle() if shuffled else dataset
+        return {"x": dataset.map(lambda index: (x[index], y[index])).batch(32)}
+
+    return data
+
+
 def small(count: int = 16_384) -> tuple[np.ndarray, np.ndarray]:
     return vectors(count)
 
@@ -239,6 +268,7 @@ EVERYWHERE = [
     Case("PyDataset, dense", dense, py_dataset(small, 32), 512),
     Case("generator, dense", dense, generator(small, 32), 512),
 ]
+GRAIN = [Case("Grain, dense", dense, in_grain(small), 512, other=around_grain(small))]
 SAVING = {
     "tensorflow": [
         Case(
@@ -257,7 +287,8 @@ SAVING = {
 def train(case: Case, model: keras.Model, by: str, shuffled: bool = True) -> Stopwatch:
     """Trains by `model.fit`, by `kp.fit`, or by `kp.fit` without positions."""
     stopwatch, folder = Stopwatch(), tempfile.mkdtemp()
-    arguments = {**case.data(shuffled), "steps_per_epoch": case.steps, "epochs": case.epochs}
+    make = case.other if by == "a generator" and case.other else case.data
+    arguments = {**make(shuffled), "steps_per_epoch": case.steps, "epochs": case.epochs}
     callbacks: list[Any] = [stopwatch]
     if by == "model.fit":
         if "y" in arguments:
@@ -299,6 +330,8 @@ def check(case: Case) -> list[str]:
 
 
 def sides_of(case: Case) -> tuple[str, str]:
+    if case.other:
+        return "a generator", "kp.fit"
     return ("no positions", "kp.fit") if case.save_every else ("model.fit", "kp.fit")
 
 
@@ -343,11 +376,14 @@ def main() -> None:
     rounds = rounds_asked(default=15)
     say_where()
     backend = keras.backend.backend()
+    # Before the weights of its first model Keras draws a seed for itself.
+    dense()
     print(f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}")
     failures: list[str] = []
     for title, other, cases in (
         ("Steps per second", "model.fit", CASES[backend] + EVERYWHERE),
         ("The cost of positions", "no positions", SAVING[backend]),
+        ("Grain, and a generator around it", "a generator", GRAIN),
     ):
         rows = []
         for case in cases:

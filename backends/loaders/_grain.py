@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import grain
+import keras
 import numpy as np
 
 from ._look import is_batch, same_form, shapes, watched_randomness
@@ -199,7 +200,8 @@ class _StateLoader:
     def _running(self, iterator: Any) -> Iterator[Any]:
         self._open = iterator
         try:
-            yield from iterator
+            for batch in iterator:
+                yield keras.tree.map_structure(_own, batch)
         finally:
             _close(iterator)
 
@@ -286,6 +288,14 @@ def _iterators(iterator: Any) -> Iterator[Any]:
         yield one
         waiting += [part for part in getattr(one, "_parents", ()) if part is not None]
         waiting += [part for part in (getattr(one, "_iterator", None),) if part is not None]
+
+
+def _own(leaf: Any) -> Any:
+    """An array of worker processes, out of the memory that they share: it is freed here, and not
+    when the last batch is forgotten.
+    """
+    is_shared = isinstance(leaf, np.ndarray) and type(leaf) is not np.ndarray
+    return np.array(leaf, subok=False) if is_shared else leaf
 
 
 def _close(iterator: Any) -> None:

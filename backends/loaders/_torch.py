@@ -152,6 +152,8 @@ class MapLoader:
         """The batch of each job."""
         loader = self._loader
         items = _Items(loader.dataset, loader.collate_fn, call)
+        if not loader.num_workers and not loader.pin_memory:
+            return map(_for_backend, map(items.__getitem__, jobs))
         chosen = {
             "num_workers": loader.num_workers,
             "pin_memory": loader.pin_memory,
@@ -180,7 +182,7 @@ class MapLoader:
                     **chosen,
                 )
             )
-        return map(_for_backend, batches) if not loader.num_workers else _Fetched(batches)
+        return _Fetched(batches)
 
     def fingerprint(self) -> dict[str, Any]:
         """The classes of what makes the batches, and the content of a TensorDataset."""

@@ -125,6 +125,7 @@ def find_learning_rate(
     )
     with preserved_attributes(model), closing(listener), ExitStack() as until_end:
         driver, start = open_run(asked, until_end)
+        driver.data.is_fed = True
         driver.data.open_at(0, len(rates))
         current().build(model, driver.data.samples[0])
         current().prepare(model)

@@ -28,7 +28,8 @@ class RunData:
         skipped: The batches that are left out.
         stream: The batches from the present step on.
         samples: The first one or two of them, for their shapes.
-        is_fed: Whether nobody but the backend's `feed` reads the stream. Defaults to False.
+        is_fed: Whether nobody but the backend's `feed` reads the stream; set before it is opened.
+            Defaults to False.
     """
 
     stream: BatchStream | NativeStream
@@ -42,6 +43,7 @@ class RunData:
             source.keeps_positions, source.stops_after_pass = keeps_positions, stops_after_pass
         self.skipped = Skipped(source)
         self._opened_at: int | None = None
+        self._gathered: Gathered | None = None
         self.is_fed = False
 
     def take_over(self, state: Mapping[str, Any]) -> None:
@@ -81,12 +83,13 @@ class RunData:
             return
         self.close()
         self._opened_at = step
+        self._gathered = self._find_gathered() if steps_left else None
         native = self._native(step) if steps_left else None
         if native:
             self.stream = native
             self.samples = native.peek(1)
             return
-        if steps_left and self._gathered:
+        if self._gathered:
             arrays: Any = self.source
             places = self.skipped.batches(step, arrays.index_batches)
             self.stream = BatchStream(places, lambda one: one)
@@ -119,8 +122,7 @@ class RunData:
         self._gathered.places = lent
         return self._gathered
 
-    @property
-    def _gathered(self) -> Gathered | None:
+    def _find_gathered(self) -> Gathered | None:
         """The arrays, where the backend makes batches of them by itself."""
         if not (self.is_fed and current().gathers):
             return None

@@ -245,7 +245,10 @@ def hf_stream(buffer: int | None = 1) -> Any:
         streaming=True,
         cache_dir="cache",
     )
-    return stream.shuffle(seed=3, buffer_size=buffer) if buffer else stream
+    if not buffer:
+        return stream
+    # Of several shards at once, the library waits for five seconds at the end of each pass.
+    return stream.shuffle(seed=3, buffer_size=buffer, max_buffer_input_shards=1)
 
 
 def hf_mixed() -> Any:

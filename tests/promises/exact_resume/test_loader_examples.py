@@ -17,6 +17,8 @@ EXAMPLES = {
     "images_from_folder.py": "tensorflow",
     "texts_from_folder.py": "tensorflow",
     "torch_loader.py": "torch",
+    "grain_loader.py": "grain",
+    "hugging_face.py": "datasets",
 }
 FOUND_AGAIN = {"torch_loader.py": "by index"}
 
