@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -197,7 +198,20 @@ def _is_piece(piece: bytes) -> bool:
         data.type_name == "tensorflow::Iterator"
         and len(element.component_metadata) == len(names)
         and names != []
+        and all(map(_has_its_size, element.component_metadata))
     )
+
+
+def _has_its_size(component: Any) -> bool:
+    """True of a tensor that has as many bytes as its shape says; of text that is not known."""
+    shape = component.tensor_shape
+    kind = tf.as_dtype(component.dtype)
+    if shape.unknown_rank or any(axis.size < 0 for axis in shape.dim):
+        return False
+    count = math.prod(axis.size for axis in shape.dim)
+    if not kind.size or kind in (tf.string, tf.variant, tf.resource):
+        return kind in (tf.string, tf.variant)
+    return bool(sum(component.uncompressed_bytes) == count * kind.size)
 
 
 def _in_step(dataset: tf.data.Dataset, calls_python: bool) -> tf.data.Dataset:

@@ -319,9 +319,13 @@ def tf_padded() -> Any:
 
 
 def tf_augmented() -> Any:
-    """With noise from a layer of Keras."""
-    noise = keras.layers.GaussianNoise(0.5, seed=3)
-    return tf_shuffled().map(lambda x, y: (noise(x, training=True), y))
+    """With noise from a layer of Keras, which takes images."""
+    layer = keras.layers.RandomBrightness(0.5, value_range=(-9, 9), seed=3)
+
+    def augment(x: Any, y: Any) -> Any:
+        return layer(x[..., None, None], training=True)[..., 0, 0], y
+
+    return tf_shuffled().map(augment)
 
 
 def tf_drawing() -> Any:
