@@ -18,6 +18,10 @@ from keras_patterns.testing import assert_same_state, run_state
 X = np.random.default_rng(0).normal(size=(60, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
 
+reads_here = pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow", reason="TensorFlow reads arrays by itself"
+)
+
 
 @pytest.fixture(autouse=True)
 def always_ahead(monkeypatch):
@@ -106,6 +110,7 @@ def test_a_run_that_was_left_goes_on_as_if_it_had_not_been(tmp_path, act, error)
     assert_same_state(train(tmp_path / "left", At(0, act)), expected)
 
 
+@reads_here
 def test_an_error_of_the_data_comes_as_it_is_and_after_the_steps_before_it(tmp_path, monkeypatch):
     make = ArraySource.batch
 
@@ -121,13 +126,14 @@ def test_an_error_of_the_data_comes_as_it_is_and_after_the_steps_before_it(tmp_p
     assert seen
 
 
-@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="it reads ahead by itself")
+@reads_here
 def test_a_thread_reads_ahead(tmp_path):
     seen = []
     train(tmp_path, At(12, lambda: seen.append(reads_ahead())))
     assert seen == [True]
 
 
+@reads_here
 def test_the_error_of_a_callback_is_not_taken_for_one_of_the_data(tmp_path, monkeypatch):
     make = ArraySource.batch
 
