@@ -132,9 +132,11 @@ def every_step(session: nox.Session, backend: str) -> None:
 @nox.session
 @each_backend
 def loaders(session: nox.Session, backend: str) -> None:
-    """Exact resume of every kind of data, each killed and taken up in fresh processes."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
+    """Exact resume of every kind of data, each killed and taken up in fresh processes. Loaders of
+    all libraries are read on each backend.
+    """
+    install_package(session, *EXTRAS.values())
+    install(session, *group("test"), *group("test-loaders"))
     run_pytest(session, backend, "tests", "-m", "loaders", "--timeout=0", *session.posargs)
 
 
