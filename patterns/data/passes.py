@@ -10,14 +10,14 @@ from keras_patterns.backends.loaders import gives_examples
 
 from .in_order import LoaderSource
 from .sources import BatchSource, make_source
-from .streams import RandomStream, global_state, seeded, stream_words
+from .streams import RandomStream
 
 
 class Passes:
     """Data that Keras does not read itself, to be gone through again and again.
 
-    Each pass gives the same batches, as far as the data let it: nothing is shuffled here, and what
-    is drawn at random is drawn from the random states that there are.
+    Nothing is shuffled here. What the data draw at random is a function of the random states at the
+    start of the pass.
 
     Args:
         x: As in `make_source`.
@@ -42,13 +42,11 @@ class Passes:
         return one_pass(self._source(batch_size if self._takes_size else None))
 
     def _source(self, batch_size: int | None) -> BatchSource:
-        with seeded(stream_words(0)):
-            state = global_state()
         return make_source(
             **self._data,
             batch_size=batch_size,
             shuffle=False,
-            stream=RandomStream(state=state),
+            stream=RandomStream(),
             verbose=False,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import GeneratorType
 from typing import Any
 
@@ -83,7 +83,7 @@ def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
     {'x': [1, 2], 'y': [3, 4]}
     """
     data = data_parts(name, data)
-    if not keras_reads(data[0]):
+    if not keras_reads(data[0]) or (len(data) == 1 and _is_iterated_anew(data[0])):
         return {"x": Passes(*data)}
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
 
@@ -106,6 +106,17 @@ def data_parts(name: str, data: Any) -> tuple:
             "parts."
         )
     return tuple(data)
+
+
+def _is_iterated_anew(x: Any) -> bool:
+    """True for an iterable of batches that can be begun again, which Keras does not take."""
+    return (
+        isinstance(x, Iterable)
+        and not isinstance(x, Iterator | keras.utils.PyDataset | str | bytes)
+        and not keras.tree.is_nested(x)
+        and not is_rows(x)
+        and kind_of(x) is None
+    )
 
 
 def _rows(data: Any, name: str) -> Any:
@@ -143,8 +154,9 @@ def check_validation_data(name: str, data: Any) -> None:
         count_examples(**{f"{name}/{part}": value for part, value in parts.items()})
     elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and kind_of(x) is None:
         raise TypeError(
-            f"{name} must be arrays, a keras.utils.PyDataset, a generator or a dataset of a "
-            f"framework. Received: {type(x).__module__}.{type(x).__qualname__}"
+            f"{name} must be arrays, a keras.utils.PyDataset, a generator, another iterable of "
+            "batches, or a dataset of a framework. Received: "
+            f"{type(x).__module__}.{type(x).__qualname__}"
             f"{_list_of(keras.tree.flatten(tuple(parts.values())))}."
         )
 

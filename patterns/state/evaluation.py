@@ -77,13 +77,13 @@ class Evaluation:
         )
 
     def _on_new(self, model: keras.Model, settings: dict[str, Any]) -> dict[str, Any]:
-        if self._passes is None:
-            return model.evaluate(**{**self._arguments, "x": self._renew()}, **settings)
-        with closing(self._passes.begin(self._arguments["batch_size"])) as batches:
-            samples = list(itertools.islice(batches, 2))
-            data = current().feed(itertools.chain(samples, batches), samples, False)
-            # Nobody may know how many there are.
-            with _keras.quiet_end_of_data():
+        # Nobody may know how many batches there are.
+        with _keras.quiet_end_of_data():
+            if self._passes is None:
+                return model.evaluate(**{**self._arguments, "x": self._renew()}, **settings)
+            with closing(self._passes.begin(self._arguments["batch_size"])) as batches:
+                samples = list(itertools.islice(batches, 2))
+                data = current().feed(itertools.chain(samples, batches), samples, False)
                 return model.evaluate(data, **settings)
 
 

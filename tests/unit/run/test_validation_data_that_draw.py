@@ -11,11 +11,7 @@ import pytest
 import keras_patterns as kp
 from keras_patterns.testing import assert_same_state, run_state
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
-    # Keras warns of every stream that ends, of those without a length too.
-    pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 
 X = np.random.default_rng(0).normal(size=(24, 4)).astype("float32")
 Y = X.sum(axis=1, keepdims=True)
@@ -28,6 +24,15 @@ class Noisy(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = np.random.permutation(24)[:8]
         return X[rows] + np.float32(random.random()), Y[rows]
+
+
+class Drawn:
+    """An iterable, of a length that nobody knows."""
+
+    def __iter__(self):
+        for _ in range(3):
+            rows = np.random.permutation(24)[:8]
+            yield X[rows] + np.float32(random.random()), Y[rows]
 
 
 def torch_loader(**arguments):
@@ -60,6 +65,7 @@ def torch_stream(**arguments):
 
 DATA = {
     "a PyDataset": Noisy,
+    "an iterable": Drawn,
     "a DataLoader": torch_loader,
     "a DataLoader with workers": lambda: torch_loader(num_workers=1, persistent_workers=True),
     "a DataLoader of a stream": torch_stream,
