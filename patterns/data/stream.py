@@ -22,9 +22,9 @@ class BatchStream(Iterator[Any]):
     Args:
         batches: From the source.
         form: Gives a batch the form in which `train_step` gets it.
-        may_end: Whether the source may have no more batches. Each is read when the one before it is
-            taken then, so that the end is known before a step is begun without one: TensorFlow
-            would run the part of that step which needs no data. Defaults to False.
+        may_end: Whether the source may have no more batches. Each of a loan is read when the one
+            before it is taken then, so that the end is known before a step is begun without one:
+            TensorFlow would run the part of that step which needs no data. Defaults to False.
 
     Attributes:
         error: The error that the source raised, or None.
@@ -42,6 +42,7 @@ class BatchStream(Iterator[Any]):
         self._may_end = may_end
         self._batches: Iterator[Any] = map(form, batches)
         self._loan: _Loan | None = None
+        self._left = 0
         self.error: Exception | None = None
         self.has_ended = False
         self.is_untouched = True
@@ -55,6 +56,7 @@ class BatchStream(Iterator[Any]):
     def lend(self, count: int) -> Iterator[Any]:
         """The next batches, for a reader that may read ahead and may not get to the end."""
         self._loan = _Loan(itertools.islice(self, count))
+        self._left = count
         return self._loan
 
     @property
@@ -72,6 +74,7 @@ class BatchStream(Iterator[Any]):
         if self._loan is not None:
             self._batches = itertools.chain(self._loan.close(), self._batches)
             self._loan = None
+            self._left = 0
 
     def close(self) -> None:
         """Ends the threads or processes that make batches, if there are any."""
@@ -96,7 +99,9 @@ class BatchStream(Iterator[Any]):
         self.is_untouched = False
         try:
             batch = next(self._batches)
-            if self._may_end:
+            self._left -= 1
+            # Not beyond the loan: what comes after it may be somebody else's.
+            if self._may_end and self._left > 0:
                 self._look_ahead()
             return batch
         except StopIteration:
