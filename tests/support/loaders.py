@@ -479,6 +479,7 @@ CASES: dict[str, LoaderCase] = {
             way,
             needs=("torch", "torchdata") if "torchdata" in name else ("torch",),
             is_sampled=name in ("other workers", "IterableDataset"),
+            has_processes="workers" in name or name == "torchdata",
         )
         for name, way, make in [
             ("other workers", "index", lambda: torch_data().shuffled()),
@@ -503,7 +504,7 @@ CASES: dict[str, LoaderCase] = {
         ]
     },
     "torch, validation": LoaderCase(
-        torch_validated, "index", needs=("torch",), with_controls=False
+        torch_validated, "index", needs=("torch",), with_controls=False, has_processes=True
     ),
 }
 
