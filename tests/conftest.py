@@ -87,8 +87,3 @@ def pytest_collection_finish():
     """
     gc.collect()
     gc.freeze()
-    if "tensorflow" in sys.modules:
-        # Each small model is traced for a few steps: to optimize its graph takes longer than they
-        # do. Fresh processes, such as those of test_kills.py, run the graphs that a person's do.
-        options = {"disable_meta_optimizer": True}
-        sys.modules["tensorflow"].config.optimizer.set_experimental_options(options)

@@ -44,7 +44,9 @@ def open_loader(x: Any, kind: str) -> Loader | SteppedLoader:
     """
     kind = f"a grain.{_public_name(x)}"
     if isinstance(x, grain.MapDataset):
-        _check_batch(kind, _first(kind, (x[index] for index in range(len(x)))))
+        with watched_randomness():
+            element = _first(kind, (x[index] for index in range(len(x))))
+        _check_batch(kind, element)
         is_sparse = any(type(node).__name__ in _SPARSE for node in _nodes(x))
         return _SparseLoader(x, kind) if is_sparse else _MapLoader(x, kind)
     if isinstance(x, grain.IterDataset | grain.DataLoader):
@@ -311,9 +313,7 @@ def _is_worker(node: Any) -> bool:
 
 def _without_workers(dataset: Any) -> Any:
     """The part that a worker process reads, to be read here; all of it if there are none."""
-    workers = [
-        node for node in _nodes(dataset) if type(node).__name__.startswith("ProcessPrefetch")
-    ]
+    workers = list(filter(_is_worker, _nodes(dataset)))
     return workers[0]._parents[0] if workers else dataset
 
 
@@ -345,11 +345,7 @@ def _known_length(length: int) -> int | None:
 def _length(dataset: Any) -> int | None:
     """Batches of a pass, where only functions are applied to a `MapDataset`."""
     node = dataset
-    while type(node).__name__ in (
-        "MapIterDataset",
-        "WithOptionsIterDataset",
-        "RandomMapIterDataset",
-    ):
+    while type(node).__name__ in _ONE_TO_ONE:
         node = node._parents[0]
     if type(node).__name__ != "PrefetchIterDataset":
         return None

@@ -2,65 +2,54 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import xxhash
 
-from keras_patterns.backends.loaders import IndexedLoader, Job
+from keras_patterns.backends.loaders import IndexedLoader
 
-from .._util.arguments import whole_number
+from .fetched import FetchedSource
 from .order import BatchOrder
 from .streams import Seeding, global_seeding, stream_words
-from .weights import as_batch, check_class_weight, class_weight_json
 
-# What a stream of random numbers is for, in the path from the seed to it.
-_BATCH, _ORDER = 0, 1
+# What a stream of random numbers is for, in the path from the seed to it; 0 is for a batch.
+_ORDER = 1
 
 
-class IndexedSource:
+class IndexedSource(FetchedSource):
     """Batches of an `IndexedLoader`, in an order that is a function of `(seed, step)`.
-
-    While a batch is made, random states are seeded by (seed, step); those of this process are as
-    before after it.
 
     Args:
         loader: Gives examples by their place.
         seed: A whole number that is not negative. Defaults to 0.
-        class_weight: `{class: weight}`, turned into sample weights. Defaults to None.
         seeding: Given the data, returns what seeds the random states. Defaults to `global_seeding`.
         holder: The data, for `seeding`. Defaults to None.
+        **arguments: Further ones of `FetchedSource`.
 
     Raises:
         ValueError: If there is no batch, or the order that the loader draws depends on more than
             the random states.
     """
 
-    random_access = True
-    found_again = "by index"
-
     def __init__(
         self,
         loader: IndexedLoader,
         *,
         seed: int = 0,
-        class_weight: Mapping[int, float] | None = None,
         seeding: Seeding = global_seeding,
         holder: Any = None,
+        **arguments: Any,
     ) -> None:
+        super().__init__(loader, seed=seed, seeding=seeding, holder=holder, **arguments)
         self.loader = loader
-        self.thread_safe = loader.is_pure
-        self._seed = whole_number("kp.fit", "seed", seed, least=0)
-        self._class_weight = check_class_weight(class_weight)
-        self._call = seeding(getattr(loader, "holder", holder))
         self._call_to_order = seeding(getattr(loader, "order_holder", holder))
         shuffle = bool(loader.shuffle)
         self._order = BatchOrder(loader.examples, loader.batch_size, shuffle, seed)
-        whole, rest = divmod(loader.examples, loader.batch_size)
-        self.steps_per_pass: int = whole + (bool(rest) and not loader.drop_last)
+        whole, self._rest = divmod(loader.examples, loader.batch_size)
+        if loader.drop_last:
+            self._rest = 0
+        self.steps_per_pass: int = whole + bool(self._rest)
         self._drawn: tuple[int, list[np.ndarray]] | None = None
         if loader.shuffle is None:
             self.steps_per_pass = len(self._checked_order())
@@ -77,28 +66,18 @@ class IndexedSource:
             return self._order_of(number)[place]
         return self._order.indices(number * self._order.steps_per_pass + place)
 
-    def batch(self, step: int) -> tuple:
-        """Return the batch of `step`, which counts from 0 through all passes."""
-        with contextlib.closing(self._fetched([step])) as batches:
-            return next(batches)
-
-    def batches(self, start: int) -> Iterator[tuple]:
-        """Return the batches from step `start` on, without end; `close()` ends its workers."""
-        start = whole_number("batches", "start", start, least=0)
-        return self._fetched(itertools.count(start))
-
-    def for_train_step(self, batch: tuple) -> Any:
-        """Return the batch as Keras gives it to `train_step`: as it is."""
-        return batch
-
     def batch_sizes(self, steps: int) -> set[int]:
         """The sizes of all batches of so many steps."""
-        return {len(self.indices(step)) for step in range(min(steps, self.steps_per_pass))}
+        if self.loader.shuffle is None:
+            return {len(batch) for batch in self._order_of(0)[:steps]}
+        whole = self.steps_per_pass - bool(self._rest)
+        sizes = {self.loader.batch_size} if whole else set()
+        return sizes | ({self._rest} if self._rest and steps > whole else set())
 
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON."""
         loader = self.loader
-        said = loader.fingerprint()
+        said = super().fingerprint()
         if loader.shuffle is None:
             # Tells weights, subsets and all else that a sampler may have.
             said["order"] = _digest(self._draw(0))
@@ -108,20 +87,9 @@ class IndexedSource:
             "batch_size": loader.batch_size,
             "drop_last": loader.drop_last,
             "shuffle": loader.shuffle,
-            "class_weight": class_weight_json(self._class_weight),
         }
 
-    def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
-        items = self.loader.fetch(map(self._job, steps), self._call)
-        try:
-            for item in items:
-                yield as_batch(item, self._class_weight, self.loader.kind)
-        finally:
-            if hasattr(items, "close"):
-                items.close()
-
-    def _job(self, step: int) -> Job:
-        return self.indices(step), stream_words(self._seed, _BATCH, step)
+    _places = indices
 
     def _order_of(self, number: int) -> list[np.ndarray]:
         """The batches of a pass, as the loader draws them; those of the newest one are kept."""

@@ -16,11 +16,11 @@ from keras_patterns.backends.loaders import (
 )
 
 from .arrays import ArraySource
+from .fetched import SteppedSource
 from .in_order import IterableLoader, LoaderSource
 from .indexed import IndexedSource
 from .pydataset import PyDatasetSource
 from .rows import as_rows, is_rows
-from .stepped import SteppedSource
 from .streams import RandomStream, Seeding, global_seeding
 
 

@@ -41,6 +41,8 @@ class BatchStream(Iterator[Any]):
         self._source = batches
         self._may_end = may_end
         self._batches: Iterator[Any] = map(form, batches)
+        # Read, and not taken yet.
+        self._waiting: deque[Any] = deque()
         self._loan: _Loan | None = None
         self._left = 0
         self.error: Exception | None = None
@@ -49,9 +51,8 @@ class BatchStream(Iterator[Any]):
 
     def peek(self, count: int) -> list[Any]:
         """The next batches, without taking them."""
-        first = list(itertools.islice(self._batches, count))
-        self._batches = itertools.chain(first, self._batches)
-        return first
+        self._waiting.extend(itertools.islice(self._batches, max(0, count - len(self._waiting))))
+        return list(itertools.islice(self._waiting, count))
 
     def lend(self, count: int) -> Iterator[Any]:
         """The next batches, for a reader that may read ahead and may not get to the end."""
@@ -72,7 +73,7 @@ class BatchStream(Iterator[Any]):
     def take_back(self) -> None:
         """Ends the loan: what was read and not trained on comes next again."""
         if self._loan is not None:
-            self._batches = itertools.chain(self._loan.close(), self._batches)
+            self._waiting.extendleft(reversed(self._loan.close()))
             self._loan = None
             self._left = 0
 
@@ -98,7 +99,7 @@ class BatchStream(Iterator[Any]):
     def __next__(self) -> Any:
         self.is_untouched = False
         try:
-            batch = next(self._batches)
+            batch = self._waiting.popleft() if self._waiting else next(self._batches)
             self._left -= 1
             # Not beyond the loan: what comes after it may be somebody else's.
             if self._may_end and self._left > 0:

@@ -96,7 +96,7 @@ class Driver:
             data_ended: Whether the epoch ends there because there are no more batches. Defaults to
                 False.
         """
-        if data_ended and self._goes_on_without(step):
+        if data_ended and self._learns_length(step):
             data_ended = False
         # At an epoch's first step, on_epoch_begin has been told already: a resume would tell it
         # twice. One step later will do.
@@ -130,7 +130,7 @@ class Driver:
         self.cursor = replace(self.cursor, ended=True)
         return DONE
 
-    def _goes_on_without(self, step: int) -> bool:
+    def _learns_length(self, step: int) -> bool:
         """True if the end of the data is that of their first pass, whose length is learnt here."""
         plan = self.plan
         if not (isinstance(plan, OpenPlan) and self.plan_is_open):

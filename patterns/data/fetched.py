@@ -1,32 +1,34 @@
-"""Batches of a loader that gives the batch of any step, in an order of its own."""
+"""Batches that a loader makes for any step at any time."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_patterns.backends.loaders import Job, SteppedLoader
+from keras_patterns.backends.loaders import IndexedLoader, Job, SteppedLoader
 
 from .._util.arguments import whole_number
 from .streams import Seeding, global_seeding, stream_words
 from .weights import as_batch, check_class_weight, class_weight_json
 
-# What a stream of random numbers is for, in the path from the seed to it; as in `indexed`.
+# What a stream of random numbers is for, in the path from the seed to it; the order of an
+# `IndexedSource` has another one.
 _BATCH = 0
 
 
-class SteppedSource:
-    """Batches of a `SteppedLoader`, in its own order.
+class FetchedSource(ABC):
+    """Batches of a loader that makes each from its places and a seed.
 
     While a batch is made, random states are seeded by (seed, step); those of this process are as
     before after it.
 
     Args:
-        loader: Gives the batch of any step.
+        loader: Makes the batches.
         seed: A whole number that is not negative. Defaults to 0.
         class_weight: `{class: weight}`, turned into sample weights. Defaults to None.
         seeding: Given the data, returns what seeds the random states. Defaults to `global_seeding`.
@@ -35,26 +37,25 @@ class SteppedSource:
 
     random_access = True
     found_again = "by index"
-    thread_safe = False
 
     def __init__(
         self,
-        loader: SteppedLoader,
+        loader: IndexedLoader | SteppedLoader,
         *,
         seed: int = 0,
         class_weight: Mapping[int, float] | None = None,
         seeding: Seeding = global_seeding,
         holder: Any = None,
     ) -> None:
-        self.loader = loader
+        self._fetcher = loader
+        self.thread_safe: bool = getattr(loader, "is_pure", False)
         self._seed = whole_number("kp.fit", "seed", seed, least=0)
         self._class_weight = check_class_weight(class_weight)
-        self._call = seeding(holder)
+        self._call = seeding(getattr(loader, "holder", holder))
 
-    @property
-    def steps_per_pass(self) -> int | None:
-        """Batches of a pass; None if there is no end."""
-        return self.loader.steps_per_pass
+    @abstractmethod
+    def _places(self, step: int) -> np.ndarray:
+        """What the loader is asked for in a step."""
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes."""
@@ -73,18 +74,34 @@ class SteppedSource:
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON."""
         return {
-            **self.loader.fingerprint(),
+            **self._fetcher.fingerprint(),
             "class_weight": class_weight_json(self._class_weight),
         }
 
     def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
-        items = self.loader.fetch(map(self._job, steps), self._call)
+        items = self._fetcher.fetch(map(self._job, steps), self._call)
         try:
             for item in items:
-                yield as_batch(item, self._class_weight, self.loader.kind)
+                yield as_batch(item, self._class_weight, self._fetcher.kind)
         finally:
             if hasattr(items, "close"):
                 items.close()
 
     def _job(self, step: int) -> Job:
-        return np.array([step]), stream_words(self._seed, _BATCH, step)
+        return self._places(step), stream_words(self._seed, _BATCH, step)
+
+
+class SteppedSource(FetchedSource):
+    """Batches of a `SteppedLoader`, in its own order.
+
+    Args:
+        loader: Gives the batch of any step.
+        **arguments: Of `FetchedSource`.
+    """
+
+    def __init__(self, loader: SteppedLoader, **arguments: Any) -> None:
+        super().__init__(loader, **arguments)
+        self.steps_per_pass = loader.steps_per_pass
+
+    def _places(self, step: int) -> np.ndarray:
+        return np.array([step])
