@@ -1,5 +1,7 @@
 """Any backend: the real data classes of each framework are recognised."""
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -8,12 +10,20 @@ from keras_patterns.data import make_source
 pytestmark = pytest.mark.cross
 
 
-def test_a_tensorflow_dataset_is_recognised():
+def test_a_tensorflow_dataset_gives_its_batches():
     """The modules that are looked for are those of the real classes."""
     import tensorflow
 
-    with pytest.raises(TypeError, match=r"a tf\.data\.Dataset is not served yet"):
-        make_source(tensorflow.data.Dataset.from_tensor_slices([1, 2]).batch(2))
+    source = make_source(tensorflow.data.Dataset.from_tensor_slices([1, 2, 3]).batch(2))
+    assert source.steps_per_pass == 2
+    with closing(source.batches(0)) as batches:
+        np.testing.assert_array_equal(next(batches)[0], [1, 2])
+        np.testing.assert_array_equal(next(batches)[0], [3])
+
+
+def test_a_ragged_tensorflow_tensor_is_refused():
+    import tensorflow
+
     with pytest.raises(TypeError, match=r"`x` is sparse or ragged.*`\.to_tensor\(\)`"):
         make_source(tensorflow.ragged.constant([[1], [1, 2]]))
 
@@ -25,13 +35,22 @@ def test_a_sparse_tensorflow_tensor_gives_dense_batches():
     np.testing.assert_array_equal(batch, [[0, 0, 1]])
 
 
-def test_a_torch_loader_is_recognised():
+def test_a_torch_loader_gives_its_batches_and_a_dataset_is_refused():
     import torch
 
-    data = torch.utils.data.TensorDataset(torch.ones(3))
-    for loader in (data, torch.utils.data.DataLoader(data)):
-        with pytest.raises(TypeError, match="a PyTorch DataLoader or Dataset is not served yet"):
-            make_source(loader)
+    data = torch.utils.data.TensorDataset(torch.arange(3))
+    source = make_source(torch.utils.data.DataLoader(data, batch_size=2))
+    assert source.steps_per_pass == 2
+    with closing(source.batches(0)) as batches:
+        np.testing.assert_array_equal(next(batches)[0], [0, 1])
+        np.testing.assert_array_equal(next(batches)[0], [2])
+    with pytest.raises(TypeError, match="TensorDataset is no loader of batches. Wrap"):
+        make_source(data)
+
+
+def test_a_sparse_torch_tensor_is_refused():
+    import torch
+
     with pytest.raises(TypeError, match="`x` is sparse or ragged"):
         make_source(torch.eye(3).to_sparse())
 
