@@ -55,7 +55,7 @@ class FetchedSource(ABC):
 
     @abstractmethod
     def _places(self, step: int) -> np.ndarray:
-        """What the loader is asked for in a step."""
+        """The thing a loader is asked for in a step."""
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes."""

@@ -44,7 +44,7 @@ def test_a_torch_loader_gives_its_batches_and_a_dataset_is_refused():
     with closing(source.batches(0)) as batches:
         np.testing.assert_array_equal(next(batches)[0], [0, 1])
         np.testing.assert_array_equal(next(batches)[0], [2])
-    with pytest.raises(TypeError, match="TensorDataset is no loader of batches. Wrap"):
+    with pytest.raises(TypeError, match="TensorDataset is no loader of batches"):
         make_source(data)
 
 
