@@ -150,7 +150,7 @@ class TensorFlowBackend:
             check_array(generator, np.int64, (3,), "tensorflow.generator")
         if eager is not None:
             context.context()._rng = random.Random()
-            words = tuple(int(word) for word in eager["words"])
+            words = tuple(eager["words"].tolist())
             context.context()._rng.setstate((eager["version"], words, eager["gauss"]))
         if generator is not None:
             tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))

@@ -23,13 +23,13 @@ _spare: list[np.random.MT19937] = []
 
 def global_state() -> dict[str, Any]:
     """Return the states of Python's and NumPy's global random generators."""
-    return {"python": random.getstate(), "numpy": np.random.get_state()}
+    return {"python": random.getstate(), "numpy": _numpy_state()}
 
 
 def set_global_state(state: dict[str, Any]) -> None:
     """Put back what `global_state` returned."""
     random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
+    _set_numpy_state(state["numpy"])
 
 
 class RandomStream:
@@ -108,10 +108,9 @@ def _numpy_aside() -> Iterator[None]:
 
     That is a hundred times faster than to get and set the state of theirs.
     """
-    theirs: Any = _numpy.get_bit_generator()
-    is_known = type(theirs) is np.random.MT19937 and _layout_is_known()
-    state = {} if is_known else np.random.get_state(legacy=False)
-    kept = _take_kept_normal(theirs) if is_known else None
+    known, theirs = _known_generator(), _numpy.get_bit_generator()
+    state = np.random.get_state(legacy=False) if known is None else {}
+    kept = None if known is None else _take_kept_normal(known)
     ours = _spare.pop() if _spare else np.random.MT19937(0)
     _numpy.set_bit_generator(ours)
     try:
@@ -125,18 +124,73 @@ def _numpy_aside() -> Iterator[None]:
             np.random.set_state(state)
 
 
+def _numpy_state() -> Any:
+    """The same as `np.random.get_state()`, in a tenth of the time."""
+    generator = _known_generator()
+    if generator is None:
+        return np.random.get_state()
+    kept = _take_kept_normal(generator)
+    # Drops the other half of what was drawn to see whether there is one.
+    _numpy.set_bit_generator(generator)
+    words = np.frombuffer(_read(generator), np.uint32)
+    state = ("MT19937", words[:-1], int(words[-1]), int(kept is not None), kept or 0.0)
+    if kept is not None:
+        np.random.set_state(state)
+    return state
+
+
+def _set_numpy_state(state: Any) -> None:
+    """Does what `np.random.set_state(state)` does, in a tenth of the time."""
+    generator = _known_generator()
+    if generator is None or not _is_plain(state):
+        np.random.set_state(state)
+        return
+    _, key, position, _, _ = state
+    _numpy.set_bit_generator(generator)
+    _write(generator, np.append(key, np.uint32(position)).tobytes())
+
+
+def _is_plain(state: Any) -> bool:
+    """True if a state is sound, and holds nothing but words: no number that NumPy keeps."""
+    return (
+        isinstance(state, tuple)
+        and len(state) == 5
+        and state[0] == "MT19937"
+        and getattr(state[1], "dtype", None) == np.uint32
+        and state[1].shape == (624,)
+        and 0 <= state[2] <= 624
+        and not state[3]
+    )
+
+
 def _take_kept_normal(generator: np.random.MT19937) -> float | None:
     """Take the normal number that NumPy keeps from drawing two at a time; None if it keeps none.
 
     It is dropped when the bit generator changes, and nothing tells it but the whole state.
     """
-    address = generator.ctypes.state_address
-    before = ctypes.string_at(address, _MT19937_BYTES)
+    before = _read(generator)
     drawn = np.random.standard_normal()
-    if ctypes.string_at(address, _MT19937_BYTES) == before:
+    if _read(generator) == before:
         return drawn
-    ctypes.memmove(address, before, _MT19937_BYTES)
+    _write(generator, before)
     return None
+
+
+def _known_generator() -> np.random.MT19937 | None:
+    """The generator that NumPy's global functions draw from, if its state lies in memory as it did
+    in NumPy 2.
+    """
+    generator = _numpy.get_bit_generator()
+    return generator if type(generator) is np.random.MT19937 and _layout_is_known() else None
+
+
+def _read(generator: np.random.MT19937) -> bytes:
+    """The words of its state, and the place of the next one."""
+    return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)
+
+
+def _write(generator: np.random.MT19937, state: bytes) -> None:
+    ctypes.memmove(generator.ctypes.state_address, state, _MT19937_BYTES)
 
 
 @functools.cache
@@ -144,8 +198,7 @@ def _layout_is_known() -> bool:
     """True if the state of a Mersenne Twister lies in memory as it did in NumPy 2."""
     generator = np.random.MT19937(1)
     state = generator.state["state"]
-    found = ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)
-    return found == state["key"].tobytes() + np.int32(state["pos"]).tobytes()
+    return _read(generator) == state["key"].tobytes() + np.int32(state["pos"]).tobytes()
 
 
 def call_seeded(words: np.ndarray, make: Callable[[], Any], can_repeat: bool = True) -> Any:
