@@ -47,7 +47,7 @@ class FetchedSource(ABC):
         seeding: Seeding = global_seeding,
         holder: Any = None,
     ) -> None:
-        self._fetcher = loader
+        self.loader = loader
         self.thread_safe: bool = getattr(loader, "is_pure", False)
         self._seed = whole_number("kp.fit", "seed", seed, least=0)
         self._class_weight = check_class_weight(class_weight)
@@ -74,15 +74,15 @@ class FetchedSource(ABC):
     def fingerprint(self) -> dict:
         """Return what identifies the data, as JSON."""
         return {
-            **self._fetcher.fingerprint(),
+            **self.loader.fingerprint(),
             "class_weight": class_weight_json(self._class_weight),
         }
 
     def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
-        items = self._fetcher.fetch(map(self._job, steps), self._call)
+        items = self.loader.fetch(map(self._job, steps), self._call)
         try:
             for item in items:
-                yield as_batch(item, self._class_weight, self._fetcher.kind)
+                yield as_batch(item, self._class_weight, self.loader.kind)
         finally:
             if hasattr(items, "close"):
                 items.close()

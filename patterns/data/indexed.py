@@ -42,7 +42,6 @@ class IndexedSource(FetchedSource):
         **arguments: Any,
     ) -> None:
         super().__init__(loader, seed=seed, seeding=seeding, holder=holder, **arguments)
-        self.loader = loader
         self._call_to_order = seeding(getattr(loader, "order_holder", holder))
         shuffle = bool(loader.shuffle)
         self._order = BatchOrder(loader.examples, loader.batch_size, shuffle, seed)

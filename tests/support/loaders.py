@@ -2,8 +2,8 @@
 place in it again.
 
 A case is a function that makes the data as a script does, and the model if it needs another one
-than `small_model`. Each run takes `STEPS` steps, saves every second one, and is killed in the
-second pass or later. A library is imported in the function that uses it.
+than `small_model`. Each run takes `STEPS` steps, saves at multiples of `EVERY`, and is killed in
+the second pass or later. A library is imported in the function that uses it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import numpy as np
 EXAMPLES, FEATURES, BATCH = 42, 6, 6
 STEPS_PER_PASS = EXAMPLES // BATCH
 STEPS = 3 * STEPS_PER_PASS
+# Steps between saves.
+EVERY = 2
 
 # "index": any batch at once; "position": from a saved state; "replay": run again from the start.
 Way = Literal["index", "position", "replay"]
@@ -65,8 +67,12 @@ class LoaderCase:
         )
 
     def kill_step(self, name: str) -> int:
-        """A step in the second pass or later, drawn from the name."""
-        return random.Random(name).randrange(self.steps_per_pass + 1, STEPS - 1)
+        """A step in the second pass or later, drawn from the name, before which the newest
+        checkpoint lies inside a pass: there, a place that is lost is another place.
+        """
+        steps = range(self.steps_per_pass + 1, STEPS - 1)
+        inside = [step for step in steps if (step - step % EVERY) % self.steps_per_pass]
+        return random.Random(name).choice(inside)
 
 
 class Digest(keras.layers.Layer):

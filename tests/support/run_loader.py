@@ -20,15 +20,13 @@ from typing import Any
 
 import keras
 from killers import Sender
-from loaders import CASES, STEPS, LoaderCase, small_model
+from loaders import CASES, EVERY, STEPS, LoaderCase, small_model
 from run_case import dumped
 
 import keras_patterns as kp
 from keras_patterns import testing
 from keras_patterns.data import positions
 from keras_patterns.run import opening
-
-EVERY = 2
 
 
 def run(case: LoaderCase, at: int, saved: bool, goes_wrong: bool) -> None:

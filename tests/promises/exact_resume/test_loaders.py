@@ -8,8 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 from children import Relay, references, state
-from loaders import CASES, STEPS, names_here, quick_names, small_model
-from run_loader import EVERY
+from loaders import CASES, EVERY, STEPS, names_here, quick_names, small_model
 
 from keras_patterns.data import positions
 from keras_patterns.testing import assert_resumes_exactly, differences
@@ -37,7 +36,8 @@ class Killed:
         self._relay.check(name, self.expected[name])
         opened = (self._path / "killed" / name / "opened").read_text(encoding="utf-8").split()
         assert ("set_state" in opened) == (CASES[name].way == "position"), opened
-        assert ("fetch" in opened) <= (CASES[name].way == "index"), opened
+        fetches = CASES[name].way == "index" and CASES[name].with_controls
+        assert ("fetch" in opened) == fetches, opened
 
     def check_control(self, name):
         """The place is lost in the process that goes on."""
