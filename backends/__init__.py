@@ -54,8 +54,9 @@ def generator_access(thing: Any) -> StateAccess | None:
     """The way to the state of a random generator of torch, whatever Keras runs on: data for any
     backend may hold one; None of anything else.
     """
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(thing, torch.Generator):
+    # A folder of this name can be imported, too.
+    kind = getattr(sys.modules.get("torch"), "Generator", ())
+    if not isinstance(thing, kind):
         return None
     return importlib.import_module("._torch", __name__).ADAPTER.state_access(thing)
 

@@ -57,20 +57,27 @@ def watched_randomness() -> Iterator[Callable[[], list[str]]]:
     """Gives a function that names the global random states that have moved since; they are put
     back at the end.
     """
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     states: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
         "Python": (random.getstate, random.setstate),
         "NumPy": (np.random.get_state, np.random.set_state),
     }
-    if torch is not None:
+    if hasattr(torch, "get_rng_state"):
         states["PyTorch"] = (torch.get_rng_state, torch.set_rng_state)
     before = {name: get() for name, (get, _) in states.items()}
 
     def moved() -> list[str]:
-        return [name for name, (get, _) in states.items() if repr(get()) != repr(before[name])]
+        return [name for name, (get, _) in states.items() if _plain(get()) != _plain(before[name])]
 
     try:
         yield moved
     finally:
         for name, (_, put) in states.items():
             put(before[name])
+
+
+def _plain(state: Any) -> Any:
+    """A random state, to be compared: its arrays and tensors as bytes."""
+    if isinstance(state, tuple):
+        return tuple(map(_plain, state))
+    return np.asarray(state).tobytes() if hasattr(state, "shape") else state
