@@ -28,12 +28,23 @@ def each_leaf(convert: Callable[[Any], Any]) -> Callable[[Batch], Batch]:
     return converted
 
 
-class Batches(DataAdapter):
-    """Hands batches to Keras's loop as they are, without a known end.
+class Feed(DataAdapter):
+    """The data that Keras's loop reads, without a known end.
 
-    Every public kind of data wraps or copies: a generator cannot give `x` alone, and a `DataLoader`
-    draws from torch's global generator. `fit` takes a `DataAdapter` of one's own, whose class Keras
-    does not export. True for Keras 3.15.
+    `fit` takes a `DataAdapter` of one's own, whose class Keras does not export. Every public kind
+    of data wraps or copies: a generator cannot give `x` alone, and a `DataLoader` draws from
+    torch's global generator. True for Keras 3.15.
+    """
+
+    num_batches = None
+    batch_size = None
+
+    def close(self) -> None:
+        """Ends what makes batches, if that is somewhere else; nobody reads any more."""
+
+
+class Batches(Feed):
+    """Hands batches to Keras's loop as they are.
 
     Args:
         batches: Read in order, once.
@@ -41,9 +52,6 @@ class Batches(DataAdapter):
         ahead: Whether batches may be made in another thread before they are needed. Defaults to
             False.
     """
-
-    num_batches = None
-    batch_size = None
 
     def __init__(
         self,
@@ -68,20 +76,18 @@ class Batches(DataAdapter):
             self._reader.close()
 
 
-class NativeFeed(DataAdapter):
-    """Hands an iterator of `tf.data` to Keras's loop on TensorFlow, which reads one batch in each
-    step, with no known end. True for Keras 3.15.
+class NativeFeed(Feed):
+    """Hands a dataset of `tf.data`, or an iterator, to Keras's loop on TensorFlow, which reads one
+    batch in each step.
 
     Args:
-        iterator: Is taken for a dataset by whoever makes an iterator of it.
+        dataset: An iterator is taken for one by whoever makes an iterator of it: it gives itself,
+            and goes on from one call of `fit` to the next.
     """
 
-    num_batches = None
-    batch_size = None
-
-    def __init__(self, iterator: Any) -> None:
-        self._iterator = iterator
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
 
     def get_tf_dataset(self) -> Any:
-        """The iterator, which gives itself; it goes on from one call of `fit` to the next."""
-        return self._iterator
+        """The dataset."""
+        return self._dataset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from ._feed import Batch, Batches
+from ._feed import Batch, Batches, Feed
 from ._held import StateAccess
 from ._measured import Values, loss_of
 from ._spread import check_divides, parts_of_a_batch, sizes_of
@@ -174,7 +174,13 @@ class JaxBackend:
 
         return train_step
 
-    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+    def feed(
+        self,
+        batches: Iterable[Batch],
+        samples: Sequence[Batch],
+        ahead: bool,
+        owner: keras.Model,
+    ) -> Feed:
         # Keras moves the next batches to the device while a step runs.
         parts = self.batch_parts()
         if parts == 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
@@ -17,24 +16,17 @@ from tensorflow.python.ops import stateful_random_ops
 
 from keras_patterns._util.random_states import check_array, check_python
 
-from ._feed import Batch, NativeFeed
+from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
+from ._tensorflow_feed import feed
 from ._trees import tree_from_arrays, tree_to_arrays
 from .loaders import NativeBatches
 
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
 _READS = ("ReadVariableOp", "ResourceGather", "VariableShape", "VarIsInitializedOp")
-# Enough to make one batch while another is trained on.
-_BATCHES_AHEAD = 2
-# Handing one batch over from Python costs as much as a step of a small model, so small batches are
-# handed over several at once: never more than so many, nor than so many bytes, nor what takes
-# longer to make.
-_TOGETHER, _TOGETHER_BYTES, _TOGETHER_SECONDS = 16, 1 << 20, 0.02
-# Of batches that TensorFlow makes itself, only the places of the examples are handed over.
-_PLACES_TOGETHER = 64
 
 
 class TensorFlowBackend:
@@ -207,27 +199,9 @@ class TensorFlowBackend:
         batches: Iterable[Batch] | NativeBatches | Gathered,
         samples: Sequence[Batch],
         ahead: bool,
-    ) -> Any:
-        if isinstance(batches, NativeBatches):
-            return NativeFeed(batches.iterator)
-        if isinstance(batches, Gathered):
-            return _gathered(batches)
-        signature = _signature(samples)
-        if any(leaf is None for leaf in keras.tree.flatten(samples[0])):
-            batches, whole = map(_with_optionals, batches), False
-        else:
-            whole = ahead
-        together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0]))) if whole else 1
-        if together > 1:
-            stacked = keras.tree.map_structure(
-                lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), signature
-            )
-            dataset = tf.data.Dataset.from_generator(
-                lambda: _stacks(batches, together), output_signature=stacked
-            )
-            return dataset.prefetch(1).unbatch()
-        dataset = tf.data.Dataset.from_generator(lambda: batches, output_signature=signature)
-        return dataset.prefetch(_BATCHES_AHEAD) if ahead else dataset.with_options(_in_step())
+        owner: keras.Model,
+    ) -> Feed:
+        return feed(batches, samples, ahead, owner)
 
 
 def _generator_access(generator: tf.random.Generator) -> StateAccess:
@@ -297,97 +271,6 @@ def _moved_by(graph: Any, variable: tf.Variable) -> list[tf.Operation]:
         for operation in handle.consumers()
         if operation.type not in _READS
     ]
-
-
-def _gathered(batches: Gathered) -> tf.data.Dataset:
-    """Batches that TensorFlow makes; from Python come the places of their examples alone, those of
-    many batches at once.
-    """
-    if batches.kept is None:
-        with tf.device("CPU:0"):
-            batches.kept = keras.tree.map_structure(tf.convert_to_tensor, batches.arrays)
-
-    def take(places: tf.Tensor) -> Batch:
-        def rows(array: tf.Tensor, dtype: np.dtype) -> tf.Tensor:
-            return tf.cast(tf.gather(array, places), dtype)
-
-        return keras.tree.map_structure(rows, batches.kept, batches.dtypes)
-
-    blocks = tf.data.Dataset.from_generator(
-        lambda: _stacks(batches.places, _PLACES_TOGETHER),
-        output_signature=tf.TensorSpec([None, None], tf.int64),
-    )
-    return blocks.unbatch().map(take).prefetch(_BATCHES_AHEAD)
-
-
-def _with_optionals(batch: Batch) -> Batch:
-    """As Keras does: a tensor's place can be left empty in a dataset only so."""
-    return keras.tree.map_structure(
-        lambda leaf: tf.experimental.Optional.empty(None) if leaf is None else leaf, batch
-    )
-
-
-def _in_step() -> tf.data.Options:
-    options = tf.data.Options()
-    # TensorFlow would else read ahead of its own accord.
-    options.experimental_optimization.inject_prefetch = False
-    return options
-
-
-def _stacks(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
-    """Batches of equal shapes that follow each other, stacked along a new first axis."""
-    group: list[Batch] = []
-    began = time.monotonic()
-    try:
-        for batch in batches:
-            if group and _shapes(batch) != _shapes(group[0]):
-                yield _stack(group)
-                group = []
-            group.append(batch)
-            if len(group) == most or time.monotonic() - began > _TOGETHER_SECONDS:
-                yield _stack(group)
-                group, began = [], time.monotonic()
-    except Exception:
-        # What came before an error is still trained on.
-        if group:
-            yield _stack(group)
-        raise
-    if group:
-        yield _stack(group)
-
-
-def _stack(group: Sequence[Batch]) -> Batch:
-    return keras.tree.map_structure(lambda *arrays: np.stack(arrays), *group)
-
-
-def _shapes(batch: Batch) -> list[tuple[int, ...]]:
-    return [np.shape(array) for array in keras.tree.flatten(batch)]
-
-
-def _bytes(batch: Batch) -> int:
-    return sum(np.asarray(array).nbytes for array in keras.tree.flatten(batch))
-
-
-def _signature(samples: Sequence[Batch]) -> Batch:
-    """The shapes of batches: the first axis is open, and so is any other in which two batches
-    differ.
-    """
-
-    def spec(*arrays: Any) -> Any:
-        if arrays[0] is None:
-            return tf.OptionalSpec(None)
-        shapes = [np.shape(array) for array in arrays]
-        open_shape = [
-            n if {n} == set(sizes) and axis else None
-            for axis, (n, *sizes) in enumerate(_columns(shapes))
-        ]
-        return tf.TensorSpec(open_shape, tf.as_dtype(np.asarray(arrays[0]).dtype))
-
-    return keras.tree.map_structure(spec, *samples)
-
-
-def _columns(shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    return [(shapes[0][axis], *(shape[axis] for shape in shapes)) for axis in range(len(shapes[0]))]
 
 
 ADAPTER = TensorFlowBackend()

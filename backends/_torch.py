@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import torch
 
-from ._feed import Batch, Batches, each_leaf
+from ._feed import Batch, Batches, Feed, each_leaf
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
@@ -184,7 +184,13 @@ class TorchBackend:
     ) -> Callable[..., Any]:
         return assigning_step(model.train_step, fresh, counter, loss_key)
 
-    def feed(self, batches: Iterable[Batch], samples: Sequence[Batch], ahead: bool) -> Any:
+    def feed(
+        self,
+        batches: Iterable[Batch],
+        samples: Sequence[Batch],
+        ahead: bool,
+        owner: keras.Model,
+    ) -> Feed:
         return Batches(batches, each_leaf(_to_tensor), ahead)
 
 

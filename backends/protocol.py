@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-from ._feed import Batch
+from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
 from ._measured import Values
@@ -156,7 +156,8 @@ class Backend(Protocol):
         batches: Iterable[Batch] | NativeBatches | Gathered,
         samples: Sequence[Batch],
         ahead: bool,
-    ) -> Any:
+        owner: keras.Model,
+    ) -> Feed:
         """The batches as data that `model.fit` takes and whose length Keras does not know.
 
         Args:
@@ -165,4 +166,5 @@ class Backend(Protocol):
                 where `gathers`.
             samples: The first one or two of them, for their shapes.
             ahead: Whether batches may be made in another thread before they are needed.
+            owner: The model that is fed.
         """

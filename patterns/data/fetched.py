@@ -47,7 +47,7 @@ class FetchedSource(ABC):
         seeding: Seeding = global_seeding,
         holder: Any = None,
     ) -> None:
-        self.loader = loader
+        self.loader: IndexedLoader | SteppedLoader = loader
         self.thread_safe: bool = getattr(loader, "is_pure", False)
         self._seed = whole_number("kp.fit", "seed", seed, least=0)
         self._class_weight = check_class_weight(class_weight)

@@ -32,6 +32,8 @@ class IndexedSource(FetchedSource):
             the random states.
     """
 
+    loader: IndexedLoader
+
     def __init__(
         self,
         loader: IndexedLoader,

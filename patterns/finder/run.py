@@ -167,7 +167,7 @@ def _stepping(model: keras.Model, samples: Any) -> dict[str, keras.optimizers.Op
     before = {place: steps_made(one) for place, one in optimizers.items()}
     with preserved(model), finalized_once(model):
         model.fit(
-            current().feed(iter(samples[:1]), samples[:1], False),
+            current().feed(iter(samples[:1]), samples[:1], False, model),
             steps_per_epoch=1,
             verbose=0,
             shuffle=False,

@@ -20,7 +20,7 @@ from .. import _keras
 from ..state.callbacks import named
 from ..state.held import HeldStates, access_to, states_of
 from ..state.snapshot import StateMismatchError
-from ..state.values import MovingValues
+from ..state.values import MovingValues, digest
 from ..state.variables import find_variables
 from ..state.walk import Node, quiet_parts, walk
 
@@ -179,9 +179,9 @@ class ForeignState:
         return {id(one) for one in [*values, *held, *inner]}
 
     def _python_generators(self) -> dict[str, str]:
-        """The states of the generators in the model whose code is Python's, as text."""
+        """The states of the generators in the model whose code is Python's, each as a text."""
         return {
-            place: repr(access.get())
+            place: digest(access.get())
             for place, (thing, access) in self._held.find().items()
             if place.startswith("model/") and isinstance(thing, _PYTHON_GENERATORS)
         }

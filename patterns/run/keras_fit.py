@@ -100,7 +100,8 @@ class KerasFit:
         if not stream.peek(1):
             return driver.end_between_epochs()
         batches = driver.data.lend(segment.stop - segment.start)
-        feed = current().feed(batches, driver.data.samples, driver.data.source.thread_safe)
+        thread_safe = driver.data.source.thread_safe
+        feed = current().feed(batches, driver.data.samples, thread_safe, driver.model)
         told = _FitCallbacks(driver, segment)
         try:
             with (
@@ -121,8 +122,7 @@ class KerasFit:
         except _Leave as leaving:
             return leaving.verdict
         finally:
-            # Ends what it reads ahead with, if it does.
-            getattr(feed, "close", int)()
+            feed.close()
             stream.take_back()
         return told.verdict
 

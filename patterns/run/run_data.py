@@ -74,8 +74,9 @@ class RunData:
         """Goes on with the next pass, now that the first one has shown its length."""
         assert isinstance(self.source, LoaderSource)
         self.source.stops_after_pass = False
-        self._opened_at = None
-        self.open_at(step, steps_left)
+        if steps_left:
+            self._opened_at = None
+            self.open_at(step, steps_left)
 
     def open_at(self, step: int, steps_left: int) -> None:
         """Reads from a step on."""

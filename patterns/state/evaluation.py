@@ -68,7 +68,7 @@ class Evaluation:
             count = self._source.steps_per_pass
             # Without a number of steps Keras warns that the data have ended.
             settings["steps"] = min(settings.get("steps") or count, count)
-            with _pass_as_data(self._source, number, settings["steps"]) as data:
+            with _pass_as_data(model, self._source, number, settings["steps"]) as data:
                 return model.evaluate(data, **settings)
         if not self.draws:
             return model.evaluate(**self._arguments, **settings)
@@ -83,7 +83,7 @@ class Evaluation:
                 return model.evaluate(**{**self._arguments, "x": self._renew()}, **settings)
             with closing(self._passes.begin(self._arguments["batch_size"])) as batches:
                 samples = list(itertools.islice(batches, 2))
-                data = current().feed(itertools.chain(samples, batches), samples, False)
+                data = current().feed(itertools.chain(samples, batches), samples, False, model)
                 return model.evaluate(data, **settings)
 
 
@@ -96,10 +96,12 @@ def _indexed(x: Any) -> IndexedSource | None:
 
 
 @contextmanager
-def _pass_as_data(source: IndexedSource, number: int, count: int) -> Iterator[Any]:
-    """The first batches of a pass, as data that `model.evaluate` takes."""
+def _pass_as_data(
+    model: keras.Model, source: IndexedSource, number: int, count: int
+) -> Iterator[Any]:
+    """The first batches of a pass, as data that `evaluate` of the model takes."""
     batches = source.batches(number * source.steps_per_pass)
     with closing(batches):  # type: ignore[type-var]
         samples = list(itertools.islice(batches, min(2, count)))
         rest = itertools.islice(batches, count - len(samples))
-        yield current().feed(itertools.chain(samples, rest), samples, False)
+        yield current().feed(itertools.chain(samples, rest), samples, False, model)

@@ -22,8 +22,9 @@ def batch(index):
 
 def feed(batches, ahead=True):
     """What the trainer of the backend iterates over."""
-    data = current().feed(batches, [batch(0), batch(1)], ahead)
-    return data if hasattr(data, "__iter__") else data.get_jax_iterator()
+    data = current().feed(batches, [batch(0), batch(1)], ahead, keras.Model())
+    kind = "tf_dataset" if keras.backend.backend() == "tensorflow" else "jax_iterator"
+    yield from getattr(data, f"get_{kind}")()
 
 
 def numbers(data):

@@ -189,6 +189,18 @@ def test_a_generator_that_ends_ends_the_run_with_a_warning(plan, ends):
     assert len(history.history["loss"]) == len(ends)
 
 
+@pytest.mark.parametrize("make", [once, Batches, Sized])
+def test_one_epoch_is_one_pass_and_needs_no_more(make, tmp_path):
+    model = compiled()
+    data = make(5)
+    history = kp.fit(model, data, verbose=0, callbacks=[kp.Checkpoint(tmp_path)])
+    assert (history.epoch_end_steps, history.events) == ([5], [])
+    assert int(model.optimizer.iterations) == 5
+    assert getattr(data, "given", [0, 1, 2, 3, 4]) == [0, 1, 2, 3, 4]
+    again = kp.fit(compiled(), make(5), verbose=0, callbacks=[kp.Checkpoint(tmp_path)])
+    assert again.history == history.history
+
+
 def test_every_batch_of_a_generator_that_ends_is_trained_on():
     model = compiled()
     with ends_with_a_warning(7):
