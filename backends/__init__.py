@@ -18,13 +18,24 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from ._blocks import Block, BlockProgram, CannotFuseError
 from ._gathered import Gathered
 from ._held import StateAccess
 
 if TYPE_CHECKING:
     from .protocol import Backend
 
-__all__ = ["Gathered", "StateAccess", "current", "generator_access", "import_keras", "installed"]
+__all__ = [
+    "Block",
+    "BlockProgram",
+    "CannotFuseError",
+    "Gathered",
+    "StateAccess",
+    "current",
+    "generator_access",
+    "import_keras",
+    "installed",
+]
 
 _MODULES = {"jax": "_jax", "tensorflow": "_tensorflow", "torch": "_torch"}
 # What Keras imports for its backend.

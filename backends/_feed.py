@@ -76,6 +76,16 @@ class Batches(Feed):
             self._reader.close()
 
 
+class NoFeed(Feed):
+    """Stands in for data where the train function has its own."""
+
+    def get_jax_iterator(self) -> Iterator[Any]:
+        """Nothing, as often as it is asked for."""
+        return itertools.repeat(None)
+
+    get_torch_dataloader = get_tf_dataset = get_jax_iterator
+
+
 class NativeFeed(Feed):
     """Hands a dataset of `tf.data`, or an iterator, to Keras's loop on TensorFlow, which reads one
     batch in each step.

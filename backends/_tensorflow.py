@@ -16,11 +16,13 @@ from tensorflow.python.ops import stateful_random_ops
 
 from keras_patterns._util.random_states import check_array, check_python
 
+from ._blocks import BlockProgram
 from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
+from ._tensorflow_blocks import TensorFlowBlocks
 from ._tensorflow_feed import feed
 from ._trees import tree_from_arrays, tree_to_arrays
 from .loaders import NativeBatches
@@ -36,6 +38,8 @@ class TensorFlowBackend:
     version = tf.__version__
     carries_attribute_optimizers = True
     decays_at_once = False
+    step_overhead = 2e-3
+    program_cost = 0.5
     fuses_steps = True
     gathers = True
     runs_python = False
@@ -202,6 +206,15 @@ class TensorFlowBackend:
         owner: keras.Model,
     ) -> Feed:
         return feed(batches, samples, ahead, owner)
+
+    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
+        return TensorFlowBlocks(model, sample)
+
+    def run_function(
+        self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int
+    ) -> Any:
+        iterator = iter(data.get_tf_dataset())
+        return [function(iterator) for _ in range(times)][-1]
 
 
 def _generator_access(generator: tf.random.Generator) -> StateAccess:

@@ -36,7 +36,7 @@ def feed(
         return NativeFeed(batches.iterator)
     if isinstance(batches, Gathered):
         return NativeFeed(_gathered(batches))
-    form = _form(samples)
+    form = form_of(samples)
     if not ahead or any(leaf is None for leaf in keras.tree.flatten(form)):
         return PulledFeed(batches, form, owner)
     together = min(_TOGETHER, _TOGETHER_BYTES // max(1, _bytes(samples[0])))
@@ -235,7 +235,7 @@ def _bytes(batch: Batch) -> int:
     return sum(np.asarray(array).nbytes for array in keras.tree.flatten(batch))
 
 
-def _form(samples: Sequence[Batch]) -> Batch:
+def form_of(samples: Sequence[Batch]) -> Batch:
     """The shapes of batches: the first axis is open, and so is any other in which two batches
     differ.
     """

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 import torch
 
+from ._blocks import BlockProgram
 from ._feed import Batch, Batches, Feed, each_leaf
 from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
+from ._torch_blocks import TorchBlocks
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
@@ -32,6 +34,8 @@ class TorchBackend:
     version = torch.__version__
     carries_attribute_optimizers = True
     decays_at_once = True
+    step_overhead = 5e-3
+    program_cost = 0.5
     fuses_steps = False
     gathers = False
     runs_python = True
@@ -192,6 +196,15 @@ class TorchBackend:
         owner: keras.Model,
     ) -> Feed:
         return Batches(batches, each_leaf(_to_tensor), ahead)
+
+    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
+        return TorchBlocks(model, sample, each_leaf(_to_tensor))
+
+    def run_function(
+        self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int
+    ) -> Any:
+        iterator = data.get_torch_dataloader()
+        return [function([next(iterator)]) for _ in range(times)][-1]
 
 
 def _has_cuda() -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
+from ._blocks import BlockProgram
 from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
@@ -31,6 +32,8 @@ class Backend(Protocol):
             in a custom `train_step`. Where not, its state never reaches the model's variables.
         decays_at_once: Whether the weight decay of some variables is one operation, which needs at
             least one of them.
+        step_overhead: Seconds that a step takes at most beside the work of the device, roughly.
+        program_cost: Seconds that it takes at least to make a program of a small model, roughly.
         fuses_steps: Whether `steps_per_execution` may be larger than one.
         gathers: Whether batches of arrays are best made by the framework: `feed` takes `Gathered`.
         runs_python: Whether the Python code of a step runs in each step, unless the model is
@@ -41,6 +44,8 @@ class Backend(Protocol):
     version: str
     carries_attribute_optimizers: bool
     decays_at_once: bool
+    step_overhead: float
+    program_cost: float
     fuses_steps: bool
     gathers: bool
     runs_python: bool
@@ -167,4 +172,22 @@ class Backend(Protocol):
             samples: The first one or two of them, for their shapes.
             ahead: Whether batches may be made in another thread before they are needed.
             owner: The model that is fed.
+        """
+
+    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
+        """The steps of a compiled and built model as one program. It may make steps to that end.
+
+        Args:
+            model: Compiled and built; it has been trained by `fit` before.
+            sample: A batch.
+
+        Raises:
+            CannotFuseError: If they cannot be one.
+        """
+
+    def run_function(
+        self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int
+    ) -> Any:
+        """Calls `model.train_function`, or a stand-in for it, outside of `fit`; returns what it
+        gave last. The model is that of after these steps.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -99,7 +99,28 @@ class ArraySource:
 
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`, which counts from 0 through all passes."""
-        indices = self.indices(step)
+        return self._taken(self.indices(step))
+
+    def block(self, numbers: Sequence[int], room: int) -> Any:
+        """Return batches of one size as `train_step` gets them, along a new first axis of `room`
+        places, of which the last ones may be left as they are.
+        """
+        indices = [self.indices(number) for number in numbers]
+
+        def stacked(array: Any) -> Any:
+            if array is None:
+                return None
+            shape = (len(indices), len(indices[0]), *array.shape[1:])
+            if room == len(indices):
+                return array.reshape(shape)
+            stack = np.empty((room, *shape[1:]), array.dtype)
+            stack[: len(indices)] = array.reshape(shape)
+            return stack
+
+        batch = self.for_train_step(self._taken(np.concatenate(indices)))
+        return keras.tree.map_structure(stacked, batch)
+
+    def _taken(self, indices: np.ndarray) -> tuple:
         batch = keras.tree.map_structure(
             lambda array: None if array is None else take(array, indices), self._data
         )

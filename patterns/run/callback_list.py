@@ -57,6 +57,18 @@ class RunCallbacks(keras.callbacks.CallbackList):
         )
 
     @property
+    def hears_batches(self) -> str:
+        """The name of a callback that wants to hear of each batch; empty if none does."""
+        return next(
+            (
+                type(one).__name__
+                for one in self.callbacks
+                if one not in self._bars and not _saves_by_epochs(one) and _hears_each_batch(one)
+            ),
+            "",
+        )
+
+    @property
     def want_built_model(self) -> bool:
         """True if a hook looks at the model before its first step."""
         return any(type(hook).on_run_start is not Hook.on_run_start for hook in self.hooks)
@@ -175,6 +187,25 @@ def _is_ours(callback: keras.callbacks.Callback) -> bool:
     """True for one that asks for a stop by a request, if at all."""
     package = __name__.partition(".")[0]
     return isinstance(callback, Hook) or type(callback).__module__.startswith(f"{package}.")
+
+
+def _saves_by_epochs(callback: keras.callbacks.Callback) -> bool:
+    """True for one of Keras's that looks at each batch only to see that it has nothing to do."""
+    kinds = (keras.callbacks.ModelCheckpoint, keras.callbacks.OrbaxCheckpoint)
+    return type(callback) in kinds and callback.save_freq == "epoch"
+
+
+def _hears_each_batch(callback: keras.callbacks.Callback) -> bool:
+    """True if a callback does something at each batch; what our own do there is for plain
+    `model.fit`.
+    """
+    hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+    package = __name__.partition(".")[0]
+    return any(
+        _hears(callback, hook)
+        and not str(getattr(getattr(callback, hook), "__module__", "")).startswith(f"{package}.")
+        for hook in hooks
+    )
 
 
 def _hears(callback: keras.callbacks.Callback, *hooks: str) -> bool:

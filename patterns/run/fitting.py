@@ -10,7 +10,8 @@ from typing import Any
 import keras
 
 from ..data import BatchSource, LoaderSource, split_validation
-from .checks import check_epochs, check_model, flat_callbacks, limited
+from .checks import check_epochs, check_fuse, check_model, flat_callbacks, limited
+from .fusing import Fuse
 from .history import RunHistory
 from .keras_fit import train_by_fit
 from .open_plan import OpenPlan, Plan
@@ -45,6 +46,7 @@ def fit(
     log_every_steps: int | None = None,
     validate_every_steps: int | None = None,
     seed: int | None = None,
+    fuse: Fuse = False,
 ) -> RunHistory:
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
@@ -101,6 +103,9 @@ def fit(
         seed: Of the order of the data. Defaults to None: the one that
             `keras.utils.set_random_seed` was called with; where it was not, one is drawn and
             printed. It is kept in the checkpoint, and a resume takes it from there.
+        fuse: Whether steps are run in blocks, each of which is one program of the device: `"auto"`,
+            where that pays and a comparison at the start finds no difference in any bit; True,
+            where it can be had; False, never. Defaults to False. docs/blocks.md says more.
 
     Returns:
         The `kp.RunHistory` of the whole run, across kills.
@@ -133,10 +138,10 @@ def fit(
             chapter 4.
     """
     check_model(_CALLER, model, obeys_limits=True)
+    check_fuse(_CALLER, fuse)
     if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = split_validation(
-            x, y, sample_weight, validation_split
-        )
+        rows, validation_data = split_validation(x, y, sample_weight, validation_split)
+        x, y, sample_weight = rows
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -165,8 +170,7 @@ def fit(
         initial_epoch=check_epochs(_CALLER, epochs, initial_epoch, steps_per_epoch),
     )
     with ExitStack() as until_end:
-        driver, start = open_run(asked, until_end)
-        return train_by_fit(driver, start, verbose)
+        return train_by_fit(*open_run(asked, until_end), verbose, fuse)
 
 
 def _plan(

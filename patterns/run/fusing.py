@@ -1,50 +1,171 @@
-"""`steps_per_execution` for the steps of an epoch that it does not divide."""
+"""The choice between steps one by one and blocks of steps that are one program."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
-import keras
+import numpy as np
 
-_COMPILED = ("train_function", "test_function")
+from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
+
+from .._util.messages import say
+from ..state.preservation import preserved
+from .blocks import Blocks, difference
+from .driver import Driver
+from .segments import Segment
+
+Fuse = Literal["auto", True, False]
+
+# Steps that are made one by one, and timed, before anything is chosen.
+_TIMED = 10
+# Steps of the comparison of both ways.
+_COMPARED = 2
+# A block is worth its compilation if what it saves of the steps that are left is more, with room.
+_ROOM = 3.0
+# So many full blocks are timed before they are compared with steps one by one.
+_TIMED_BLOCKS = 3
+
+# The attribute of a train function of Keras's that holds its program. It lives as long as the
+# function, which goes where the model is compiled anew, and no longer than the model, which the
+# program holds.
+_PROGRAM = "_keras_patterns_program"
 
 
-class FusedSteps:
-    """Runs a model with another `steps_per_execution`, keeping the compiled functions of each, so
-    that each compiles once.
+class Fusing:
+    """The way in which the steps of a run are made: one by one, or in blocks.
+
+    A run begins one by one. Blocks follow if they can be had, if they are worth their compilation,
+    and if a comparison of both ways shows no difference in any bit.
 
     Args:
-        model: A compiled model.
+        driver: Of the run.
+        asked: `kp.fit`'s `fuse`.
+        verbose: As in `model.fit`.
+
+    Attributes:
+        blocks: The blocks; None where steps are made one by one.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
-        self._functions: dict[int, dict[str, Any]] = {}
+    def __init__(self, driver: Driver, asked: Fuse, verbose: int | str) -> None:
+        self._driver = driver
+        self._asked = asked
+        self._verbose = verbose
+        self.blocks: Blocks | None = None
+        self._is_decided = False
+        self._marks: list[float] = []
+        if asked is False:
+            self._stay("fuse=False")
+
+    def cut(self, segment: Segment) -> Segment:
+        """The steps of a segment, or the first ones, as long as nothing is decided."""
+        is_short = segment.steps * segment.epochs <= _TIMED
+        if self._is_decided or is_short or segment.steps_per_execution > 1:
+            return segment
+        steps = min(_TIMED, segment.steps)
+        return replace(
+            segment, steps=steps, epochs=1, closes=segment.closes and steps == segment.steps
+        )
+
+    def note_step(self) -> None:
+        """A step begins."""
+        if not self._is_decided:
+            self._marks.append(time.perf_counter())
+
+    def decide(self) -> None:
+        """Chooses, once some steps have been made."""
+        if self._is_decided or len(self._marks) < _TIMED:
+            return
+        driver = self._driver
+        reason = self._blocker()
+        if reason:
+            self._stay(reason)
+            return
+        current().sync(driver.model)
+        # The first ones compile.
+        timed = self._marks[2:] or self._marks[-1:]
+        seconds = (time.perf_counter() - timed[0]) / len(timed)
+        compilation = max(self._marks[1] - self._marks[0], current().program_cost)
+        left = driver.plan.total_steps - driver.cursor.step
+        known = getattr(driver.model.train_function, _PROGRAM, None)
+        saved = left * min(seconds, current().step_overhead) / 2
+        if self._asked == "auto" and not known and saved < _ROOM * compilation:
+            self._stay("so few steps are left that a program of several would not pay")
+            return
+        try:
+            self._begin(known, seconds)
+        except CannotFuseError as error:
+            self._stay(str(error))
+
+    def is_slower(self) -> bool:
+        """True if blocks turned out to take longer than their steps one by one did."""
+        if self._asked != "auto" or self.blocks is None:
+            return False
+        timed = self.blocks.seconds[1 : 1 + _TIMED_BLOCKS]
+        return len(timed) == _TIMED_BLOCKS and float(np.median(timed)) > self.blocks.stepwise
+
+    def give_up(self) -> None:
+        """Goes on one by one."""
+        self._stay("blocks took longer")
 
     @contextmanager
-    def running(self, steps: int) -> Iterator[None]:
-        """Within it, the model runs `steps` steps in one go."""
-        usual = self._model.steps_per_execution
-        if steps == usual:
+    def running(self, blocks: Blocks | None) -> Iterator[None]:
+        """Within it, `fit` runs blocks, if there are any."""
+        if blocks is None:
             yield
             return
-        self._swap(usual, steps)
+        model = self._driver.model
+        stepwise, model.train_function = model.train_function, blocks.train_function
         try:
             yield
         finally:
-            self._swap(steps, usual)
+            model.train_function = stepwise
 
     def forget(self) -> None:
-        """Compiles everything anew, since what is compiled in has changed."""
-        self._functions.clear()
-        for name in _COMPILED:
-            setattr(self._model, name, None)
+        """Chooses anew: what is compiled in has changed."""
+        self.blocks = None
+        self._marks = []
+        self._is_decided = self._asked is False
 
-    def _swap(self, old: int, new: int) -> None:
-        self._functions[old] = {name: getattr(self._model, name) for name in _COMPILED}
-        self._model.steps_per_execution = new
-        for name in _COMPILED:
-            # None makes Keras compile it.
-            setattr(self._model, name, self._functions.get(new, {}).get(name))
+    def _begin(self, program: BlockProgram | None, seconds: float) -> None:
+        driver = self._driver
+        source: Any = driver.data.source
+        numbers = range(min(_COMPARED, source.steps_per_pass))
+        if len({len(source.indices(number)) for number in numbers}) > 1:
+            numbers = range(1)
+        batches = [source.for_train_step(source.batch(number)) for number in numbers]
+        if program is None:
+            with preserved(driver.model):
+                program = current().block_program(driver.model, batches[0])
+            block = Block(source.block(numbers, 8), len(numbers))
+            found = difference(driver.model, program, block, batches)
+            if found:
+                raise CannotFuseError(f"a block is not equal to its steps: {found}")
+            setattr(driver.model.train_function, _PROGRAM, program)
+        self.blocks = Blocks(driver, program, batches[0], seconds)
+        self._is_decided = True
+        say(
+            f"from step {driver.cursor.step:,} on, steps are run in blocks ({program.kind}).",
+            verbose=self._verbose,
+        )
+
+    def _blocker(self) -> str:
+        """Why there can be no blocks; empty if there can."""
+        driver = self._driver
+        if driver.plan_is_open:
+            return "the length of the data is not known"
+        if not hasattr(driver.data.source, "block"):
+            return "the batches are made one by one"
+        if driver.model.steps_per_execution != 1:
+            return "steps_per_execution says how many steps run together"
+        heard = driver.callbacks.hears_batches
+        return f"{heard} hears of each batch" if heard else ""
+
+    def _stay(self, reason: str) -> None:
+        self.blocks = None
+        self._is_decided = True
+        if self._asked is True:
+            say(f"steps are run one by one: {reason}.", verbose=self._verbose)

@@ -1,0 +1,47 @@
+"""Steps of a model as one program of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ._feed import Batch, Feed
+
+
+class CannotFuseError(Exception):
+    """The steps of a model cannot be one program; the text says why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Batches of one form, one after the other.
+
+    Attributes:
+        batches: The structure of a batch, whose arrays have a new first axis; what follows the last
+            batch there is of no meaning.
+        count: How many batches.
+    """
+
+    batches: Batch
+    count: int
+
+
+class BlockProgram(Protocol):
+    """The steps of a model as one program, which is compiled once for any number of them.
+
+    Attributes:
+        kind: How it was made, in a word or two.
+        feed: What `model.fit` is given in the place of data.
+    """
+
+    kind: str
+    feed: Feed
+
+    def train_function(self, take: Callable[[], Block | Batch]) -> Callable[..., Any]:
+        """A stand-in for `model.train_function`, each call of which trains on what `take` gives: a
+        block, or one batch of another form, which is trained on as usual.
+
+        At most two blocks are on their way at a time.
+        """

@@ -1,0 +1,115 @@
+"""The steps of a model as one program of XLA."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax import lax
+from jax.extend.core import jaxprs_in_params
+from keras.src.backend.config import is_nnx_enabled
+
+from ._blocks import Block, CannotFuseError
+from ._feed import Batch, Feed, NoFeed
+
+if TYPE_CHECKING:
+    import keras
+
+# In a loop XLA computes them by another kernel on the CPU, which takes twice as long.
+_CONVOLUTION = "conv_general_dilated"
+_BLOCKS_ON_THE_WAY = 2
+
+
+class JaxBlocks:
+    """A loop over a model's `train_step`, whose number of rounds is an argument of the program.
+
+    Args:
+        model: Compiled and built.
+        sample: A batch.
+
+    Raises:
+        CannotFuseError: If it cannot be had.
+    """
+
+    kind = "loop"
+
+    def __init__(self, model: keras.Model, sample: Batch) -> None:
+        if model.run_eagerly or not model.jit_compile:
+            raise CannotFuseError("the model is not compiled as one program")
+        if is_nnx_enabled():
+            raise CannotFuseError("the variables are those of NNX")
+        self.feed: Feed = NoFeed()
+        self._step_function = model.train_function
+        step = model.train_step
+        state = state_of(model)
+        shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
+        if jax.default_backend() == "cpu" and _has(
+            _CONVOLUTION, jax.make_jaxpr(step)(*shapes).jaxpr
+        ):
+            raise CannotFuseError("a convolution in a loop is slow on the CPU")
+        first_logs = jax.eval_shape(step, *shapes)[0]
+
+        def program(state: Any, batches: Batch, count: Any) -> tuple[Any, Any]:
+            def one(index: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+                batch = jax.tree.map(
+                    lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), batches
+                )
+                logs, state = step(carried[1], batch)
+                return logs, state
+
+            logs = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), first_logs)
+            return lax.fori_loop(0, count, one, (logs, state))
+
+        self._program = jax.jit(program, donate_argnums=0)
+        self._on_the_way: deque[Any] = deque()
+
+    def train_function(
+        self, take: Callable[[], Block | Batch]
+    ) -> Callable[[Any, Any], tuple[Any, Any]]:
+        def train(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
+            next_one = take()
+            if not isinstance(next_one, Block):
+                return self._step_function(state, iter([next_one]))
+            if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:
+                jax.block_until_ready(self._on_the_way.popleft())
+            logs, state = self._program(state, next_one.batches, next_one.count)
+            self._on_the_way.append(logs)
+            return logs, state
+
+        return train
+
+
+def state_of(model: keras.Model) -> Any:
+    """The state that `train_step` takes; the arrays are those of the variables."""
+    return model._get_jax_state(
+        trainable_variables=True,
+        non_trainable_variables=True,
+        optimizer_variables=True,
+        metrics_variables=True,
+    )
+
+
+def run_function(model: keras.Model, function: Callable[..., Any], data: Feed, times: int) -> Any:
+    """Calls a train function outside of `fit`; the variables hold what it leaves behind."""
+    # A step gives its arrays away, and those outside may be somebody's.
+    state = jax.tree.map(jax.numpy.copy, state_of(model))
+    logs, iterator = None, data.get_jax_iterator()
+    for _ in range(times):
+        logs, state = function(state, iterator)
+    names = ("trainable", "non_trainable", "optimizer", "metrics")
+    model._jax_state = {
+        f"{name}_variables": values for name, values in zip(names, state, strict=True)
+    }
+    model._jax_state_synced = False
+    return logs
+
+
+def _has(name: str, jaxpr: Any) -> bool:
+    """True if an operation is in a program, or in one that it calls."""
+    return any(
+        equation.primitive.name == name
+        or any(_has(name, inner) for inner in jaxprs_in_params(equation.params))
+        for equation in jaxpr.eqns
+    )

@@ -1,0 +1,111 @@
+"""The steps of a model as a graph of PyTorch's operations, without the Python between them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ._blocks import Block, CannotFuseError
+from ._feed import Batch, Feed, NoFeed
+
+# Operations that hand a value over to Python, which may decide by it what comes next.
+_READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+
+
+class TorchBlocks:
+    """The operations of one `train_step`, noted while it ran, and made again for each batch.
+
+    Args:
+        model: Compiled and built. It makes two steps while they are noted: put it back.
+        sample: A batch, as tensors.
+        to_tensors: Makes tensors of a batch.
+
+    Raises:
+        CannotFuseError: If the operations of one step are not those of another.
+    """
+
+    kind = "graph"
+
+    def __init__(
+        self, model: keras.Model, sample: Batch, to_tensors: Callable[[Batch], Batch]
+    ) -> None:
+        if model.run_eagerly:
+            raise CannotFuseError("the model runs eagerly")
+        if model.jit_compile:
+            raise CannotFuseError("jit_compile has its own program")
+        self.feed: Feed = NoFeed()
+        self._step_function = model.train_function
+        self._to_tensors = to_tensors
+        leaves = [leaf for leaf in keras.tree.flatten(to_tensors(sample)) if leaf is not None]
+
+        def step(*leaves: torch.Tensor) -> Any:
+            rest = iter(leaves)
+            batch = keras.tree.map_structure(
+                lambda leaf: None if leaf is None else next(rest), sample
+            )
+            return model.train_step(batch)
+
+        self._graph, again = _noted(step, leaves), _noted(step, leaves)
+        if self._graph.code != again.code:
+            raise CannotFuseError("a step does something else than the one before it")
+
+    def train_function(self, take: Callable[[], Block | Batch]) -> Callable[[Any], Any]:
+        def train(data: Iterator[Any]) -> Any:
+            next_one = take()
+            if not isinstance(next_one, Block):
+                return self._step_function([self._to_tensors(next_one)])
+            batches = keras.tree.flatten(self._to_tensors(next_one.batches))
+            columns = [leaf.unbind() for leaf in batches if leaf is not None]
+            logs = None
+            with torch.no_grad():
+                for index in range(next_one.count):
+                    logs = self._graph(*(column[index] for column in columns))
+            return logs
+
+        return train
+
+
+class _NoReads(TorchDispatchMode):
+    """Refuses operations that hand a value over to Python.
+
+    Attributes:
+        has_refused: Whether it has refused one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_refused = False
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
+        if function in _READS:
+            self.has_refused = True
+            raise CannotFuseError("a read")
+        return function(*arguments, **(named or {}))
+
+
+def _noted(step: Callable[..., Any], leaves: list[torch.Tensor]) -> torch.fx.GraphModule:
+    before = random.getstate(), str(np.random.get_state(legacy=False))
+    mode = _NoReads()
+    try:
+        with mode:
+            graph = make_fx(step, tracing_mode="real")(*leaves)
+    except Exception as error:
+        if mode.has_refused:
+            raise CannotFuseError(
+                "the step reads a value on the host (a seed, a condition, the rate of a schedule), "
+                "which may decide what it does"
+            ) from error
+        text = str(error).partition("\n")[0]
+        raise CannotFuseError(f"the step cannot be noted: {text}") from error
+    if before != (random.getstate(), str(np.random.get_state(legacy=False))):
+        raise CannotFuseError("the step draws from Python's or NumPy's global generator")
+    return graph

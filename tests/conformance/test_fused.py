@@ -1,0 +1,51 @@
+"""Steps in blocks end where steps one by one do, in every bit, for every case of the table."""
+
+import keras
+import pytest
+from models import CASES, runnable
+
+import keras_patterns as kp
+from keras_patterns.run import fusing
+from keras_patterns.testing import assert_same_state
+from keras_patterns.testing.comparison import run_state
+
+# A callback that hears of each batch; steps_per_execution; data whose code may look at the model.
+ONE_BY_ONE = {
+    *("user's callback", "fused steps", "PyDataset", "random layer in a PyDataset", "generator"),
+}
+IN_BLOCKS = {
+    # A convolution in a loop is slow on a CPU.
+    "jax": {*CASES} - ONE_BY_ONE - {"convolutional"},
+    "tensorflow": {*CASES} - ONE_BY_ONE,
+    # No seeds, conditions and schedules, which PyTorch reads on the host.
+    "torch": {
+        *("custom train_step", "dictionaries", "class weight", "Keras's callbacks", "stops early"),
+        *("early stopping", "Prechelt", "swapped averages", "underscores", "layerwise rates"),
+        *("Muon", "Adafactor"),
+    },
+}
+
+
+def end(case, tmp_path, **how):
+    keras.utils.set_random_seed(5)
+    model = case.make_model()
+    arguments = {
+        name: value() if callable(value) else value for name, value in case.arguments.items()
+    }
+    if case.saved:
+        callbacks = [*arguments.pop("callbacks", []), kp.Checkpoint(tmp_path / str(how))]
+        arguments["callbacks"] = callbacks
+    history = kp.fit(model, **arguments, seed=0, verbose=0, **how)
+    return run_state(model, history)
+
+
+@pytest.mark.parametrize("case", runnable(CASES))
+def test_blocks_end_as_single_steps_do(case, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(fusing, "_TIMED", 2)
+    monkeypatch.setattr(fusing, "say", lambda text, **_: said.append(text))
+    expected = end(case, tmp_path, fuse=False)
+    assert_same_state(expected, end(case, tmp_path, fuse=True))
+    name = next(name for name, one in CASES.items() if one is case)
+    is_in_blocks = name in IN_BLOCKS[keras.backend.backend()]
+    assert any("in blocks" in line for line in said) == is_in_blocks, said

@@ -1,0 +1,226 @@
+"""Steps in blocks that are one program: when, and with what end."""
+
+import gc
+import re
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+import keras_patterns as kp
+from keras_patterns.backends import CannotFuseError, current
+from keras_patterns.run import blocks, fusing
+from keras_patterns.testing import assert_resumes_exactly, assert_same_state
+from keras_patterns.testing.comparison import run_state
+
+X = np.random.default_rng(0).normal(size=(66, 4)).astype("float32")
+Y = X[:, :1] * 2
+# Nine steps a pass, the last one of two examples.
+DATA = {"x": X, "y": Y, "batch_size": 8}
+
+
+class Pairs(keras.utils.PyDataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return X[index : index + 8], Y[index : index + 8]
+
+
+def compiled(**arguments):
+    keras.utils.set_random_seed(3)
+    hidden = [keras.layers.Dense(6, activation="tanh"), keras.layers.Dropout(0.3)]
+    model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(1)])
+    model.compile("adam", "mse", metrics=["mae"], **arguments)
+    return model
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is said of blocks."""
+    lines = []
+    monkeypatch.setattr(fusing, "say", lambda text, **_: lines.append(text))
+    monkeypatch.setattr(fusing, "_TIMED", 2)
+    # The length of a block does not depend on how fast this machine is.
+    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
+    return lines
+
+
+@pytest.fixture
+def programs(monkeypatch):
+    """How often blocks of each length were asked for."""
+    taken = []
+    prepare = blocks.Blocks.prepare
+
+    def noted(self, step, left):
+        taken.append(prepare(self, step, left))
+        return taken[-1]
+
+    monkeypatch.setattr(blocks.Blocks, "prepare", noted)
+    return taken
+
+
+def end(model=None, **how):
+    model = model or compiled()
+    arguments = {**DATA, "total_steps": 40, "epochs": 2, "seed": 0, "verbose": 0, **how}
+    return run_state(model, kp.fit(model, **arguments))
+
+
+def test_a_block_ends_at_each_boundary_and_at_a_batch_of_another_size(said, programs):
+    expected = end(fuse=False, log_every_steps=5)
+    assert programs == []
+    assert_same_state(expected, end(fuse=True, log_every_steps=5))
+    # Steps 2 to 40: boundaries at multiples of five, and a batch of two examples at 8, 17, 26, 35.
+    assert programs == [3, 3, 1, 1, 5, 2, 1, 2, 5, 1, 1, 3, 5, 1, 4]
+    assert len(said) == 1
+    assert "from step 2 on" in said[0]
+
+
+@pytest.mark.parametrize("kills", [(9, 21), (9,), (20, 33)])
+def test_a_killed_run_in_blocks_ends_in_the_same_bits(said, kills):
+    assert_resumes_exactly(
+        compiled,
+        X,
+        Y,
+        batch_size=8,
+        seed=0,
+        total_steps=40,
+        epochs=2,
+        every_steps=7,
+        kill_at=kills,
+        fuse=True,
+    )
+
+
+def test_callbacks_act_between_blocks_as_between_steps(said):
+    def callbacks():
+        return [
+            kp.EarlyStopping("loss", patience=1, restore_best_weights=True),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10.0),
+            keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: logs.update(own=epoch)),
+        ]
+
+    how = {"epochs": 8, "validation_data": (X[:16], Y[:16]), "validate_every_steps": 6}
+    expected = end(fuse=False, callbacks=callbacks(), **how)
+    assert_same_state(expected, end(fuse=True, callbacks=callbacks(), **how))
+    assert "in blocks" in said[0]
+
+
+def test_a_value_that_is_not_finite_is_found_and_left_out(said, tmp_path):
+    spoiled = X.copy()
+    spoiled[13, 1] = np.nan
+
+    def run(fuse):
+        guard = kp.NonFiniteGuard(every_steps=6)
+        folder = kp.Checkpoint(tmp_path / str(fuse), every_steps=6)
+        return end(fuse=fuse, x=spoiled, callbacks=[guard, folder])
+
+    assert_same_state(run(False), run(True))
+
+
+def test_few_steps_do_not_pay(said, programs):
+    end(fuse="auto")
+    assert programs == []
+    assert said == []
+
+
+def test_many_steps_pay(said, programs, monkeypatch):
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    assert_same_state(end(fuse=False), end(fuse="auto"))
+    assert programs
+
+
+def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
+    """The control: without the comparison, the end would be another one."""
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    make = type(current()).block_program
+
+    def wrong(self, model, sample):
+        program = make(self, model, sample)
+        train_function = program.train_function
+
+        def train(take):
+            def scaled():
+                one = take()
+                if isinstance(one, blocks.Block):
+                    x, y = one.batches
+                    return blocks.Block((x * np.float32(1 + 1e-6), y), one.count)
+                return one
+
+            return train_function(scaled)
+
+        program.train_function = train
+        return program
+
+    monkeypatch.setattr(type(current()), "block_program", wrong)
+    expected = end(fuse=False)
+    for fuse in ("auto", True):
+        assert_same_state(expected, end(fuse=fuse))
+    assert programs == []
+    assert "a block is not equal to its steps" in said[0]
+    monkeypatch.setattr(fusing, "difference", lambda *_: "")
+    with pytest.raises(AssertionError, match="differ"):
+        assert_same_state(expected, end(fuse="auto"))
+
+
+def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(fusing, "_TIMED_BLOCKS", 1)
+    monkeypatch.setattr(blocks, "_ROOMS", (8, 2))
+    monkeypatch.setattr(fusing.Fusing, "is_slower", lambda self: len(programs) > 4)
+    assert_same_state(end(fuse=False), end(fuse="auto"))
+    assert len(programs) == 5
+
+
+def test_another_call_on_the_model_compiles_nothing(said, monkeypatch):
+    made = []
+    make = type(current()).block_program
+    monkeypatch.setattr(
+        type(current()),
+        "block_program",
+        lambda self, *how: made.append(1) or make(self, *how),
+    )
+    model = compiled()
+    for _ in range(2):
+        end(model, fuse=True)
+    assert made == [1]
+    model.compile("sgd", "mse")
+    end(model, fuse=True)
+    assert made == [1, 1]
+    gone = weakref.ref(model)
+    del model
+    keras.utils.clear_session()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("make", "how", "reason"),
+    [
+        (compiled, {"callbacks": [keras.callbacks.TerminateOnNaN()]}, "TerminateOnNaN hears"),
+        (compiled, {"x": Pairs(), "y": None, "batch_size": None}, "batches are made one"),
+        (lambda: compiled(run_eagerly=True), {}, "eagerly|compiled"),
+    ],
+)
+def test_why_steps_are_run_one_by_one(said, programs, make, how, reason):
+    expected = end(make(), fuse=False, **how)
+    assert_same_state(expected, end(make(), fuse=True, **how))
+    assert programs == []
+    assert len(said) == 1
+    assert said[0].startswith("steps are run one by one: ")
+    assert re.search(reason, said[0])
+
+
+def test_an_error_of_the_program_is_a_reason(said, monkeypatch):
+    def refuse(self, model, sample):
+        raise CannotFuseError("no")
+
+    monkeypatch.setattr(type(current()), "block_program", refuse)
+    assert_same_state(end(fuse=False), end(fuse=True))
+    assert said == ["steps are run one by one: no."]
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="fuse must be"):
+        end(fuse="always")
