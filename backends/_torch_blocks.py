@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._blocks import Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
+from ._torch_values import values_on_device
 
 # Operations that hand a value over to Python, which may decide by it what comes next.
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
@@ -96,7 +97,7 @@ def _noted(step: Callable[..., Any], leaves: list[torch.Tensor]) -> torch.fx.Gra
     before = random.getstate(), str(np.random.get_state(legacy=False))
     mode = _NoReads()
     try:
-        with mode:
+        with values_on_device(), mode:
             graph = make_fx(step, tracing_mode="real")(*leaves)
     except Exception as error:
         if mode.has_refused:

@@ -86,6 +86,9 @@ class Blocks:
 def difference(model: keras.Model, program: BlockProgram, block: Block, batches: list[Any]) -> str:
     """The difference between a program and the steps that it stands for; empty if there is none.
 
+    Both begin with another rate and count of steps than those that the program was made with: what
+    was read then must not be part of it.
+
     Args:
         model: Is trained both ways, and put back.
         program: The program.
@@ -107,6 +110,15 @@ def _outcome(
 ) -> dict[str, np.ndarray]:
     """The values of all variables after some steps."""
     with preserved(model):
+        for variable in find_variables(model).of("optimizer").values():
+            if not variable.shape:
+                variable.assign(_another(variable))
         current().run_function(model, function, data, times)
         current().sync(model)
         return copy_values(find_variables(model).variables)
+
+
+def _another(number: keras.Variable) -> Any:
+    if "int" in number.dtype:
+        return keras.ops.add(number.value, 1000)
+    return keras.ops.multiply(number.value, 0.5)

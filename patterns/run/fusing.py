@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
-from .._util.messages import say
+from .._util.messages import listed, say
+from ..state.own_state import OwnState
 from ..state.preservation import preserved
 from .blocks import Blocks, difference
 from .driver import Driver
@@ -22,8 +24,8 @@ Fuse = Literal["auto", True, False]
 
 # Steps that are made one by one, and timed, before anything is chosen.
 _TIMED = 10
-# Steps of the comparison of both ways.
-_COMPARED = 2
+# Steps of the comparison of both ways, and the length of the block that holds them.
+_COMPARED, _ROOM_COMPARED = 2, 8
 # A block is worth its compilation if what it saves of the steps that are left is more, with room.
 _ROOM = 3.0
 # So many full blocks are timed before they are compared with steps one by one.
@@ -58,7 +60,7 @@ class Fusing:
         self._is_decided = False
         self._marks: list[float] = []
         if asked is False:
-            self._stay("fuse=False")
+            self._is_decided = True
 
     def cut(self, segment: Segment) -> Segment:
         """The steps of a segment, or the first ones, as long as nothing is decided."""
@@ -138,19 +140,39 @@ class Fusing:
             numbers = range(1)
         batches = [source.for_train_step(source.batch(number)) for number in numbers]
         if program is None:
-            with preserved(driver.model):
-                program = current().block_program(driver.model, batches[0])
-            block = Block(source.block(numbers, 8), len(numbers))
-            found = difference(driver.model, program, block, batches)
-            if found:
-                raise CannotFuseError(f"a block is not equal to its steps: {found}")
+            own = OwnState(driver.model)
+            try:
+                program = self._compared(batches, source.block(numbers, _ROOM_COMPARED), own)
+            except CannotFuseError:
+                raise
+            except Exception as error:
+                # Whatever the framework says of the program; a fault of the step is met again when
+                # it runs by itself.
+                said = str(error).strip().partition("\n")[0]
+                raise CannotFuseError(f"no program could be made ({said})") from error
+            finally:
+                own.put_back()
             setattr(driver.model.train_function, _PROGRAM, program)
         self.blocks = Blocks(driver, program, batches[0], seconds)
         self._is_decided = True
+        self._note("in blocks", f"each is one program ({program.kind})")
         say(
             f"from step {driver.cursor.step:,} on, steps are run in blocks ({program.kind}).",
             verbose=self._verbose,
         )
+
+    def _compared(self, batches: list[Any], stacked: Any, own: OwnState) -> BlockProgram:
+        """A program that was found equal to the steps of some batches."""
+        model = self._driver.model
+        with preserved(model):
+            program = current().block_program(model, batches[0])
+        moved = own.moved() if current().runs_python else []
+        if moved:
+            raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
+        found = difference(model, program, Block(stacked, len(batches)), batches)
+        if found:
+            raise CannotFuseError(f"a block is not equal to its steps: {found}")
+        return program
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""
@@ -159,6 +181,8 @@ class Fusing:
             return "the length of the data is not known"
         if not hasattr(driver.data.source, "block"):
             return "the batches are made one by one"
+        if keras.distribution.distribution() is not None:
+            return "the model or its batches are spread over devices"
         if driver.model.steps_per_execution != 1:
             return "steps_per_execution says how many steps run together"
         heard = driver.callbacks.hears_batches
@@ -167,5 +191,11 @@ class Fusing:
     def _stay(self, reason: str) -> None:
         self.blocks = None
         self._is_decided = True
+        if self._asked is not False:
+            self._note("one by one", reason)
         if self._asked is True:
             say(f"steps are run one by one: {reason}.", verbose=self._verbose)
+
+    def _note(self, way: str, why: str) -> None:
+        driver = self._driver
+        driver.callbacks.history.ways.append({"step": driver.cursor.step, "way": way, "why": why})

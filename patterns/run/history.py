@@ -54,6 +54,9 @@ class RunHistory(keras.callbacks.History):
         events: Changes of the course (`"stopped"`, `"rolled back"`, `"thawed"`), dicts of `"kind"`,
             `"step"` and `"text"`.
         resumes: The steps at which other processes went on with the run.
+        ways: The way in which this process ran its steps, where `kp.fit(fuse=)` let it choose:
+            dicts of `"step"`, the first one, of `"way"`, `"one by one"` or `"in blocks"`, and of
+            `"why"`. All ways give the same bits, so checkpoints do not hold them.
 
     Example:
 
@@ -76,6 +79,7 @@ class RunHistory(keras.callbacks.History):
         self.learning_rates: list[float | None] = []
         self.events: list[dict[str, Any]] = []
         self.resumes: list[int] = []
+        self.ways: list[dict[str, Any]] = []
 
     def to_pandas(self) -> pandas.DataFrame:
         """A table with a row for each epoch: its `epoch`, `step`, `learning_rate` and metrics; a

@@ -23,7 +23,7 @@ from ..state.walk import CONTAINERS, REGISTERED, walk
 State = dict[str, Any]
 
 # What a callback refers to, and what happened to its processes: not what it is.
-_REFERENCES = {"model", "_model", "params", "validation_data", "resumes", "run"}
+_REFERENCES = {"model", "_model", "params", "validation_data", "resumes", "ways", "run"}
 
 
 @_keras.quiet_arrays()

@@ -28,11 +28,11 @@ class Pairs(keras.utils.PyDataset):
         return X[index : index + 8], Y[index : index + 8]
 
 
-def compiled(**arguments):
+def compiled(optimizer="adam", **arguments):
     keras.utils.set_random_seed(3)
     hidden = [keras.layers.Dense(6, activation="tanh"), keras.layers.Dropout(0.3)]
     model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(1)])
-    model.compile("adam", "mse", metrics=["mae"], **arguments)
+    model.compile(optimizer, "mse", metrics=["mae"], **arguments)
     return model
 
 
@@ -107,6 +107,33 @@ def test_callbacks_act_between_blocks_as_between_steps(said):
     assert "in blocks" in said[0]
 
 
+OPTIMIZERS = ["SGD", "Adam", "Nadam"]
+if keras.backend.backend() == "torch":
+    # Each has a code of its own there, some of which reads the rate on the host.
+    OPTIMIZERS += ["RMSprop", "AdamW", "Adadelta", "Adagrad", "Adamax", "Adafactor", "Ftrl"]
+    OPTIMIZERS += ["Lion", "Lamb", "Muon"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("momentum", [False, True])
+def test_a_rate_that_a_callback_changes_holds_in_the_next_block(said, name, momentum):
+    if momentum and name not in ("SGD", "RMSprop"):
+        pytest.skip("it has none to choose")
+
+    def model():
+        how = {"momentum": 0.9} if momentum else {}
+        return compiled(getattr(keras.optimizers, name)(0.1, **how))
+
+    def callbacks():
+        return [keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10.0)]
+
+    expected = end(model(), fuse=False, epochs=8, callbacks=callbacks())
+    assert_same_state(expected, end(model(), fuse=True, epochs=8, callbacks=callbacks()))
+    # Nadam on PyTorch makes numbers of tensors.
+    is_in_blocks = name != "Nadam" or keras.backend.backend() != "torch"
+    assert ("in blocks" in said[-1]) == is_in_blocks
+
+
 def test_a_value_that_is_not_finite_is_found_and_left_out(said, tmp_path):
     spoiled = X.copy()
     spoiled[13, 1] = np.nan
@@ -123,6 +150,17 @@ def test_few_steps_do_not_pay(said, programs):
     end(fuse="auto")
     assert programs == []
     assert said == []
+
+
+def test_the_history_tells_the_ways(said):
+    history = kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0, fuse=True)
+    (one,) = history.ways
+    assert (one["step"], one["way"]) == (2, "in blocks")
+    assert "program" in one["why"]
+    history = kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0, fuse="auto")
+    (one,) = history.ways
+    assert (one["way"], one["why"][:12]) == ("one by one", "so few steps")
+    assert kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0).ways == []
 
 
 def test_many_steps_pay(said, programs, monkeypatch):
@@ -212,6 +250,12 @@ def test_why_steps_are_run_one_by_one(said, programs, make, how, reason):
     assert re.search(reason, said[0])
 
 
+def test_a_framework_that_fails_is_a_reason(said, monkeypatch):
+    monkeypatch.setattr(fusing, "difference", lambda *_: 1 / 0)
+    assert_same_state(end(fuse=False), end(fuse=True))
+    assert said == ["steps are run one by one: no program could be made (division by zero)."]
+
+
 def test_an_error_of_the_program_is_a_reason(said, monkeypatch):
     def refuse(self, model, sample):
         raise CannotFuseError("no")
@@ -224,3 +268,42 @@ def test_an_error_of_the_program_is_a_reason(said, monkeypatch):
 def test_another_word_is_refused():
     with pytest.raises(ValueError, match="fuse must be"):
         end(fuse="always")
+
+
+class Counting(keras.layers.Layer):
+    """Its Python code moves something in each call."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.calls = 0
+        self.random = np.random.default_rng(4)
+
+    def call(self, inputs):
+        if self.how == "a number":
+            self.calls += 1
+        if self.how == "a generator":
+            self.random.normal()
+        if self.how == "a global generator":
+            np.random.normal()
+        return inputs
+
+
+@pytest.mark.parametrize("how", ["a number", "a generator", "a global generator", "nothing"])
+@pytest.mark.parametrize("fuse", ["auto", True])
+def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how, fuse):
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+
+    def run(fuse):
+        layer = Counting(how)
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return end(model, fuse=fuse), layer.calls, layer.random.bit_generator.state
+
+    (expected, *moved), (found, *others) = run(False), run(fuse)
+    assert_same_state(expected, found)
+    assert moved == others
+    # Other frameworks run the code once, when they trace it.
+    is_in_blocks = keras.backend.backend() != "torch" or how == "nothing"
+    assert any("in blocks" in line for line in said) == is_in_blocks, said
