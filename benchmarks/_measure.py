@@ -66,6 +66,16 @@ def ratio(over: np.ndarray, under: np.ndarray) -> str:
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
+def interval(ratios: np.ndarray) -> str:
+    """The median of the ratios round by round, with the interval that holds 90 % of the medians of
+    rounds drawn again.
+    """
+    random = np.random.default_rng(0)
+    medians = np.median(random.choice(ratios, (2_000, len(ratios))), axis=1)
+    low, high = np.percentile(medians, (5, 95))
+    return f"{np.median(ratios):.2f} ({low:.2f}-{high:.2f})"
+
+
 def milliseconds(seconds: np.ndarray) -> str:
     """The median, in milliseconds."""
     return f"{1e3 * np.median(seconds):,.2f}"

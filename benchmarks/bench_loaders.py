@@ -24,7 +24,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from _measure import interleave, leave, milliseconds, rounds_asked, say_where, table
+from _measure import (
+    interleave,
+    interval,
+    leave,
+    milliseconds,
+    rounds_asked,
+    say_where,
+    table,
+)
 from keras import layers
 
 import keras_patterns as kp
@@ -357,16 +365,6 @@ def measure(case: Case, rounds: int) -> list[str]:
         interval(seconds[other] / seconds[ours]),
         interval(used[other] / used[ours]),
     ]
-
-
-def interval(ratios: np.ndarray) -> str:
-    """The median of the ratios round by round, with the interval that holds 90 % of the medians of
-    rounds drawn again.
-    """
-    random = np.random.default_rng(0)
-    medians = np.median(random.choice(ratios, (2_000, len(ratios))), axis=1)
-    low, high = np.percentile(medians, (5, 95))
-    return f"{np.median(ratios):.2f} ({low:.2f}-{high:.2f})"
 
 
 def main() -> None:

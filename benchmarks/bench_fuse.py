@@ -1,0 +1,231 @@
+"""How many times as many steps per second does `kp.fit(fuse="auto")` run, where that pays?
+
+All sides train the same model on the same arrays in memory, shuffled. The clock runs from the begin
+of the second epoch to the end of the last one: neither compiling nor the choice of the way counts.
+A ratio above 1 says that blocks are faster.
+
+Equal results: unshuffled, `kp.fit` in blocks and `kp.fit` one by one must end with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from _measure import (
+    interleave,
+    interval,
+    leave,
+    milliseconds,
+    rounds_asked,
+    same_bits,
+    say_where,
+    table,
+)
+from keras import layers, ops
+
+import keras_patterns as kp
+from keras_patterns.run import fusing
+
+TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Args:
+        name: Of the row.
+        model: Makes a model that is not compiled.
+        loss: It is compiled with.
+        x: Shape of the inputs, the examples first.
+        classes: Of the targets; 0 where the inputs are their own.
+        batch_size: Of all sides.
+        epochs: Of one measurement, the first one included, which is not timed.
+    """
+
+    name: str
+    model: Callable[[], keras.Model]
+    loss: Any
+    x: tuple[int, ...]
+    classes: int
+    batch_size: int = 32
+    epochs: int = 3
+
+    def arrays(self) -> dict[str, Any]:
+        random = np.random.default_rng(0)
+        x = random.normal(size=self.x).astype("float32")
+        y = random.integers(0, self.classes, self.x[0]) if self.classes else x
+        return {"x": x, "y": y, "batch_size": self.batch_size, "epochs": self.epochs, "verbose": 0}
+
+    @property
+    def steps(self) -> int:
+        return (self.epochs - 1) * (self.x[0] // self.batch_size)
+
+    def compiled(self, **how: Any) -> keras.Model:
+        keras.utils.set_random_seed(0)
+        model = self.model()
+        model.compile("adam", self.loss, **how)
+        return model
+
+
+class Stopwatch(keras.callbacks.Callback):
+    """Seconds from the second epoch's begin to the last one's end."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch == 1:
+            self.began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch > 0:
+            self.seconds = time.perf_counter() - self.began
+
+
+class VariationalAutoencoder(keras.Model):
+    """With a loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = keras.Sequential([layers.Dense(128, activation="relu"), layers.Dense(16)])
+        self.decoder = keras.Sequential([layers.Dense(128, activation="relu"), layers.Dense(64)])
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        mean, spread = ops.split(self.encoder(x), 2, axis=-1)
+        noise = keras.random.normal(ops.shape(mean), seed=self.seeds)
+        divergence = ops.square(mean) + ops.exp(spread) - spread - 1
+        self.add_loss(ops.mean(divergence) / 2)
+        return self.decoder(mean + ops.exp(spread / 2) * noise)
+
+
+def tiny_dense() -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((32,)), layers.Dense(64, activation="relu"), layers.Dense(10)]
+    )
+
+
+def wide_dense() -> keras.Model:
+    hidden = [layers.Dense(1024, activation="relu") for _ in range(2)]
+    return keras.Sequential([keras.Input((512,)), *hidden, layers.Dense(10)])
+
+
+def convolutional() -> keras.Model:
+    parts = []
+    for filters in (16, 32):
+        parts += [layers.Conv2D(filters, 3), layers.BatchNormalization(), layers.ReLU()]
+    return keras.Sequential(
+        [keras.Input((16, 16, 3)), *parts, layers.Flatten(), layers.Dropout(0.3), layers.Dense(10)]
+    )
+
+
+def recurrent() -> keras.Model:
+    return keras.Sequential([keras.Input((20, 16)), layers.LSTM(32), layers.Dense(10)])
+
+
+def transformer() -> keras.Model:
+    inputs = keras.Input((16, 32))
+    attended = layers.MultiHeadAttention(4, 8)(inputs, inputs)
+    x = layers.LayerNormalization()(inputs + attended)
+    x = layers.LayerNormalization()(x + layers.Dense(32)(layers.Dense(64, activation="gelu")(x)))
+    return keras.Model(inputs, layers.Dense(10)(layers.GlobalAveragePooling1D()(x)))
+
+
+CLASSES = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+CASES = [
+    Case("tiny dense", tiny_dense, CLASSES, (16_384, 32), 10),
+    Case("dense 512-1024-1024", wide_dense, CLASSES, (1_024, 512), 10),
+    Case("convolutional", convolutional, CLASSES, (1_024, 16, 16, 3), 10),
+    Case("LSTM", recurrent, CLASSES, (2_048, 20, 16), 10),
+    Case("transformer", transformer, CLASSES, (2_048, 16, 32), 10),
+    Case("variational autoencoder", VariationalAutoencoder, "mse", (8_192, 64), 0),
+]
+
+
+def train(case: Case, model: keras.Model, fuse: Any = None, shuffle: bool = True) -> float:
+    """Trains by `model.fit`, or by `kp.fit` where `fuse` says how; returns the seconds."""
+    stopwatch = Stopwatch()
+    arguments = {**case.arrays(), "shuffle": shuffle, "callbacks": [stopwatch]}
+    if fuse is None:
+        model.fit(**arguments)
+    else:
+        kp.fit(model, **arguments, seed=0, fuse=fuse)
+    return stopwatch.seconds
+
+
+def check(case: Case) -> tuple[list[str], str]:
+    """Trains unshuffled one by one and in blocks; returns how they differ, and which way it was."""
+    said: list[str] = []
+    ends = []
+    with noted(said):
+        for fuse in (False, True):
+            model = case.compiled()
+            train(case, model, fuse, shuffle=False)
+            variables = [*model.variables, *model.optimizer.variables]
+            ends.append([keras.ops.convert_to_numpy(one.value) for one in variables])
+    failures = [] if same_bits(*ends) else [f"{case.name}: blocks end in other bits"]
+    way = said[-1].partition(": ")[2] or "in blocks"
+    return failures, way.rstrip(".")
+
+
+@contextlib.contextmanager
+def noted(said: list[str]) -> Any:
+    """Within it, what is said of blocks is noted."""
+    usual, fusing.say = fusing.say, lambda text, **_: said.append(text)
+    try:
+        yield
+    finally:
+        fusing.say = usual
+
+
+def measure(case: Case, rounds: int) -> list[str]:
+    """One row of the table."""
+    models = {"model.fit": case.compiled(), "stepwise": case.compiled(), "blocks": case.compiled()}
+    sides: dict[str, Callable[[], float]] = {
+        "model.fit": lambda: train(case, models["model.fit"]),
+        "stepwise": lambda: train(case, models["stepwise"], fuse=False),
+        "blocks": lambda: train(case, models["blocks"], fuse="auto"),
+    }
+    if keras.backend.backend() != "torch":
+        models["together"] = case.compiled(steps_per_execution=TOGETHER)
+        sides["together"] = lambda: train(case, models["together"])
+    seconds = interleave(sides, rounds)
+    names = ("model.fit", "together", "stepwise", "blocks")
+    per_step = [milliseconds(seconds[n] / case.steps) if n in seconds else "" for n in names]
+    return [
+        case.name,
+        *per_step,
+        interval(seconds["model.fit"] / seconds["blocks"]),
+        interval(seconds["stepwise"] / seconds["blocks"]),
+    ]
+
+
+def main() -> None:
+    rounds = rounds_asked(default=15)
+    say_where()
+    failures: list[str] = []
+    rows = []
+    for case in CASES:
+        differences, way = check(case)
+        failures += differences
+        rows.append([*measure(case, rounds), way])
+    header = (
+        "model",
+        "model.fit, ms a step",
+        f"model.fit, {TOGETHER} in one, ms",
+        "kp.fit, ms",
+        'kp.fit(fuse="auto"), ms',
+        "blocks / model.fit in steps/s (90 % interval)",
+        "blocks / kp.fit one by one",
+        "with fuse=True",
+    )
+    table(f"Steps in blocks, {rounds} rounds", header, rows)
+    leave(failures)
+
+
+if __name__ == "__main__":
+    main()
