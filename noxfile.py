@@ -142,6 +142,15 @@ def loaders(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def fused(session: nox.Session, backend: str) -> None:
+    """Every model of the table, trained in blocks and one step at a time, to the same bits."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "-m", "fused", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     install_package(session, EXTRAS[backend])
