@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from ._feed import Batch, Feed
 
 
+# Compiled for each, so few; the last one holds the longest block.
+ROOMS = (8, 64)
+
+
 class CannotFuseError(Exception):
     """The steps of a model cannot be one program; the text says why."""
 
@@ -34,10 +38,13 @@ class BlockProgram(Protocol):
     Attributes:
         kind: How it was made, in a word or two.
         feed: What `model.fit` is given in the place of data.
+        rooms: The numbers of places that a block may have, in rising order, for each of which the
+            program is compiled once; empty where it needs no more places than there are batches.
     """
 
     kind: str
     feed: Feed
+    rooms: tuple[int, ...]
 
     def train_function(self, take: Callable[[], Block | Batch]) -> Callable[..., Any]:
         """A stand-in for `model.train_function`, each call of which trains on what `take` gives: a

@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.core import jaxprs_in_params
 from keras.src.backend.config import is_nnx_enabled
 
-from ._blocks import Block, CannotFuseError
+from ._blocks import ROOMS, Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class JaxBlocks:
     """
 
     kind = "loop"
+    rooms: tuple[int, ...] = ROOMS
 
     def __init__(self, model: keras.Model, sample: Batch) -> None:
         if model.run_eagerly or not model.jit_compile:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ._blocks import Block, CannotFuseError
+from ._blocks import ROOMS, Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
 from ._tensorflow_feed import PulledFeed, form_of
 
@@ -28,6 +28,7 @@ class TensorFlowBlocks:
         if model.run_eagerly:
             raise CannotFuseError("the model runs eagerly")
         self.kind = "xla loop" if model.jit_compile else "loop"
+        self.rooms: tuple[int, ...] = ROOMS if model.jit_compile else ()
         self.feed: Feed = NoFeed()
         self._model = model
         self._form = form_of([sample] * 2)

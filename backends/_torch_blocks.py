@@ -33,6 +33,7 @@ class TorchBlocks:
     """
 
     kind = "graph"
+    rooms: tuple[int, ...] = ()
 
     def __init__(
         self, model: keras.Model, sample: Batch, to_tensors: Callable[[Batch], Batch]

@@ -90,7 +90,7 @@ class ArraySource:
     def batch_sizes(self, steps: int) -> set[int]:
         """Return the sizes that the batches of so many steps have."""
         pass_end = self.steps_per_pass - 1
-        return {len(self.indices(step)) for step in (0, pass_end) if step < steps}
+        return {self.batch_length(step) for step in (0, pass_end) if step < steps}
 
     @property
     def steps_per_pass(self) -> int:
@@ -141,6 +141,10 @@ class ArraySource:
         else.
         """
         return batch if len(batch) > 1 or isinstance(batch[0], tuple) else batch[0]
+
+    def batch_length(self, step: int) -> int:
+        """Return how many examples the batch of `step` holds."""
+        return self._order.length(step)
 
     def index_batches(self, start: int) -> Iterator[np.ndarray]:
         """Return which examples the batches from step `start` on hold, without end."""

@@ -170,7 +170,7 @@ class BatchOrder:
             raise ValueError(f"a step is counted from 0. Received: step={step}.")
         number, place = divmod(step, self.steps_per_pass)
         start = place * self.batch_size
-        stop = min(start + self.batch_size, self.examples)
+        stop = start + self.length(step)
         if self.shuffle is True:
             block, offset = divmod(start, self._block)
             return self._positions(number, block)[offset : offset + stop - start]
@@ -178,6 +178,12 @@ class BatchOrder:
             within = Permutation(stop - start, self.seed, step)
             return start + within(np.arange(stop - start))
         return np.arange(start, stop)
+
+    def length(self, step: int) -> int:
+        """Return how many examples the batch of `step` holds."""
+        is_last = step % self.steps_per_pass == self.steps_per_pass - 1
+        rest = self.examples - (self.steps_per_pass - 1) * self.batch_size
+        return rest if is_last else self.batch_size
 
     def _positions(self, number: int, block: int) -> np.ndarray:
         """Return a block of the permutation of pass `number`; the newest one is kept."""

@@ -69,6 +69,11 @@ class RunCallbacks(keras.callbacks.CallbackList):
         )
 
     @property
+    def of_ones_own(self) -> str:
+        """The name of a callback that runs code of a person's own; empty if none does."""
+        return next((type(one).__name__ for one in self.callbacks if _is_of_ones_own(one)), "")
+
+    @property
     def want_built_model(self) -> bool:
         """True if a hook looks at the model before its first step."""
         return any(type(hook).on_run_start is not Hook.on_run_start for hook in self.hooks)
@@ -187,6 +192,12 @@ def _is_ours(callback: keras.callbacks.Callback) -> bool:
     """True for one that asks for a stop by a request, if at all."""
     package = __name__.partition(".")[0]
     return isinstance(callback, Hook) or type(callback).__module__.startswith(f"{package}.")
+
+
+def _is_of_ones_own(callback: keras.callbacks.Callback) -> bool:
+    package = type(callback).__module__.partition(".")[0]
+    is_known = package in ("keras", __name__.partition(".")[0])
+    return not is_known or isinstance(callback, keras.callbacks.LambdaCallback)
 
 
 def _saves_by_epochs(callback: keras.callbacks.Callback) -> bool:

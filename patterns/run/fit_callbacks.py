@@ -37,6 +37,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
     Attributes:
         verdict: Of a segment that ran to its end.
         done: Steps of the run that are done.
+        blocks: Of the segment.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
         self._driver = driver
         self._segment = segment
         self._fusing = fusing
-        self._blocks = blocks
+        self.blocks = blocks
         self._callbacks = driver.callbacks
         self._stream = driver.data.stream
         self._epoch_start = segment.start
@@ -77,13 +78,12 @@ class FitCallbacks(keras.callbacks.CallbackList):
         self._note_trained()
         if driver.is_due(step):
             self._leave_unless_continue(driver.at_step(step))
-        if self._blocks:
+        if self.blocks:
             is_inside = step > self._epoch_start - self._shift
             if is_inside and self._fusing.is_slower():
-                self._fusing.give_up()
                 self._leave_between(step)
             until_due = max(1, min(driver.next_boundary - step, self._epoch_stop - step))
-            self._size = self._blocks.prepare(step, int(until_due))
+            self._size = self.blocks.prepare(step, int(until_due))
         else:
             self._fusing.note_step()
         self._callbacks.on_train_batch_begin(step - self._epoch_start + self._shift, logs)
@@ -91,7 +91,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.done += self._size
         self._callbacks.on_train_batch_end(self.done - 1 - self._epoch_start + self._shift, logs)
-        if self._data_have_ended or (self._blocks and self.done >= self._epoch_stop):
+        if self._data_have_ended or (self.blocks and self.done >= self._epoch_stop):
             # Keras's way to run no other step.
             self._was_stopped = self._driver.model.stop_training
             self._driver.model.stop_training = True
@@ -123,7 +123,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
         return self._epoch_start + self._segment.steps
 
     def _note_trained(self) -> None:
-        if not self._blocks:
+        if not self.blocks:
             self._stream.note_trained(self.done - self._segment.start)
 
     def _leave_between(self, step: int) -> NoReturn:
@@ -136,7 +136,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
     def _data_have_ended(self) -> bool:
         """True if all batches that there are have been trained on."""
         stream = self._stream
-        if self._blocks:
+        if self.blocks:
             return False
         return stream.has_ended and self.done - self._segment.start >= stream.lent
 

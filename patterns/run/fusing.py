@@ -9,14 +9,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
-from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
+from keras_patterns.backends import CannotFuseError, current
 
-from .._util.messages import listed, say
-from ..state.own_state import OwnState
-from ..state.preservation import preserved
-from .blocks import Blocks, difference
+from .._util.messages import say
+from .blocks import Blocks
+from .comparing import compared_program, first_batches, known_program
 from .driver import Driver
 from .segments import Segment
 
@@ -24,17 +22,8 @@ Fuse = Literal["auto", True, False]
 
 # Steps that are made one by one, and timed, before anything is chosen.
 _TIMED = 10
-# Steps of the comparison of both ways, and the length of the block that holds them.
-_COMPARED, _ROOM_COMPARED = 2, 8
 # A block is worth its compilation if what it saves of the steps that are left is more, with room.
 _ROOM = 3.0
-# So many full blocks are timed before they are compared with steps one by one.
-_TIMED_BLOCKS = 3
-
-# The attribute of a train function of Keras's that holds its program. It lives as long as the
-# function, which goes where the model is compiled anew, and no longer than the model, which the
-# program holds.
-_PROGRAM = "_keras_patterns_program"
 
 
 class Fusing:
@@ -92,26 +81,25 @@ class Fusing:
         seconds = (time.perf_counter() - timed[0]) / len(timed)
         compilation = max(self._marks[1] - self._marks[0], current().program_cost)
         left = driver.plan.total_steps - driver.cursor.step
-        known = getattr(driver.model.train_function, _PROGRAM, None)
+        batches = first_batches(driver.data.source)
+        known = known_program(driver.model, batches[0])
         saved = left * min(seconds, current().step_overhead) / 2
         if self._asked == "auto" and not known and saved < _ROOM * compilation:
             self._stay("so few steps are left that a program of several would not pay")
             return
         try:
-            self._begin(known, seconds)
+            self._begin(batches, seconds)
         except CannotFuseError as error:
             self._stay(str(error))
 
     def is_slower(self) -> bool:
-        """True if blocks turned out to take longer than their steps one by one did."""
-        if self._asked != "auto" or self.blocks is None:
+        """True if blocks turned out to take longer than their steps one by one did; they are given
+        up then.
+        """
+        if self._asked != "auto" or self.blocks is None or not self.blocks.are_slower:
             return False
-        timed = self.blocks.seconds[1 : 1 + _TIMED_BLOCKS]
-        return len(timed) == _TIMED_BLOCKS and float(np.median(timed)) > self.blocks.stepwise
-
-    def give_up(self) -> None:
-        """Goes on one by one."""
         self._stay("blocks took longer")
+        return True
 
     @contextmanager
     def running(self, blocks: Blocks | None) -> Iterator[None]:
@@ -132,27 +120,10 @@ class Fusing:
         self._marks = []
         self._is_decided = self._asked is False
 
-    def _begin(self, program: BlockProgram | None, seconds: float) -> None:
+    def _begin(self, batches: list[Any], seconds: float) -> None:
         driver = self._driver
-        source: Any = driver.data.source
-        numbers = range(min(_COMPARED, source.steps_per_pass))
-        if len({len(source.indices(number)) for number in numbers}) > 1:
-            numbers = range(1)
-        batches = [source.for_train_step(source.batch(number)) for number in numbers]
-        if program is None:
-            own = OwnState(driver.model)
-            try:
-                program = self._compared(batches, source.block(numbers, _ROOM_COMPARED), own)
-            except CannotFuseError:
-                raise
-            except Exception as error:
-                # Whatever the framework says of the program; a fault of the step is met again when
-                # it runs by itself.
-                said = str(error).strip().partition("\n")[0]
-                raise CannotFuseError(f"no program could be made ({said})") from error
-            finally:
-                own.put_back()
-            setattr(driver.model.train_function, _PROGRAM, program)
+        model = driver.model
+        program = known_program(model, batches[0]) or compared_program(model, batches)
         self.blocks = Blocks(driver, program, batches[0], seconds)
         self._is_decided = True
         self._note("in blocks", f"each is one program ({program.kind})")
@@ -160,19 +131,6 @@ class Fusing:
             f"from step {driver.cursor.step:,} on, steps are run in blocks ({program.kind}).",
             verbose=self._verbose,
         )
-
-    def _compared(self, batches: list[Any], stacked: Any, own: OwnState) -> BlockProgram:
-        """A program that was found equal to the steps of some batches."""
-        model = self._driver.model
-        with preserved(model):
-            program = current().block_program(model, batches[0])
-        moved = own.moved() if current().runs_python else []
-        if moved:
-            raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
-        found = difference(model, program, Block(stacked, len(batches)), batches)
-        if found:
-            raise CannotFuseError(f"a block is not equal to its steps: {found}")
-        return program
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""
@@ -185,8 +143,11 @@ class Fusing:
             return "the model or its batches are spread over devices"
         if driver.model.steps_per_execution != 1:
             return "steps_per_execution says how many steps run together"
-        heard = driver.callbacks.hears_batches
-        return f"{heard} hears of each batch" if heard else ""
+        if name := driver.callbacks.hears_batches:
+            return f"{name} hears of each batch"
+        if current().runs_python and (name := driver.callbacks.of_ones_own):
+            return f"{name} may change what the code of a step does"
+        return ""
 
     def _stay(self, reason: str) -> None:
         self.blocks = None

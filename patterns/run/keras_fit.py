@@ -79,22 +79,27 @@ class KerasFit:
         length = None if driver.plan_is_open else driver.plan.steps_in(segment.first_epoch)
         driver.callbacks.set_epoch_steps(length)
         blocks = None if driver.timeline.runs_single_steps else self._fusing.blocks
-        stream = driver.data.stream
-        feed: Any
-        if blocks:
-            feed = blocks.feed
-        elif stream.peek(1):
-            batches = driver.data.lend(segment.stop - segment.start)
-            thread_safe = driver.data.source.thread_safe
-            feed = current().feed(batches, driver.data.samples, thread_safe, driver.model)
-        else:
+        if not (blocks or driver.data.stream.peek(1)):
             return driver.end_between_epochs()
         told = FitCallbacks(driver, segment, self._fusing, blocks)
+        try:
+            self._fit(segment, told)
+            verdict = told.verdict
+        except LeaveFit as leaving:
+            verdict = leaving.verdict
+        if blocks:
+            # What was trained on was not read from the stream.
+            driver.data.open_at(told.done, driver.plan.total_steps - told.done)
+        return verdict
+
+    def _fit(self, segment: Segment, told: FitCallbacks) -> None:
+        driver, stream = self._driver, self._driver.data.stream
+        feed = told.blocks.feed if told.blocks else self._feed(segment)
         try:
             with (
                 driver.foreign.watching(),
                 self._together.running(segment.steps_per_execution),
-                self._fusing.running(blocks),
+                self._fusing.running(told.blocks),
                 stream.errors_first(),
                 _keras.quiet_end_of_data(),
             ):
@@ -107,15 +112,14 @@ class KerasFit:
                     verbose=self._verbose,
                     shuffle=False,
                 )
-        except LeaveFit as leaving:
-            return leaving.verdict
         finally:
             feed.close()
             stream.take_back()
-            if blocks:
-                # What was trained on was not read from the stream.
-                driver.data.open_at(told.done, driver.plan.total_steps - told.done)
-        return told.verdict
+
+    def _feed(self, segment: Segment) -> Any:
+        data = self._driver.data
+        batches = data.lend(segment.stop - segment.start)
+        return current().feed(batches, data.samples, data.source.thread_safe, self._driver.model)
 
     def open_epoch(self, epoch: int) -> None:
         """Shows its progress."""

@@ -1,0 +1,144 @@
+"""A program of the steps of a model that was found equal to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
+
+from .._util.messages import listed
+from ..state.own_state import OwnState
+from ..state.preservation import preserved
+from ..state.snapshot import copy_values
+from ..state.variables import find_variables
+
+# Steps that are made both ways.
+_COMPARED = 2
+# The attribute of a train function of Keras's that holds its programs, by the form of a batch. They
+# live as long as the function, which goes where the model is compiled anew, and no longer than the
+# model, which they hold.
+_PROGRAMS = "_keras_patterns_programs"
+
+
+def first_batches(source: Any) -> list[Any]:
+    """Some batches of one size, to make a program with and to compare it by."""
+    numbers = [
+        number
+        for number in range(min(_COMPARED, source.steps_per_pass))
+        if source.batch_length(number) == source.batch_length(0)
+    ]
+    return [source.for_train_step(source.batch(number)) for number in numbers]
+
+
+def known_program(model: keras.Model, batch: Any) -> BlockProgram | None:
+    """The program that was made for a compiled model before, for batches of this form."""
+    return getattr(model.train_function, _PROGRAMS, {}).get(_form(batch))
+
+
+def compared_program(model: keras.Model, batches: list[Any]) -> BlockProgram:
+    """A program of the steps of a model that makes the same of some batches, in every bit.
+
+    Args:
+        model: Has been trained by `fit`. It is trained on the batches, and put back.
+        batches: Of one size.
+
+    Raises:
+        CannotFuseError: If there is none.
+    """
+    own = OwnState(model)
+    try:
+        program = _compared(model, batches, own)
+    except CannotFuseError:
+        raise
+    except Exception as error:
+        # Whatever the framework says of the program; a fault of the step is met again when it runs
+        # by itself.
+        said = str(error).strip().partition("\n")[0]
+        raise CannotFuseError(f"no program could be made ({said})") from error
+    finally:
+        own.put_back()
+    if not current().runs_python:
+        # What the Python code of a step does may be another thing at the next call.
+        kept = vars(model.train_function).setdefault(_PROGRAMS, {})
+        kept[_form(batches[0])] = program
+    return program
+
+
+def _compared(model: keras.Model, batches: list[Any], own: OwnState) -> BlockProgram:
+    with preserved(model):
+        program = current().block_program(model, batches[0])
+    moved = own.moved() if current().runs_python else []
+    if moved:
+        raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
+    # Each room is a program of its own.
+    for room in program.rooms or (len(batches),):
+        found = difference(model, program, stacked(batches, room), batches)
+        if found:
+            raise CannotFuseError(f"a block is not equal to its steps: {found}")
+    return program
+
+
+def stacked(batches: list[Any], room: int) -> Block:
+    """Batches of one size as a block."""
+
+    def stack(*leaves: Any) -> Any:
+        if leaves[0] is None:
+            return None
+        array = np.empty((room, *leaves[0].shape), leaves[0].dtype)
+        array[: len(leaves)] = leaves
+        return array
+
+    return Block(keras.tree.map_structure(stack, *batches), len(batches))
+
+
+def difference(model: keras.Model, program: BlockProgram, block: Block, batches: list[Any]) -> str:
+    """The difference between a program and the steps that it stands for; empty if there is none.
+
+    Both begin with another rate and count of steps than those that the program was made with: what
+    was read then must not be part of it.
+
+    Args:
+        model: Is trained both ways, and put back.
+        program: The program.
+        block: What it is given.
+        batches: The same batches one by one, of one shape.
+    """
+    steps = current().feed(iter(batches), batches, False, model)
+    stepwise = _outcome(model, model.train_function, steps, len(batches))
+    steps.close()
+    fused = _outcome(model, program.train_function(lambda: block), program.feed, 1)
+    for name, value in stepwise.items():
+        if value.tobytes() != fused[name].tobytes():
+            return f"{name} is another one after {len(batches)} steps"
+    return ""
+
+
+def _outcome(
+    model: keras.Model, function: Callable[..., Any], data: Any, times: int
+) -> dict[str, np.ndarray]:
+    """The values of all variables after some steps."""
+    with preserved(model):
+        for variable in find_variables(model).of("optimizer").values():
+            if not variable.shape:
+                variable.assign(_another(variable))
+        current().run_function(model, function, data, times)
+        current().sync(model)
+        return copy_values(find_variables(model).variables)
+
+
+def _another(number: keras.Variable) -> Any:
+    if "int" in number.dtype:
+        return keras.ops.add(number.value, 1000)
+    return keras.ops.multiply(number.value, 0.5)
+
+
+def _form(batch: Any) -> str:
+    return repr(
+        keras.tree.map_structure(
+            lambda leaf: None if leaf is None else (leaf.dtype.str, leaf.shape), batch
+        )
+    )
