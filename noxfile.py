@@ -87,17 +87,7 @@ def lowest(session: nox.Session) -> None:
 @each_backend
 def storm(session: nox.Session, backend: str) -> None:
     """Kills at random instants of saving, by the hundred."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
-    run_pytest(
-        session,
-        backend,
-        "tests",
-        "-m",
-        "storm",
-        "--timeout=0",
-        *session.posargs,
-    )
+    run_marked(session, backend, "storm", "--timeout=0")
 
 
 @nox.session
@@ -106,27 +96,15 @@ def syscalls(session: nox.Session, backend: str) -> None:
     """Saves and resumes in which each call to the system fails in turn, and a thousand rounds of
     readers beside a run.
     """
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
     once = "syscalls" if backend == "jax" else "syscalls and not once"
-    run_pytest(session, backend, "tests", "-m", once, "--timeout=0", *session.posargs)
+    run_marked(session, backend, once, "--timeout=0")
 
 
 @nox.session
 @each_backend
 def every_step(session: nox.Session, backend: str) -> None:
     """Exact resume from a kill at every step, each in fresh processes."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
-    run_pytest(
-        session,
-        backend,
-        "tests",
-        "-m",
-        "every_step",
-        "--timeout=0",
-        *session.posargs,
-    )
+    run_marked(session, backend, "every_step", "--timeout=0")
 
 
 @nox.session
@@ -144,18 +122,14 @@ def loaders(session: nox.Session, backend: str) -> None:
 @each_backend
 def fused(session: nox.Session, backend: str) -> None:
     """Every model of the table, trained in blocks and one step at a time, to the same bits."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
-    run_pytest(session, backend, "tests", "-m", "fused", "--timeout=0", *session.posargs)
+    run_marked(session, backend, "fused", "--timeout=0")
 
 
 @nox.session
 @each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
-    run_pytest(session, backend, "tests", "-m", "fuzz", "--timeout=0", *session.posargs)
+    run_marked(session, backend, "fuzz", "--timeout=0")
 
 
 @nox.session
@@ -181,16 +155,7 @@ def keras_tests(session: nox.Session, backend: str) -> None:
 @each_backend
 def architectures(session: nox.Session, backend: str) -> None:
     """Large models of keras.applications, frozen, thawed in part and trained for a few steps."""
-    install_package(session, EXTRAS[backend])
-    install(session, *group("test"))
-    run_pytest(
-        session,
-        backend,
-        "tests",
-        "-m",
-        "architectures",
-        *session.posargs,
-    )
+    run_marked(session, backend, "architectures")
 
 
 @nox.session
@@ -295,6 +260,13 @@ def run_tests(session: nox.Session, backend: str) -> None:
     elsewhere = [f"--ignore={path}" for path in FROM_SOURCES]
     once = () if backend == "jax" else ("-m", f"{DESELECTED} and not once")
     run_pytest(session, backend, "tests", *elsewhere, *once, *spread)
+
+
+def run_marked(session: nox.Session, backend: str, mark: str, *options: str) -> None:
+    """Run the tests that an ordinary run leaves out, with one backend installed."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"))
+    run_pytest(session, backend, "tests", "-m", mark, *options, *session.posargs)
 
 
 def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:

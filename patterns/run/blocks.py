@@ -38,8 +38,9 @@ class Blocks:
         self, driver: Driver, program: BlockProgram, sample: Any, seconds_per_step: float
     ) -> None:
         self._driver = driver
-        self._size = len(keras.tree.flatten(sample)[0])
-        nbytes = sum(np.asarray(leaf).nbytes for leaf in keras.tree.flatten(sample))
+        leaves = [leaf for leaf in keras.tree.flatten(sample) if leaf is not None]
+        self._size = len(leaves[0])
+        nbytes = sum(leaf.nbytes for leaf in leaves)
         most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds_per_step, 1e-9))
         self._most = int(max(1, min(_MOST_STEPS, most)))
         self._next: Any = None
