@@ -175,12 +175,19 @@ def demo(session: nox.Session) -> None:
 @nox.session
 @each_backend
 def bench(session: nox.Session, backend: str) -> None:
-    """Every benchmarks/bench_*.py, one after the other."""
+    """Every benchmarks/bench_*.py, one after the other, or those that are named: `nox -s
+    "bench(jax)" -- steps save --rounds 5`.
+    """
     install_package(session, EXTRAS[backend], "demo")
-    for script in sorted((ROOT / "benchmarks").glob("bench_*.py")):
-        session.run(
-            "python", str(script), *session.posargs, env={"KERAS_BACKEND": backend, **QUIET}
-        )
+    install(session, *group("bench"))
+    scripts = {
+        path.stem.removeprefix("bench_"): str(path)
+        for path in sorted((ROOT / "benchmarks").glob("bench_*.py"))
+    }
+    named = [argument for argument in session.posargs if argument in scripts]
+    options = [argument for argument in session.posargs if argument not in scripts]
+    for name in named or scripts:
+        session.run("python", scripts[name], *options, env={"KERAS_BACKEND": backend, **QUIET})
 
 
 @nox.session

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ._blocks import Block, BlockProgram, CannotFuseError
 from ._gathered import Gathered
 from ._held import StateAccess
+from ._read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from .protocol import Backend
@@ -30,6 +31,7 @@ __all__ = [
     "BlockProgram",
     "CannotFuseError",
     "Gathered",
+    "ReadAhead",
     "StateAccess",
     "current",
     "generator_access",

@@ -156,23 +156,27 @@ def in_arrays(make: Callable[[], Any], batch_size: int) -> Any:
 
 
 class Slices(keras.utils.PyDataset):
-    """Batches by their number."""
+    """Batches by their number; each takes some seconds of waiting, as for a disk."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int) -> None:
-        super().__init__()
-        self._x, self._y, self._batch_size = x, y, batch_size
+    def __init__(
+        self, x: np.ndarray, y: np.ndarray, batch_size: int, wait: float = 0, workers: int = 1
+    ) -> None:
+        super().__init__(workers=workers)
+        self._x, self._y, self._batch_size, self._wait = x, y, batch_size, wait
 
     def __len__(self) -> int:
         return len(self._x) // self._batch_size
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         part = slice(index * self._batch_size, (index + 1) * self._batch_size)
+        if self._wait:
+            time.sleep(self._wait)
         return self._x[part], self._y[part]
 
 
-def py_dataset(make: Callable[[], Any], batch_size: int) -> Any:
+def py_dataset(make: Callable[[], Any], batch_size: int, wait: float = 0, workers: int = 1) -> Any:
     def data(shuffled: bool) -> dict[str, Any]:
-        return {"x": Slices(*make(), batch_size), "shuffle": shuffled}
+        return {"x": Slices(*make(), batch_size, wait, workers), "shuffle": shuffled}
 
     return data
 
@@ -274,6 +278,12 @@ EVERYWHERE = [
     Case("arrays, dense", dense, in_arrays(small, 32), 512),
     Case("arrays, convolutional", convolutional, in_arrays(few_images, 64), 32),
     Case("PyDataset, dense", dense, py_dataset(small, 32), 512),
+    Case(
+        "PyDataset, 4 ms a batch, two workers",
+        dense,
+        py_dataset(lambda: small(4_096), 32, 4e-3, workers=2),
+        128,
+    ),
     Case("generator, dense", dense, generator(small, 32), 512),
 ]
 GRAIN = [Case("Grain, dense", dense, in_grain(small), 512, other=around_grain(small))]
@@ -284,6 +294,7 @@ SAVING = {
             convolutional,
             tf_data(many_images, 64, 10_000),
             256,
+            epochs=10,
             save_every=50,
         )
     ],

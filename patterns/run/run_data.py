@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_patterns.backends import Gathered, current
+from keras_patterns.backends import Gathered, ReadAhead, current
 
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
 from ..data.stream import BatchStream, NativeStream
@@ -44,6 +44,8 @@ class RunData:
         self.skipped = Skipped(source)
         self._opened_at: int | None = None
         self._gathered: Gathered | None = None
+        self._ahead: ReadAhead | None = None
+        self._steps_left = 0
         self.is_fed = False
 
     def take_over(self, state: Mapping[str, Any]) -> None:
@@ -83,7 +85,7 @@ class RunData:
         if self._opened_at == step and self.stream.is_untouched:
             return
         self.close()
-        self._opened_at = step
+        self._opened_at, self._steps_left = step, steps_left
         self._gathered = self._find_gathered() if steps_left else None
         native = self._native(step) if steps_left else None
         if native:
@@ -113,7 +115,9 @@ class RunData:
     def read(self, count: int) -> list[Any]:
         """The next batches, for a loop that is not fed by the backend; fewer where the data end."""
         assert isinstance(self.stream, BatchStream)
-        return list(itertools.islice(self.stream, count))
+        if self._ahead is None and self.source.thread_safe:
+            self._ahead = ReadAhead(itertools.islice(self.stream, self._steps_left))
+        return list(itertools.islice(self._ahead or self.stream, count))
 
     def lend(self, count: int) -> Any:
         """The next batches, for `feed` of the backend."""
@@ -145,6 +149,9 @@ class RunData:
 
     def close(self) -> None:
         """Ends the threads or processes that make batches."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if hasattr(self, "stream"):
             self.stream.close()
 

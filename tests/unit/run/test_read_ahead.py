@@ -145,3 +145,54 @@ def test_the_error_of_a_callback_is_not_taken_for_one_of_the_data(tmp_path, monk
     monkeypatch.setattr(ArraySource, "batch", failing)
     with pytest.raises(Broken, match="in a callback"):
         train(tmp_path, At(13, fail))
+
+
+def loop(folder, at=None, act=fail):
+    """A loop of one's own; returns the sums of its batches."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    with kp.Run(
+        model,
+        plan=kp.StepPlan(30, 15),
+        data=(X, Y),
+        batch_size=4,
+        checkpoint=kp.Checkpoint(folder, every_steps=5),
+        seed=0,
+    ) as run:
+        for step, (x, _) in run.steps():
+            if step == at:
+                act()
+            kernel = model.layers[0].kernel
+            kernel.assign_add(keras.ops.reshape(keras.ops.mean(x, axis=0), (4, 1)))
+    return run_state(model, run.history)
+
+
+def test_a_loop_of_ones_own_is_the_same_as_without(tmp_path, monkeypatch):
+    seen = []
+    ahead = loop(tmp_path / "ahead", 12, lambda: seen.append(reads_ahead()))
+    assert seen == [True]
+    assert not reads_ahead()
+    monkeypatch.setattr(_read_ahead, "_WORTH_IT", float("inf"))
+    assert_same_state(loop(tmp_path / "in step"), ahead)
+
+
+def test_a_loop_of_ones_own_that_was_left_goes_on(tmp_path):
+    expected = loop(tmp_path / "whole")
+    with pytest.raises(Broken):
+        loop(tmp_path / "left", 13)
+    assert_same_state(loop(tmp_path / "left"), expected)
+
+
+def test_a_loop_of_ones_own_gets_an_error_of_the_data_in_its_place(tmp_path, monkeypatch):
+    make = ArraySource.batch
+
+    def failing(self, step):
+        if step == 13:
+            raise OSError("the disk is gone")
+        return make(self, step)
+
+    monkeypatch.setattr(ArraySource, "batch", failing)
+    seen = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        loop(tmp_path, 12, lambda: seen.append("the step before"))
+    assert seen
