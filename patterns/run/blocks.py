@@ -18,6 +18,9 @@ _MOST_BYTES = 16 * 2**20
 _MOST_SECONDS = 0.1
 # So many full blocks are timed, the first of which may compile.
 _TIMED = 4
+# Blocks of fewer steps do not pay; so many are looked at.
+FEWEST_STEPS = 4
+_LOOKED_AT = 8
 
 
 class Blocks:
@@ -46,6 +49,7 @@ class Blocks:
         self._next: Any = None
         self._began = 0.0
         self._count = 0
+        self._counts: list[int] = []
         self._stepwise = seconds_per_step
         self._seconds: list[float] = []
         self._rooms = program.rooms
@@ -76,13 +80,19 @@ class Blocks:
             self._next = data.source.for_train_step(batch)
         self._count = max(1, len(numbers))
         self._began = now
+        if len(self._counts) < _LOOKED_AT:
+            self._counts.append(self._count)
         return self._count
 
     @property
-    def are_slower(self) -> bool:
-        """True if some full blocks have taken longer than their steps would have one by one."""
+    def drawback(self) -> str:
+        """Why the blocks so far did not pay; empty while nothing says so."""
+        if len(self._counts) == _LOOKED_AT and np.mean(self._counts) < FEWEST_STEPS:
+            return "something was due after so few steps"
         timed = self._seconds[1:_TIMED]
-        return len(timed) == _TIMED - 1 and float(np.median(timed)) > self._stepwise
+        if len(timed) == _TIMED - 1 and float(np.median(timed)) > self._stepwise:
+            return "blocks took longer"
+        return ""
 
     def take(self) -> Any:
         """The block that was made last."""

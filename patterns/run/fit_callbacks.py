@@ -80,7 +80,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
             self._leave_unless_continue(driver.at_step(step))
         if self.blocks:
             is_inside = step > self._epoch_start - self._shift
-            if is_inside and self._fusing.is_slower():
+            if is_inside and self._fusing.gives_up():
                 self._leave_between(step)
             until_due = max(1, min(driver.next_boundary - step, self._epoch_stop - step))
             self._size = self.blocks.prepare(step, int(until_due))

@@ -13,7 +13,7 @@ import keras
 from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
-from .blocks import Blocks
+from .blocks import FEWEST_STEPS, Blocks
 from .comparing import compared_program, first_batches, known_program
 from .driver import Driver
 from .segments import Segment
@@ -24,6 +24,8 @@ Fuse = Literal["auto", True, False]
 _TIMED = 10
 # A block is worth its compilation if what it saves of the steps that are left is more, with room.
 _ROOM = 3.0
+# The least part of a step that a block must be able to save.
+_LEAST_SHARE = 0.02
 
 
 class Fusing:
@@ -67,38 +69,35 @@ class Fusing:
             self._marks.append(time.perf_counter())
 
     def decide(self) -> None:
-        """Chooses, once some steps have been made."""
-        if self._is_decided or len(self._marks) < _TIMED:
+        """Chooses: before the first step what is plain then, the rest once some have been made."""
+        if self._is_decided:
+            return
+        if not self._marks:
+            reason = self._blocker() or self._no_gain(current().step_overhead, 0.0)
+            if reason:
+                self._stay(reason)
+            return
+        if len(self._marks) < _TIMED:
             return
         driver = self._driver
-        reason = self._blocker()
-        if reason:
-            self._stay(reason)
-            return
         current().sync(driver.model)
         # The first ones compile.
         timed = self._marks[2:] or self._marks[-1:]
         seconds = (time.perf_counter() - timed[0]) / len(timed)
-        compilation = max(self._marks[1] - self._marks[0], current().program_cost)
-        left = driver.plan.total_steps - driver.cursor.step
-        batches = first_batches(driver.data.source)
-        known = known_program(driver.model, batches[0])
-        saved = left * min(seconds, current().step_overhead) / 2
-        if self._asked == "auto" and not known and saved < _ROOM * compilation:
-            self._stay("so few steps are left that a program of several would not pay")
+        reason = self._no_gain(seconds, self._marks[1] - self._marks[0])
+        if reason:
+            self._stay(reason)
             return
         try:
-            self._begin(batches, seconds)
+            self._begin(first_batches(driver.data.source), seconds)
         except CannotFuseError as error:
             self._stay(str(error))
 
-    def is_slower(self) -> bool:
-        """True if blocks turned out to take longer than their steps one by one did; they are given
-        up then.
-        """
-        if self._asked != "auto" or self.blocks is None or not self.blocks.are_slower:
+    def gives_up(self) -> bool:
+        """True if blocks turned out not to pay: steps are run one by one then."""
+        if self._asked != "auto" or self.blocks is None or not self.blocks.drawback:
             return False
-        self._stay("blocks took longer")
+        self._stay(self.blocks.drawback)
         return True
 
     @contextmanager
@@ -131,6 +130,29 @@ class Fusing:
             f"from step {driver.cursor.step:,} on, steps are run in blocks ({program.kind}).",
             verbose=self._verbose,
         )
+
+    def _no_gain(self, seconds: float, compilation: float) -> str:
+        """Why blocks would not pay, where that is asked; empty if they would.
+
+        Args:
+            seconds: Of one step.
+            compilation: Seconds that a program takes to compile at least.
+        """
+        if self._asked != "auto":
+            return ""
+        driver = self._driver
+        step = driver.cursor.step
+        saved = min(seconds, current().step_overhead)
+        if saved < _LEAST_SHARE * seconds:
+            return "a step takes so long that a block would save next to nothing"
+        if driver.plan.steps_per_epoch < FEWEST_STEPS:
+            return "an epoch has so few steps"
+        cost = max(compilation, current().program_cost)
+        if (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost:
+            batch = first_batches(driver.data.source)[0]
+            if driver.model.train_function is None or not known_program(driver.model, batch):
+                return "so few steps are left that a program of several would not pay"
+        return ""
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""

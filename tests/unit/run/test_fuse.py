@@ -156,10 +156,27 @@ def test_the_history_tells_the_ways(said):
     (one,) = history.ways
     assert (one["step"], one["way"]) == (2, "in blocks")
     assert "program" in one["why"]
-    history = kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0, fuse="auto")
+    history = kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0)
     (one,) = history.ways
-    assert (one["way"], one["why"][:12]) == ("one by one", "so few steps")
-    assert kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0).ways == []
+    assert (one["step"], one["way"], one["why"][:12]) == (0, "one by one", "so few steps")
+    assert kp.fit(compiled(), **DATA, total_steps=8, seed=0, verbose=0, fuse=False).ways == []
+
+
+@pytest.mark.parametrize(
+    ("set_up", "how", "reason"),
+    [
+        ({}, {"batch_size": 32}, "an epoch has so few steps"),
+        ({"_LEAST_SHARE": 1e9}, {}, "a step takes so long"),
+    ],
+)
+def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, reason):
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    for name, value in set_up.items():
+        monkeypatch.setattr(fusing, name, value)
+    history = kp.fit(compiled(), **{**DATA, **how}, epochs=4, seed=0, verbose=0)
+    (one,) = history.ways
+    assert one["why"].startswith(reason)
+    assert programs == []
 
 
 def test_many_steps_pay(said, programs, monkeypatch):
@@ -203,9 +220,20 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
 
 def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
     monkeypatch.setattr(fusing, "_ROOM", 0.0)
-    monkeypatch.setattr(blocks.Blocks, "are_slower", property(lambda self: len(programs) > 3))
+    slow = property(lambda self: "blocks took longer" if len(programs) > 3 else "")
+    monkeypatch.setattr(blocks.Blocks, "drawback", slow)
     assert_same_state(end(fuse=False), end(fuse="auto"))
     assert len(programs) == 4
+
+
+def test_short_blocks_are_given_up(said, programs, monkeypatch):
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    how = {**DATA, "total_steps": 80, "epochs": 2, "seed": 0, "verbose": 0, "log_every_steps": 3}
+    history = kp.fit(compiled(), **how)
+    assert [one["way"] for one in history.ways] == ["in blocks", "one by one"]
+    assert history.ways[1]["why"] == "something was due after so few steps"
+    assert len(programs) == 8
+    assert history.history == kp.fit(compiled(), **how, fuse=False).history
 
 
 def test_another_call_on_the_model_compiles_nothing(said, monkeypatch):
