@@ -2,11 +2,12 @@
 
 import keras
 import pytest
+from children import Relay, references
 from models import CASES, runnable
 
 import keras_patterns as kp
 from keras_patterns.run import fusing
-from keras_patterns.testing import assert_same_state
+from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
 
 # A callback that hears of each batch; steps_per_execution; data whose code may look at the model.
@@ -64,5 +65,44 @@ def check(case, monkeypatch, tmp_path):
     expected = end(case, tmp_path, fuse=False)
     assert_same_state(expected, end(case, tmp_path, fuse=True))
     name = next(name for name, one in CASES.items() if one is case)
-    is_in_blocks = name in IN_BLOCKS[keras.backend.backend()]
-    assert any("in blocks" in line for line in said) == is_in_blocks, said
+    assert any("in blocks" in line for line in said) == is_in_blocks(name), said
+
+
+def is_in_blocks(name):
+    return name in IN_BLOCKS[keras.backend.backend()]
+
+
+@pytest.mark.fused
+@pytest.mark.parametrize("case", runnable([name for name in CASES if is_in_blocks(name)]))
+def test_each_case_that_is_killed_goes_on_in_blocks(case, monkeypatch):
+    monkeypatch.setattr(fusing, "_TIMED", 2)
+    kills = range(3, case.steps - 2, 3)
+    assert_resumes_exactly(
+        case.make_model, **case.arguments, fuse=True, kill_at=kills, every_steps=3
+    )
+
+
+def check_kills(names, tmp_path, subtests):
+    """In real processes, in a block that is not saved; the end is that of single steps."""
+    kills = {name: [4 if number % 2 else CASES[name].steps - 2] for number, name in names}
+    every = ("--every", 3)
+    relay = Relay(tmp_path, kills, every=3, arguments=["--blocks", *every])
+    for name, expected in references(*kills, arguments=every).items():
+        with subtests.test(name):
+            relay.check(name, expected)
+
+
+KILLED = [
+    (number, param.id)
+    for number, param in enumerate(runnable([name for name in CASES if is_in_blocks(name)]))
+    if not param.marks
+]
+
+
+def test_a_case_that_dies_of_sigkill_in_a_block(tmp_path, subtests):
+    check_kills(KILLED[:2], tmp_path, subtests)
+
+
+@pytest.mark.fused
+def test_each_case_that_dies_of_sigkill_in_a_block(tmp_path, subtests):
+    check_kills(KILLED[2:], tmp_path, subtests)

@@ -100,19 +100,23 @@ def state(path: Path, name: str) -> dict[str, Any]:
     return loaded((path / name / "state.json").read_text(encoding="utf-8"))
 
 
-_REFERENCES: dict[tuple[Path, str], dict[str, Any]] = {}
+_REFERENCES: dict[tuple[Any, ...], dict[str, Any]] = {}
 
 
-def references(*names: str, script: Path = SCRIPT) -> dict[str, dict[str, Any]]:
+def references(
+    *names: str, script: Path = SCRIPT, arguments: Sequence[Any] = ()
+) -> dict[str, dict[str, Any]]:
     """The states that uninterrupted runs, without checkpoints, end with in a process of their own.
     Each is run once for a process of pytest.
     """
-    if missing := [name for name in names if (script, name) not in _REFERENCES]:
+    how = (script, *arguments)
+    if missing := [name for name in names if (*how, name) not in _REFERENCES]:
         with tempfile.TemporaryDirectory() as folder:
-            check_end(run(Path(folder), *missing, "--reference", script=script), 0)
-            found = {(script, name): state(Path(folder), name) for name in missing}
+            process = run(Path(folder), *missing, "--reference", *arguments, script=script)
+            check_end(process, 0)
+            found = {(*how, name): state(Path(folder), name) for name in missing}
             _REFERENCES.update(found)
-    return {name: _REFERENCES[script, name] for name in names}
+    return {name: _REFERENCES[(*how, name)] for name in names}
 
 
 class Folder:

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from keras_patterns.run.blocks import Blocks
+
 HOW = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
 
 
@@ -79,6 +81,19 @@ class Sender(keras.callbacks.Callback):
     def _send(self) -> None:
         for name in self._signals:
             os.kill(os.getpid(), HOW[name])
+
+
+def kill_in_block(at: int) -> None:
+    """Kills this process in a block of steps that has a step in it."""
+    prepare = Blocks.prepare
+
+    def prepare_or_die(self: Blocks, step: int, left: int) -> int:
+        count = prepare(self, step, left)
+        if step <= at < step + count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return count
+
+    Blocks.prepare = prepare_or_die  # type: ignore[method-assign]
 
 
 def kill_while_saving(event_wanted: str, count: int) -> None:

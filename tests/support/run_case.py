@@ -20,11 +20,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from killers import HOW, Sender, kill_while_saving
+from killers import HOW, Sender, kill_in_block, kill_while_saving
 from models import CASES, Case
 
 import keras_patterns as kp
 from keras_patterns import testing
+from keras_patterns.run import fusing
 
 
 def run(
@@ -87,7 +88,15 @@ def main() -> int:
         help="kill inside the writing of a checkpoint",
     )
     parser.add_argument("--thread", action="store_true", help="run outside the main thread")
+    parser.add_argument("--every", type=int, default=1, help="steps between checkpoints")
+    parser.add_argument(
+        "--blocks", action="store_true", help="steps in blocks, in one of which it is killed"
+    )
     asked = parser.parse_args()
+    train = kp.fit
+    if asked.blocks:
+        fusing._TIMED = 2
+        train = functools.partial(kp.fit, fuse=True)
     if asked.saving:
         kill_while_saving(asked.saving[0], int(asked.saving[1]))
     home, failed, pool = os.getcwd(), 0, ThreadPoolExecutor(1)
@@ -97,14 +106,17 @@ def main() -> int:
         os.chdir(name)
         saved = not asked.reference or CASES[name].saved
         extra = (
-            [kp.Checkpoint("checkpoints", every_steps=1, background=bool(asked.saving))]
+            [kp.Checkpoint("checkpoints", every_steps=asked.every, background=bool(asked.saving))]
             if saved
             else []
         )
-        # It is always in the list, so that no run differs from the next in its callbacks.
         at = asked.at if name == asked.names[-1] else -1
-        extra += [] if asked.reference else [Sender(asked.where, at, asked.signals)]
-        work = functools.partial(run, CASES[name], extra)
+        if asked.blocks:
+            kill_in_block(at)
+        elif not asked.reference:
+            # It is always in the list, so that no run differs from the next in its callbacks.
+            extra.append(Sender(asked.where, at, asked.signals))
+        work = functools.partial(run, CASES[name], extra, train)
         failed += not _succeeds(pool.submit(work).result if asked.thread else work)
         os.chdir(home)
     return failed

@@ -77,6 +77,18 @@ def test_a_block_ends_at_each_boundary_and_at_a_batch_of_another_size(said, prog
     assert "from step 2 on" in said[0]
 
 
+def test_neither_the_length_of_a_block_nor_logs_change_a_bit(said, programs, monkeypatch):
+    long = {"x": np.tile(X, (5, 1)), "y": np.tile(Y, (5, 1)), "batch_size": 3, "total_steps": 100}
+    expected = end(fuse=False, **long, epochs=1)
+    for most in (1, 7, 16, 64):
+        monkeypatch.setattr(blocks, "_MOST_STEPS", most)
+        assert_same_state(expected, end(fuse=True, **long, epochs=1))
+        assert programs[-2:] == {1: [1, 1], 7: [7, 7], 16: [16, 2], 64: [64, 34]}[most]
+    logged = end(fuse=True, **long, epochs=1, log_every_steps=10)
+    pure = {key: value for key, value in logged.items() if "step_logs" not in key}
+    assert_same_state({key: expected[key] for key in pure}, pure)
+
+
 @pytest.mark.parametrize("kills", [(9, 21), (9,), (20, 33)])
 def test_a_killed_run_in_blocks_ends_in_the_same_bits(said, kills):
     assert_resumes_exactly(
