@@ -3,8 +3,8 @@ written by hand?
 
 All sides train the same model on the same arrays in memory, shuffled. The clock runs from the begin
 of the second epoch to the end of the last one: neither compiling nor the choice of the way counts.
-A ratio above 1 says that `kp.fit` is faster. So short runs do not pay for a program, so `kp.fit`
-left to itself trains most of them one by one; `fuse=True` shows what a longer run gains.
+A ratio above 1 says that `kp.fit` is faster. Runs as short as these do not pay for a program:
+`kp.fit` left to itself trains most of them one by one, and `fuse=True` shows what longer ones gain.
 
 Equal results: unshuffled, `kp.fit` in blocks and `kp.fit` one by one must end with the same bits;
 the loop by hand, whose Adam rounds otherwise, with nearly the same loss where nothing is drawn.
