@@ -57,7 +57,7 @@ def test_each_case_that_is_killed_goes_on_to_the_same_end(names, tmp_path, subte
     "name", [pytest.param(param.id, marks=param.marks) for param in runnable()]
 )
 def test_each_case_that_is_killed_at_every_step_goes_on_to_the_same_end(name, tmp_path):
-    folder = Folder(tmp_path, name, alone=True)
+    folder = Folder(tmp_path, name)
     # Killed before its first step, a run has left nothing to go on from.
     for step in (4, 6, 10) if CASES[name].needs == "fuses_steps" else range(1, CASES[name].steps):
         folder.kill_at(step)
