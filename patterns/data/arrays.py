@@ -54,6 +54,7 @@ class ArraySource:
 
     random_access = True
     thread_safe = True
+    may_be_collected = True
 
     def __init__(
         self,

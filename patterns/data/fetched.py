@@ -36,6 +36,7 @@ class FetchedSource(ABC):
     """
 
     random_access = True
+    may_be_collected = True
     found_again = "by index"
 
     def __init__(

@@ -102,7 +102,7 @@ class LoaderSource:
     ) -> None:
         self.loader = loader
         self.steps_per_pass = loader.steps_per_pass
-        self.thread_safe = loader.is_pure
+        self.thread_safe = self.may_be_collected = loader.is_pure
         self.stops_after_pass = False
         self._keeps_positions = False
         self._class_weight = check_class_weight(class_weight)

@@ -59,6 +59,7 @@ class PyDatasetSource:
     """
 
     thread_safe = False
+    may_be_collected = False
 
     @property
     def found_again(self) -> str:

@@ -51,6 +51,12 @@ class BatchSource(Protocol):
         at random there.
         """
 
+    @property
+    def may_be_collected(self) -> bool:
+        """True if batches may be made some steps before they are trained on: a person's code might
+        look at the model there.
+        """
+
     def batch(self, step: int) -> tuple:
         """Return the batch of `step`."""
 

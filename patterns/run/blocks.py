@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -10,7 +12,9 @@ import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram
 
+from ..data import DataExhaustedError
 from .driver import Driver
+from .run_data import RunData
 
 _MOST_STEPS = 64
 _MOST_BYTES = 16 * 2**20
@@ -35,15 +39,14 @@ class Blocks:
     Attributes:
         train_function: A stand-in for that of the model.
         feed: What `fit` is given in the place of data.
+        by_index: Whether the batches are made by their number; they are read from the stream of the
+            run otherwise.
     """
 
     def __init__(
         self, driver: Driver, program: BlockProgram, sample: Any, seconds_per_step: float
     ) -> None:
-        self._driver = driver
-        leaves = [leaf for leaf in keras.tree.flatten(sample) if leaf is not None]
-        self._size = len(leaves[0])
-        nbytes = sum(leaf.nbytes for leaf in leaves)
+        nbytes = sum(leaf.nbytes for leaf in keras.tree.flatten(sample) if leaf is not None)
         most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds_per_step, 1e-9))
         self._most = int(max(1, min(_MOST_STEPS, most)))
         self._next: Any = None
@@ -52,9 +55,15 @@ class Blocks:
         self._counts: list[int] = []
         self._stepwise = seconds_per_step
         self._seconds: list[float] = []
-        self._rooms = program.rooms
+        self.by_index = hasattr(driver.data.source, "block")
+        kind = _ByIndex if self.by_index else _AsTheyCome
+        self._supply: _ByIndex | _AsTheyCome = kind(driver.data, sample, program.rooms)
         self.train_function = program.train_function(self.take)
         self.feed = program.feed
+
+    def begin(self, steps: int) -> None:
+        """A call of `fit` for so many steps begins."""
+        self._supply.begin(steps)
 
     def prepare(self, step: int, left: int) -> int:
         """Makes the block that begins at a step, of at most `left` steps; returns how many it
@@ -63,22 +72,8 @@ class Blocks:
         now = time.perf_counter()
         if self._count == self._most and len(self._seconds) < _TIMED:
             self._seconds.append((now - self._began) / self._count)
-        data = self._driver.data
-        source: Any = data.source
-        numbers = []
-        for ahead in range(step, step + min(left, self._most)):
-            number = data.skipped.number_of(ahead)
-            if source.batch_length(number) != self._size:
-                break
-            numbers.append(number)
-        if numbers:
-            rooms = (*self._rooms, len(numbers))
-            room = next(room for room in rooms if room >= len(numbers))
-            self._next = Block(source.block(numbers, room), len(numbers))
-        else:
-            batch = data.source.batch(data.skipped.number_of(step))
-            self._next = data.source.for_train_step(batch)
-        self._count = max(1, len(numbers))
+        self._next = self._supply.next(step, min(left, self._most))
+        self._count = self._next.count if isinstance(self._next, Block) else 1
         self._began = now
         if len(self._counts) < _LOOKED_AT:
             self._counts.append(self._count)
@@ -97,3 +92,99 @@ class Blocks:
     def take(self) -> Any:
         """The block that was made last."""
         return self._next
+
+
+class _ByIndex:
+    """Batches that are gathered at once."""
+
+    def __init__(self, data: RunData, sample: Any, rooms: Sequence[int]) -> None:
+        self._data, self._rooms = data, rooms
+        self._size = len(next(leaf for leaf in keras.tree.flatten(sample) if leaf is not None))
+
+    def begin(self, steps: int) -> None:
+        """There is nothing to open."""
+
+    def next(self, step: int, most: int) -> Any:
+        """A block from a step on, or its batch if that has another size."""
+        data = self._data
+        source: Any = data.source
+        numbers = []
+        for ahead in range(step, step + most):
+            number = data.skipped.number_of(ahead)
+            if source.batch_length(number) != self._size:
+                break
+            numbers.append(number)
+        if numbers:
+            return Block(source.block(numbers, room_for(numbers, self._rooms)), len(numbers))
+        return source.for_train_step(source.batch(data.skipped.number_of(step)))
+
+
+class _AsTheyCome:
+    """Batches that are read from the stream of the run, one after the other."""
+
+    def __init__(self, data: RunData, sample: Any, rooms: Sequence[int]) -> None:
+        self._data, self._rooms, self._form = data, rooms, form_of(sample)
+        self._lent: Iterator[Any] = iter(())
+        # The one that was of another form than the block before it.
+        self._held: list[Any] = []
+        self._error: Exception | None = None
+
+    def begin(self, steps: int) -> None:
+        """Borrows so many batches."""
+        self._lent, self._held = self._data.lend(steps), []
+
+    def next(self, step: int, most: int) -> Any:
+        """A block, or the next batch if that has another form."""
+        if self._held:
+            return self._held.pop()
+        if self._error is not None:
+            raise self._error
+        batches: list[Any] = []
+        try:
+            for batch in itertools.islice(self._lent, most):
+                if form_of(batch) != self._form:
+                    if not batches:
+                        return batch
+                    self._held.append(batch)
+                    break
+                batches.append(batch)
+        except Exception as error:
+            if not batches:
+                raise
+            # Those before it are trained on.
+            self._error = error
+        if not batches:
+            raise DataExhaustedError(f"the data gave no batch after step {step:,}. Give some.")
+        return Block(stacked(batches, room_for(batches, self._rooms)), len(batches))
+
+
+def form_of(batch: Any) -> str:
+    """The structure of a batch with the dtype and the shape of each array, as text."""
+    return repr(
+        keras.tree.map_structure(
+            lambda leaf: None if leaf is None else (str(leaf.dtype), tuple(leaf.shape)), batch
+        )
+    )
+
+
+def room_for(batches: Sequence[Any], rooms: Sequence[int]) -> int:
+    """The places of a block for so many batches."""
+    return next(room for room in (*rooms, len(batches)) if room >= len(batches))
+
+
+def stacked(batches: Sequence[Any], room: int) -> Any:
+    """Batches of one form along a new first axis of `room` places, of which the last ones may be
+    left as they are.
+    """
+
+    def stack(*leaves: Any) -> Any:
+        if leaves[0] is None:
+            return None
+        if room == len(leaves) and not isinstance(leaves[0], np.ndarray):
+            return keras.ops.stack(leaves)
+        array = np.empty((room, *leaves[0].shape), np.asarray(leaves[0]).dtype)
+        for place, leaf in enumerate(leaves):
+            array[place] = leaf
+        return array
+
+    return keras.tree.map_structure(stack, *batches)

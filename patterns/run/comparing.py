@@ -15,6 +15,8 @@ from ..state.own_state import OwnState
 from ..state.preservation import preserved
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
+from .blocks import form_of, stacked
+from .run_data import RunData
 
 # Steps that are made both ways.
 _COMPARED = 2
@@ -24,8 +26,11 @@ _COMPARED = 2
 _PROGRAMS = "_keras_patterns_programs"
 
 
-def first_batches(source: Any) -> list[Any]:
-    """Some batches of one size, to make a program with and to compare it by."""
+def first_batches(data: RunData) -> list[Any]:
+    """Some batches of one form, to make a program with and to compare it by."""
+    source: Any = data.source
+    if not hasattr(source, "block"):
+        return [one for one in data.samples if form_of(one) == form_of(data.samples[0])]
     numbers = [
         number
         for number in range(min(_COMPARED, source.steps_per_pass))
@@ -36,7 +41,7 @@ def first_batches(source: Any) -> list[Any]:
 
 def known_program(model: keras.Model, batch: Any) -> BlockProgram | None:
     """The program that was made for a compiled model before, for batches of this form."""
-    return getattr(model.train_function, _PROGRAMS, {}).get(_form(batch))
+    return getattr(model.train_function, _PROGRAMS, {}).get(form_of(batch))
 
 
 def compared_program(model: keras.Model, batches: list[Any]) -> BlockProgram:
@@ -64,7 +69,7 @@ def compared_program(model: keras.Model, batches: list[Any]) -> BlockProgram:
     if not current().runs_python:
         # What the Python code of a step does may be another thing at the next call.
         kept = vars(model.train_function).setdefault(_PROGRAMS, {})
-        kept[_form(batches[0])] = program
+        kept[form_of(batches[0])] = program
     return program
 
 
@@ -76,23 +81,11 @@ def _compared(model: keras.Model, batches: list[Any], own: OwnState) -> BlockPro
         raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
     # Each room is a program of its own.
     for room in program.rooms or (len(batches),):
-        found = difference(model, program, stacked(batches, room), batches)
+        block = Block(stacked(batches, room), len(batches))
+        found = difference(model, program, block, batches)
         if found:
             raise CannotFuseError(f"a block is not equal to its steps: {found}")
     return program
-
-
-def stacked(batches: list[Any], room: int) -> Block:
-    """Batches of one size as a block."""
-
-    def stack(*leaves: Any) -> Any:
-        if leaves[0] is None:
-            return None
-        array = np.empty((room, *leaves[0].shape), leaves[0].dtype)
-        array[: len(leaves)] = leaves
-        return array
-
-    return Block(keras.tree.map_structure(stack, *batches), len(batches))
 
 
 def difference(model: keras.Model, program: BlockProgram, block: Block, batches: list[Any]) -> str:
@@ -134,11 +127,3 @@ def _another(number: keras.Variable) -> Any:
     if "int" in number.dtype:
         return keras.ops.add(number.value, 1000)
     return keras.ops.multiply(number.value, 0.5)
-
-
-def _form(batch: Any) -> str:
-    return repr(
-        keras.tree.map_structure(
-            lambda leaf: None if leaf is None else (leaf.dtype.str, leaf.shape), batch
-        )
-    )

@@ -122,8 +122,12 @@ class FitCallbacks(keras.callbacks.CallbackList):
         """The step after the last one of this epoch that the segment has."""
         return self._epoch_start + self._segment.steps
 
+    @property
+    def _reads_by_index(self) -> bool:
+        return self.blocks is not None and self.blocks.by_index
+
     def _note_trained(self) -> None:
-        if not self.blocks:
+        if not self._reads_by_index:
             self._stream.note_trained(self.done - self._segment.start)
 
     def _leave_between(self, step: int) -> NoReturn:
@@ -136,7 +140,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
     def _data_have_ended(self) -> bool:
         """True if all batches that there are have been trained on."""
         stream = self._stream
-        if self.blocks:
+        if self._reads_by_index:
             return False
         return stream.has_ended and self.done - self._segment.start >= stream.lent
 

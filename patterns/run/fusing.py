@@ -13,6 +13,7 @@ import keras
 from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
+from ..data.stream import NativeStream
 from .blocks import FEWEST_STEPS, Blocks
 from .comparing import compared_program, first_batches, known_program
 from .driver import Driver
@@ -89,7 +90,7 @@ class Fusing:
             self._stay(reason)
             return
         try:
-            self._begin(first_batches(driver.data.source), seconds)
+            self._begin(first_batches(driver.data), seconds)
         except CannotFuseError as error:
             self._stay(str(error))
 
@@ -149,7 +150,7 @@ class Fusing:
             return "an epoch has so few steps"
         cost = max(compilation, current().program_cost)
         if (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost:
-            batch = first_batches(driver.data.source)[0]
+            batch = first_batches(driver.data)[0]
             if driver.model.train_function is None or not known_program(driver.model, batch):
                 return "so few steps are left that a program of several would not pay"
         return ""
@@ -159,8 +160,10 @@ class Fusing:
         driver = self._driver
         if driver.plan_is_open:
             return "the length of the data is not known"
-        if not hasattr(driver.data.source, "block"):
-            return "the batches are made one by one"
+        if not driver.data.source.may_be_collected:
+            return "the code of the data may look at the model between two steps"
+        if isinstance(driver.data.stream, NativeStream):
+            return "TensorFlow reads each batch by itself"
         if keras.distribution.distribution() is not None:
             return "the model or its batches are spread over devices"
         if driver.model.steps_per_execution != 1:

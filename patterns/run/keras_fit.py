@@ -79,7 +79,8 @@ class KerasFit:
         length = None if driver.plan_is_open else driver.plan.steps_in(segment.first_epoch)
         driver.callbacks.set_epoch_steps(length)
         blocks = None if driver.timeline.runs_single_steps else self._fusing.blocks
-        if not (blocks or driver.data.stream.peek(1)):
+        by_index = blocks is not None and blocks.by_index
+        if not (by_index or driver.data.stream.peek(1)):
             return driver.end_between_epochs()
         told = FitCallbacks(driver, segment, self._fusing, blocks)
         try:
@@ -87,13 +88,15 @@ class KerasFit:
             verdict = told.verdict
         except LeaveFit as leaving:
             verdict = leaving.verdict
-        if blocks:
+        if by_index:
             # What was trained on was not read from the stream.
             driver.data.open_at(told.done, driver.plan.total_steps - told.done)
         return verdict
 
     def _fit(self, segment: Segment, told: FitCallbacks) -> None:
         driver, stream = self._driver, self._driver.data.stream
+        if told.blocks:
+            told.blocks.begin(segment.stop - segment.start)
         feed = told.blocks.feed if told.blocks else self._feed(segment)
         try:
             with (

@@ -89,6 +89,64 @@ def test_neither_the_length_of_a_block_nor_logs_change_a_bit(said, programs, mon
     assert_same_state({key: expected[key] for key in pure}, pure)
 
 
+def of_grain(is_indexed, broken=None):
+    """Nine batches a pass, the last one of two examples."""
+    grain = pytest.importorskip("grain")
+
+    def example(index):
+        if index == broken:
+            raise OSError("the disk is gone")
+        return X[index], Y[index]
+
+    dataset = grain.MapDataset.range(len(X)).seed(1).map(example).batch(8)
+    return dataset if is_indexed else dataset.to_iter_dataset()
+
+
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_batches_of_a_loader_are_collected(said, programs, is_indexed):
+    def run(fuse):
+        data = {"x": of_grain(is_indexed), "y": None, "batch_size": None}
+        return end(fuse=fuse, **data, log_every_steps=5)
+
+    expected = run(False)
+    assert programs == []
+    assert_same_state(expected, run(True))
+    assert programs == [3, 3, 1, 1, 5, 2, 1, 2, 5, 1, 1, 3, 5, 1, 4]
+    assert "in blocks" in said[0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="batches are no tensors there")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_tensors_stay_tensors(said, programs, workers):
+    from torch import from_numpy
+    from torch.utils.data import DataLoader, TensorDataset
+
+    def run(fuse):
+        examples = TensorDataset(from_numpy(X), from_numpy(Y))
+        loader = DataLoader(examples, batch_size=8, shuffle=True, num_workers=workers)
+        return end(fuse=fuse, x=loader, y=None, batch_size=None)
+
+    assert_same_state(run(False), run(True))
+    assert programs[:2] == [6, 1]
+    assert "in blocks" in said[0]
+
+
+@pytest.mark.parametrize("is_indexed", [True, False])
+@pytest.mark.parametrize("kills", [(9, 21), (20, 33)])
+def test_a_killed_run_on_a_loader_ends_in_the_same_bits(said, is_indexed, kills):
+    data = of_grain(is_indexed)
+    how = {"seed": 0, "total_steps": 40, "epochs": 2, "every_steps": 7}
+    assert_resumes_exactly(compiled, data, None, **how, kill_at=kills, fuse=True)
+    assert any("in blocks" in line for line in said)
+
+
+def test_an_error_of_a_loader_comes_after_the_steps_before_it(said, programs):
+    data = of_grain(True, broken=6 * 8 + 1)
+    with pytest.raises(OSError, match="the disk is gone"):
+        kp.fit(compiled(), data, total_steps=40, seed=0, verbose=0, fuse=True)
+    assert sum(programs) == 4
+
+
 @pytest.mark.parametrize("kills", [(9, 21), (9,), (20, 33)])
 def test_a_killed_run_in_blocks_ends_in_the_same_bits(said, kills):
     assert_resumes_exactly(
@@ -276,7 +334,7 @@ def test_another_call_on_the_model_compiles_nothing(said, monkeypatch):
     ("make", "how", "reason"),
     [
         (compiled, {"callbacks": [keras.callbacks.TerminateOnNaN()]}, "TerminateOnNaN hears"),
-        (compiled, {"x": Pairs(), "y": None, "batch_size": None}, "batches are made one"),
+        (compiled, {"x": Pairs(), "y": None, "batch_size": None}, "code of the data"),
         (lambda: compiled(run_eagerly=True), {}, "eagerly|compiled"),
     ],
 )
