@@ -46,9 +46,10 @@ class BlockProgram(Protocol):
     feed: Feed
     rooms: tuple[int, ...]
 
-    def train_function(self, take: Callable[[], Block | Batch]) -> Callable[..., Any]:
+    def train_function(self, take: Callable[[], Block | Batch | int]) -> Callable[..., Any]:
         """A stand-in for `model.train_function`, each call of which trains on what `take` gives: a
-        block, or one batch of another form, which is trained on as usual.
+        block, one batch of another form, which is trained on as usual, or a number of batches that
+        are read from the feed by the program itself.
 
         At most two blocks are on their way at a time.
         """

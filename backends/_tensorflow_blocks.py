@@ -33,7 +33,7 @@ class TensorFlowBlocks:
         self._model = model
         self._form = form_of([sample] * 2)
         self._step_function = model.train_function
-        step = tf.function(model.train_step)
+        step = tf.function(model.train_step, jit_compile=model.jit_compile)
         # As in `fit`, the size of a batch is open: Keras computes some means otherwise where it is
         # known.
         first_logs = step.get_concrete_function(self._form).structured_outputs
@@ -45,6 +45,12 @@ class TensorFlowBlocks:
                 )
                 return index + 1, step(batch)
 
+            return loop(count, one)
+
+        def pulling_program(iterator: Iterator[Any], count: tf.Tensor) -> Any:
+            return loop(count, lambda index, logs: (index + 1, step(next(iterator))))
+
+        def loop(count: tf.Tensor, one: Callable[..., Any]) -> Any:
             logs = tf.nest.map_structure(lambda leaf: tf.zeros(leaf.shape, leaf.dtype), first_logs)
             return tf.while_loop(lambda index, _: index < count, one, (tf.constant(0), logs))[1]
 
@@ -58,10 +64,14 @@ class TensorFlowBlocks:
             jit_compile=model.jit_compile,
             autograph=False,
         )
+        # An iterator is no part of a program of XLA; its steps are programs of their own then.
+        self._pulling_program = tf.function(pulling_program, autograph=False)
 
-    def train_function(self, take: Callable[[], Block | Batch]) -> Callable[[Any], Any]:
+    def train_function(self, take: Callable[[], Block | Batch | int]) -> Callable[[Any], Any]:
         def train(iterator: Iterator[Any]) -> Any:
             next_one = take()
+            if isinstance(next_one, int):
+                return self._pulling_program(iterator, tf.constant(next_one))
             if not isinstance(next_one, Block):
                 one = PulledFeed([next_one], self._form, self._model)
                 logs = self._step_function(iter(one.get_tf_dataset()))

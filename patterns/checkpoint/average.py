@@ -57,8 +57,9 @@ def average_checkpoints(
             next newer one weighs.
         decay: Of `"exponential"`, at least 0 and below 1. Defaults to 0.9.
         data: What the model is trained on: arrays `x`, `(x, y)` or `(x, y, sample_weight)`, of
-            which `x` is used, or a `keras.utils.PyDataset`. Needed, and read, only if the model has
-            BatchNormalization layers that are trainable.
+            which `x` is used, a `keras.utils.PyDataset`, or a loader of another library that can be
+            read anew. Needed, and read, only if the model has BatchNormalization layers that are
+            trainable.
         batch_size: Of arrays; that of the training is right. Defaults to None: 32.
 
     Returns:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-# The part of the time that taking states may cost.
-SHARE = 0.02
+# The part of the time that taking states may cost. Writing them costs about as much again.
+SHARE = 0.01
 # Whoever reads a loader reads no more batches ahead than so many.
 READ_AHEAD = 256
 

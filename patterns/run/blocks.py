@@ -13,6 +13,7 @@ import numpy as np
 from keras_patterns.backends import Block, BlockProgram
 
 from ..data import DataExhaustedError
+from ..data.stream import NativeStream
 from .driver import Driver
 from .run_data import RunData
 
@@ -41,12 +42,15 @@ class Blocks:
         feed: What `fit` is given in the place of data.
         by_index: Whether the batches are made by their number; they are read from the stream of the
             run otherwise.
+        by_itself: Whether the program reads the batches by itself, from the backend's own feed.
     """
 
     def __init__(
         self, driver: Driver, program: BlockProgram, sample: Any, seconds_per_step: float
     ) -> None:
         nbytes = sum(leaf.nbytes for leaf in keras.tree.flatten(sample) if leaf is not None)
+        self.by_itself = isinstance(driver.data.stream, NativeStream)
+        self.by_index = hasattr(driver.data.source, "block")
         most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds_per_step, 1e-9))
         self._most = int(max(1, min(_MOST_STEPS, most)))
         self._next: Any = None
@@ -55,9 +59,8 @@ class Blocks:
         self._counts: list[int] = []
         self._stepwise = seconds_per_step
         self._seconds: list[float] = []
-        self.by_index = hasattr(driver.data.source, "block")
-        kind = _ByIndex if self.by_index else _AsTheyCome
-        self._supply: _ByIndex | _AsTheyCome = kind(driver.data, sample, program.rooms)
+        kind = _ByItself if self.by_itself else _ByIndex if self.by_index else _AsTheyCome
+        self._supply: Any = kind(driver.data, sample, program.rooms)
         self.train_function = program.train_function(self.take)
         self.feed = program.feed
 
@@ -73,7 +76,7 @@ class Blocks:
         if self._count == self._most and len(self._seconds) < _TIMED:
             self._seconds.append((now - self._began) / self._count)
         self._next = self._supply.next(step, min(left, self._most))
-        self._count = self._next.count if isinstance(self._next, Block) else 1
+        self._count = _length(self._next)
         self._began = now
         if len(self._counts) < _LOOKED_AT:
             self._counts.append(self._count)
@@ -92,6 +95,26 @@ class Blocks:
     def take(self) -> Any:
         """The block that was made last."""
         return self._next
+
+
+def _length(block: Any) -> int:
+    if isinstance(block, int):
+        return block
+    return block.count if isinstance(block, Block) else 1
+
+
+class _ByItself:
+    """Batches that the program reads by itself."""
+
+    def __init__(self, data: RunData, sample: Any, rooms: Sequence[int]) -> None:
+        """Nothing of the data is needed."""
+
+    def begin(self, steps: int) -> None:
+        """The feed is opened elsewhere."""
+
+    def next(self, step: int, most: int) -> int:
+        """The number of batches to read."""
+        return most
 
 
 class _ByIndex:

@@ -123,7 +123,10 @@ class Fusing:
     def _begin(self, batches: list[Any], seconds: float) -> None:
         driver = self._driver
         model = driver.model
-        program = known_program(model, batches[0]) or compared_program(model, batches)
+        by_itself = isinstance(driver.data.stream, NativeStream)
+        program = known_program(model, batches[0], by_itself) or compared_program(
+            model, batches, by_itself
+        )
         self.blocks = Blocks(driver, program, batches[0], seconds)
         self._is_decided = True
         self._note("in blocks", f"each is one program ({program.kind})")
@@ -149,11 +152,16 @@ class Fusing:
         if driver.plan.steps_per_epoch < FEWEST_STEPS:
             return "an epoch has so few steps"
         cost = max(compilation, current().program_cost)
-        if (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost:
-            batch = first_batches(driver.data)[0]
-            if driver.model.train_function is None or not known_program(driver.model, batch):
-                return "so few steps are left that a program of several would not pay"
+        if (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost and not self._has_program():
+            return "so few steps are left that a program of several would not pay"
         return ""
+
+    def _has_program(self) -> bool:
+        model, data = self._driver.model, self._driver.data
+        if model.train_function is None:
+            return False
+        by_itself = isinstance(data.stream, NativeStream)
+        return known_program(model, first_batches(data)[0], by_itself) is not None
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""
@@ -162,8 +170,6 @@ class Fusing:
             return "the length of the data is not known"
         if not driver.data.source.may_be_collected:
             return "the code of the data may look at the model between two steps"
-        if isinstance(driver.data.stream, NativeStream):
-            return "TensorFlow reads each batch by itself"
         if keras.distribution.distribution() is not None:
             return "the model or its batches are spread over devices"
         if driver.model.steps_per_execution != 1:

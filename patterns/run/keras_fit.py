@@ -95,9 +95,11 @@ class KerasFit:
 
     def _fit(self, segment: Segment, told: FitCallbacks) -> None:
         driver, stream = self._driver, self._driver.data.stream
-        if told.blocks:
+        if told.blocks and not told.blocks.by_itself:
             told.blocks.begin(segment.stop - segment.start)
-        feed = told.blocks.feed if told.blocks else self._feed(segment)
+            feed = told.blocks.feed
+        else:
+            feed = self._feed(segment)
         try:
             with (
                 driver.foreign.watching(),

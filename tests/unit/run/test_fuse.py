@@ -131,6 +131,35 @@ def test_tensors_stay_tensors(said, programs, workers):
     assert "in blocks" in said[0]
 
 
+def of_tensorflow():
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((X, Y)).shuffle(20, seed=1).batch(8)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow does that")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_program_reads_a_pipeline_by_itself(said, programs, jit_compile):
+    def run(fuse):
+        # Sets the global seed, on which the order depends.
+        model = compiled(jit_compile=jit_compile)
+        data = {"x": of_tensorflow(), "y": None, "batch_size": None}
+        return end(model, fuse=fuse, **data, log_every_steps=5)
+
+    expected = run(False)
+    assert programs == []
+    assert_same_state(expected, run(True))
+    # The size of a batch is open.
+    assert programs == [3, *[5] * 7]
+    assert "in blocks" in said[0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow does that")
+def test_a_killed_run_on_a_pipeline_ends_in_the_same_bits(said):
+    how = {"seed": 0, "total_steps": 40, "epochs": 2, "every_steps": 7}
+    assert_resumes_exactly(compiled, of_tensorflow(), None, **how, kill_at=(9, 21), fuse=True)
+    assert any("in blocks" in line for line in said)
+
+
 @pytest.mark.parametrize("is_indexed", [True, False])
 @pytest.mark.parametrize("kills", [(9, 21), (20, 33)])
 def test_a_killed_run_on_a_loader_ends_in_the_same_bits(said, is_indexed, kills):
