@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -96,7 +97,7 @@ def batches(
 
 def _numbered(data: RunData, start: int) -> Iterator[tuple[int, Any]]:
     with closing(data):
-        data.open_at(start, 2)
+        data.open_at(start, sys.maxsize)
         for step in itertools.count(start):
             read = data.read(1)
             if not read:
