@@ -28,6 +28,15 @@ PACKAGES = (
 
 def rounds_asked(default: int) -> int:
     """How many rounds to run: `--rounds`, or the default."""
+    return _asked(default).rounds
+
+
+def is_asked_for(row: str) -> bool:
+    """Whether a row is to be measured: all, or those that `--only` names."""
+    return _asked(0).only in row
+
+
+def _asked(default: int) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument(
         "--rounds",
@@ -35,7 +44,10 @@ def rounds_asked(default: int) -> int:
         default=default,
         help=f"measure each side so many times (default {default})",
     )
-    return parser.parse_args().rounds
+    parser.add_argument(
+        "--only", default="", help="rows that have this text in their names, where a script has it"
+    )
+    return parser.parse_args()
 
 
 def interleave(sides: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
