@@ -243,6 +243,9 @@ def form_of(samples: Sequence[Batch]) -> Batch:
     def spec(*arrays: Any) -> Any:
         if arrays[0] is None:
             return None
+        if isinstance(arrays[0], keras.KerasTensor):
+            # As the data themselves say.
+            return tf.TensorSpec(arrays[0].shape, arrays[0].dtype)
         shapes = [np.shape(array) for array in arrays]
         open_shape = [
             n if {n} == set(sizes) and axis else None

@@ -10,14 +10,19 @@ import keras
 import numpy as np
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._blocks import Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
 from ._torch_values import values_on_device
 
-# Operations that hand a value over to Python, which may decide by it what comes next.
+# Operations that hand a value over to Python, which may decide by it what comes next, or whose
+# result has a shape that depends on values.
 _READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+_READING_TAGS = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+# Methods of a tensor that do so without an operation.
+_READING_METHODS = ("numpy", "tolist", "__array__", "__dlpack__")
 
 
 class TorchBlocks:
@@ -88,8 +93,28 @@ class _NoReads(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), named: Any = None
     ) -> Any:
-        if function in _READS:
+        if function in _READS or any(tag in function.tags for tag in _READING_TAGS):
             self.has_refused = True
+            raise CannotFuseError("a read")
+        return function(*arguments, **(named or {}))
+
+
+class _NoReadingMethods(TorchFunctionMode):
+    """Refuses methods that hand the values of a tensor over to Python.
+
+    Args:
+        mode: Is told that one was refused.
+    """
+
+    def __init__(self, mode: _NoReads) -> None:
+        super().__init__()
+        self._mode = mode
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), named: Any = None
+    ) -> Any:
+        if getattr(function, "__name__", "") in _READING_METHODS:
+            self._mode.has_refused = True
             raise CannotFuseError("a read")
         return function(*arguments, **(named or {}))
 
@@ -98,7 +123,7 @@ def _noted(step: Callable[..., Any], leaves: list[torch.Tensor]) -> torch.fx.Gra
     before = random.getstate(), str(np.random.get_state(legacy=False))
     mode = _NoReads()
     try:
-        with values_on_device(), mode:
+        with values_on_device(), mode, _NoReadingMethods(mode):
             graph = make_fx(step, tracing_mode="real")(*leaves)
     except Exception as error:
         if mode.has_refused:

@@ -120,6 +120,9 @@ class MapLoader:
         own_collate = loader.collate_fn is default_collate
         self.holder = loader.dataset if own_collate else [loader.dataset, loader.collate_fn]
         self.is_pure = loader.num_workers > 0
+        # The code of other datasets may look at the model.
+        is_plain = own_collate and type(loader.dataset) is TensorDataset
+        self.may_be_collected = self.is_pure or is_plain
         self.shuffle = _shuffles(sampler) if type(batches) is BatchSampler else None
         self.batch_size = getattr(batches, "batch_size", None) or 1
         self.drop_last = bool(getattr(batches, "drop_last", False))

@@ -36,7 +36,6 @@ class FetchedSource(ABC):
     """
 
     random_access = True
-    may_be_collected = True
     found_again = "by index"
 
     def __init__(
@@ -50,6 +49,7 @@ class FetchedSource(ABC):
     ) -> None:
         self.loader: IndexedLoader | SteppedLoader = loader
         self.thread_safe: bool = getattr(loader, "is_pure", False)
+        self.may_be_collected: bool = getattr(loader, "may_be_collected", self.thread_safe)
         self._seed = whole_number("kp.fit", "seed", seed, least=0)
         self._class_weight = check_class_weight(class_weight)
         self._call = seeding(getattr(loader, "holder", holder))

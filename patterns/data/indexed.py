@@ -53,6 +53,8 @@ class IndexedSource(FetchedSource):
         self.steps_per_pass: int = whole + bool(self._rest)
         self._drawn: tuple[int, list[np.ndarray]] | None = None
         if loader.shuffle is None:
+            # The global states are seeded while the order of a pass is drawn.
+            self.thread_safe = False
             self.steps_per_pass = len(self._checked_order())
         if not self.steps_per_pass:
             raise ValueError(

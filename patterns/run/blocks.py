@@ -36,6 +36,7 @@ class Blocks:
         program: The steps as one program.
         sample: A batch.
         seconds_per_step: As it was measured without blocks.
+        most: The most steps of a block.
 
     Attributes:
         train_function: A stand-in for that of the model.
@@ -46,13 +47,16 @@ class Blocks:
     """
 
     def __init__(
-        self, driver: Driver, program: BlockProgram, sample: Any, seconds_per_step: float
+        self,
+        driver: Driver,
+        program: BlockProgram,
+        sample: Any,
+        seconds_per_step: float,
+        most: int,
     ) -> None:
-        nbytes = sum(leaf.nbytes for leaf in keras.tree.flatten(sample) if leaf is not None)
         self.by_itself = isinstance(driver.data.stream, NativeStream)
         self.by_index = hasattr(driver.data.source, "block")
-        most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds_per_step, 1e-9))
-        self._most = int(max(1, min(_MOST_STEPS, most)))
+        self._most = most
         self._next: Any = None
         self._began = 0.0
         self._count = 0
@@ -138,7 +142,7 @@ class _ByIndex:
                 break
             numbers.append(number)
         if numbers:
-            return Block(source.block(numbers, room_for(numbers, self._rooms)), len(numbers))
+            return Block(source.block(numbers, room_for(len(numbers), self._rooms)), len(numbers))
         return source.for_train_step(source.batch(data.skipped.number_of(step)))
 
 
@@ -154,7 +158,7 @@ class _AsTheyCome:
 
     def begin(self, steps: int) -> None:
         """Borrows so many batches."""
-        self._lent, self._held = self._data.lend(steps), []
+        self._lent, self._held, self._error = self._data.lend(steps), [], None
 
     def next(self, step: int, most: int) -> Any:
         """A block, or the next batch if that has another form."""
@@ -178,7 +182,7 @@ class _AsTheyCome:
             self._error = error
         if not batches:
             raise DataExhaustedError(f"the data gave no batch after step {step:,}. Give some.")
-        return Block(stacked(batches, room_for(batches, self._rooms)), len(batches))
+        return Block(stacked(batches, room_for(len(batches), self._rooms)), len(batches))
 
 
 def form_of(batch: Any) -> str:
@@ -190,9 +194,21 @@ def form_of(batch: Any) -> str:
     )
 
 
-def room_for(batches: Sequence[Any], rooms: Sequence[int]) -> int:
+def most_steps(sample: Any, seconds: float) -> int:
+    """The most steps that a block may have.
+
+    Args:
+        sample: A batch.
+        seconds: That a step takes.
+    """
+    nbytes = sum(leaf.nbytes for leaf in keras.tree.flatten(sample) if leaf is not None)
+    most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds, 1e-9))
+    return int(max(1, min(_MOST_STEPS, most)))
+
+
+def room_for(count: int, rooms: Sequence[int]) -> int:
     """The places of a block for so many batches."""
-    return next(room for room in (*rooms, len(batches)) if room >= len(batches))
+    return next(room for room in (*rooms, count) if room >= count)
 
 
 def stacked(batches: Sequence[Any], room: int) -> Any:

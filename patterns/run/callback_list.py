@@ -74,6 +74,12 @@ class RunCallbacks(keras.callbacks.CallbackList):
         return next((type(one).__name__ for one in self.callbacks if _is_of_ones_own(one)), "")
 
     @property
+    def call_a_schedule(self) -> bool:
+        """True if a callback asks a person's own function for the rate."""
+        kind = keras.callbacks.LearningRateScheduler
+        return any(isinstance(one, kind) for one in self.callbacks)
+
+    @property
     def want_built_model(self) -> bool:
         """True if a hook looks at the model before its first step."""
         return any(type(hook).on_run_start is not Hook.on_run_start for hook in self.hooks)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -11,13 +13,14 @@ import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
+from .. import _keras
 from .._util.messages import listed
 from ..data.stream import NativeStream
 from ..state.own_state import OwnState
 from ..state.preservation import preserved
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
-from .blocks import form_of, stacked
+from .blocks import form_of, most_steps, room_for, stacked
 from .run_data import RunData
 
 # Steps that are made both ways.
@@ -30,13 +33,54 @@ _OPEN_AXIS = 8
 _PROGRAMS = "_keras_patterns_programs"
 
 
-def first_batches(data: RunData) -> list[Any]:
-    """Some batches of one form, to make a program with and to compare it by."""
+@dataclass(frozen=True)
+class Trial:
+    """Batches, to make a program with and to compare it on.
+
+    Attributes:
+        batches: Of one form.
+        sample: A batch as the feed of the run gives it, for its shapes.
+        by_itself: Whether the program is to read the batches by itself.
+    """
+
+    batches: list[Any]
+    sample: Any
+    by_itself: bool = False
+
+    @classmethod
+    def of(cls, data: RunData) -> Trial:
+        """From the data of a run.
+
+        Raises:
+            CannotFuseError: If their batches make no block.
+        """
+        if isinstance(data.stream, NativeStream):
+            sample = data.samples[0]
+            return cls([_made_up(sample, seed) for seed in range(_COMPARED)], sample, True)
+        batches = _first_batches(data)
+        for leaf in keras.tree.flatten(batches):
+            if leaf is not None and not (hasattr(leaf, "dtype") and hasattr(leaf, "nbytes")):
+                raise CannotFuseError(f"a batch holds {leaf!r:.40}, which is no array")
+        first = batches[0]
+        alike = [one for one in batches if form_of(one) == form_of(first)]
+        if any(_sizes(one) != _sizes(first) for one in batches):
+            raise CannotFuseError("the batches have different shapes")
+        return cls(alike, first)
+
+    def most_steps(self, seconds: float) -> int:
+        """The most steps that a block may have, of which each takes so many seconds."""
+        return most_steps(self.batches[0], seconds)
+
+
+def _sizes(batch: Any) -> list[Any]:
+    """The shapes of the examples of a batch."""
+    return [None if leaf is None else tuple(leaf.shape[1:]) for leaf in keras.tree.flatten(batch)]
+
+
+def _first_batches(data: RunData) -> list[Any]:
     source: Any = data.source
-    if isinstance(data.stream, NativeStream):
-        return [_made_up(data.samples[0], seed) for seed in range(_COMPARED)]
     if not hasattr(source, "block"):
-        return [one for one in data.samples if form_of(one) == form_of(data.samples[0])]
+        return list(data.samples)
     numbers = [
         number
         for number in range(min(_COMPARED, source.steps_per_pass))
@@ -62,25 +106,38 @@ def _made_up(sample: Any, seed: int) -> Any:
     return keras.tree.map_structure(make, sample)
 
 
-def known_program(model: keras.Model, batch: Any, by_itself: bool) -> BlockProgram | None:
-    """The program that was made for a compiled model before, for batches of this form."""
-    return getattr(model.train_function, _PROGRAMS, {}).get((by_itself, form_of(batch)))
+def has_program(model: keras.Model) -> bool:
+    """True if a program was made for a compiled model before."""
+    return bool(getattr(model.train_function, _PROGRAMS, {}))
 
 
-def compared_program(model: keras.Model, batches: list[Any], by_itself: bool) -> BlockProgram:
+def known_program(model: keras.Model, trial: Trial, most: int) -> BlockProgram | None:
+    """The program that was made for a compiled model before, for batches of this form, and compared
+    in blocks of as many steps.
+    """
+    programs = getattr(model.train_function, _PROGRAMS, {})
+    program, compared = programs.get(_key(trial), (None, 0))
+    return program if compared >= most else None
+
+
+def _key(trial: Trial) -> tuple[bool, str]:
+    return trial.by_itself, form_of(trial.sample)
+
+
+def compared_program(model: keras.Model, trial: Trial, most: int) -> BlockProgram:
     """A program of the steps of a model that makes the same of some batches, in every bit.
 
     Args:
         model: Has been trained by `fit`. It is trained on the batches, and put back.
-        batches: Of one size.
-        by_itself: Whether it is to read the batches by itself.
+        trial: The batches.
+        most: The most steps that a block will have.
 
     Raises:
         CannotFuseError: If there is none.
     """
     own = OwnState(model)
     try:
-        program = _compared(model, batches, own, by_itself)
+        program, compared = _compared(model, trial, own, most)
     except CannotFuseError:
         raise
     except Exception as error:
@@ -93,35 +150,45 @@ def compared_program(model: keras.Model, batches: list[Any], by_itself: bool) ->
     if not current().runs_python:
         # What the Python code of a step does may be another thing at the next call.
         kept = vars(model.train_function).setdefault(_PROGRAMS, {})
-        kept[by_itself, form_of(batches[0])] = program
+        kept[_key(trial)] = program, compared
     return program
 
 
 def _compared(
-    model: keras.Model, batches: list[Any], own: OwnState, by_itself: bool
-) -> BlockProgram:
-    with preserved(model):
-        program = current().block_program(model, batches[0])
+    model: keras.Model, trial: Trial, own: OwnState, most: int
+) -> tuple[BlockProgram, int]:
+    with preserved(model), _attributes_kept(model):
+        program = current().block_program(model, trial.sample)
     moved = own.moved() if current().runs_python else []
     if moved:
         raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
-    if by_itself:
-        found = difference(model, program, None, batches)
+    # Each room is a program of its own; larger ones than are needed are not made.
+    needed = room_for(most, program.rooms)
+    count = len(trial.batches)
+    rooms = [room for room in program.rooms if room <= needed] or [count]
+    for room in rooms:
+        block = None if trial.by_itself else Block(stacked(trial.batches, room), count)
+        found = difference(model, program, block, trial)
         if found:
             raise CannotFuseError(f"a block is not equal to its steps: {found}")
-        return program
-    # Each room is a program of its own.
-    for room in program.rooms or (len(batches),):
-        block = Block(stacked(batches, room), len(batches))
-        found = difference(model, program, block, batches)
-        if found:
-            raise CannotFuseError(f"a block is not equal to its steps: {found}")
-    return program
+    return program, needed if program.rooms else sys.maxsize
 
 
-def difference(
-    model: keras.Model, program: BlockProgram, block: Block | None, batches: list[Any]
-) -> str:
+@contextmanager
+def _attributes_kept(model: keras.Model) -> Iterator[None]:
+    """Puts back what a step that is left in its middle has set in the layers, such as the masks of
+    dropout that a recurrent layer keeps for its time steps.
+    """
+    before = [(layer, dict(vars(layer))) for layer in _keras.all_layers(model)]
+    try:
+        yield
+    finally:
+        for layer, attributes in before:
+            vars(layer).clear()
+            vars(layer).update(attributes)
+
+
+def difference(model: keras.Model, program: BlockProgram, block: Block | None, trial: Trial) -> str:
     """The difference between a program and the steps that it stands for; empty if there is none.
 
     Both begin with another rate and count of steps than those that the program was made with: what
@@ -131,12 +198,13 @@ def difference(
         model: Is trained both ways, and put back.
         program: The program.
         block: What it is given; None where it reads the batches by itself.
-        batches: The same batches one by one, of one shape.
+        trial: The same batches one by one.
     """
+    batches = trial.batches
     function = program.train_function(lambda: len(batches) if block is None else block)
-    with _feed(model, batches) as steps:
+    with _feed(model, trial) as steps:
         stepwise = _outcome(model, model.train_function, steps, len(batches))
-    with _feed(model, batches) if block is None else nullcontext(program.feed) as steps:
+    with _feed(model, trial) if block is None else nullcontext(program.feed) as steps:
         fused = _outcome(model, function, steps, 1)
     for name, value in stepwise.items():
         if value.tobytes() != fused[name].tobytes():
@@ -144,8 +212,9 @@ def difference(
     return ""
 
 
-def _feed(model: keras.Model, batches: list[Any]) -> closing[Any]:
-    return closing(current().feed(iter(batches), batches, False, model))
+def _feed(model: keras.Model, trial: Trial) -> closing[Any]:
+    samples = [trial.sample] if trial.by_itself else trial.batches
+    return closing(current().feed(iter(trial.batches), samples, False, model))
 
 
 def _outcome(

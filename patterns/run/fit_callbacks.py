@@ -83,6 +83,9 @@ class FitCallbacks(keras.callbacks.CallbackList):
             if is_inside and self._fusing.gives_up():
                 self._leave_between(step)
             until_due = max(1, min(driver.next_boundary - step, self._epoch_stop - step))
+            if driver.model.stop_training:
+                # Keras looks at it after the next step.
+                until_due = 1
             self._size = self.blocks.prepare(step, int(until_due))
         else:
             self._fusing.note_step()

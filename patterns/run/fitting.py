@@ -46,7 +46,7 @@ def fit(
     log_every_steps: int | None = None,
     validate_every_steps: int | None = None,
     seed: int | None = None,
-    fuse: Fuse = "auto",
+    fuse: Fuse = False,
 ) -> RunHistory:
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
@@ -105,7 +105,7 @@ def fit(
             printed. It is kept in the checkpoint, and a resume takes it from there.
         fuse: Whether steps are run in blocks, each of which is one program of the device: `"auto"`,
             where that pays and a comparison at the start finds no difference in any bit; True,
-            where it can be had; False, never. Defaults to "auto". docs/blocks.md says more.
+            where it can be had; False, never. Defaults to False. docs/blocks.md says more.
 
     Returns:
         The `kp.RunHistory` of the whole run, across kills.

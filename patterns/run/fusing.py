@@ -6,16 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 
 from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
-from ..data.stream import NativeStream
 from .blocks import FEWEST_STEPS, Blocks
-from .comparing import compared_program, first_batches, known_program
+from .comparing import Trial, compared_program, has_program, known_program
 from .driver import Driver
 from .segments import Segment
 
@@ -90,7 +89,12 @@ class Fusing:
             self._stay(reason)
             return
         try:
-            self._begin(first_batches(driver.data), seconds)
+            trial = Trial.of(driver.data)
+            most = trial.most_steps(seconds)
+            if most < FEWEST_STEPS and (most == 1 or self._asked == "auto"):
+                self._stay("a batch is so large, or a step so long, that a block would hold few")
+                return
+            self._begin(trial, seconds, most)
         except CannotFuseError as error:
             self._stay(str(error))
 
@@ -112,7 +116,9 @@ class Fusing:
         try:
             yield
         finally:
-            model.train_function = stepwise
+            # Not where the model was compiled anew meanwhile.
+            if model.train_function is blocks.train_function:
+                model.train_function = stepwise
 
     def forget(self) -> None:
         """Chooses anew: what is compiled in has changed."""
@@ -120,14 +126,12 @@ class Fusing:
         self._marks = []
         self._is_decided = self._asked is False
 
-    def _begin(self, batches: list[Any], seconds: float) -> None:
+    def _begin(self, trial: Trial, seconds: float, most: int) -> None:
         driver = self._driver
         model = driver.model
-        by_itself = isinstance(driver.data.stream, NativeStream)
-        program = known_program(model, batches[0], by_itself) or compared_program(
-            model, batches, by_itself
-        )
-        self.blocks = Blocks(driver, program, batches[0], seconds)
+        known = known_program(model, trial, most)
+        program = known or compared_program(model, trial, most)
+        self.blocks = Blocks(driver, program, trial.batches[0], seconds, most)
         self._is_decided = True
         self._note("in blocks", f"each is one program ({program.kind})")
         say(
@@ -152,16 +156,10 @@ class Fusing:
         if driver.plan.steps_per_epoch < FEWEST_STEPS:
             return "an epoch has so few steps"
         cost = max(compilation, current().program_cost)
-        if (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost and not self._has_program():
+        is_short = (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost
+        if is_short and not has_program(driver.model):
             return "so few steps are left that a program of several would not pay"
         return ""
-
-    def _has_program(self) -> bool:
-        model, data = self._driver.model, self._driver.data
-        if model.train_function is None:
-            return False
-        by_itself = isinstance(data.stream, NativeStream)
-        return known_program(model, first_batches(data)[0], by_itself) is not None
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""
@@ -176,8 +174,13 @@ class Fusing:
             return "steps_per_execution says how many steps run together"
         if name := driver.callbacks.hears_batches:
             return f"{name} hears of each batch"
-        if current().runs_python and (name := driver.callbacks.of_ones_own):
-            return f"{name} may change what the code of a step does"
+        if name := driver.callbacks.of_ones_own:
+            return f"{name} may train the model, or change what a step does"
+        if current().runs_python and driver.callbacks.call_a_schedule:
+            return "LearningRateScheduler's function may change what the code of a step does"
+        has_own_test = type(driver.model).test_step is not keras.Model.test_step
+        if current().runs_python and driver.validation.exists and has_own_test:
+            return "the model's own test_step may change what the code of a step does"
         return ""
 
     def _stay(self, reason: str) -> None:

@@ -196,3 +196,20 @@ def test_a_loop_of_ones_own_gets_an_error_of_the_data_in_its_place(tmp_path, mon
     with pytest.raises(OSError, match="the disk is gone"):
         loop(tmp_path, 12, lambda: seen.append("the step before"))
     assert seen
+
+
+def test_a_loader_whose_sampler_draws_is_not_read_in_a_thread():
+    torch_data = pytest.importorskip("torch.utils.data")
+    from keras_patterns.data import make_source
+
+    class Own(torch_data.Sampler):
+        def __len__(self):
+            return 60
+
+        def __iter__(self):
+            return iter(np.random.permutation(60).tolist())
+
+    examples = list(zip(X, Y, strict=True))
+    for sampler, expected in ((None, True), (Own(), False)):
+        loader = torch_data.DataLoader(examples, batch_size=4, sampler=sampler, num_workers=1)
+        assert make_source(loader).thread_safe is expected
