@@ -6,7 +6,7 @@ from children import Relay, references
 from models import CASES, runnable
 
 import keras_patterns as kp
-from keras_patterns.run import fusing
+from keras_patterns.run import blocks, fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -32,6 +32,12 @@ IN_BLOCKS = {
 SAMPLE = [
     *("dense", "custom train_step", "gradient accumulation", "planted NaN", "generator"),
 ]
+
+
+def at_once(monkeypatch):
+    """Blocks after two steps, however slow this machine is."""
+    monkeypatch.setattr(fusing, "_TIMED", 2)
+    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
 
 
 def end(case, tmp_path, **how):
@@ -60,7 +66,7 @@ def test_each_other_case_ends_as_single_steps_do(case, monkeypatch, tmp_path):
 
 def check(case, monkeypatch, tmp_path):
     said = []
-    monkeypatch.setattr(fusing, "_TIMED", 2)
+    at_once(monkeypatch)
     monkeypatch.setattr(fusing, "say", lambda text, **_: said.append(text))
     expected = end(case, tmp_path, fuse=False)
     assert_same_state(expected, end(case, tmp_path, fuse=True))
@@ -75,7 +81,7 @@ def is_in_blocks(name):
 @pytest.mark.fused
 @pytest.mark.parametrize("case", runnable([name for name in CASES if is_in_blocks(name)]))
 def test_each_case_that_is_killed_goes_on_in_blocks(case, monkeypatch):
-    monkeypatch.setattr(fusing, "_TIMED", 2)
+    at_once(monkeypatch)
     kills = range(3, case.steps - 2, 3)
     assert_resumes_exactly(
         case.make_model, **case.arguments, fuse=True, kill_at=kills, every_steps=3
