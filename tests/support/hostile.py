@@ -24,7 +24,9 @@ from keras_patterns.storage import Tensor
 from keras_patterns.storage.files import TensorRow, encode_all, read_file, write_file
 
 EXPECTED = (kp.StoreError, kp.StateMismatchError, kp.ResumeRefusedError)
+# Of the processor; whoever waits for something that never comes uses none.
 SECONDS = 10
+_SECONDS_OF_WAITING = 120
 
 
 _NAMES_OF_PARTS = ["", "../x", "\ud800", "position", "$array", "$dict", "extra", "begun"]
@@ -219,19 +221,22 @@ def watched(outside: Path, seconds: int = SECONDS) -> Iterator[None]:
 
     Args:
         outside: The folder.
-        seconds: The longest that it may take. Defaults to ten.
+        seconds: Of the processor, the longest that it may take. Defaults to ten.
     """
     global _SEEN
     before = contents(outside)
-    previous = signal.signal(signal.SIGALRM, _too_long)
-    signal.alarm(seconds)
+    previous = [signal.signal(one, _too_long) for one in (signal.SIGALRM, signal.SIGPROF)]
+    signal.alarm(_SECONDS_OF_WAITING)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     _SEEN = []
     try:
         yield
     finally:
         seen, _SEEN = _SEEN, None
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        for one, handler in zip((signal.SIGALRM, signal.SIGPROF), previous, strict=True):
+            signal.signal(one, handler)
     assert contents(outside) == before
     touched = [(event, path) for event, path in seen if str(outside) in os.fsdecode(path)]
     assert not touched
