@@ -159,7 +159,7 @@ def _compared(
 ) -> tuple[BlockProgram, int]:
     with preserved(model), _attributes_kept(model):
         program = current().block_program(model, trial.sample)
-    moved = own.moved() if current().runs_python else []
+        moved = own.moved() if current().runs_python else []
     if moved:
         raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
     # Each room is a program of its own; larger ones than are needed are not made.

@@ -24,6 +24,8 @@ IN_BLOCKS = {
     - ONE_BY_ONE
     - {
         *("stateful recurrent", "stateful LSTM", "cycled momentum", "shorter last epoch"),
+        # A LearningRateScheduler, whose function may change what the code of a step does.
+        *("planted NaN", "Keras's callbacks"),
     },
 }
 
@@ -101,7 +103,8 @@ def check_kills(names, tmp_path, subtests):
 KILLED = [
     (number, param.id)
     for number, param in enumerate(runnable([name for name in CASES if is_in_blocks(name)]))
-    if not param.marks
+    # These are saved at other steps, too.
+    if not param.marks and param.id not in ("thawing", "Prechelt")
 ]
 
 
