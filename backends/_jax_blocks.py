@@ -67,10 +67,12 @@ class JaxBlocks:
         self._on_the_way: deque[Any] = deque()
 
     def train_function(
-        self, take: Callable[[], Block | Batch]
+        self, take: Callable[[], Block | Batch | int | None]
     ) -> Callable[[Any, Any], tuple[Any, Any]]:
         def train(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
             next_one = take()
+            if next_one is None:
+                return self._step_function(state, iterator)
             if not isinstance(next_one, Block):
                 return self._step_function(state, iter([next_one]))
             if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:

@@ -34,42 +34,57 @@ class TensorFlowBlocks:
         self._form = form_of([sample] * 2)
         self._step_function = model.train_function
         step = tf.function(model.train_step, jit_compile=model.jit_compile)
-        # As in `fit`, the size of a batch is open: Keras computes some means otherwise where it is
-        # known.
-        first_logs = step.get_concrete_function(self._form).structured_outputs
-
-        def program(batches: Batch, count: tf.Tensor) -> Any:
-            def one(index: tf.Tensor, logs: Any) -> tuple[tf.Tensor, Any]:
-                batch = keras.tree.map_structure(
-                    lambda array: None if array is None else array[index], batches
-                )
-                return index + 1, step(batch)
-
-            return loop(count, one)
+        # The size of a batch is as open as in `fit`: where it is known, Keras computes some means
+        # otherwise.
+        self._first_logs = step.get_concrete_function(self._form).structured_outputs
+        self._program = self._program_of_stacked(step, model.jit_compile)
 
         def pulling_program(iterator: Iterator[Any], count: tf.Tensor) -> Any:
-            return loop(count, lambda index, logs: (index + 1, step(next(iterator))))
+            return self._loop(count, lambda index: step(next(iterator)))
 
-        def loop(count: tf.Tensor, one: Callable[..., Any]) -> Any:
-            logs = tf.nest.map_structure(lambda leaf: tf.zeros(leaf.shape, leaf.dtype), first_logs)
-            return tf.while_loop(lambda index, _: index < count, one, (tf.constant(0), logs))[1]
+        # An iterator is no part of a program of XLA; its steps are programs of their own then.
+        self._pulling_program = tf.function(pulling_program, autograph=False)
+
+    def _program_of_stacked(self, step: Callable[[Batch], Any], jit_compile: bool) -> Any:
+        def program(batches: Batch, count: tf.Tensor) -> Any:
+            def one(index: tf.Tensor) -> Any:
+                return step(
+                    keras.tree.map_structure(
+                        lambda array: None if array is None else array[index], batches
+                    )
+                )
+
+            return self._loop(count, one)
 
         stacked = keras.tree.map_structure(
             lambda spec: None if spec is None else tf.TensorSpec([None, *spec.shape], spec.dtype),
             self._form,
         )
-        self._program = tf.function(
+        return tf.function(
             program,
             input_signature=[stacked, tf.TensorSpec([], tf.int32)],
-            jit_compile=model.jit_compile,
+            jit_compile=jit_compile,
             autograph=False,
         )
-        # An iterator is no part of a program of XLA; its steps are programs of their own then.
-        self._pulling_program = tf.function(pulling_program, autograph=False)
 
-    def train_function(self, take: Callable[[], Block | Batch | int]) -> Callable[[Any], Any]:
+    def _loop(self, count: tf.Tensor, one: Callable[[tf.Tensor], Any]) -> Any:
+        """The logs of the last of so many steps."""
+        logs = tf.nest.map_structure(
+            lambda leaf: tf.zeros(leaf.shape, leaf.dtype), self._first_logs
+        )
+        return tf.while_loop(
+            lambda index, _: index < count,
+            lambda index, _: (index + 1, one(index)),
+            (tf.constant(0), logs),
+        )[1]
+
+    def train_function(
+        self, take: Callable[[], Block | Batch | int | None]
+    ) -> Callable[[Any], Any]:
         def train(iterator: Iterator[Any]) -> Any:
             next_one = take()
+            if next_one is None:
+                return self._step_function(iterator)
             if isinstance(next_one, int):
                 return self._pulling_program(iterator, tf.constant(next_one))
             if not isinstance(next_one, Block):

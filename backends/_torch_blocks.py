@@ -63,9 +63,13 @@ class TorchBlocks:
         if self._graph.code != again.code:
             raise CannotFuseError("a step does something else than the one before it")
 
-    def train_function(self, take: Callable[[], Block | Batch]) -> Callable[[Any], Any]:
+    def train_function(
+        self, take: Callable[[], Block | Batch | int | None]
+    ) -> Callable[[Any], Any]:
         def train(data: Iterator[Any]) -> Any:
             next_one = take()
+            if next_one is None:
+                return self._step_function(data)
             if not isinstance(next_one, Block):
                 return self._step_function([self._to_tensors(next_one)])
             batches = keras.tree.flatten(self._to_tensors(next_one.batches))

@@ -24,7 +24,7 @@ def train_by_hand(
     epochs: int,
     shuffle: bool,
 ) -> float:
-    """Trains with Adam; returns the seconds from the second epoch's begin to the last one's end.
+    """Trains with Adam; returns the seconds of all epochs but the first.
 
     Args:
         model: Built.
@@ -32,7 +32,7 @@ def train_by_hand(
         x: Inputs, a whole number of batches of them.
         y: Targets.
         batch_size: Examples of a batch.
-        epochs: At least two.
+        epochs: Over the data.
         shuffle: Whether each epoch has an order of its own.
     """
     compute = keras.losses.get(loss)

@@ -112,6 +112,9 @@ class IndexedLoader(Protocol):
             gives it.
         is_pure: As in `Loader`: `fetch` does not need `call` in this process.
 
+    Where batches may be made some steps before they are trained on although `is_pure` is False, or
+    may not although it is True, `may_be_collected` says so.
+
     Where the random generators of the data are looked for, to be seeded, can be said as well:
     `holder`, whose code makes a batch, and `order_holder`, whose code draws an order. Both default
     to the loader that was given.

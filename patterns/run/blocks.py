@@ -97,8 +97,9 @@ class Blocks:
         return ""
 
     def take(self) -> Any:
-        """The block that was made last."""
-        return self._next
+        """The block that was made last, once; None then."""
+        taken, self._next = self._next, None
+        return taken
 
 
 def _length(block: Any) -> int:

@@ -97,8 +97,8 @@ def _made_up(sample: Any, seed: int) -> Any:
         if leaf is None:
             return None
         shape = [size or _OPEN_AXIS for size in leaf.shape]
-        dtype = keras.backend.standardize_dtype(leaf.dtype)
-        if dtype == "string":
+        dtype = str(leaf.dtype)
+        if not any(kind in dtype for kind in ("float", "int", "bool", "complex")):
             raise CannotFuseError("the batches hold text")
         made = random.normal(size=shape) if "float" in dtype else random.integers(0, 2, shape)
         return made.astype(dtype)
@@ -163,15 +163,15 @@ def _compared(
     if moved:
         raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
     # Each room is a program of its own; larger ones than are needed are not made.
-    needed = room_for(most, program.rooms)
     count = len(trial.batches)
-    rooms = [room for room in program.rooms if room <= needed] or [count]
-    for room in rooms:
+    rooms = () if trial.by_itself else program.rooms
+    needed = [room for room in rooms if room <= room_for(most, rooms)]
+    for room in needed or [count]:
         block = None if trial.by_itself else Block(stacked(trial.batches, room), count)
         found = difference(model, program, block, trial)
         if found:
             raise CannotFuseError(f"a block is not equal to its steps: {found}")
-    return program, needed if program.rooms else sys.maxsize
+    return program, needed[-1] if needed else sys.maxsize
 
 
 @contextmanager

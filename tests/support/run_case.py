@@ -71,8 +71,7 @@ def _loaded(kind: str, *content: Any) -> Any:
     return float.fromhex(content[0]) if kind == "float" else content[0]
 
 
-def main() -> int:
-    """What the command line asks for; how many of the runs failed."""
+def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="+", choices=CASES)
     parser.add_argument("--reference", action="store_true", help="no checkpoints")
@@ -92,7 +91,12 @@ def main() -> int:
     parser.add_argument(
         "--blocks", action="store_true", help="steps in blocks, in one of which it is killed"
     )
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """What the command line asks for; how many of the runs failed."""
+    asked = _asked()
     train = kp.fit
     if asked.blocks:
         fusing._TIMED = 2

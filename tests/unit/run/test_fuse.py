@@ -10,7 +10,7 @@ import pytest
 
 import keras_patterns as kp
 from keras_patterns.backends import CannotFuseError, current
-from keras_patterns.run import blocks, comparing, fusing
+from keras_patterns.run import blocks, callback_list, comparing, fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -492,7 +492,7 @@ def built(shape, *makers, loss="mse"):
     keras.utils.set_random_seed(3)
     hidden = [make() for make in makers]
     model = keras.Sequential([keras.Input(shape), *hidden, keras.layers.Dense(1)])
-    model.compile("adam", loss, jit_compile="auto" if keras.backend.backend() != "torch" else False)
+    model.compile("adam", loss)
     return model
 
 
@@ -536,6 +536,14 @@ def test_a_callback_of_ones_own_may_train(said, programs):
     assert_same_state(expected, end(fuse=True, callbacks=[Trains()]))
     assert programs == []
     assert "Trains may train the model" in said[0]
+
+
+def test_who_trains_the_model_between_blocks_trains_on_what_it_gives(said, programs, monkeypatch):
+    """Whatever keeps blocks away from such a callback."""
+    monkeypatch.setattr(callback_list, "_is_of_ones_own", lambda one: False)
+    expected = end(fuse=False, callbacks=[Trains()])
+    assert_same_state(expected, end(fuse=True, callbacks=[Trains()]))
+    assert programs
 
 
 def on_the_host(targets, outputs):

@@ -65,6 +65,18 @@ def stop():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def break_batch(monkeypatch, number):
+    """The batch of this number cannot be read."""
+    make = ArraySource.batch
+
+    def failing(self, step):
+        if step == number:
+            raise OSError("the disk is gone")
+        return make(self, step)
+
+    monkeypatch.setattr(ArraySource, "batch", failing)
+
+
 class Freezes(kp.Hook):
     """Leaves `fit` in the middle of an epoch."""
 
@@ -112,14 +124,7 @@ def test_a_run_that_was_left_goes_on_as_if_it_had_not_been(tmp_path, act, error)
 
 @reads_here
 def test_an_error_of_the_data_comes_as_it_is_and_after_the_steps_before_it(tmp_path, monkeypatch):
-    make = ArraySource.batch
-
-    def failing(self, step):
-        if step == 13:
-            raise OSError("the disk is gone")
-        return make(self, step)
-
-    monkeypatch.setattr(ArraySource, "batch", failing)
+    break_batch(monkeypatch, 13)
     seen = []
     with pytest.raises(OSError, match="the disk is gone"):
         train(tmp_path, At(13, lambda: seen.append("the step before")))
@@ -135,20 +140,13 @@ def test_a_thread_reads_ahead(tmp_path):
 
 @reads_here
 def test_the_error_of_a_callback_is_not_taken_for_one_of_the_data(tmp_path, monkeypatch):
-    make = ArraySource.batch
-
-    def failing(self, step):
-        if step == 14:
-            raise OSError("the disk is gone")
-        return make(self, step)
-
-    monkeypatch.setattr(ArraySource, "batch", failing)
+    break_batch(monkeypatch, 14)
     with pytest.raises(Broken, match="in a callback"):
         train(tmp_path, At(13, fail))
 
 
 def loop(folder, at=None, act=fail):
-    """A loop of one's own; returns the sums of its batches."""
+    """A loop of one's own, which adds its batches to a kernel."""
     keras.utils.set_random_seed(1)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
     with kp.Run(
@@ -184,14 +182,7 @@ def test_a_loop_of_ones_own_that_was_left_goes_on(tmp_path):
 
 
 def test_a_loop_of_ones_own_gets_an_error_of_the_data_in_its_place(tmp_path, monkeypatch):
-    make = ArraySource.batch
-
-    def failing(self, step):
-        if step == 13:
-            raise OSError("the disk is gone")
-        return make(self, step)
-
-    monkeypatch.setattr(ArraySource, "batch", failing)
+    break_batch(monkeypatch, 13)
     seen = []
     with pytest.raises(OSError, match="the disk is gone"):
         loop(tmp_path, 12, lambda: seen.append("the step before"))
