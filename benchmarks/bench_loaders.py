@@ -295,7 +295,7 @@ SAVING = {
             convolutional,
             tf_data(many_images, 64, 10_000),
             256,
-            epochs=10,
+            epochs=25,
             save_every=50,
         )
     ],

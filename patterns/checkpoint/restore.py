@@ -13,6 +13,7 @@ from ..optimizers.wrapping import base_class, base_name
 from ..state import (
     StateMismatchError,
     VariableIndex,
+    assign,
     check_fits,
     differences,
     find_variables,
@@ -44,8 +45,7 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         StateMismatchError: If the model is another one; nothing has been changed then.
     """
     values = record.values
-    build_optimizers(model, record.optimizers)
-    index = find_variables(model)
+    index = build_optimizers(model, record.optimizers)
     check_fits(index, record.values, record.roles)
     wanted = index.of("optimizer")
     others = _of_another_kind(index, record.identity)
@@ -59,12 +59,11 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
         raise StateMismatchError(
             "The optimizer's state does not fit the checkpoint:\n  " + "\n  ".join(wrong[:5])
         )
-    put_back(index.of("weight"), values)
-    put_back(wanted, values, kept)
+    assign({**index.of("weight"), **{key: wanted[key] for key in kept}}, values)
     refresh_derived_state(model)
     fresh = sorted(wanted.keys() - kept - set(keep))
     steps = {place: one.first_steps for place, one in record.optimizers.items()}
-    begin_fresh_slots(model, steps, set(fresh))
+    begin_fresh_slots(model, index, steps, set(fresh))
     unused = sorted(
         key for key, role in record.roles.items() if role == "optimizer" and key not in wanted
     )
@@ -103,13 +102,15 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     refresh_derived_state(model)
 
 
-def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord]) -> None:
-    """Builds the optimizers that build themselves late on what they were built on before.
+def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord]) -> VariableIndex:
+    """Builds the optimizers that build themselves late on what they were built on before; returns
+    where the variables of the model stand then.
 
     But that with which Keras's own step trains, on what it is to train: other parts may be frozen
     now than then.
     """
     index = find_variables(model)
+    built = False
     for place, record in records.items():
         optimizer = index.optimizers.get(place)
         if optimizer is None or optimizer.built or record.trained is None:
@@ -119,6 +120,8 @@ def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord])
                 optimizer.build(model.trainable_variables)
             elif all(key in index.variables for key in record.trained):
                 optimizer.build([index.variables[key] for key in record.trained])
+            built |= optimizer.built
+    return find_variables(model) if built else index
 
 
 def _of_another_kind(index: VariableIndex, saved: Identity) -> set[str]:

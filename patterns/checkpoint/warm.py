@@ -98,7 +98,7 @@ def warm_start(
         fresh = _fresh_values(find_variables(model), given)
         restore_weights(model, record)
         put_back(find_variables(model).variables, fresh)
-        begin_fresh_slots(model, {}, fresh=set())
+        begin_fresh_slots(model, find_variables(model), {}, fresh=set())
     forget_final_config(optimizers)
     return position.step
 

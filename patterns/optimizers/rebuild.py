@@ -70,7 +70,10 @@ def rebuild_optimizer(model: keras.Model) -> list[str]:
 
 
 def begin_fresh_slots(
-    model: keras.Model, steps: Mapping[str, Mapping[str, int]], fresh: Set[str]
+    model: keras.Model,
+    index: VariableIndex,
+    steps: Mapping[str, Mapping[str, int]],
+    fresh: Set[str],
 ) -> None:
     """Begins what a checkpoint does not hold of the optimizers, once its values have been put back.
 
@@ -79,12 +82,12 @@ def begin_fresh_slots(
 
     Args:
         model: The model.
+        index: Its variables.
         steps: By the place of the optimizer and the key of the variable; see
             `VariableIndex.first_steps`.
         fresh: The keys of slots that are not in the checkpoint: what has no others, but for its
             average, counts from now on.
     """
-    index = find_variables(model)
     key_of = {id(variable): key for key, variable in index.variables.items()}
     slots: dict[tuple[str, str], set[str]] = {}
     for slot in index.of("optimizer"):

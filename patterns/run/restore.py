@@ -135,7 +135,8 @@ class Restorer:
         kept = self.checkpoints.set_by_script(record)
         for line in restore_variables(self.model, record, kept):
             say(f"{line}.")
-        variables = find_variables(self.model).variables
+        index = find_variables(self.model)
+        variables = index.variables
         if rewound:
             # What the script has set stays as it set it, whatever has moved it since.
             put_back(variables, self._script_values, kept & self._script_values.keys())
@@ -149,7 +150,7 @@ class Restorer:
         for hook in self.callbacks.hooks:
             hook.on_restore(rewound)
         self.carried.random = record.random
-        self.carried.metrics = metric_values(find_variables(self.model), record)
+        self.carried.metrics = metric_values(index, record)
         self.skip_validations_to(record.data["validated"])
         # Last: what draws from these has come to where it was.
         self.restore_foreign(record.held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from .variables import Role, VariableIndex, find_variables
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
 # 2**32; counters are numbers.
 _INTEGERS = ("int32", "int64", "uint32", "uint64")
+_LARGE_BYTES = 1 << 16
 
 
 class StateMismatchError(KerasPatternsError, ValueError):
@@ -148,10 +150,19 @@ def put_back(
     wrong = differences({key: variables[key] for key in keys}, values)
     if wrong:
         raise StateMismatchError(_too_different(wrong))
+    assign({key: variables[key] for key in keys}, values)
+
+
+def assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndarray]) -> None:
+    """Assigns values that fit, by key, to all of some variables.
+
+    Raises:
+        CounterOverflowError: As `as_dtype`; nothing has been assigned then.
+    """
     # All are converted before any is assigned.
     converted = {
-        key: as_dtype(values[key], np_dtype(variables[key]), is_seed(variables[key]))
-        for key in keys
+        key: as_dtype(values[key], np_dtype(variable), is_seed(variable))
+        for key, variable in variables.items()
     }
     for key, value in converted.items():
         variables[key].assign(value)
@@ -248,6 +259,11 @@ def all_finite(array: np.ndarray) -> bool:
     """True if no element is NaN or infinite."""
     if not array.size or array.dtype.kind in "iub":
         return True
+    if array.nbytes > _LARGE_BYTES and array.dtype.char in "fd" and array.flags.c_contiguous:
+        with np.errstate(all="ignore"):
+            # One pass, by all cores. Very large numbers may overflow: then the others decide.
+            if np.isfinite(np.dot(array.reshape(-1), array.reshape(-1))):
+                return True
     # The extremes are found several times faster than a mask of all elements is made; NaN is an
     # extreme.
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
@@ -255,7 +271,11 @@ def all_finite(array: np.ndarray) -> bool:
 
 def np_dtype(variable: keras.Variable) -> np.dtype:
     """The NumPy dtype of a variable; bfloat16 and the 8-bit floats are those of ml_dtypes."""
-    name = keras.backend.standardize_dtype(variable.dtype)
+    return _dtype_named(keras.backend.standardize_dtype(variable.dtype))
+
+
+@cache
+def _dtype_named(name: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
 
 

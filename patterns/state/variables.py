@@ -33,6 +33,7 @@ _NODES = (
     keras.random.SeedGenerator,
 )
 _CONTAINERS = (list, tuple, dict)
+_PARTS = (keras.Variable, *_NODES, *_CONTAINERS)
 
 # Attributes in which Keras and torch keep second references to what stands in a better-named
 # attribute as well. They are read last, so that only what stands nowhere else takes its key from
@@ -207,14 +208,10 @@ class _Walk:
             for name, child in self._members(node)
             for is_second in [name in SECOND_REFERENCES]
         ]
-        members = [
-            member
-            for member in members
-            if member[2] or isinstance(member[1], (keras.Variable, *_NODES, *_CONTAINERS))
-        ]
-        short_names = Counter(_short(name) for name, _, _, is_second in members if not is_second)
+        names = [_short(name) for name, _, _, is_second in members if not is_second]
+        repeated = {name for name in names if names.count(name) > 1} if _repeat(names) else ()
         for name, child, are_slots, is_second in members:
-            own = name if not is_second and short_names[_short(name)] > 1 else _short(name)
+            own = name if not is_second and _short(name) in repeated else _short(name)
             child_place = f"{place}/{own}" if place else own
             if are_slots:
                 pairs = [
@@ -224,20 +221,27 @@ class _Walk:
             else:
                 yield child_place, child, is_second
 
-    def _members(self, node: Any) -> Iterator[tuple[str, Any]]:
-        """The named parts of a node, in an order that does not depend on when they were set: public
-        names first.
+    def _members(self, node: Any) -> list[tuple[str, Any]]:
+        """The named parts of a node in which variables may be, in an order that does not depend on
+        when they were set: public names first.
         """
         if isinstance(node, dict):
-            yield from zip(_names(node), node.values(), strict=True)
+            members = list(zip(_names(node), node.values(), strict=True))
         elif isinstance(node, list | tuple):
-            yield from ((str(index), value) for index, value in enumerate(node))
+            members = [(str(index), value) for index, value in enumerate(node)]
         else:
-            if isinstance(node, keras.Model) and _keras.is_graph(node):
-                yield "layers", node.layers
-            yield from sorted(
-                self._attributes(node).items(), key=lambda item: (item[0].startswith("_"), item[0])
-            )
+            members = list(self._attributes(node).items())
+        # Most attributes are none, and sorting is what costs.
+        members = [one for one in members if isinstance(one[1], _PARTS)]
+        if isinstance(node, (dict, list, tuple)):
+            return members
+        members.sort(key=lambda item: (item[0].startswith("_"), item[0]))
+        is_graph = isinstance(node, keras.Model) and _keras.is_graph(node)
+        return [("layers", node.layers), *members] if is_graph else members
+
+
+def _repeat(names: list[str]) -> bool:
+    return len(set(names)) < len(names)
 
 
 def _short(name: str) -> str:

@@ -14,13 +14,14 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -46,10 +47,17 @@ _DTYPES = {dtype.name: dtype.newbyteorder("<") for dtype in _NUMBERS}
 _PLAINLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 # Small tensors are gathered before they go to the system, large ones pass through without a copy.
 _BUFFER_BYTES = 1 << 20
+# What is larger is read and checked by several threads, as they are free.
+_PIECE_BYTES = 8 << 20
+_THREADS = min(4, os.cpu_count() or 1)
 # Makes the views that are read back aligned for every dtype.
 _ALIGNMENT = 64
 # A folder that cannot be opened or synchronised at all (Windows, some network file systems).
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
+
+
+_Part = TypeVar("_Part")
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -279,10 +287,7 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
                 raise _damaged(path, f"it has {found:,} bytes, and may have {most:,}")
             _check_memory(found)
             data = np.empty(found, np.uint8)
-            filled = 0
-            # Each read gives a part only, of a large file; none at its end.
-            while count := file.readinto(data[filled:].data):
-                filled += count
+            filled = _fill(data, file)
             if filled != found:
                 raise _damaged(path, f"it has {filled} bytes instead of {found}")
             return data
@@ -318,10 +323,51 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
         arrays = {key: _array(part, tensors[key]) for key, part in parts.items()}
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise _damaged(path, f"it does not hold the tensors of the manifest ({error})") from error
-    if wrong := [key for key, part in parts.items() if digest(part.data) != tensors[key].checksum]:
+    checksums = _by_threads(lambda part: digest(part.data), parts.values(), data.nbytes)
+    if wrong := [
+        key for key, found in zip(parts, checksums, strict=True) if found != tensors[key].checksum
+    ]:
         names = ", ".join(map(repr, wrong))
         raise _damaged(path, f"the bytes of tensor {names} are not what was written", wrong)
     return arrays
+
+
+def _fill(data: np.ndarray, file: FileIO) -> int:
+    """Reads a file into an array, a large one by several threads; returns how many bytes there
+    were.
+    """
+    if data.nbytes <= _PIECE_BYTES or not hasattr(os, "preadv"):
+        return _read_on(data, lambda rest, filled: file.readinto(rest))
+    starts = range(0, data.nbytes, _PIECE_BYTES)
+
+    def read(start: int) -> int:
+        piece = data[start : start + _PIECE_BYTES]
+        return _read_on(
+            piece, lambda rest, filled: os.preadv(file.fileno(), [rest], start + filled)
+        )
+
+    return sum(_by_threads(read, starts, data.nbytes))
+
+
+def _read_on(data: np.ndarray, read: Callable[[memoryview, int], int | None]) -> int:
+    """Fills an array by calls that each read a part only, of a large file; and nothing at its
+    end.
+    """
+    filled = 0
+    while count := read(data[filled:].data, filled):
+        filled += count
+    return filled
+
+
+def _by_threads(
+    work: Callable[[_Part], _Answer], parts: Iterable[_Part], size: int
+) -> list[_Answer]:
+    """The answers for all parts, in their order; of `size` bytes that are worth it, at once."""
+    if size > _PIECE_BYTES:
+        # No thread can be started at a limit of the system, nor when Python ends.
+        with suppress(RuntimeError), ThreadPoolExecutor(_THREADS) as threads:
+            return list(threads.map(work, parts))
+    return list(map(work, parts))
 
 
 def _damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpointError:

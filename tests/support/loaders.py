@@ -313,7 +313,7 @@ def tf_interleaved() -> Any:
     data = tf_slices()
     return (
         tf.data.Dataset.range(3)
-        .interleave(lambda n: data.shard(3, n), num_parallel_calls=2, deterministic=True)
+        .interleave(lambda n: data.shard(3, n), 2, num_parallel_calls=2, deterministic=True)
         .batch(BATCH)
     )
 

@@ -10,14 +10,25 @@ from hypothesis import strategies as st
 from store_support import HEAD, assert_same, at, fields_of, sign, some_arrays, tensors
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.storage import CheckpointFolder, DamagedCheckpointError, NewerFormatError
+from keras_patterns.storage import (
+    CheckpointFolder,
+    DamagedCheckpointError,
+    NewerFormatError,
+    files,
+)
 
 pytestmark = pytest.mark.once
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
+@pytest.fixture(scope="module", params=[files._PIECE_BYTES, 64], ids=["whole", "by threads"])
+def store(tmp_path_factory, request):
     """One tensor moves, so that the newest has a linked file and one of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_PIECE_BYTES", request.param)
+        yield written(tmp_path_factory)
+
+
+def written(tmp_path_factory):
     store = CheckpointFolder(tmp_path_factory.mktemp("flip"))
     for step in range(1, 6):
         store.write(at(step), {"step": step}, tensors(some_arrays(1) | {"moving": np.ones(step)}))

@@ -303,6 +303,8 @@ def test_another_global_seed_is_another_order_where_the_data_depend_on_it():
         ("functions", lambda n: numbers().map(lambda value: value * (2 + n)).batch(4)),
         ("operations", lambda n: (numbers().cache() if n else numbers()).batch(4)),
         ("constants", lambda n: counted(n)),
+        # Where it is not given, it is the number of the processor's cores.
+        ("constants", lambda n: numbers().interleave(Dataset.range, cycle_length=1 + n).batch(4)),
         ("constants", lambda n: Dataset.from_tensor_slices(np.arange(8) * (n + 1)).batch(4)),
     ],
 )

@@ -777,6 +777,18 @@ def test_extremes_tell_whether_all_is_finite():
     assert all_finite(np.array([2**40]))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_sum_of_squares_tells_of_a_large_array_whether_all_is_finite(dtype):
+    for order in "CF":
+        array = np.ones((300, 100), dtype, order=order)
+        assert all_finite(array)
+        array[7, 5] = np.finfo(dtype).max
+        assert all_finite(array)
+        for value in (np.nan, np.inf, -np.inf):
+            array[3, 2] = value
+            assert not all_finite(array)
+
+
 def test_variables_that_are_not_finite_are_found_on_the_device():
     model = linear("adam")
     model.optimizer.build(model.trainable_variables)

@@ -1,7 +1,9 @@
 """Arrays in, the same arrays out, through files that any safetensors reader opens."""
 
+import errno
 import os
 import stat
+import threading
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +14,14 @@ from hypothesis.extra import numpy as npst
 from safetensors.numpy import load_file
 from store_support import assert_same, at, some_arrays, tensors
 
-from keras_patterns.storage import CheckpointFolder, Position, StoreError, Tensor
+from keras_patterns.storage import (
+    CheckpointFolder,
+    Position,
+    StoreError,
+    SystemRefusalError,
+    Tensor,
+    files,
+)
 
 pytestmark = pytest.mark.once
 
@@ -59,6 +68,33 @@ def test_all_together_come_back_in_order(tmp_path):
     assert_same(found, ODD_ARRAYS)
     assert list(found) == list(ODD_ARRAYS)
     assert all(array.flags.aligned and array.flags.writeable for array in found.values())
+
+
+def test_large_files_are_read_by_several_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
+
+
+def test_they_are_read_without_threads_where_none_can_be_started(tmp_path, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
+
+
+def test_what_the_system_refuses_a_thread_is_no_damage(tmp_path, monkeypatch):
+    store = CheckpointFolder(tmp_path)
+    entry = store.write(at(1), {}, tensors(ODD_ARRAYS))
+    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+
+    def refuse(*arguments):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    with pytest.raises(SystemRefusalError, match="Input/output error"):
+        store.read(entry)
 
 
 @settings(max_examples=50, deadline=None)
