@@ -46,11 +46,11 @@ class BlockProgram(Protocol):
     feed: Feed
     rooms: tuple[int, ...]
 
-    def train_function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[..., Any]:
-        """A stand-in for `model.train_function`, each call of which trains on what `take` gives: a
-        block, one batch of another form, which is trained on as usual, or a number of batches that
-        are read from the feed by the program itself. Where it gives None, somebody else trains the
-        model meanwhile: on what the call is given, as usual.
+    def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[..., Any]:
+        """A stand-in for `model.train_function`, or for `model.test_function`, each call of which
+        runs on what `take` gives: a block, one batch of another form, which is run as usual, or a
+        number of batches that are read from the feed by the program itself. Where it gives None,
+        somebody else uses the model meanwhile: it runs on what the call is given, as usual.
 
         At most two blocks are on their way at a time.
         """

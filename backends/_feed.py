@@ -36,7 +36,7 @@ class Feed(DataAdapter):
     torch's global generator. True for Keras 3.15.
     """
 
-    num_batches = None
+    num_batches: int | None = None
     batch_size = None
 
     def close(self) -> None:

@@ -196,8 +196,8 @@ class JaxBackend:
 
         return Batches(batches, divisible, ahead)
 
-    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
-        return JaxBlocks(model, sample)
+    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
+        return JaxBlocks(model, sample, tests)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

@@ -23,11 +23,13 @@ _BLOCKS_ON_THE_WAY = 2
 
 
 class JaxBlocks:
-    """A loop over a model's `train_step`, whose number of rounds is an argument of the program.
+    """A loop over a model's `train_step` or `test_step`, whose number of rounds is an argument of
+    the program.
 
     Args:
         model: Compiled and built.
         sample: A batch.
+        tests: Whether it is `test_step`. Defaults to False.
 
     Raises:
         CannotFuseError: If it cannot be had.
@@ -36,15 +38,15 @@ class JaxBlocks:
     kind = "loop"
     rooms: tuple[int, ...] = ROOMS
 
-    def __init__(self, model: keras.Model, sample: Batch) -> None:
+    def __init__(self, model: keras.Model, sample: Batch, tests: bool = False) -> None:
         if model.run_eagerly or not model.jit_compile:
             raise CannotFuseError("the model is not compiled as one program")
         if is_nnx_enabled():
             raise CannotFuseError("the variables are those of NNX")
         self.feed: Feed = NoFeed()
-        self._step_function = model.train_function
-        step = model.train_step
-        state = state_of(model)
+        self._step_function = model.test_function if tests else model.train_function
+        step = model.test_step if tests else model.train_step
+        state = state_of(model, tests)
         shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
         if jax.default_backend() == "cpu" and _has(
             _CONVOLUTION, jax.make_jaxpr(step)(*shapes).jaxpr
@@ -66,10 +68,10 @@ class JaxBlocks:
         self._program = jax.jit(program, donate_argnums=0)
         self._on_the_way: deque[Any] = deque()
 
-    def train_function(
+    def function(
         self, take: Callable[[], Block | Batch | int | None]
     ) -> Callable[[Any, Any], tuple[Any, Any]]:
-        def train(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
+        def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
             next_one = take()
             if next_one is None:
                 return self._step_function(state, iterator)
@@ -81,15 +83,15 @@ class JaxBlocks:
             self._on_the_way.append(logs)
             return logs, state
 
-        return train
+        return run
 
 
-def state_of(model: keras.Model) -> Any:
-    """The state that `train_step` takes; the arrays are those of the variables."""
+def state_of(model: keras.Model, tests: bool = False) -> Any:
+    """The state that `train_step` takes, or `test_step`; the arrays are those of the variables."""
     return model._get_jax_state(
         trainable_variables=True,
         non_trainable_variables=True,
-        optimizer_variables=True,
+        optimizer_variables=not tests,
         metrics_variables=True,
     )
 

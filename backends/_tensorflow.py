@@ -207,8 +207,8 @@ class TensorFlowBackend:
     ) -> Feed:
         return feed(batches, samples, ahead, owner)
 
-    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
-        return TensorFlowBlocks(model, sample)
+    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
+        return TensorFlowBlocks(model, sample, tests)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

@@ -14,17 +14,19 @@ from ._tensorflow_feed import PulledFeed, form_of
 
 
 class TensorFlowBlocks:
-    """A loop over a model's `train_step`, whose number of rounds is an argument of the function.
+    """A loop over a model's `train_step` or `test_step`, whose number of rounds is an argument of
+    the function.
 
     Args:
         model: Compiled and built.
         sample: A batch.
+        tests: Whether it is `test_step`. Defaults to False.
 
     Raises:
         CannotFuseError: If it cannot be had.
     """
 
-    def __init__(self, model: keras.Model, sample: Batch) -> None:
+    def __init__(self, model: keras.Model, sample: Batch, tests: bool = False) -> None:
         if model.run_eagerly:
             raise CannotFuseError("the model runs eagerly")
         self.kind = "xla loop" if model.jit_compile else "loop"
@@ -32,8 +34,9 @@ class TensorFlowBlocks:
         self.feed: Feed = NoFeed()
         self._model = model
         self._form = form_of([sample] * 2)
-        self._step_function = model.train_function
-        step = tf.function(model.train_step, jit_compile=model.jit_compile)
+        self._step_function = model.test_function if tests else model.train_function
+        one_step = model.test_step if tests else model.train_step
+        step = tf.function(one_step, jit_compile=model.jit_compile)
         # The size of a batch is as open as in `fit`: where it is known, Keras computes some means
         # otherwise.
         self._first_logs = step.get_concrete_function(self._form).structured_outputs
@@ -78,10 +81,8 @@ class TensorFlowBlocks:
             (tf.constant(0), logs),
         )[1]
 
-    def train_function(
-        self, take: Callable[[], Block | Batch | int | None]
-    ) -> Callable[[Any], Any]:
-        def train(iterator: Iterator[Any]) -> Any:
+    def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[[Any], Any]:
+        def run(iterator: Iterator[Any]) -> Any:
             next_one = take()
             if next_one is None:
                 return self._step_function(iterator)
@@ -95,7 +96,7 @@ class TensorFlowBlocks:
             batches = keras.tree.map_structure(_tensor, next_one.batches)
             return self._program(batches, tf.constant(next_one.count))
 
-        return train
+        return run
 
 
 def _tensor(array: Any) -> Any:

@@ -197,8 +197,8 @@ class TorchBackend:
     ) -> Feed:
         return Batches(batches, each_leaf(_to_tensor), ahead)
 
-    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
-        return TorchBlocks(model, sample, each_leaf(_to_tensor))
+    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
+        return TorchBlocks(model, sample, each_leaf(_to_tensor), tests)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

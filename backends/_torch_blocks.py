@@ -26,12 +26,15 @@ _READING_METHODS = ("numpy", "tolist", "__array__", "__dlpack__")
 
 
 class TorchBlocks:
-    """The operations of one `train_step`, noted while it ran, and made again for each batch.
+    """The operations of one `train_step` or `test_step`, noted while it ran, and made again for
+    each batch.
 
     Args:
-        model: Compiled and built. It makes two steps while they are noted: put it back.
+        model: Compiled and built. It makes two steps while they are noted: put it back, and what
+            its layers hold.
         sample: A batch, as tensors.
         to_tensors: Makes tensors of a batch.
+        tests: Whether it is `test_step`. Defaults to False.
 
     Raises:
         CannotFuseError: If the operations of one step are not those of another.
@@ -41,14 +44,20 @@ class TorchBlocks:
     rooms: tuple[int, ...] = ()
 
     def __init__(
-        self, model: keras.Model, sample: Batch, to_tensors: Callable[[Batch], Batch]
+        self,
+        model: keras.Model,
+        sample: Batch,
+        to_tensors: Callable[[Batch], Batch],
+        tests: bool = False,
     ) -> None:
         if model.run_eagerly:
             raise CannotFuseError("the model runs eagerly")
         if model.jit_compile:
             raise CannotFuseError("jit_compile has its own program")
-        self.feed: Feed = NoFeed()
-        self._step_function = model.train_function
+        self.feed: Feed = _LoadedFeed() if tests else NoFeed()
+        self._step_function = model.test_function if tests else model.train_function
+        if tests:
+            model.eval()
         self._to_tensors = to_tensors
         leaves = [leaf for leaf in keras.tree.flatten(to_tensors(sample)) if leaf is not None]
 
@@ -57,16 +66,17 @@ class TorchBlocks:
             batch = keras.tree.map_structure(
                 lambda leaf: None if leaf is None else next(rest), sample
             )
-            return model.train_step(batch)
+            if not tests:
+                return model.train_step(batch)
+            with torch.no_grad():
+                return model.test_step(batch)
 
         self._graph, again = _noted(step, leaves), _noted(step, leaves)
         if self._graph.code != again.code:
             raise CannotFuseError("a step does something else than the one before it")
 
-    def train_function(
-        self, take: Callable[[], Block | Batch | int | None]
-    ) -> Callable[[Any], Any]:
-        def train(data: Iterator[Any]) -> Any:
+    def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[[Any], Any]:
+        def run(data: Iterator[Any]) -> Any:
             next_one = take()
             if next_one is None:
                 return self._step_function(data)
@@ -80,7 +90,17 @@ class TorchBlocks:
                     logs = self._graph(*(column[index] for column in columns))
             return logs
 
-        return train
+        return run
+
+
+class _LoadedFeed(NoFeed):
+    """Stands in for the data of `evaluate`, and draws from the global generator as they do: the
+    DataLoader that Keras makes of arrays draws a seed when it is begun.
+    """
+
+    def get_torch_dataloader(self) -> Any:
+        """Numbers, as many as are asked for."""
+        return torch.utils.data.DataLoader(range(2**62), batch_size=None)
 
 
 class _NoReads(TorchDispatchMode):

@@ -174,12 +174,13 @@ class Backend(Protocol):
             owner: The model that is fed.
         """
 
-    def block_program(self, model: keras.Model, sample: Batch) -> BlockProgram:
+    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
         """The steps of a compiled and built model as one program. It may make steps to that end.
 
         Args:
-            model: Compiled and built; it has been trained by `fit` before.
+            model: Compiled and built; it has its train function, or its test function.
             sample: A batch.
+            tests: Whether the steps are those of `evaluate`. Defaults to False: those of `fit`.
 
         Raises:
             CannotFuseError: If they cannot be one.

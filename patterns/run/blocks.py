@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,6 @@ from keras_patterns.backends import Block, BlockProgram
 
 from ..data import DataExhaustedError
 from ..data.stream import NativeStream
-from .driver import Driver
 from .run_data import RunData
 
 _MOST_STEPS = 64
@@ -32,7 +31,7 @@ class Blocks:
     """The batches of a run, block by block.
 
     Args:
-        driver: Of the run.
+        data: Of the run.
         program: The steps as one program.
         sample: A batch.
         seconds_per_step: As it was measured without blocks.
@@ -48,14 +47,14 @@ class Blocks:
 
     def __init__(
         self,
-        driver: Driver,
+        data: RunData,
         program: BlockProgram,
         sample: Any,
         seconds_per_step: float,
         most: int,
     ) -> None:
-        self.by_itself = isinstance(driver.data.stream, NativeStream)
-        self.by_index = hasattr(driver.data.source, "block")
+        self.by_itself = isinstance(data.stream, NativeStream)
+        self.by_index = hasattr(data.source, "block")
         self._most = most
         self._next: Any = None
         self._began = 0.0
@@ -64,8 +63,8 @@ class Blocks:
         self._stepwise = seconds_per_step
         self._seconds: list[float] = []
         kind = _ByItself if self.by_itself else _ByIndex if self.by_index else _AsTheyCome
-        self._supply: Any = kind(driver.data, sample, program.rooms)
-        self.train_function = program.train_function(self.take)
+        self._supply: Any = kind(data, sample, program.rooms)
+        self.train_function = program.function(self.take)
         self.feed = program.feed
 
     def begin(self, steps: int) -> None:
@@ -134,17 +133,28 @@ class _ByIndex:
 
     def next(self, step: int, most: int) -> Any:
         """A block from a step on, or its batch if that has another size."""
-        data = self._data
-        source: Any = data.source
-        numbers = []
-        for ahead in range(step, step + most):
-            number = data.skipped.number_of(ahead)
-            if source.batch_length(number) != self._size:
-                break
-            numbers.append(number)
-        if numbers:
-            return Block(source.block(numbers, room_for(len(numbers), self._rooms)), len(numbers))
-        return source.for_train_step(source.batch(data.skipped.number_of(step)))
+        number_of = self._data.skipped.number_of
+        numbers = map(number_of, range(step, step + most))
+        return indexed_block(self._data.source, numbers, self._size, self._rooms)
+
+
+def indexed_block(source: Any, numbers: Iterable[int], size: int, rooms: Sequence[int]) -> Any:
+    """A block of batches that are made by their numbers; the first batch if it has another size.
+
+    Args:
+        source: Makes them.
+        numbers: Of the batches; the block ends before the first that has another size.
+        size: Examples of a batch.
+        rooms: Of the program.
+    """
+    first, *rest = numbers
+    if source.batch_length(first) != size:
+        return source.for_train_step(source.batch(first))
+    alike = [
+        first,
+        *itertools.takewhile(lambda number: source.batch_length(number) == size, rest),
+    ]
+    return Block(source.block(alike, room_for(len(alike), rooms)), len(alike))
 
 
 class _AsTheyCome:

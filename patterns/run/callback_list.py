@@ -69,6 +69,12 @@ class RunCallbacks(keras.callbacks.CallbackList):
         )
 
     @property
+    def hears_test_batches(self) -> bool:
+        """True if a callback does something at each batch of a validation."""
+        hooks = ("on_test_batch_begin", "on_test_batch_end")
+        return any(one not in self._bars and _hears(one, *hooks) for one in self.callbacks)
+
+    @property
     def of_ones_own(self) -> str:
         """The name of a callback that runs code of a person's own; empty if none does."""
         return next((type(one).__name__ for one in self.callbacks if _is_of_ones_own(one)), "")

@@ -157,11 +157,7 @@ def compared_program(model: keras.Model, trial: Trial, most: int) -> BlockProgra
 def _compared(
     model: keras.Model, trial: Trial, own: OwnState, most: int
 ) -> tuple[BlockProgram, int]:
-    with preserved(model), _attributes_kept(model):
-        program = current().block_program(model, trial.sample)
-        moved = own.moved() if current().runs_python else []
-    if moved:
-        raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
+    program = made_program(model, trial.sample, own)
     # Each room is a program of its own; larger ones than are needed are not made.
     count = len(trial.batches)
     rooms = () if trial.by_itself else program.rooms
@@ -172,6 +168,44 @@ def _compared(
         if found:
             raise CannotFuseError(f"a block is not equal to its steps: {found}")
     return program, needed[-1] if needed else sys.maxsize
+
+
+def made_program(
+    model: keras.Model, sample: Any, own: OwnState, tests: bool = False
+) -> BlockProgram:
+    """A program of the steps of a model that is compared with nothing yet.
+
+    Args:
+        model: As it is to stay; `own` excepted.
+        sample: A batch.
+        own: The model's state that Keras does not track.
+        tests: Whether the steps are those of `evaluate`. Defaults to False.
+
+    Raises:
+        CannotFuseError: If there is none.
+    """
+    with preserved(model), _attributes_kept(model):
+        program = current().block_program(model, sample, tests)
+        moved = own.moved() if current().runs_python else []
+    if moved:
+        raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
+    return program
+
+
+def kept_test_program(
+    model: keras.Model, sample: Any, make: Callable[[], BlockProgram]
+) -> BlockProgram:
+    """The program that was made of the test steps of a compiled model before, for batches of this
+    form, or a new one.
+    """
+    if current().runs_python:
+        return make()
+    kept = vars(model.test_function).setdefault(_PROGRAMS, {})
+    form = form_of(sample)
+    if form not in kept:
+        kept[form] = make()
+    program: BlockProgram = kept[form]
+    return program
 
 
 @contextmanager
@@ -201,7 +235,7 @@ def difference(model: keras.Model, program: BlockProgram, block: Block | None, t
         trial: The same batches one by one.
     """
     batches = trial.batches
-    function = program.train_function(lambda: len(batches) if block is None else block)
+    function = program.function(lambda: len(batches) if block is None else block)
     with _feed(model, trial) as steps:
         stepwise = _outcome(model, model.train_function, steps, len(batches))
     with _feed(model, trial) if block is None else nullcontext(program.feed) as steps:

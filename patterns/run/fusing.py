@@ -16,6 +16,7 @@ from .._util.messages import say
 from .blocks import FEWEST_STEPS, Blocks
 from .comparing import Trial, compared_program, has_program, known_program
 from .driver import Driver
+from .fused_validation import BlockTerms
 from .segments import Segment
 
 Fuse = Literal["auto", True, False]
@@ -122,7 +123,7 @@ class Fusing:
 
     def forget(self) -> None:
         """Chooses anew: what is compiled in has changed."""
-        self.blocks = None
+        self._drop()
         self._marks = []
         self._is_decided = self._asked is False
 
@@ -131,8 +132,11 @@ class Fusing:
         model = driver.model
         known = known_program(model, trial, most)
         program = known or compared_program(model, trial, most)
-        self.blocks = Blocks(driver, program, trial.batches[0], seconds, most)
+        self.blocks = Blocks(driver.data, program, trial.batches[0], seconds, most)
         self._is_decided = True
+        driver.validation.allow_blocks(
+            BlockTerms(seconds, self._saves_in_validations, self._asked == "auto", self._note)
+        )
         self._note("in blocks", f"each is one program ({program.kind})")
         say(
             f"from step {driver.cursor.step:,} on, steps are run in blocks ({program.kind}).",
@@ -161,6 +165,15 @@ class Fusing:
             return "so few steps are left that a program of several would not pay"
         return ""
 
+    def _saves_in_validations(self, calls: int) -> bool:
+        """True if so many calls less in each validation to come are worth a program."""
+        if self._asked != "auto":
+            return True
+        plan = self._driver.plan
+        epochs = (plan.total_steps - self._driver.cursor.step) / plan.steps_per_epoch
+        saved = epochs * calls * current().step_overhead
+        return saved / 2 > _ROOM * current().program_cost
+
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""
         driver = self._driver
@@ -183,8 +196,12 @@ class Fusing:
             return "the model's own test_step may change what the code of a step does"
         return ""
 
-    def _stay(self, reason: str) -> None:
+    def _drop(self) -> None:
         self.blocks = None
+        self._driver.validation.forbid_blocks()
+
+    def _stay(self, reason: str) -> None:
+        self._drop()
         self._is_decided = True
         if self._asked is not False:
             self._note("one by one", reason)

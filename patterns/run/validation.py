@@ -19,6 +19,8 @@ from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
 from ..state import Evaluation
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
+from .callback_list import RunCallbacks
+from .fused_validation import BlockTerms, FusedValidation, ValidationInterrupted
 
 
 class NoValidation:
@@ -44,13 +46,19 @@ class NoValidation:
     def run(
         self,
         model: keras.Model,
-        callbacks: keras.callbacks.CallbackList,
+        callbacks: RunCallbacks,
         is_interrupted: Callable[[], bool],
     ) -> dict[str, float] | None:
         """Finds nothing."""
         return {}
 
     def skip_to(self, taken: int) -> None:
+        """There are no batches."""
+
+    def allow_blocks(self, terms: BlockTerms) -> None:
+        """There are no batches."""
+
+    def forbid_blocks(self) -> None:
         """There are no batches."""
 
 
@@ -81,7 +89,7 @@ class CalledValidation(NoValidation):
     def run(
         self,
         model: keras.Model,
-        callbacks: keras.callbacks.CallbackList,
+        callbacks: RunCallbacks,
         is_interrupted: Callable[[], bool],
     ) -> dict[str, float]:
         """Calls the function; returns its metrics under names that start with `val_`."""
@@ -139,6 +147,7 @@ class Validation:
         self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
         self._evaluate = Evaluation(self._arguments, batch_size)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
+        self._fused: FusedValidation | None = None
         self._every = (
             None
             if every_steps is None
@@ -175,7 +184,7 @@ class Validation:
     def run(
         self,
         model: keras.Model,
-        callbacks: keras.callbacks.CallbackList,
+        callbacks: RunCallbacks,
         is_interrupted: Callable[[], bool],
     ) -> dict[str, float] | None:
         """Evaluates; returns the metrics under names that start with `val_`.
@@ -188,18 +197,14 @@ class Validation:
         Returns:
             None if it was interrupted.
         """
-        settings = {
-            "steps": self._steps,
-            "callbacks": _Interrupter(callbacks, is_interrupted),
-        }
+        told = _Interrupter(callbacks, is_interrupted)
         try:
-            if self._batches is None:
-                logs = self._evaluate(model, self.taken, **settings)
+            if self._fused is not None and not callbacks.hears_test_batches:
+                silent = _Interrupter(keras.callbacks.CallbackList(), is_interrupted)
+                logs = self._fused(model, lambda told: self._one_by_one(model, told), told, silent)
             else:
-                # Keras looks a few batches ahead; not into those of the next validation.
-                batches = (batch for batch in itertools.islice(self._batches, self._steps))
-                logs = model.evaluate(batches, return_dict=True, verbose=0, **settings)
-        except _Interrupted:
+                logs = self._one_by_one(model, told)
+        except ValidationInterrupted:
             return None
         # Only now: a run that is stopped before takes these batches again.
         if self._batches is not None:
@@ -208,16 +213,30 @@ class Validation:
             self.taken += 1
         return {f"val_{name}": value for name, value in logs.items()}
 
+    def allow_blocks(self, terms: BlockTerms) -> None:
+        """From now on batches of arrays may be run in blocks, if that makes no difference."""
+        if self._batches is None and not self._evaluate.draws:
+            self._fused = FusedValidation(self._arguments, self._batch_size, self._steps, terms)
+
+    def forbid_blocks(self) -> None:
+        """From now on it is run one batch after the other."""
+        self._fused = None
+
+    def _one_by_one(self, model: keras.Model, callbacks: Any) -> dict[str, Any]:
+        settings = {"steps": self._steps, "callbacks": callbacks}
+        if self._batches is None:
+            return self._evaluate(model, self.taken, **settings)
+        # Keras looks a few batches ahead; not into those of the next validation.
+        batches = (batch for batch in itertools.islice(self._batches, self._steps))
+        logs: dict[str, Any] = model.evaluate(batches, return_dict=True, verbose=0, **settings)
+        return logs
+
     def skip_to(self, taken: int) -> None:
         """Passes over the batches of a generator that validations before a resume took."""
         if self._batches is not None:
             for _ in itertools.islice(self._batches, taken - self.taken):
                 pass
         self.taken = taken
-
-
-class _Interrupted(Exception):
-    """Leaves `model.evaluate`."""
 
 
 class _Interrupter(keras.callbacks.CallbackList):
@@ -240,7 +259,7 @@ class _Interrupter(keras.callbacks.CallbackList):
 
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._is_interrupted():
-            raise _Interrupted
+            raise ValidationInterrupted
         self._callbacks.on_test_batch_begin(batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

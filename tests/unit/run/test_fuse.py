@@ -287,9 +287,9 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
     monkeypatch.setattr(fusing, "_ROOM", 0.0)
     make = type(current()).block_program
 
-    def wrong(self, model, sample):
-        program = make(self, model, sample)
-        train_function = program.train_function
+    def wrong(self, *how):
+        program = make(self, *how)
+        function = program.function
 
         def train(take):
             def scaled():
@@ -301,9 +301,9 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
                     return blocks.Block((x, y), one.count)
                 return one
 
-            return train_function(scaled)
+            return function(scaled)
 
-        program.train_function = train
+        program.function = train
         return program
 
     monkeypatch.setattr(type(current()), "block_program", wrong)
@@ -383,7 +383,7 @@ def test_a_framework_that_fails_is_a_reason(said, monkeypatch):
 
 
 def test_an_error_of_the_program_is_a_reason(said, monkeypatch):
-    def refuse(self, model, sample):
+    def refuse(self, *how):
         raise CannotFuseError("no")
 
     monkeypatch.setattr(type(current()), "block_program", refuse)
