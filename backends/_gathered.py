@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ class Gathered:
         arrays: The arrays.
         dtypes: The dtypes.
         places: The examples of each batch, int64 arrays; read in order, once.
-        kept: For what the framework makes of the arrays.
+        take: Makes the examples at some places, in the shape of these, of what the framework holds
+            of the arrays; None before it holds them.
     """
 
     def __init__(self, arrays: Any, dtypes: Any) -> None:
         self.arrays = arrays
         self.dtypes = dtypes
         self.places: Iterable[np.ndarray] = ()
-        self.kept: Any = None
+        self.take: Callable[[Any], Any] | None = None

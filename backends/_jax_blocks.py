@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -44,8 +45,14 @@ class JaxBlocks:
         if is_nnx_enabled():
             raise CannotFuseError("the variables are those of NNX")
         self.feed: Feed = NoFeed()
-        self._step_function = model.test_function if tests else model.train_function
-        step = model.test_step if tests else model.train_step
+        # JAX does not trace a function anew while one that is equal to it lives, as methods of one
+        # model are; what Keras compiles must end with the model's hold on it.
+        self._step_function = weakref.ref(model.test_function if tests else model.train_function)
+        method = model.test_step if tests else model.train_step
+
+        def step(state: Any, batch: Batch) -> Any:
+            return method(state, batch)
+
         state = state_of(model, tests)
         shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
         if jax.default_backend() == "cpu" and _has(
@@ -72,11 +79,12 @@ class JaxBlocks:
         self, take: Callable[[], Block | Batch | int | None]
     ) -> Callable[[Any, Any], tuple[Any, Any]]:
         def run(state: Any, iterator: Iterator[Any]) -> tuple[Any, Any]:
-            next_one = take()
+            next_one, one_by_one = take(), self._step_function()
+            assert one_by_one
             if next_one is None:
-                return self._step_function(state, iterator)
+                return one_by_one(state, iterator)
             if not isinstance(next_one, Block):
-                return self._step_function(state, iter([next_one]))
+                return one_by_one(state, iter([next_one]))
             if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:
                 jax.block_until_ready(self._on_the_way.popleft())
             logs, state = self._program(state, next_one.batches, next_one.count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -184,21 +184,26 @@ def _gathered(batches: Gathered) -> tf.data.Dataset:
     """Batches that TensorFlow makes; from Python come the places of their examples alone, those of
     many batches at once.
     """
-    if batches.kept is None:
-        with tf.device("CPU:0"):
-            batches.kept = keras.tree.map_structure(tf.convert_to_tensor, batches.arrays)
-
-    def take(places: tf.Tensor) -> Batch:
-        def rows(array: tf.Tensor, dtype: np.dtype) -> tf.Tensor:
-            return tf.cast(tf.gather(array, places), dtype)
-
-        return keras.tree.map_structure(rows, batches.kept, batches.dtypes)
-
+    if batches.take is None:
+        batches.take = _taker(batches)
     blocks = tf.data.Dataset.from_generator(
         lambda: _stacks(batches.places, _PLACES_TOGETHER),
         output_signature=tf.TensorSpec([None, None], tf.int64),
     )
-    return blocks.unbatch().map(take).prefetch(_BATCHES_AHEAD)
+    return blocks.unbatch().map(batches.take).prefetch(_BATCHES_AHEAD)
+
+
+def _taker(batches: Gathered) -> Callable[[Any], Batch]:
+    with tf.device("CPU:0"):
+        tensors = keras.tree.map_structure(tf.convert_to_tensor, batches.arrays)
+
+    def take(places: Any) -> Batch:
+        def rows(array: tf.Tensor, dtype: np.dtype) -> tf.Tensor:
+            return tf.cast(tf.gather(array, places), dtype)
+
+        return keras.tree.map_structure(rows, tensors, batches.dtypes)
+
+    return take
 
 
 def _stacks(batches: Iterable[Batch], most: int) -> Iterator[Batch]:

@@ -143,6 +143,10 @@ class ArraySource:
         """
         return batch if len(batch) > 1 or isinstance(batch[0], tuple) else batch[0]
 
+    def step_batch(self, step: int) -> Any:
+        """Return the batch of `step` as Keras gives it to `train_step`."""
+        return self.for_train_step(self.batch(step))
+
     def batch_length(self, step: int) -> int:
         """Return how many examples the batch of `step` holds."""
         return self._order.length(step)

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram
 
-from ..data import DataExhaustedError
+from ..data import ArraySource, DataExhaustedError
 from ..data.stream import NativeStream
 from .run_data import RunData
 
@@ -135,21 +135,23 @@ class _ByIndex:
         """A block from a step on, or its batch if that has another size."""
         number_of = self._data.skipped.number_of
         numbers = map(number_of, range(step, step + most))
-        return indexed_block(self._data.source, numbers, self._size, self._rooms)
+        return indexed_block(self._data, numbers, self._size, self._rooms)
 
 
-def indexed_block(source: Any, numbers: Iterable[int], size: int, rooms: Sequence[int]) -> Any:
+def indexed_block(
+    source: RunData | ArraySource, numbers: Iterable[int], size: int, rooms: Sequence[int]
+) -> Any:
     """A block of batches that are made by their numbers; the first batch if it has another size.
 
     Args:
-        source: Makes them.
+        source: Makes them, of arrays.
         numbers: Of the batches; the block ends before the first that has another size.
         size: Examples of a batch.
         rooms: Of the program.
     """
     first, *rest = numbers
     if source.batch_length(first) != size:
-        return source.for_train_step(source.batch(first))
+        return source.step_batch(first)
     alike = [
         first,
         *itertools.takewhile(lambda number: source.batch_length(number) == size, rest),

@@ -63,7 +63,8 @@ class RunCallbacks(keras.callbacks.CallbackList):
             (
                 type(one).__name__
                 for one in self.callbacks
-                if one not in self._bars and not _saves_by_epochs(one) and _hears_each_batch(one)
+                if (one in self._noting and _is_of_ones_own(one))
+                or (one not in self._bars and not _saves_by_epochs(one) and _hears_each_batch(one))
             ),
             "",
         )

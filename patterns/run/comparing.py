@@ -86,7 +86,7 @@ def _first_batches(data: RunData) -> list[Any]:
         for number in range(min(_COMPARED, source.steps_per_pass))
         if source.batch_length(number) == source.batch_length(0)
     ]
-    return [source.for_train_step(source.batch(number)) for number in numbers]
+    return [source.step_batch(number) for number in numbers]
 
 
 def _made_up(sample: Any, seed: int) -> Any:

@@ -64,7 +64,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
         self._shift = 0 if behind else self._segment.offset
         if self._is_fresh:
             set_random_state(self._driver.carried.random)
-        if not self._shift:
+        if not (self._fusing.take_told(self._epoch_start) or self._shift):
             self._callbacks.on_epoch_begin(epoch, logs)
         self._driver.carried.take_random()
 
@@ -78,6 +78,10 @@ class FitCallbacks(keras.callbacks.CallbackList):
         self._note_trained()
         if driver.is_due(step):
             self._leave_unless_continue(driver.at_step(step))
+        if self._fusing.is_outdated and self.blocks:
+            self._fusing.forget()
+            self._fusing.note_told(step)
+            self._leave_between(step)
         if self.blocks:
             is_inside = step > self._epoch_start - self._shift
             if is_inside and self._fusing.gives_up():

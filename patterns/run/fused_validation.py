@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,8 @@ class FusedValidation:
         self._arguments = {**arguments, "batch_size": batch_size, "steps_per_pass": steps}
         self._steps = steps
         self._terms = terms
-        self._function: Any = None
+        # Not held: what is compiled anew is to be the only one.
+        self._function: Callable[[], Any] = lambda: None
         self._batches: _Batches | None = None
         self._one_by_one = math.inf
 
@@ -84,8 +86,8 @@ class FusedValidation:
             silent: Tells nobody.
         """
         model.make_test_function()
-        if self._function is not model.test_function:
-            self._function = model.test_function
+        if self._function() is not model.test_function:
+            self._function = weakref.ref(model.test_function)
             return self._both_ways(model, evaluate, callbacks, silent)
         if self._batches is None:
             return evaluate(callbacks)
@@ -123,7 +125,7 @@ class FusedValidation:
         own = OwnState(model)
         try:
             source = ArraySource(**self._arguments, shuffle=False)
-            sample = source.for_train_step(source.batch(0))
+            sample = source.step_batch(0)
             batches = _Batches(source, self._steps, most_steps(sample, self._terms.seconds))
             saved = batches.count - batches.calls
             if saved < batches.calls * (FEWEST_STEPS - 1):

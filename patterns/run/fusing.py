@@ -51,6 +51,7 @@ class Fusing:
         self.blocks: Blocks | None = None
         self._is_decided = False
         self._marks: list[float] = []
+        self._told: int | None = None
         if asked is False:
             self._is_decided = True
 
@@ -121,6 +122,21 @@ class Fusing:
             if model.train_function is blocks.train_function:
                 model.train_function = stepwise
 
+    @property
+    def is_outdated(self) -> bool:
+        """True if somebody has made another train function, which is to train the model now."""
+        used = self._driver.model.train_function
+        return self.blocks is not None and used not in (None, self.blocks.train_function)
+
+    def note_told(self, step: int) -> None:
+        """The callbacks were told of the epoch that begins at a step."""
+        self._told = step
+
+    def take_told(self, step: int) -> bool:
+        """True, once, if they were told of the epoch that begins at a step."""
+        told, self._told = self._told == step, None
+        return told
+
     def forget(self) -> None:
         """Chooses anew: what is compiled in has changed."""
         self._drop()
@@ -187,8 +203,10 @@ class Fusing:
             return "steps_per_execution says how many steps run together"
         if name := driver.callbacks.hears_batches:
             return f"{name} hears of each batch"
-        if name := driver.callbacks.of_ones_own:
-            return f"{name} may train the model, or change what a step does"
+        # Elsewhere the code of a step is read once, and compared: what changes it later has no
+        # effect in either way.
+        if current().runs_python and (name := driver.callbacks.of_ones_own):
+            return f"{name} may change what the code of a step does"
         if current().runs_python and driver.callbacks.call_a_schedule:
             return "LearningRateScheduler's function may change what the code of a step does"
         has_own_test = type(driver.model).test_step is not keras.Model.test_step

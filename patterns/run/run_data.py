@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_patterns.backends import Gathered, ReadAhead, current
 
 from ..data import BatchSource, DataExhaustedError, LoaderSource, Skipped
@@ -97,7 +99,7 @@ class RunData:
             places = self.skipped.batches(step, arrays.index_batches)
             self.stream = BatchStream(places, lambda one: one)
             numbers = map(self.skipped.number_of, range(step, step + min(2, steps_left)))
-            self.samples = [self.source.for_train_step(self.source.batch(one)) for one in numbers]
+            self.samples = [arrays.step_batch(one) for one in numbers]
             return
         # Where nothing is left, one batch shows how to build the model; a generator need not be run
         # to its end for it.
@@ -126,6 +128,28 @@ class RunData:
             return lent
         self._gathered.places = lent
         return self._gathered
+
+    def batch_length(self, number: int) -> int:
+        """The examples of a batch of arrays."""
+        source: Any = self.source
+        return source.batch_length(number)
+
+    def step_batch(self, number: int) -> Any:
+        """A batch of arrays as a step gets it, from where the backend takes it."""
+        source: Any = self.source
+        take = self._gathered and self._gathered.take
+        return take(source.indices(number)) if take else source.step_batch(number)
+
+    def block(self, numbers: Sequence[int], room: int) -> Any:
+        """Batches of arrays of one size along a new first axis of `room` places, of which the last
+        ones are of no meaning.
+        """
+        source: Any = self.source
+        take = self._gathered and self._gathered.take
+        if not take:
+            return source.block(numbers, room)
+        filled = [*numbers, *[numbers[-1]] * (room - len(numbers))]
+        return take(np.stack([source.indices(one) for one in filled]))
 
     def _find_gathered(self) -> Gathered | None:
         """The arrays, where the backend makes batches of them by itself."""

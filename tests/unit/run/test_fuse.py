@@ -10,7 +10,7 @@ import pytest
 
 import keras_patterns as kp
 from keras_patterns.backends import CannotFuseError, current
-from keras_patterns.run import blocks, callback_list, comparing, fusing
+from keras_patterns.run import blocks, comparing, fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -295,7 +295,7 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
             def scaled():
                 one = take()
                 if isinstance(one, blocks.Block):
-                    x, y = one.batches
+                    x, y = map(np.array, one.batches)
                     # What follows the last batch may be anything.
                     x[: one.count] *= np.float32(1 + 1e-6)
                     return blocks.Block((x, y), one.count)
@@ -488,6 +488,24 @@ def test_what_changes_between_two_calls_is_heeded_as_one_by_one(said):
     assert_same_state(run(False), run(True))
 
 
+def test_what_is_compiled_anew_is_traced_anew(said):
+    """Even before the garbage of the last call is collected."""
+
+    def run(fuse):
+        model = scaled()
+        end(model, fuse=fuse, validation_data=(X, Y))
+        model.scale = 0.1
+        model.compile("adam", "mse")
+        return end(model, fuse=fuse, validation_data=(X, Y))
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert_same_state(run(False), run(True))
+    finally:
+        gc.enable()
+
+
 def built(shape, *makers, loss="mse"):
     keras.utils.set_random_seed(3)
     hidden = [make() for make in makers]
@@ -531,19 +549,126 @@ class Trains(keras.callbacks.Callback):
         self.model.train_on_batch(X[:8], Y[:8])
 
 
-def test_a_callback_of_ones_own_may_train(said, programs):
-    expected = end(fuse=False, callbacks=[Trains()])
-    assert_same_state(expected, end(fuse=True, callbacks=[Trains()]))
-    assert programs == []
-    assert "Trains may train the model" in said[0]
+class Fits(keras.callbacks.Callback):
+    """A second data set in each epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        stop, history = self.model.stop_training, self.model.history
+        self.model.fit(X[:20], Y[:20], batch_size=8, shuffle=False, verbose=0)
+        self.model.stop_training, self.model.history = stop, history
 
 
-def test_who_trains_the_model_between_blocks_trains_on_what_it_gives(said, programs, monkeypatch):
-    """Whatever keeps blocks away from such a callback."""
-    monkeypatch.setattr(callback_list, "_is_of_ones_own", lambda one: False)
-    expected = end(fuse=False, callbacks=[Trains()])
-    assert_same_state(expected, end(fuse=True, callbacks=[Trains()]))
+class Looks(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["mean"] = float(self.model.predict(X, verbose=0).mean())
+        logs["other"] = self.model.evaluate(X, Y, verbose=0, return_dict=True)["loss"]
+
+
+class Moves(keras.callbacks.Callback):
+    """Weights, the rate, a slot, a frozen layer and what Python draws from."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        np.random.normal()
+        self.model.layers[0].bias.assign(self.model.layers[0].bias + 0.25)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer.learning_rate = 0.01 / (epoch + 1)
+        slot = self.model.optimizer.variables[2]
+        slot.assign(slot * 0.5)
+
+
+class Remakes(keras.callbacks.Callback):
+    """Another function with another number in it, as after a change of what is trained."""
+
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+        self.told = []
+
+    def remake(self, epoch):
+        if epoch == 1:
+            self.model.scale = 0.1
+            self.model.make_train_function(force=True)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.told.append(epoch)
+        if self.when == "begin":
+            self.remake(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.told.append(-epoch)
+        if self.when == "end":
+            self.remake(epoch)
+
+
+class StopsAtTheBegin(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            self.model.stop_training = True
+
+
+class HearsSteps(kp.Hook):
+    def __init__(self):
+        super().__init__()
+        self.heard = 0
+
+    def on_step_logs(self, logs):
+        self.heard += 1
+
+
+@pytest.mark.parametrize("kind", [Trains, Fits, Looks, Moves, StopsAtTheBegin])
+@pytest.mark.parametrize("first", [66, 330])
+def test_a_callback_of_ones_own_may_do_what_it_likes_between_epochs(said, programs, kind, first):
+    """With epochs of nine steps, or of forty-two."""
+    if kind is Fits and keras.backend.backend() == "torch":
+        pytest.skip("steps are run one by one there")
+    data = {"x": np.tile(X, (first // 66, 1)), "y": np.tile(Y, (first // 66, 1))}
+    how = {**data, "total_steps": None, "epochs": 4}
+    expected = end(fuse=False, callbacks=[kind()], **how)
+    assert_same_state(expected, end(fuse=True, callbacks=[kind()], **how))
+    if keras.backend.backend() == "torch":
+        assert programs == []
+        assert f"{kind.__name__} may change what the code of a step does" in said[0]
+    else:
+        assert programs
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="others hold no copy")
+def test_arrays_that_change_are_those_that_the_framework_holds(said, programs):
+    def run(fuse):
+        x = X.copy()
+
+        class Changes(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                x[:] *= 0.5
+
+        return end(fuse=fuse, x=x, callbacks=[Changes()])
+
+    assert_same_state(run(False), run(True))
     assert programs
+
+
+@pytest.mark.parametrize("when", ["begin", "end"])
+@pytest.mark.parametrize("tail", [0, 2])
+def test_a_callback_that_makes_another_train_function(said, when, tail):
+    """The steps are chosen for anew, and nobody is told of an epoch twice."""
+    size = 64 + tail
+    how = {"x": X[:size], "y": Y[:size], "total_steps": None, "epochs": 4}
+    callbacks = Remakes(when), Remakes(when)
+    expected = end(scaled(), fuse=False, callbacks=[callbacks[0]], **how)
+    found = end(scaled(), fuse=True, callbacks=[callbacks[1]], **how)
+    assert_same_state(expected, found)
+    assert callbacks[0].told == callbacks[1].told
+    if keras.backend.backend() != "torch":
+        assert ["in blocks" in line for line in said] == [True, True]
+
+
+def test_a_hook_that_hears_of_steps_hears_of_each(said, programs):
+    hook = HearsSteps()
+    end(fuse=True, callbacks=[hook])
+    assert hook.heard == 40
+    assert programs == []
+    assert "HearsSteps hears of each batch" in said[0]
 
 
 def on_the_host(targets, outputs):
