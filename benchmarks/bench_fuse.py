@@ -55,6 +55,8 @@ class Case:
         batch_size: Of all sides.
         epochs: Of one measurement, the first one included, which is not timed.
         draws: Whether a step draws random numbers.
+        validated: Whether each epoch ends with a validation on half of the examples, which the loop
+            by hand has not.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Case:
     batch_size: int = 32
     epochs: int = 3
     draws: bool = False
+    validated: bool = False
 
     def arrays(self) -> dict[str, Any]:
         random = np.random.default_rng(0)
@@ -85,6 +88,9 @@ class Case:
 
 class Stopwatch(keras.callbacks.Callback):
     """Seconds from the second epoch's begin to the last one's end."""
+
+    # On PyTorch, callbacks that are not known keep steps one by one.
+    __module__ = f"{kp.__name__}.benchmarks"
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch == 1:
@@ -147,6 +153,7 @@ def transformer() -> keras.Model:
 CLASSES = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 CASES = [
     Case("tiny dense", tiny_dense, CLASSES, (8_192, 32), 10),
+    Case("tiny dense, validated", tiny_dense, CLASSES, (8_192, 32), 10, validated=True),
     Case("dense 512-1024-1024", wide_dense, CLASSES, (1_024, 512), 10),
     Case("convolutional", convolutional, CLASSES, (1_024, 16, 16, 3), 10, draws=True),
     Case("LSTM", recurrent, CLASSES, (2_048, 20, 16), 10),
@@ -159,6 +166,9 @@ def train(case: Case, model: keras.Model, fuse: Any = None, shuffle: bool = True
     """Trains by `model.fit`, or by `kp.fit` where `fuse` says how; returns the seconds."""
     stopwatch = Stopwatch()
     arguments = {**case.arrays(), "shuffle": shuffle, "callbacks": [stopwatch]}
+    if case.validated:
+        half = len(arguments["x"]) // 2
+        arguments["validation_data"] = arguments["x"][:half], arguments["y"][:half]
     if fuse is None:
         model.fit(**arguments)
     else:
@@ -189,7 +199,7 @@ def check(case: Case) -> tuple[list[str], str]:
             variables = [*model.variables, *model.optimizer.variables]
             ends.append([keras.ops.convert_to_numpy(one.value) for one in variables])
     failures = [] if same_bits(*ends) else [f"{case.name}: blocks end in other bits"]
-    if not case.draws:
+    if not case.draws and not case.validated:
         models = case.compiled(), case.compiled()
         by_hand(case, models[0], 1, shuffle=False)
         models[1].fit(**{**case.arrays(), "epochs": 1, "shuffle": False})
@@ -225,8 +235,9 @@ def measure(case: Case, rounds: int) -> list[str]:
         "stepwise": lambda: train(case, models["stepwise"], fuse=False),
         "blocks": lambda: train(case, models["blocks"], fuse=True),
         "auto": lambda: train(case, models["auto"], fuse="auto"),
-        "by hand": lambda: by_hand(case, models["by hand"], case.epochs),
     }
+    if not case.validated:
+        sides["by hand"] = lambda: by_hand(case, models["by hand"], case.epochs)
     if keras.backend.backend() != "torch":
         models["together"] = case.compiled(steps_per_execution=TOGETHER)
         sides["together"] = lambda: train(case, models["together"])
@@ -234,7 +245,10 @@ def measure(case: Case, rounds: int) -> list[str]:
     names = ("model.fit", "together", "by hand", "stepwise", "blocks", "auto")
     per_step = [milliseconds(seconds[n] / case.steps) if n in seconds else "" for n in names]
     pairs = [("model.fit", "blocks"), ("by hand", "blocks"), ("model.fit", "auto")]
-    ratios = [interval(seconds[other] / seconds[ours]) for other, ours in pairs]
+    ratios = [
+        interval(seconds[other] / seconds[ours]) if other in seconds else ""
+        for other, ours in pairs
+    ]
     return [case.name, *per_step, *ratios]
 
 
