@@ -16,6 +16,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -252,6 +253,39 @@ def measure(case: Case, rounds: int) -> list[str]:
     return [case.name, *per_step, *ratios]
 
 
+def whole(steps: int, fuse: Any) -> float:
+    """The seconds of a run of a model that is new."""
+    model = CASES[0].compiled()
+    arrays = {**CASES[0].arrays(), "epochs": 1}
+    began = time.perf_counter()
+    kp.fit(model, **arrays, total_steps=steps, seed=0, fuse=fuse)
+    return time.perf_counter() - began
+
+
+def whole_runs(rounds: int) -> None:
+    """Prints what the choice costs, or gains, where runs are short."""
+    rows = []
+    for steps in (20, 200, 2_000):
+        sides = {fuse: partial(whole, steps, fuse) for fuse in (False, "auto", True)}
+        seconds = interleave(sides, rounds)
+        rows.append(
+            [
+                f"{steps:,}",
+                *(milliseconds(taken) for taken in seconds.values()),
+                *(interval(seconds[fuse] / seconds[False]) for fuse in ("auto", True)),
+            ]
+        )
+    header = (
+        "steps",
+        "fuse=False, ms",
+        'fuse="auto", ms',
+        "fuse=True, ms",
+        'time, fuse="auto" / fuse=False (90 % interval)',
+        "fuse=True / fuse=False",
+    )
+    table(f"Whole runs of a new model, tiny dense, {rounds} rounds", header, rows)
+
+
 def main() -> None:
     rounds = rounds_asked(default=15)
     say_where()
@@ -275,6 +309,8 @@ def main() -> None:
         "way of fuse=True",
     )
     table(f"Steps in blocks, {rounds} rounds", header, rows)
+    if is_asked_for("whole runs"):
+        whole_runs(rounds)
     leave(failures)
 
 
