@@ -14,10 +14,11 @@ from .hooks import Hook
 from .progress import RunProgress
 from .requests import RunView
 
+_IN_VALIDATIONS = ("on_test_batch_begin", "on_test_batch_end", "on_test_begin", "on_test_end")
 _IN_EPOCHS = (
     *("on_epoch_begin", "on_train_batch_begin", "on_train_batch_end"),
-    *("on_batch_begin", "on_batch_end", "on_test_begin", "on_test_batch_begin"),
-    *("on_test_batch_end", "on_test_end"),
+    *("on_batch_begin", "on_batch_end"),
+    *_IN_VALIDATIONS,
 )
 
 
@@ -70,10 +71,16 @@ class RunCallbacks(keras.callbacks.CallbackList):
         )
 
     @property
-    def hears_test_batches(self) -> bool:
-        """True if a callback does something at each batch of a validation."""
-        hooks = ("on_test_batch_begin", "on_test_batch_end")
-        return any(one not in self._bars and _hears(one, *hooks) for one in self.callbacks)
+    def hear_validations(self) -> bool:
+        """True if a callback does something at each batch of a validation, or one of a person's own
+        at its begin or end.
+        """
+        batches, whole = _IN_VALIDATIONS[:2], _IN_VALIDATIONS[2:]
+        return any(
+            one not in self._bars
+            and (_hears(one, *batches) or (_is_of_ones_own(one) and _hears(one, *whole)))
+            for one in self.callbacks
+        )
 
     @property
     def of_ones_own(self) -> str:

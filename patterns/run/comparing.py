@@ -106,9 +106,23 @@ def _made_up(sample: Any, seed: int) -> Any:
     return keras.tree.map_structure(make, sample)
 
 
+def own_method(model: keras.Model, *names: str) -> str:
+    """The first of some methods of `keras.Model` that a model has of its own; empty if it has
+    none.
+    """
+    return next(
+        (name for name in names if getattr(type(model), name) is not getattr(keras.Model, name)), ""
+    )
+
+
 def has_program(model: keras.Model) -> bool:
     """True if a program was made for a compiled model before."""
     return bool(getattr(model.train_function, _PROGRAMS, {}))
+
+
+def has_test_program(model: keras.Model) -> bool:
+    """True if a program was made of the test steps of a compiled model before."""
+    return bool(getattr(model.test_function, _PROGRAMS, {}))
 
 
 def known_program(model: keras.Model, trial: Trial, most: int) -> BlockProgram | None:

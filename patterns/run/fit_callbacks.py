@@ -75,12 +75,13 @@ class FitCallbacks(keras.callbacks.CallbackList):
             # Since on_epoch_begin, fit has reset the metrics, and on some backends drawn from a
             # global generator.
             driver.carried.put_back()
+            driver.model.stop_training |= self._fusing.take_stop()
         self._note_trained()
         if driver.is_due(step):
+            self._fusing.note_boundary()
             self._leave_unless_continue(driver.at_step(step))
         if self._fusing.is_outdated and self.blocks:
-            self._fusing.forget()
-            self._fusing.note_told(step)
+            self._fusing.leave_blocks(step)
             self._leave_between(step)
         if self.blocks:
             is_inside = step > self._epoch_start - self._shift
@@ -117,6 +118,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
             self._driver.carried.take()
             self._driver.cursor = replace(self._driver.cursor, step=self.done)
             return
+        self._fusing.note_boundary()
         verdict = self._driver.at_step(self.done, dict(logs or {}), is_cut)
         if verdict is DONE:
             self.verdict = verdict

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
@@ -21,7 +22,7 @@ from ..state.snapshot import copy_values
 from ..state.values import digest
 from ..state.variables import find_variables
 from .blocks import FEWEST_STEPS, indexed_block, most_steps
-from .comparing import kept_test_program, made_program
+from .comparing import has_test_program, kept_test_program, made_program, own_method
 
 Logs = dict[str, Any]
 
@@ -39,12 +40,15 @@ class BlockTerms:
         is_worth_it: Tells whether it is worth a compilation that each validation has so many fewer
             calls.
         gives_up: Whether blocks that take longer than single batches are given up.
+        needs_new: Whether the model must not have been evaluated before, since somebody may have
+            changed what its test step does.
         note: Is told which way was chosen, and why.
     """
 
     seconds: float
     is_worth_it: Callable[[int], bool]
     gives_up: bool
+    needs_new: bool
     note: Callable[[str, str], None]
 
 
@@ -66,6 +70,7 @@ class FusedValidation:
         steps: int | None,
         terms: BlockTerms,
     ) -> None:
+        self._arrays = [value for value in arguments.values() if value is not None]
         self._arguments = {**arguments, "batch_size": batch_size, "steps_per_pass": steps}
         self._steps = steps
         self._terms = terms
@@ -73,6 +78,7 @@ class FusedValidation:
         self._function: Callable[[], Any] = lambda: None
         self._batches: _Batches | None = None
         self._one_by_one = math.inf
+        self._is_usable = False
 
     def __call__(
         self, model: keras.Model, evaluate: Callable[[Any], Logs], callbacks: Any, silent: Any
@@ -85,9 +91,11 @@ class FusedValidation:
             callbacks: Are told of it.
             silent: Tells nobody.
         """
+        is_new = model.test_function is None
         model.make_test_function()
         if self._function() is not model.test_function:
             self._function = weakref.ref(model.test_function)
+            self._is_usable = is_new or not self._terms.needs_new or has_test_program(model)
             return self._both_ways(model, evaluate, callbacks, silent)
         if self._batches is None:
             return evaluate(callbacks)
@@ -122,6 +130,12 @@ class FusedValidation:
 
     def _tried(self, model: keras.Model, silent: Any) -> tuple[_Batches, Mapping[str, bytes]]:
         """The blocks, and the outcome of an evaluation by them; the model stays as it is."""
+        if name := own_method(model, "evaluate", "get_metrics_result", "reset_metrics"):
+            raise CannotFuseError(f"the model's own {name} would be called more often")
+        if not all(type(leaf) is np.ndarray for leaf in keras.tree.flatten(self._arrays)):
+            raise CannotFuseError("the data are no NumPy arrays")
+        if not self._is_usable:
+            raise CannotFuseError("a callback may have changed what an evaluation does meanwhile")
         own = OwnState(model)
         try:
             source = ArraySource(**self._arguments, shuffle=False)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 
@@ -14,7 +15,7 @@ from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
 from .blocks import FEWEST_STEPS, Blocks
-from .comparing import Trial, compared_program, has_program, known_program
+from .comparing import Trial, compared_program, has_program, known_program, own_method
 from .driver import Driver
 from .fused_validation import BlockTerms
 from .segments import Segment
@@ -52,6 +53,10 @@ class Fusing:
         self._is_decided = False
         self._marks: list[float] = []
         self._told: int | None = None
+        self._stops = False
+        self._boundaries = 0
+        # Not held: what is compiled anew is to be the only one.
+        self._made_for: Callable[[], Any] = lambda: None
         if asked is False:
             self._is_decided = True
 
@@ -72,6 +77,9 @@ class Fusing:
 
     def decide(self) -> None:
         """Chooses: before the first step what is plain then, the rest once some have been made."""
+        used = self._driver.model.train_function
+        if self.blocks is not None and (used is None or self._made_for() is not used):
+            self.forget()
         if self._is_decided:
             return
         if not self._marks:
@@ -82,6 +90,11 @@ class Fusing:
         if len(self._marks) < _TIMED:
             return
         driver = self._driver
+        name = driver.callbacks.of_ones_own
+        if name and self._boundaries and not has_program(driver.model):
+            # What a step does is read once, at the first: a block would be of what it does now.
+            self._stay(f"{name} may have changed what a step does since the first one")
+            return
         current().sync(driver.model)
         # The first ones compile.
         timed = self._marks[2:] or self._marks[-1:]
@@ -128,19 +141,30 @@ class Fusing:
         used = self._driver.model.train_function
         return self.blocks is not None and used not in (None, self.blocks.train_function)
 
-    def note_told(self, step: int) -> None:
-        """The callbacks were told of the epoch that begins at a step."""
-        self._told = step
+    def note_boundary(self) -> None:
+        """Callbacks and hooks were asked."""
+        self._boundaries += not self._is_decided
+
+    def leave_blocks(self, step: int) -> None:
+        """Another function trains than the one that the blocks were made for: chooses anew."""
+        self.forget()
+        self._told, self._stops = step, bool(self._driver.model.stop_training)
 
     def take_told(self, step: int) -> bool:
-        """True, once, if they were told of the epoch that begins at a step."""
+        """True, once, if the callbacks were told of the epoch that begins at a step."""
         told, self._told = self._told == step, None
         return told
+
+    def take_stop(self) -> bool:
+        """True, once, if a stop was asked for when the blocks were left."""
+        stops, self._stops = self._stops, False
+        return stops
 
     def forget(self) -> None:
         """Chooses anew: what is compiled in has changed."""
         self._drop()
         self._marks = []
+        self._boundaries = 0
         self._is_decided = self._asked is False
 
     def _begin(self, trial: Trial, seconds: float, most: int) -> None:
@@ -150,8 +174,15 @@ class Fusing:
         program = known or compared_program(model, trial, most)
         self.blocks = Blocks(driver.data, program, trial.batches[0], seconds, most)
         self._is_decided = True
+        self._made_for = weakref.ref(model.train_function)
         driver.validation.allow_blocks(
-            BlockTerms(seconds, self._saves_in_validations, self._asked == "auto", self._note)
+            BlockTerms(
+                seconds,
+                self._saves_in_validations,
+                gives_up=self._asked == "auto",
+                needs_new=bool(driver.callbacks.of_ones_own),
+                note=self._note,
+            )
         )
         self._note("in blocks", f"each is one program ({program.kind})")
         say(
@@ -209,6 +240,8 @@ class Fusing:
             return f"{name} may change what the code of a step does"
         if current().runs_python and driver.callbacks.call_a_schedule:
             return "LearningRateScheduler's function may change what the code of a step does"
+        if name := own_method(driver.model, "get_metrics_result", "reset_metrics"):
+            return f"the model's own {name} would be called more often"
         has_own_test = type(driver.model).test_step is not keras.Model.test_step
         if current().runs_python and driver.validation.exists and has_own_test:
             return "the model's own test_step may change what the code of a step does"

@@ -199,7 +199,7 @@ class Validation:
         """
         told = _Interrupter(callbacks, is_interrupted)
         try:
-            if self._fused is not None and not callbacks.hears_test_batches:
+            if self._fused is not None and not callbacks.hear_validations:
                 silent = _Interrupter(keras.callbacks.CallbackList(), is_interrupted)
                 logs = self._fused(model, lambda told: self._one_by_one(model, told), told, silent)
             else:

@@ -663,6 +663,79 @@ def test_a_callback_that_makes_another_train_function(said, when, tail):
         assert ["in blocks" in line for line in said] == [True, True]
 
 
+class Compiles(keras.callbacks.Callback):
+    """Where `fit` begins anew, for a last epoch that is shorter."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.compile("sgd", "mse", metrics=["mae"])
+
+
+class RemakesAndStops(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            self.model.make_train_function(force=True)
+            self.model.stop_training = True
+
+
+@pytest.mark.parametrize("kind", [Compiles, RemakesAndStops])
+def test_a_callback_that_ends_a_program_where_fit_begins_anew_or_stops(said, kind):
+    how = {"x": X[:64], "y": Y[:64], "total_steps": 20, "epochs": None}
+    assert_same_state(
+        end(fuse=False, callbacks=[kind()], **how), end(fuse=True, callbacks=[kind()], **how)
+    )
+
+
+def test_a_train_function_that_is_made_at_the_end_of_the_first_epoch_is_used(said):
+    """The first steps of that epoch were a call of `fit` of their own."""
+
+    class First(Remakes):
+        def remake(self, epoch):
+            super().remake(epoch + 1)
+
+    expected = end(scaled(), fuse=False, callbacks=[First("end")])
+    assert_same_state(expected, end(scaled(), fuse=True, callbacks=[First("end")]))
+
+
+class Clips(keras.callbacks.Callback):
+    """Changes what a step would do if its code were read again, and no step of the sample shows."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.optimizer.clipnorm = 1e-3 if epoch else 5.0
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="callbacks of one's own are refused")
+def test_steps_whose_code_may_have_changed_since_it_was_read_are_run_one_by_one(said, monkeypatch):
+    monkeypatch.setattr(fusing, "_TIMED", 12)
+    # Epochs of nine steps: it acts before the choice.
+
+    def run(fuse):
+        model = compiled(keras.optimizers.Adam(clipnorm=100.0))
+        return end(model, fuse=fuse, callbacks=[Clips()], total_steps=None, epochs=4)
+
+    assert_same_state(run(False), run(True))
+    assert "Clips may have changed what a step does" in said[-1]
+
+
+def test_a_model_that_tells_its_metrics_otherwise_is_asked_as_often(said, programs):
+    class Counts(keras.Sequential):
+        asked = 0
+
+        def get_metrics_result(self):
+            self.asked += 1
+            return {**super().get_metrics_result(), "asked": float(self.asked)}
+
+    def model():
+        keras.utils.set_random_seed(3)
+        made = Counts([keras.Input((4,)), keras.layers.Dense(1)])
+        made.compile("adam", "mse")
+        return made
+
+    assert_same_state(end(model(), fuse=False), end(model(), fuse=True))
+    assert programs == []
+    assert "get_metrics_result would be called more often" in said[0]
+
+
 def test_a_hook_that_hears_of_steps_hears_of_each(said, programs):
     hook = HearsSteps()
     end(fuse=True, callbacks=[hook])

@@ -196,6 +196,77 @@ def test_a_callback_that_hears_of_each_batch_is_told_of_it():
     assert heard == [*range(13)] * 3
 
 
+class Looks(keras.callbacks.Callback):
+    """Uses the model, and what its code reads, around each validation."""
+
+    def on_test_begin(self, logs=None):
+        self.model.scale = 3.0
+        self.model.evaluate(X[:12], Y[:12], verbose=0)
+
+    def on_test_end(self, logs=None):
+        self.model.scale = 1.0
+
+
+class Scaled(keras.Sequential):
+    scale = 1.0
+
+    def compute_loss(self, *how, **named):
+        return super().compute_loss(*how, **named) * self.scale
+
+
+def scaled():
+    keras.utils.set_random_seed(3)
+    model = Scaled([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    return model
+
+
+def test_whoever_hears_of_a_validation_hears_of_it_as_one_by_one():
+    expected, _ = fitted(scaled(), fuse=False, callbacks=[Looks()])
+    found, ways = fitted(scaled(), fuse=True, callbacks=[Looks()])
+    assert_same_state(expected, found)
+    assert ways == []
+
+
+class Rescales(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.scale = 1.0 / (epoch + 2)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="callbacks of one's own are refused")
+def test_a_model_that_was_evaluated_before_is_evaluated_batch_by_batch_beside_them():
+    def model():
+        made = scaled()
+        made.evaluate(*VALIDATION, batch_size=6, verbose=0)
+        made.scale = 0.5
+        return made
+
+    in_blocks("may have changed", model, callbacks=[Rescales()])
+    in_blocks(None, scaled, callbacks=[Rescales()])
+
+
+def test_data_that_are_no_numpy_arrays():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({name: OTHERS[:, place] for place, name in enumerate("abcd")})
+    in_blocks("no NumPy arrays", validation_data=(frame, VALIDATION[1]))
+
+
+@pytest.mark.parametrize("name", ["evaluate", "reset_metrics"])
+def test_a_model_with_a_loop_of_its_own_is_evaluated_by_it(name):
+    def model():
+        made = scaled()
+        kind = type(made)
+        made.__class__ = type(
+            "Own", (kind,), {name: lambda self, *a, **k: getattr(kind, name)(self, *a, **k)}
+        )
+        return made
+
+    expected, _ = fitted(model(), fuse=False)
+    found, ways = fitted(model(), fuse=True)
+    assert_same_state(expected, found)
+    assert not any(way["way"] == IN_BLOCKS for way in ways)
+
+
 def test_another_run_on_the_model_compiles_nothing(monkeypatch):
     made = []
     make = type(current()).block_program
@@ -225,7 +296,7 @@ def test_a_signal_leaves_it_between_two_blocks(asked):
     validation = Validation(VALIDATION, batch_size=6)
     noted = []
     validation.allow_blocks(
-        BlockTerms(0.0, lambda calls: True, False, lambda way, why: noted.append(way))
+        BlockTerms(0.0, lambda calls: True, False, False, lambda way, why: noted.append(way))
     )
     callbacks = RunCallbacks([], model, None, verbose=0, epochs=1, steps=1)
     calls = iter(range(100))
