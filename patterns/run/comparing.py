@@ -149,10 +149,33 @@ def compared_program(model: keras.Model, trial: Trial, most: int) -> BlockProgra
     Raises:
         CannotFuseError: If there is none.
     """
+    with trying(model) as own:
+        program, compared = _compared(model, trial, own, most)
+    if not current().runs_python:
+        # What the Python code of a step does may be another thing at the next call.
+        kept = vars(model.train_function).setdefault(_PROGRAMS, {})
+        kept[_key(trial)] = program, compared
+    return program
+
+
+@contextmanager
+def trying(model: keras.Model, *passed_on: type[Exception]) -> Iterator[OwnState]:
+    """Within it, a program is made and tried: what fails is a reason to have none. Gives the state
+    of the model that Keras does not track, which is put back.
+
+    Args:
+        model: The model.
+        *passed_on: Errors that say something else.
+
+    Raises:
+        CannotFuseError: If there is no program.
+    """
     own = OwnState(model)
     try:
-        program, compared = _compared(model, trial, own, most)
+        yield own
     except CannotFuseError:
+        raise
+    except passed_on:
         raise
     except Exception as error:
         # Whatever the framework says of the program; a fault of the step is met again when it runs
@@ -161,11 +184,6 @@ def compared_program(model: keras.Model, trial: Trial, most: int) -> BlockProgra
         raise CannotFuseError(f"no program could be made ({said})") from error
     finally:
         own.put_back()
-    if not current().runs_python:
-        # What the Python code of a step does may be another thing at the next call.
-        kept = vars(model.train_function).setdefault(_PROGRAMS, {})
-        kept[_key(trial)] = program, compared
-    return program
 
 
 def _compared(

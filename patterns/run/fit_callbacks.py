@@ -80,7 +80,7 @@ class FitCallbacks(keras.callbacks.CallbackList):
         if driver.is_due(step):
             self._fusing.note_boundary()
             self._leave_unless_continue(driver.at_step(step))
-        if self._fusing.is_outdated and self.blocks:
+        if self.blocks and self._fusing.is_outdated:
             self._fusing.leave_blocks(step)
             self._leave_between(step)
         if self.blocks:

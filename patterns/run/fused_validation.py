@@ -15,14 +15,13 @@ import numpy as np
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
 from ..data import ArraySource
-from ..state.own_state import OwnState
 from ..state.preservation import preserved
 from ..state.randomness import get_random_state
 from ..state.snapshot import copy_values
 from ..state.values import digest
 from ..state.variables import find_variables
 from .blocks import FEWEST_STEPS, indexed_block, most_steps
-from .comparing import has_test_program, kept_test_program, made_program, own_method
+from .comparing import has_test_program, kept_test_program, made_program, own_method, trying
 
 Logs = dict[str, Any]
 
@@ -130,14 +129,9 @@ class FusedValidation:
 
     def _tried(self, model: keras.Model, silent: Any) -> tuple[_Batches, Mapping[str, bytes]]:
         """The blocks, and the outcome of an evaluation by them; the model stays as it is."""
-        if name := own_method(model, "evaluate", "get_metrics_result", "reset_metrics"):
-            raise CannotFuseError(f"the model's own {name} would be called more often")
-        if not all(type(leaf) is np.ndarray for leaf in keras.tree.flatten(self._arrays)):
-            raise CannotFuseError("the data are no NumPy arrays")
-        if not self._is_usable:
-            raise CannotFuseError("a callback may have changed what an evaluation does meanwhile")
-        own = OwnState(model)
-        try:
+        if reason := self._blocker(model):
+            raise CannotFuseError(reason)
+        with trying(model, ValidationInterrupted) as own:
             source = ArraySource(**self._arguments, shuffle=False)
             sample = source.step_batch(0)
             batches = _Batches(source, self._steps, most_steps(sample, self._terms.seconds))
@@ -151,15 +145,17 @@ class FusedValidation:
             )
             with preserved(model):
                 return batches, _outcome(model, batches.evaluate(model, silent))
-        except (CannotFuseError, ValidationInterrupted):
-            raise
-        except Exception as error:
-            # Whatever the framework says of the program; a fault of the step is met again when it
-            # runs by itself.
-            said = str(error).strip().partition("\n")[0]
-            raise CannotFuseError(f"no program could be made ({said})") from error
-        finally:
-            own.put_back()
+        raise AssertionError
+
+    def _blocker(self, model: keras.Model) -> str:
+        """Why there can be no blocks; empty if there can."""
+        if name := own_method(model, "evaluate", "get_metrics_result", "reset_metrics"):
+            return f"the model's own {name} would be called more often"
+        if not all(type(leaf) is np.ndarray for leaf in keras.tree.flatten(self._arrays)):
+            return "the data are no NumPy arrays"
+        if not self._is_usable:
+            return "a callback may have changed what an evaluation does meanwhile"
+        return ""
 
     def _stay(self, reason: str) -> None:
         self._batches = None

@@ -240,7 +240,7 @@ class Fusing:
             return f"{name} may change what the code of a step does"
         if current().runs_python and driver.callbacks.call_a_schedule:
             return "LearningRateScheduler's function may change what the code of a step does"
-        if name := own_method(driver.model, "get_metrics_result", "reset_metrics"):
+        if name := own_method(driver.model, "fit", "get_metrics_result", "reset_metrics"):
             return f"the model's own {name} would be called more often"
         has_own_test = type(driver.model).test_step is not keras.Model.test_step
         if current().runs_python and driver.validation.exists and has_own_test:

@@ -18,8 +18,8 @@ from .errors import (
     SystemRefusalError,
     refusals,
 )
-from .files import is_there
 from .manifest import Manifest, Position
+from .plain_files import is_there
 from .retention import Candidate
 
 FolderId = tuple[str, int, int]

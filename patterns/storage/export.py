@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save
 
 from .errors import StoreError, refusals
-from .files import is_there, sync_folder, write_durably
+from .plain_files import is_there, sync_folder, write_durably
 
 # There are no hard links on this file system.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}

@@ -21,12 +21,11 @@ from .files import (
     EncodedTensor,
     TensorRow,
     read_file,
-    sync_folder,
-    write_durably,
     write_file,
 )
 from .layout import Donor, lay_out
 from .manifest import FILE_NAME, MANIFEST, Manifest, Position
+from .plain_files import sync_folder, write_durably
 
 _LARGE_BYTES = 1 << 16
 _LEFTOVER = re.compile(r"\.(?:tmp|trash)-(.+)-[0-9a-f]{8}")

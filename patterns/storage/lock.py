@@ -17,8 +17,8 @@ from msgspec import Meta
 
 from .._util.schema import Fields
 from .errors import StoreError, StoreInUseError, refusals
-from .files import create_plain, make_folder, open_plain
 from .folder import clear_leftovers
+from .plain_files import create_plain, make_folder, open_plain
 
 _LOCK = ".lock"
 _HOLDER = ".lock-holder.json"

@@ -28,7 +28,8 @@ from .._util.schema import (
     table,
 )
 from .errors import DamagedCheckpointError, NewerFormatError
-from .files import FileRow, TensorRow, dtype_named, is_tensor_key, read_bytes
+from .files import FileRow, TensorRow, dtype_named, is_tensor_key
+from .plain_files import read_bytes
 
 FORMAT = 2
 _READ_FORMATS = (1, 2)

@@ -20,7 +20,7 @@ from .errors import (
     SystemRefusalError,
     refusals,
 )
-from .files import EncodedTensor, Tensor, encode_all, is_there, sync_folder
+from .files import EncodedTensor, Tensor, encode_all
 from .folder import (
     check_folder,
     delete_folders,
@@ -33,6 +33,7 @@ from .folder import (
 from .layout import Donor, choose_donor, second_copy
 from .lock import WriterLock
 from .manifest import Manifest, Position, as_json, score_of
+from .plain_files import is_there, sync_folder
 from .retention import Retention, ranked
 
 _Read = TypeVar("_Read")

@@ -253,6 +253,15 @@ def two_optimizers() -> keras.Model:
     return model
 
 
+class Scaled(keras.Sequential):
+    """Its loss is taken times a number that is no variable."""
+
+    scale = 1.0
+
+    def compute_loss(self, *how, **named):
+        return super().compute_loss(*how, **named) * self.scale
+
+
 class Underscored(keras.Model):
     """Two names that differ by an underscore, and a metric beside Keras's `_loss_tracker`."""
 

@@ -26,16 +26,16 @@ from ...select.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
 from ...storage import StoreError, StoreInUseError, SystemRefusalError
-from ...storage.files import (
+from ...storage.files import dtype_named
+from ...storage.lock import check_lock_file
+from ...storage.plain_files import (
     NotAFileError,
-    dtype_named,
     is_there,
     make_folder,
     open_plain,
     sync_folder,
     write_durably,
 )
-from ...storage.lock import check_lock_file
 
 Json = dict[str, Any]
 Digests = dict[str, list[str]]

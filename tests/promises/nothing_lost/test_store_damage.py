@@ -14,17 +14,17 @@ from keras_patterns.storage import (
     CheckpointFolder,
     DamagedCheckpointError,
     NewerFormatError,
-    files,
+    plain_files,
 )
 
 pytestmark = pytest.mark.once
 
 
-@pytest.fixture(scope="module", params=[files._PIECE_BYTES, 64], ids=["whole", "by threads"])
+@pytest.fixture(scope="module", params=[plain_files._PIECE_BYTES, 64], ids=["whole", "by threads"])
 def store(tmp_path_factory, request):
     """One tensor moves, so that the newest has a linked file and one of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "_PIECE_BYTES", request.param)
+        patch.setattr(plain_files, "_PIECE_BYTES", request.param)
         yield written(tmp_path_factory)
 
 

@@ -7,6 +7,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+from models import Scaled
 
 import keras_patterns as kp
 from keras_patterns.backends import CannotFuseError, current
@@ -453,13 +454,6 @@ class Annealing(keras.callbacks.Callback):
         self.model.scale = 1.0 / (epoch + 2)
 
 
-class Scaled(keras.Sequential):
-    scale = 1.0
-
-    def compute_loss(self, *how, **named):
-        return super().compute_loss(*how, **named) * self.scale
-
-
 def scaled():
     keras.utils.set_random_seed(3)
     model = Scaled([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
@@ -734,6 +728,24 @@ def test_a_model_that_tells_its_metrics_otherwise_is_asked_as_often(said, progra
     assert_same_state(end(model(), fuse=False), end(model(), fuse=True))
     assert programs == []
     assert "get_metrics_result would be called more often" in said[0]
+
+
+def test_a_model_with_a_fit_of_its_own_is_called_as_often(said):
+    class Counts(keras.Sequential):
+        calls = 0
+
+        def fit(self, *how, **named):
+            self.calls += 1
+            return super().fit(*how, **named)
+
+    def calls(fuse):
+        made = Counts([keras.Input((4,)), keras.layers.Dense(1)])
+        made.compile("adam", "mse")
+        end(made, fuse=fuse)
+        return made.calls
+
+    assert calls(True) == calls(False)
+    assert "own fit would be called more often" in said[0]
 
 
 def test_a_hook_that_hears_of_steps_hears_of_each(said, programs):

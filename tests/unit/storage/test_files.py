@@ -20,7 +20,7 @@ from keras_patterns.storage import (
     StoreError,
     SystemRefusalError,
     Tensor,
-    files,
+    plain_files,
 )
 
 pytestmark = pytest.mark.once
@@ -71,7 +71,7 @@ def test_all_together_come_back_in_order(tmp_path):
 
 
 def test_large_files_are_read_by_several_threads(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
     assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
 
 
@@ -79,7 +79,7 @@ def test_they_are_read_without_threads_where_none_can_be_started(tmp_path, monke
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
 
@@ -87,7 +87,7 @@ def test_they_are_read_without_threads_where_none_can_be_started(tmp_path, monke
 def test_what_the_system_refuses_a_thread_is_no_damage(tmp_path, monkeypatch):
     store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors(ODD_ARRAYS))
-    monkeypatch.setattr(files, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
 
     def refuse(*arguments):
         raise OSError(errno.EIO, "Input/output error")
