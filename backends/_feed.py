@@ -60,13 +60,21 @@ class Batches(Feed):
         ahead: bool = False,
     ) -> None:
         items = iter(batches)
-        self._first = [convert(batch) for batch in itertools.islice(items, 1)]
+        self._taken = [convert(batch) for batch in itertools.islice(items, 1)]
         self._rest: Iterator[Batch] = map(convert, items)
         self._reader = ReadAhead(self._rest) if ahead else None
 
     def get_jax_iterator(self) -> Iterator[Batch]:
-        """The batches. Keras takes one to build a model with, then asks for all of them again."""
-        return itertools.chain(self._first, self._reader or self._rest)
+        """The batches. Keras takes one to build a model with, and on an accelerator the next one as
+        well, which is moved there meanwhile. Then it asks for all of them again.
+        """
+        return itertools.chain(tuple(self._taken), self._noted())
+
+    def _noted(self) -> Iterator[Batch]:
+        for count, batch in enumerate(self._reader or self._rest):
+            # Who takes more does not build.
+            self._taken = [*self._taken, batch] if count == 0 else []
+            yield batch
 
     get_torch_dataloader = get_jax_iterator
 

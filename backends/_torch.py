@@ -17,6 +17,7 @@ from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._torch_blocks import TorchBlocks
+from ._torch_cuda import CopiedBatches
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
@@ -195,7 +196,8 @@ class TorchBackend:
         ahead: bool,
         owner: keras.Model,
     ) -> Feed:
-        return Batches(batches, each_leaf(_to_tensor), ahead)
+        kind = CopiedBatches if keras.ops.zeros(()).is_cuda else Batches
+        return kind(batches, each_leaf(_to_tensor), ahead)
 
     def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
         return TorchBlocks(model, sample, each_leaf(_to_tensor), tests)

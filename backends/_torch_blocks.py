@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ._blocks import Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
+from ._torch_cuda import Launches
 from ._torch_values import values_on_device
 
 # Operations that hand a value over to Python, which may decide by it what comes next, or whose
@@ -71,9 +72,11 @@ class TorchBlocks:
             with torch.no_grad():
                 return model.test_step(batch)
 
-        self._graph, again = _noted(step, leaves), _noted(step, leaves)
-        if self._graph.code != again.code:
+        graph, again = _noted(step, leaves), _noted(step, leaves)
+        if graph.code != again.code:
             raise CannotFuseError("a step does something else than the one before it")
+        with torch.no_grad():
+            self._launches = Launches(graph, leaves)
 
     def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[[Any], Any]:
         def run(data: Iterator[Any]) -> Any:
@@ -84,11 +87,8 @@ class TorchBlocks:
                 return self._step_function([self._to_tensors(next_one)])
             batches = keras.tree.flatten(self._to_tensors(next_one.batches))
             columns = [leaf.unbind() for leaf in batches if leaf is not None]
-            logs = None
             with torch.no_grad():
-                for index in range(next_one.count):
-                    logs = self._graph(*(column[index] for column in columns))
-            return logs
+                return self._launches.run(columns, next_one.count)
 
         return run
 

@@ -42,7 +42,12 @@ def _bernoulli(seed: Any, chances: torch.Tensor) -> torch.Tensor:
 
 
 def _add_scaled(those: Any, others: Any, scale: torch.Tensor) -> None:
-    torch._foreach_add_(those, others, alpha=scale.item())
+    if not scale.is_cuda:
+        torch._foreach_add_(those, others, alpha=scale.item())
+        return
+    # A number would be waited for. The same bits: the product of the scale and one is exact.
+    for one, other in zip(those, others, strict=True):
+        one.addcmul_(other, scale)
 
 
 for _name, _arguments, _function in (

@@ -1,5 +1,6 @@
 """The loop that somebody who knows a framework well writes for a Keras model: one compiled step a
-batch, the framework's own optimizer where it has one, the loss summed on the device.
+batch, the framework's own optimizer where it has one, the data and the sum of the losses on the
+device.
 """
 
 from __future__ import annotations
@@ -65,8 +66,9 @@ class _Jax:
 
         optimizer = optax.adam(RATE, eps=EPSILON)
 
-        def step(state: Any, x: Any, y: Any) -> Any:
+        def step(state: Any, arrays: Any, places: Any) -> Any:
             trained, other, slots, total = state
+            x, y = (array[places] for array in arrays)
 
             def compute(trained: Any) -> Any:
                 outputs, moved, losses = model.stateless_call(
@@ -84,12 +86,12 @@ class _Jax:
         ]
         self._state = (*copies, optimizer.init(copies[0]), jax.numpy.zeros(()))
         self._step = jax.jit(step, donate_argnums=0)
-        self._model, self._data, self._how = model, (x, y), (len(x), size, shuffle)
+        self._model, self._data = model, jax.device_put((x, y))
+        self._how = len(x), size, shuffle
 
     def epoch(self) -> None:
-        x, y = self._data
         for places in _places(*self._how):
-            self._state = self._step(self._state, x[places], y[places])
+            self._state = self._step(self._state, self._data, places)
         self._state[-1].block_until_ready()
 
     def finish(self) -> None:
@@ -142,8 +144,9 @@ class _Torch:
         parameters = [variable.value for variable in model.trainable_variables]
         self._optimizer = torch.optim.Adam(parameters, RATE, eps=EPSILON, foreach=True)
         self._model, self._loss = model, loss
-        self._total = torch.zeros(())
-        self._data = torch.from_numpy(x), torch.from_numpy(y)
+        device = parameters[0].device
+        self._total = torch.zeros((), device=device)
+        self._data = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
         self._how = (len(x), size, shuffle)
 
     def epoch(self) -> None:

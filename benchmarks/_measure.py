@@ -5,8 +5,10 @@ alike.
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +27,8 @@ PACKAGES = (
     "safetensors",
 )
 
+_BEGAN = time.perf_counter()
+
 
 def rounds_asked(default: int) -> int:
     """How many rounds to run: `--rounds`, or the default."""
@@ -32,8 +36,14 @@ def rounds_asked(default: int) -> int:
 
 
 def is_asked_for(row: str) -> bool:
-    """Whether a row is to be measured: all, or those that `--only` names."""
-    return _asked(0).only in row
+    """Whether a row is to be measured: all, or those that `--only` names; none after `--seconds`,
+    which is said.
+    """
+    asked = _asked(0)
+    if time.perf_counter() - _BEGAN < asked.seconds:
+        return asked.only in row
+    print(f"Not measured, as the time is over: {row}", file=sys.stderr)
+    return False
 
 
 def _asked(default: int) -> argparse.Namespace:
@@ -46,6 +56,12 @@ def _asked(default: int) -> argparse.Namespace:
     )
     parser.add_argument(
         "--only", default="", help="rows that have this text in their names, where a script has it"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=math.inf,
+        help="begin no row after so many, where a script has it",
     )
     return parser.parse_args()
 
@@ -123,7 +139,13 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def say_where() -> None:
-    """Prints what the figures depend on: the backend, the versions, the day."""
+    """Prints what the figures depend on: the backend, the versions, the day. Kernels repeat to the
+    bit from here on, so that results can be compared.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(torch.cuda.is_available(), warn_only=True)
     found = []
     for name in PACKAGES:
         try:

@@ -1,5 +1,5 @@
 """How does a run do on this device: the stall of a save of a gigabyte, the time from a signal to
-the end of a run in blocks, and the memory that blocks take?
+the end of a run in blocks, the memory that blocks take, and batches that are large?
 
 Run by gpu.sh; it runs on a CPU as well.
 """
@@ -15,13 +15,24 @@ from typing import Any
 
 import keras
 import numpy as np
-from _measure import leave, rounds_asked, say_where, table
-from bench_fuse import CASES, train
+from _measure import interleave, interval, leave, milliseconds, rounds_asked, say_where, table
+from bench_fuse import CASES, CLASSES, Case, by_hand, train
 from bench_save import measure, stack
 
 import keras_patterns as kp
 
-SIGNALS = 5
+SIGNALS = 3
+
+
+def of_images() -> keras.Model:
+    """A net that takes about as long for a batch as its copy to a device does."""
+    hidden = [keras.layers.Conv2D(64, 5, strides=2, activation="relu") for _ in range(4)]
+    pool = keras.layers.GlobalAveragePooling2D()
+    return keras.Sequential([keras.Input((128, 128, 3)), *hidden, pool, keras.layers.Dense(10)])
+
+
+# 50 MB a batch.
+IMAGES = Case("images", of_images, CLASSES, (2_560, 128, 128, 3), 10, batch_size=256, epochs=4)
 
 
 def gigabyte() -> keras.Model:
@@ -60,6 +71,29 @@ def signal_latencies() -> list[float]:
                 seconds.append(time.perf_counter() - sent[0])
             sender.join()
     return seconds
+
+
+def large_batches(rounds: int) -> None:
+    """Prints whether the copies of batches are beside the computing."""
+    models = [IMAGES.compiled() for _ in range(3)]
+    seconds = interleave(
+        {
+            "model.fit": lambda: train(IMAGES, models[0]),
+            "kp.fit": lambda: train(IMAGES, models[1], fuse=False),
+            "by hand": lambda: by_hand(IMAGES, models[2], IMAGES.epochs),
+        },
+        rounds,
+    )
+    per_step = [milliseconds(taken / IMAGES.steps) for taken in seconds.values()]
+    ratios = [interval(seconds[other] / seconds["kp.fit"]) for other in ("model.fit", "by hand")]
+    header = (
+        "model.fit, ms a step",
+        "kp.fit, ms",
+        "by hand, the data on the device, ms",
+        "kp.fit / model.fit in steps/s (90 % interval)",
+        "kp.fit / by hand",
+    )
+    table(f"Batches of 50 MB, {rounds} rounds", header, [[*per_step, *ratios]])
 
 
 def peak_memory() -> int | None:
@@ -102,6 +136,7 @@ def main() -> None:
     latencies = [f"{1e3 * one:,.0f}" for one in signal_latencies()]
     header = [f"signal {number}" for number in range(1, len(latencies) + 1)]
     table("From SIGTERM to a saved end, in blocks, ms", header, [latencies])
+    large_batches(rounds)
     leave(measure("A gigabyte", gigabyte, rounds))
 
 

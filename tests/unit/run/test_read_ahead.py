@@ -23,9 +23,21 @@ reads_here = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def always_ahead(monkeypatch):
+def read_as_on_an_accelerator(monkeypatch):
+    """Keras takes one batch more than a step needs, and moves it to the device."""
+    from keras.src.backend.jax.trainer import JAXEpochIterator as Reader
+
+    def get_iterator(self):
+        return self._one_batch_ahead_iterator(self.data_adapter.get_jax_iterator())
+
+    monkeypatch.setattr(Reader, "_get_iterator", get_iterator)
+
+
+@pytest.fixture(autouse=True, params=["CPU", *["accelerator"] * (keras.backend.backend() == "jax")])
+def always_ahead(monkeypatch, request):
     monkeypatch.setattr(_read_ahead, "_WORTH_IT", 0)
+    if request.param == "accelerator":
+        read_as_on_an_accelerator(monkeypatch)
     yield
     assert not reads_ahead()
 
@@ -143,6 +155,21 @@ def test_the_error_of_a_callback_is_not_taken_for_one_of_the_data(tmp_path, monk
     break_batch(monkeypatch, 14)
     with pytest.raises(Broken, match="in a callback"):
         train(tmp_path, At(13, fail))
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 3, 30])
+def test_a_model_that_is_not_built_trains_on_each_batch(fuse, steps):
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="zeros")])
+    model.compile(keras.optimizers.SGD(1.0), lambda y, outputs: -outputs, metrics=["mae"])
+    kp.fit(model, X, Y, batch_size=4, total_steps=steps, shuffle=False, fuse=fuse, verbose=0)
+    batches = X.reshape(15, 4, 4).mean(axis=1)
+    expected = sum(batches[step % 15] for step in range(steps))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model.layers[0].kernel)[:, 0], expected, atol=1e-5
+    )
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == steps
 
 
 def loop(folder, at=None, act=fail):

@@ -1,0 +1,104 @@
+"""Launches and copies of PyTorch on a CUDA device that do not wait for Python."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import torch
+
+from ._feed import Batch, Batches
+
+_BLOCKS_ON_THE_WAY = 2
+
+
+class Launches:
+    """A graph of operations, made again for each batch by one launch of the device, where that can
+    be had, and by a launch for each operation elsewhere.
+
+    Args:
+        graph: The operations. They move tensors in place.
+        leaves: The tensors of a batch.
+    """
+
+    def __init__(self, graph: Callable[..., Any], leaves: list[torch.Tensor]) -> None:
+        self._is_on_cuda = any(leaf.is_cuda for leaf in leaves)
+        self._on_the_way: deque[Any] = deque()
+        self._launch = (_captured(graph, leaves) if self._is_on_cuda else None) or graph
+
+    def run(self, columns: list[tuple[torch.Tensor, ...]], count: int) -> Any:
+        """Runs the first `count` batches of a block; returns what the last one gave.
+
+        Args:
+            columns: For each tensor of a batch, that of each batch.
+            count: At least one.
+        """
+        if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:
+            self._on_the_way.popleft().synchronize()
+        logs = None
+        for index in range(count):
+            logs = self._launch(*(column[index] for column in columns))
+        if not self._is_on_cuda:
+            return logs
+        self._on_the_way.append(torch.cuda.current_stream().record_event())
+        # The next launch writes to where these lie.
+        return keras.tree.map_structure(torch.clone, logs)
+
+
+def _captured(graph: Callable[..., Any], leaves: list[torch.Tensor]) -> Callable[..., Any] | None:
+    """The operations as one launch; None if one of them waits for the device."""
+    places = [leaf.clone() for leaf in leaves]
+    program = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(program):
+            logs = graph(*places)
+    except RuntimeError:
+        return None
+
+    def launch(*leaves: torch.Tensor) -> Any:
+        for place, leaf in zip(places, leaves, strict=True):
+            place.copy_(leaf)
+        program.replay()
+        return logs
+
+    return launch
+
+
+class CopiedBatches(Batches):
+    """Batches that are copied to a CUDA device beside its computing.
+
+    On the stream of the computing a copy would begin when all steps that were launched have ended,
+    and who asks for it would wait for them.
+
+    Args:
+        batches: As for `Batches`.
+        convert: Makes tensors of a batch, on the device.
+        ahead: As for `Batches`.
+    """
+
+    def __init__(
+        self, batches: Iterable[Batch], convert: Callable[[Batch], Batch], ahead: bool
+    ) -> None:
+        stream = torch.cuda.Stream()
+
+        def copied(batch: Batch) -> Batch:
+            with torch.cuda.stream(stream):
+                tensors = convert(batch)
+            stream.synchronize()
+            return tensors
+
+        super().__init__(batches, copied, ahead)
+
+    def get_torch_dataloader(self) -> Iterator[Batch]:
+        """The batches."""
+        return map(_used_here, self.get_jax_iterator())
+
+
+def _used_here(batch: Batch) -> Batch:
+    """Keeps the memory of the tensors until the steps that were launched have ended."""
+    for leaf in keras.tree.flatten(batch):
+        if isinstance(leaf, torch.Tensor) and leaf.is_cuda:
+            leaf.record_stream(torch.cuda.current_stream())
+    return batch

@@ -1,0 +1,86 @@
+"""Blocks and batches on a CUDA device: the same bits as from launches one by one and from copies in
+line.
+"""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_patterns.backends import current
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch" or not torch.cuda.is_available(),
+    reason="needs a CUDA device and Keras on PyTorch",
+)
+
+X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
+
+
+def launches(step):
+    from keras_patterns.backends._torch_cuda import Launches
+
+    return Launches(step, [torch.zeros(8, device="cuda")])
+
+
+def columns():
+    return [torch.as_tensor(X, device="cuda").unbind()]
+
+
+def accumulate(read):
+    """A step that moves a tensor, and the tensor."""
+    total = torch.zeros(8, device="cuda")
+
+    def step(row):
+        total.mul_(0.9).add_(torch.sin(row))
+        return {"sum": total.sum() if not read else torch.tensor(total.sum().item())}
+
+    return step, total
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_launch_for_each_step_gives_the_bits_of_one_for_each_operation(read):
+    step, expected = accumulate(read)
+    for row in columns()[0]:
+        logs = step(row)
+    step, total = accumulate(read)
+    program = launches(step)
+    total.zero_()
+    found = program.run(columns(), len(X))
+    assert torch.equal(total, expected)
+    assert float(found["sum"]) == float(logs["sum"])
+
+
+def test_the_logs_of_a_block_stay_when_the_next_one_runs():
+    step, _ = accumulate(read=False)
+    program = launches(step)
+    first = program.run(columns(), 3)
+    value = float(first["sum"])
+    program.run(columns(), 5)
+    assert float(first["sum"]) == value
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_batches_arrive_as_they_were_made(ahead):
+    batches = [(X + index, np.arange(64) + index) for index in range(40)]
+    feed = current().feed(iter(batches), batches[:1], ahead, keras.Model())
+    busy = torch.ones(2_000, 2_000, device="cuda")
+    for (x, y), (found_x, found_y) in zip(batches, feed.get_torch_dataloader(), strict=True):
+        busy = busy @ busy
+        assert found_x.is_cuda
+        np.testing.assert_array_equal(found_x.cpu(), x)
+        np.testing.assert_array_equal(found_y.cpu(), y)
+    feed.close()
+
+
+def test_a_sum_with_a_scale_on_the_device_has_the_bits_of_one_with_a_number():
+    from keras_patterns.backends._torch_values import _add_scaled
+
+    random = torch.Generator("cuda").manual_seed(0)
+    those = [torch.randn(50, 7, device="cuda", generator=random) for _ in range(3)]
+    others = [torch.randn(50, 7, device="cuda", generator=random) for _ in range(3)]
+    expected = [one.clone() for one in those]
+    scale = torch.tensor(-0.0123, device="cuda")
+    torch._foreach_add_(expected, others, alpha=scale.item())
+    _add_scaled(those, others, scale)
+    assert all(map(torch.equal, those, expected))
