@@ -179,7 +179,7 @@ def bench(session: nox.Session, backend: str) -> None:
     "bench(jax)" -- steps save --rounds 5`.
     """
     install_package(session, EXTRAS[backend], "demo")
-    install(session, *group("bench"))
+    install(session, *group("bench"), *group(f"bench-{backend}"))
     scripts = {
         path.stem.removeprefix("bench_"): str(path)
         for path in sorted((ROOT / "benchmarks").glob("bench_*.py"))

@@ -1,5 +1,5 @@
 """How many times as many steps per second does `kp.fit` run as `model.fit`, and as a loop that is
-written by hand?
+written by hand, or by a library for loops of one's own?
 
 All sides train the same model on the same arrays in memory, shuffled. The clock runs from the begin
 of the second epoch to the end of the last one: neither compiling nor the choice of the way counts.
@@ -34,12 +34,14 @@ from _measure import (
     say_where,
     table,
 )
+from _peers import PEERS, train_by_peer
 from keras import layers, ops
 
 import keras_patterns as kp
 from keras_patterns.run import fusing
 
 TOGETHER = 32
+PEER = PEERS.get(keras.backend.backend(), "")
 # Of the loss after an epoch, with an Adam that rounds otherwise.
 NEARLY = 0.02
 
@@ -59,6 +61,7 @@ class Case:
         draws: Whether a step draws random numbers.
         validated: Whether each epoch ends with a validation on half of the examples, which the loop
             by hand has not.
+        has_peer: Whether a library for loops of one's own has its turn as well.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Case:
     epochs: int = 3
     draws: bool = False
     validated: bool = False
+    has_peer: bool = False
 
     def arrays(self) -> dict[str, Any]:
         random = np.random.default_rng(0)
@@ -154,8 +158,8 @@ def transformer() -> keras.Model:
 
 CLASSES = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 CASES = [
-    Case("tiny dense", tiny_dense, CLASSES, (8_192, 32), 10),
-    Case("dense 512-1024-1024", wide_dense, CLASSES, (1_024, 512), 10),
+    Case("tiny dense", tiny_dense, CLASSES, (8_192, 32), 10, has_peer=True),
+    Case("dense 512-1024-1024", wide_dense, CLASSES, (1_024, 512), 10, has_peer=True),
     Case("convolutional", convolutional, CLASSES, (1_024, 16, 16, 3), 10, draws=True),
     Case("LSTM", recurrent, CLASSES, (2_048, 20, 16), 10),
     Case("transformer", transformer, CLASSES, (2_048, 16, 32), 10),
@@ -188,6 +192,12 @@ def by_hand(case: Case, model: keras.Model, epochs: int, shuffle: bool = True) -
     )
 
 
+def by_peer(case: Case, model: keras.Model, epochs: int, shuffle: bool = True) -> float:
+    """Trains by another library; returns the seconds."""
+    arrays = case.arrays()
+    return train_by_peer(model, arrays["x"], arrays["y"], case.batch_size, epochs, shuffle)
+
+
 def check(case: Case) -> tuple[list[str], str]:
     """Trains unshuffled one by one, in blocks and by hand; returns how they differ, and which way
     it was.
@@ -202,17 +212,22 @@ def check(case: Case) -> tuple[list[str], str]:
             ends.append([keras.ops.convert_to_numpy(one.value) for one in variables])
     failures = [] if same_bits(*ends) else [f"{case.name}: blocks end in other bits"]
     if not case.draws and not case.validated:
-        models = case.compiled(), case.compiled()
-        by_hand(case, models[0], 1, shuffle=False)
-        models[1].fit(**{**case.arrays(), "epochs": 1, "shuffle": False})
-        arrays = case.arrays()
-        losses = [model.evaluate(arrays["x"], arrays["y"], verbose=0) for model in models]
-        far = abs(losses[0] / losses[1] - 1)
-        failures += (
-            [f"{case.name}: by hand, a loss {far:.1%} from that of model.fit"]
-            if far > NEARLY
-            else []
-        )
+        arrays = {**case.arrays(), "epochs": 1, "shuffle": False}
+        ways = {"model.fit": lambda model: model.fit(**arrays)}
+        ways["by hand"] = lambda model: by_hand(case, model, 1, shuffle=False)
+        if case.has_peer and PEER:
+            ways[PEER] = lambda model: by_peer(case, model, 1, shuffle=False)
+        losses = {}
+        for name, way in ways.items():
+            model = case.compiled()
+            way(model)
+            losses[name] = model.evaluate(arrays["x"], arrays["y"], verbose=0)
+        far = {name: abs(loss / losses["model.fit"] - 1) for name, loss in losses.items()}
+        failures += [
+            f"{case.name}: {name}, a loss {part:.1%} from that of model.fit"
+            for name, part in far.items()
+            if part > NEARLY
+        ]
     way = said[-1].partition(": ")[2] or "in blocks"
     return failures, way.rstrip(".")
 
@@ -240,13 +255,19 @@ def measure(case: Case, rounds: int) -> list[str]:
     }
     if not case.validated:
         sides["by hand"] = lambda: by_hand(case, models["by hand"], case.epochs)
+    if case.has_peer and PEER:
+        models["peer"] = case.compiled()
+        sides["peer"] = lambda: by_peer(case, models["peer"], case.epochs)
     if keras.backend.backend() != "torch":
         models["together"] = case.compiled(steps_per_execution=TOGETHER)
         sides["together"] = lambda: train(case, models["together"])
     seconds = interleave(sides, rounds)
-    names = ("model.fit", "together", "by hand", "stepwise", "blocks", "auto")
+    names = ("model.fit", "together", "by hand", "peer", "stepwise", "blocks", "auto")
     per_step = [milliseconds(seconds[n] / case.steps) if n in seconds else "" for n in names]
-    pairs = [("model.fit", "blocks"), ("by hand", "blocks"), ("model.fit", "auto")]
+    pairs = [
+        *(("model.fit", "blocks"), ("by hand", "blocks"), ("peer", "blocks")),
+        ("model.fit", "auto"),
+    ]
     ratios = [
         interval(seconds[other] / seconds[ours]) if other in seconds else ""
         for other, ours in pairs
@@ -303,11 +324,13 @@ def main() -> None:
         "model.fit, ms a step",
         f"model.fit, {TOGETHER} in one, ms",
         "by hand, ms",
+        f"{PEER or 'a peer'}, ms",
         "kp.fit, ms",
         "kp.fit(fuse=True), ms",
         'kp.fit(fuse="auto"), ms',
         "fuse=True / model.fit in steps/s (90 % interval)",
         "fuse=True / by hand",
+        f"fuse=True / {PEER or 'a peer'}",
         'fuse="auto" / model.fit',
         "way of fuse=True",
     )
