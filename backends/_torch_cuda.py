@@ -52,7 +52,8 @@ def _captured(graph: Callable[..., Any], leaves: list[torch.Tensor]) -> Callable
     places = [leaf.clone() for leaf in leaves]
     program = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(program):
+        # A thread that makes batches may copy them meanwhile.
+        with torch.cuda.graph(program, capture_error_mode="thread_local"):
             logs = graph(*places)
     except RuntimeError:
         return None
