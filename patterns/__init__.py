@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .data import DataExhaustedError
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
+    from .memorization import MemorizationReport, WorstExample, memorize, tabulate
     from .optimizers.old_names import layerwise_rates as layerwise_rates
     from .optimizers.old_names import one_cycle as one_cycle
     from .optimizers.old_names import with_momentum_schedule as with_momentum_schedule
@@ -94,6 +95,7 @@ __all__ = [
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
+    "MemorizationReport",
     "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
@@ -114,6 +116,7 @@ __all__ = [
     "StoreInUseError",
     "SuccessiveRises",
     "TrainableTable",
+    "WorstExample",
     "__version__",
     "average_checkpoints",
     "batches",
@@ -125,6 +128,7 @@ __all__ = [
     "head_then_all",
     "last_layers_first",
     "load_pretrained",
+    "memorize",
     "optimizers",
     "plot_history",
     "preserved",
@@ -133,6 +137,7 @@ __all__ = [
     "select_checkpoint",
     "stopping",
     "suggest_patience",
+    "tabulate",
     "testing",
     "trainable_table",
     "unfreeze",
@@ -152,6 +157,7 @@ _HOMES = {
         ".data": "DataExhaustedError",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
+        ".memorization": "MemorizationReport WorstExample memorize tabulate",
         ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",
         ".plots": "plot_history",
         ".run.checkpoint": "Checkpoint",
