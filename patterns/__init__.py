@@ -77,6 +77,13 @@ if TYPE_CHECKING:
         trainable_table,
         unfreeze,
     )
+    from .weights import (
+        ParameterCounts,
+        ParameterRow,
+        count_parameters,
+        initialize,
+        regularize,
+    )
 
     __version__: str
 
@@ -99,6 +106,8 @@ __all__ = [
     "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
+    "ParameterCounts",
+    "ParameterRow",
     "Patience",
     "ProgressQuotient",
     "ResumeRefusedError",
@@ -121,17 +130,20 @@ __all__ = [
     "average_checkpoints",
     "batches",
     "cache_features",
+    "count_parameters",
     "find_learning_rate",
     "fine_tune",
     "fit",
     "freeze",
     "head_then_all",
+    "initialize",
     "last_layers_first",
     "load_pretrained",
     "memorize",
     "optimizers",
     "plot_history",
     "preserved",
+    "regularize",
     "replace_head",
     "schedules",
     "select_checkpoint",
@@ -177,6 +189,7 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
+        ".weights": "ParameterCounts ParameterRow count_parameters initialize regularize",
     }.items()
     for name in names.split()
 }
