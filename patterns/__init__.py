@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .checkpoint.identity import ResumeRefusedError
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
+    from .debugging import Diagnosis, LearningCurve, Observation, diagnose, learning_curve
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
     from .memorization import MemorizationReport, WorstExample, memorize, tabulate
@@ -94,11 +95,13 @@ __all__ = [
     "CheckpointStore",
     "DamagedCheckpointError",
     "DataExhaustedError",
+    "Diagnosis",
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
     "Hook",
     "KerasPatternsError",
+    "LearningCurve",
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
@@ -106,6 +109,7 @@ __all__ = [
     "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
+    "Observation",
     "ParameterCounts",
     "ParameterRow",
     "Patience",
@@ -131,6 +135,7 @@ __all__ = [
     "batches",
     "cache_features",
     "count_parameters",
+    "diagnose",
     "find_learning_rate",
     "fine_tune",
     "fit",
@@ -138,6 +143,7 @@ __all__ = [
     "head_then_all",
     "initialize",
     "last_layers_first",
+    "learning_curve",
     "load_pretrained",
     "memorize",
     "optimizers",
@@ -167,6 +173,7 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
+        ".debugging": "Diagnosis LearningCurve Observation diagnose learning_curve",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".memorization": "MemorizationReport WorstExample memorize tabulate",

@@ -21,7 +21,7 @@ LAYERS = (
     {"data", "schedules", "storage"},
     {"select", "state"},
     {"optimizers"},
-    {"checkpoint"},
+    {"checkpoint", "debugging"},
     {"run"},
     {"finder", "guard", "memorization", "plots", "stopping", "weights"},
     {"testing", "transfer"},
