@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 import numpy as np
 
 from .._util.metrics import resolve_mode
+from .curves import SURE, Curve, read_curves
 
 _CALLER = "kp.diagnose"
 # With fewer values neither noise nor progress can be told.
 _FEWEST = 6
-# In units of the noise: what chance does not explain.
-_SURE = 3.0
 # As fractions of the whole fall of a curve: a rise that matters, a fall that still matters, a noise
 # that hides the curve.
 _RISE, _PROGRESS, _UNREST = 0.05, 0.02, 0.1
@@ -103,55 +101,6 @@ class Diagnosis:
         return "\n".join(lines or [f"Nothing can be said: {self.doubt}."])
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A metric, less of which is better, with the steps at which it was read."""
-
-    steps: np.ndarray
-    values: np.ndarray
-
-    @property
-    def smooth(self) -> np.ndarray:
-        """The running median of three; the ends as they are."""
-        if len(self.values) < 3:
-            return self.values
-        inner = np.median(np.lib.stride_tricks.sliding_window_view(self.values, 3), axis=1)
-        return np.concatenate([self.values[:1], inner, self.values[-1:]])
-
-    @property
-    def end(self) -> float:
-        """The median of the last three values."""
-        return float(np.median(self.values[-3:]))
-
-    @property
-    def best(self) -> int:
-        """The place of the lowest value beside the lowest smoothed one."""
-        first = max(0, int(np.argmin(self.smooth)) - 1)
-        return first + int(np.argmin(self.values[first : first + 3]))
-
-    @property
-    def fall(self) -> float:
-        """From the first value to the lowest smoothed one; at least 0."""
-        return max(0.0, float(self.values[0] - self.smooth.min()))
-
-    @property
-    def noise(self) -> float:
-        """A robust standard deviation around the trend, as in `kp.suggest_patience`."""
-        residuals = self.values[1:-1] - (self.values[:-2] + self.values[2:]) / 2
-        return float(np.median(np.abs(residuals)) / (0.6745 * math.sqrt(1.5)))
-
-    def progress(self, start: int, stop: int) -> float:
-        """By how much it falls from one place to another, by the median slope (Theil-Sen); 0 where
-        chance explains it.
-        """
-        part = self.values[start:stop]
-        length = len(part)
-        i, j = np.triu_indices(length, k=1)
-        gained = -float(np.median((part[j] - part[i]) / (j - i))) * (length - 1)
-        chance = _SURE * self.noise * math.sqrt(12 / (length**3 - length)) * (length - 1)
-        return gained if abs(gained) > chance else 0.0
-
-
 def diagnose(
     history: keras.callbacks.History | Mapping[str, Sequence[float]],
     metric: str = "loss",
@@ -206,7 +155,7 @@ def diagnose(
         P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau", 1968.
     """
     sign = 1.0 if resolve_mode(_CALLER, metric, mode) == "min" else -1.0
-    training, validation = _read(history, metric, sign)
+    training, validation = read_curves(_CALLER, history, metric, sign)
     curves = [one for one in (training, validation) if one is not None]
     lost = [
         one.steps[np.argmin(np.isfinite(one.values))]
@@ -232,8 +181,8 @@ def diagnose(
 class _Looking:
     metric: str
     sign: float
-    training: _Curve
-    validation: _Curve | None
+    training: Curve
+    validation: Curve | None
     target: float | None
 
     def shown(self, value: float) -> str:
@@ -260,7 +209,7 @@ def _look(looking: _Looking) -> list[Observation]:
 def _diverged(looking: _Looking) -> list[Observation]:
     training = looking.training
     rise = training.end - float(training.values[0])
-    if rise <= _SURE * training.noise:
+    if rise <= SURE * training.noise:
         return []
     words = (
         f"{looking.metric} rose from {looking.shown(training.values[0])} to "
@@ -291,7 +240,7 @@ def _overfits(looking: _Looking) -> list[Observation]:
     rise = validation.end - float(validation.smooth[best])
     since = float(validation.steps[best])
     place = int(np.searchsorted(training.steps, since))
-    if rise <= max(_SURE * validation.noise, _RISE * validation.fall):
+    if rise <= max(SURE * validation.noise, _RISE * validation.fall):
         return []
     if training.end >= training.smooth[place]:
         return []
@@ -307,11 +256,11 @@ def _overfits(looking: _Looking) -> list[Observation]:
     return [_observed("overfits", words, evidence, _caution(training, validation, best))]
 
 
-def _caution(training: _Curve, validation: _Curve, best: int) -> str:
+def _caution(training: Curve, validation: Curve, best: int) -> str:
     """Where double descent is possible, a word of it."""
     # The last three are the end.
     peak = float(validation.smooth[best:-3].max(initial=-math.inf))
-    if peak - validation.end > max(_SURE * validation.noise, _RISE * validation.fall):
+    if peak - validation.end > max(SURE * validation.noise, _RISE * validation.fall):
         why = f"here it falls again, from {peak:.3g}"
     elif training.end > _INTERPOLATED * abs(float(training.values[0])):
         why = "here the training loss has not come to its end yet"
@@ -326,7 +275,7 @@ def _underfits(looking: _Looking) -> list[Observation]:
     evidence = {"fall": training.fall, "share": share, "end": looking.sign * training.end}
     if target is not None:
         missing = training.end - looking.sign * target
-        if missing <= _SURE * training.noise:
+        if missing <= SURE * training.noise:
             return []
         words = f"{looking.metric} stays at {looking.shown(training.end)}; {target:.3g} is known."
         return [_observed("underfits", words, {**evidence, "missing": missing})]
@@ -353,11 +302,11 @@ def _still_improving(looking: _Looking) -> list[Observation]:
     return [_observed("still improving", words, {"since": since, "gained": gained}, caution)]
 
 
-def _earlier_rise(validation: _Curve) -> str:
+def _earlier_rise(validation: Curve) -> str:
     """A word on a rise that it has left behind."""
     above = validation.smooth - np.minimum.accumulate(validation.smooth)
     top = int(np.argmax(above))
-    if above[top] <= max(_SURE * validation.noise, _RISE * validation.fall):
+    if above[top] <= max(SURE * validation.noise, _RISE * validation.fall):
         return ""
     return (
         f"Its rise until step {validation.steps[top]:,.0f} looked like overfitting, and this may "
@@ -374,7 +323,7 @@ def _plateaus(looking: _Looking) -> list[Observation]:
     for start in range(1, count - least):
         stop = start + least
         # Flat from the first value on, within the noise and a hundredth of the fall.
-        band = max(_SURE * curve.noise, _PROGRESS / 2 * curve.fall)
+        band = max(SURE * curve.noise, _PROGRESS / 2 * curve.fall)
         if np.ptp(level[start:stop]) > band:
             continue
         while stop < count and np.ptp(level[start : stop + 1]) <= band:
@@ -383,7 +332,7 @@ def _plateaus(looking: _Looking) -> list[Observation]:
             found = (start, stop)
     start, stop = found
     after = float(level[stop - 1]) - curve.end if stop else 0.0
-    if after <= max(_SURE * curve.noise, 2 * _RISE * curve.fall):
+    if after <= max(SURE * curve.noise, 2 * _RISE * curve.fall):
         return []
     first, last = float(curve.steps[start]), float(curve.steps[stop - 1])
     words = (
@@ -397,7 +346,7 @@ def _converged(looking: _Looking) -> list[Observation]:
     curve, name = looking.training, looking.metric
     if looking.validation is not None:
         curve, name = looking.validation, f"val_{looking.metric}"
-    near = curve.smooth <= curve.smooth.min() + max(_SURE * curve.noise, _PROGRESS * curve.fall)
+    near = curve.smooth <= curve.smooth.min() + max(SURE * curve.noise, _PROGRESS * curve.fall)
     since = float(curve.steps[np.argmax(near)])
     words = f"{name} has been at {looking.shown(curve.end)} since step {since:,.0f}."
     evidence = {"since": since, "end": looking.sign * curve.end}
@@ -410,46 +359,3 @@ def _observed(
     kind: str, message: str, evidence: dict[str, float], caution: str = ""
 ) -> Observation:
     return Observation(kind, message, evidence, _REMEDIES[kind], caution)
-
-
-def _read(history: Any, metric: str, sign: float) -> tuple[_Curve, _Curve | None]:
-    """The curves of training and validation; None where there is no validation."""
-    lists = getattr(history, "history", history)
-    if not isinstance(lists, Mapping):
-        raise TypeError(
-            f"{_CALLER}: `history` must be a History, or its dict of lists. Received: "
-            f"{type(history).__name__}."
-        )
-    if metric not in lists:
-        raise ValueError(
-            f"{_CALLER}: the history has no metric {metric!r}. It has {sorted(lists)}."
-        )
-    values = np.asarray(lists[metric], "float64")
-    if values.ndim != 1:
-        raise ValueError(f"{_CALLER}: {metric!r} must be one number for each epoch.")
-    ends = list(getattr(history, "epoch_end_steps", ()))
-    epochs = list(getattr(history, "epoch", ())) or list(range(len(values)))
-    steps = ends if len(ends) == len(values) else [one + 1 for one in epochs]
-    training = _Curve(np.asarray(steps, "float64"), sign * values)
-    validated = np.asarray(lists.get(f"val_{metric}", ()), "float64")
-    if not len(validated):
-        return training, None
-    at = _validated_at(history, metric, training.steps, len(validated))
-    return training, _Curve(at, sign * validated)
-
-
-def _validated_at(history: Any, metric: str, steps: np.ndarray, count: int) -> np.ndarray:
-    """The steps of the validations at the ends of epochs."""
-    if count == len(steps):
-        return steps
-    known = {row["step"] for row in getattr(history, "validations", ())}
-    found = [step for step in steps if step in known]
-    every = len(steps) // count
-    if len(found) != count:
-        found = list(steps[every - 1 :: every])
-    if len(found) != count:
-        raise ValueError(
-            f"{_CALLER}: val_{metric!r} has {count} values in {len(steps)} epochs; at which ones "
-            "does not show. Give a dict of lists of one length."
-        )
-    return np.asarray(found)

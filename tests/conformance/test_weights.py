@@ -26,13 +26,13 @@ MODELS = {}
 def built(case):
     """A model of the table with its optimizer, as before its first step; one for all tests."""
     if id(case) not in MODELS:
-        MODELS[id(case)] = make_built(case)
+        keras.utils.set_random_seed(5)
+        MODELS[id(case)] = build(case.make_model(), case)
     return MODELS[id(case)]
 
 
-def make_built(case):
-    keras.utils.set_random_seed(5)
-    model, x = case.make_model(), case.arguments["x"]
+def build(model, case):
+    x = case.arguments["x"]
     if callable(x):
         data = x()
         batch = data[0] if isinstance(data, keras.utils.PyDataset) else next(data)
@@ -74,14 +74,23 @@ def interrupted(monkeypatch, kind, method, at, counts=lambda *_: True):
 
 @pytest.mark.parametrize("case", EVERY)
 def test_counting_leaves_everything_as_it_was(case):
-    model = built(case)
+    """Before the optimizer has its slots, and after."""
+    keras.utils.set_random_seed(5)
+    model = case.make_model()
+    if model.built:
+        assert_uncounted(model)
+    MODELS[id(case)] = build(model, case)
+    assert_uncounted(model)
+
+
+def assert_uncounted(model):
     model.train_function = function = object()
     before, how = state(model), settings(model)
-    counts = kp.count_parameters(model)
-    assert counts.total.parameters > 0
+    assert kp.count_parameters(model).total.parameters > 0
     assert_same_state(before, state(model))
     assert settings(model) == how
     assert model.train_function is function
+    model.train_function = None
 
 
 @pytest.mark.filterwarnings("ignore:kp.regularize. the penalty of")

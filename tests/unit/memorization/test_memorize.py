@@ -7,7 +7,7 @@ import signal
 import keras
 import numpy as np
 import pytest
-from killers import KillAt, Killed
+from killers import KillAt, Killed, Sender
 from models import runnable
 
 import keras_patterns as kp
@@ -163,6 +163,38 @@ def test_it_ends_at_its_last_whole_step(ends, error, steps):
     assert_equal(values(twin), values(model))
     # It is fit to be trained further.
     model.fit(X, X, verbose=0)
+
+
+def test_a_checkpoint_takes_ctrl_c_and_the_run_goes_on():
+    how = {**SHORT, "tolerance": 0}
+    with pytest.raises(kp.RunInterrupted):
+        kp.memorize(
+            line(), X, X, callbacks=[kp.Checkpoint("run"), Sender("step", 5, ["int"])], **how
+        )
+    keras.utils.clear_session(free_memory=False)
+    report = kp.memorize(
+        line(), X, X, callbacks=[kp.Checkpoint("run"), Sender("step", 99, ["int"])], **how
+    )
+    assert report.history.resumes == [6]
+
+
+def test_steps_in_blocks_are_the_same():
+
+    def end(fuse):
+        keras.utils.set_random_seed(3)
+        model = line()
+        how = {**SHORT, "total_steps": 60, "steps_per_epoch": 20, "fuse": fuse}
+        return model, kp.memorize(model, X, X**2, 1e-9, **how)
+
+    (one, first), (other, second) = end(False), end(True)
+    assert_equal(values(one), values(other))
+    assert first == second
+
+
+def test_a_model_that_is_built_by_its_first_batch():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    assert kp.memorize(model, X, 3 * X, 1e-3, seed=0, verbose=0).within
 
 
 def test_a_killed_run_goes_on_and_ends_in_the_same_report():
