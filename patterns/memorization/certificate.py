@@ -198,7 +198,7 @@ class MemorizationReport:
         where = f"the largest error over all {self.examples:,} examples is {error}{unit}"
         if self.within:
             return f"Memorised: {where}, within the tolerance of {tolerance} ({self._effort})."
-        times = f"{self.largest_error / self.tolerance:.3g} times" if self.tolerance else "not"
+        times = f"{self.largest_error / self.tolerance:.3g} times" if self.tolerance else "above"
         rows = [
             [one.place, f"{one.error:.3g}", _shown(one.target), _shown(one.output), one.inputs]
             for one in self.worst
