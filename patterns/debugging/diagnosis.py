@@ -271,7 +271,8 @@ def _caution(training: Curve, validation: Curve, best: int) -> str:
 
 def _underfits(looking: _Looking) -> list[Observation]:
     training, target = looking.training, looking.target
-    share = training.fall / abs(float(training.values[0])) if training.values[0] else 0.0
+    # Nothing is left to learn where it begins at 0.
+    share = training.fall / abs(float(training.values[0])) if training.values[0] else 1.0
     evidence = {"fall": training.fall, "share": share, "end": looking.sign * training.end}
     if target is not None:
         missing = training.end - looking.sign * target

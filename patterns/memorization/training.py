@@ -202,7 +202,8 @@ class LargestErrorCheck(Hook):
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            # None says that it was not set from Python.
+            signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
         if self._is_interrupted:
             raise KeyboardInterrupt
 

@@ -30,6 +30,7 @@ CURVES = {
     ),
     "underfits": ({"loss": 2.3 - 0.02 * (1 - FALL)}, ["underfits"]),
     "constant": ({"loss": np.ones(40)}, ["underfits"]),
+    "nothing to learn": ({"loss": np.zeros(40)}, ["converged"]),
     "still improving": (
         {"loss": np.exp(-EPOCHS / 30), "val_loss": 0.05 + np.exp(-EPOCHS / 30)},
         ["still improving"],
@@ -59,7 +60,10 @@ CURVES = {
 def test_a_curve_of_each_kind(name, size):
     """Without noise, and with some on each curve."""
     lists, kinds = CURVES[name]
-    noisy = {key: curve + noise(size, seed) for seed, (key, curve) in enumerate(lists.items())}
+    noisy = {
+        key: curve + noise(size, seed) * np.ptp(curve)
+        for seed, (key, curve) in enumerate(lists.items())
+    }
     diagnosis = kp.diagnose(noisy)
     assert diagnosis.kinds == kinds
     assert diagnosis.verdict == kinds[0]
