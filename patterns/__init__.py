@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from .checkpoint.identity import ResumeRefusedError
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
+    from .debugging import Diagnosis, LearningCurve, Observation, diagnose, learning_curve
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
+    from .memorization import MemorizationReport, WorstExample, memorize, tabulate
     from .optimizers.old_names import layerwise_rates as layerwise_rates
     from .optimizers.old_names import one_cycle as one_cycle
     from .optimizers.old_names import with_momentum_schedule as with_momentum_schedule
@@ -76,6 +78,13 @@ if TYPE_CHECKING:
         trainable_table,
         unfreeze,
     )
+    from .weights import (
+        ParameterCounts,
+        ParameterRow,
+        count_parameters,
+        initialize,
+        regularize,
+    )
 
     __version__: str
 
@@ -86,17 +95,23 @@ __all__ = [
     "CheckpointStore",
     "DamagedCheckpointError",
     "DataExhaustedError",
+    "Diagnosis",
     "EarlyStopping",
     "GeneralizationLoss",
     "GradualUnfreeze",
     "Hook",
     "KerasPatternsError",
+    "LearningCurve",
     "LearningRateSweep",
     "LoadReport",
     "LoadRow",
+    "MemorizationReport",
     "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
+    "Observation",
+    "ParameterCounts",
+    "ParameterRow",
     "Patience",
     "ProgressQuotient",
     "ResumeRefusedError",
@@ -114,25 +129,33 @@ __all__ = [
     "StoreInUseError",
     "SuccessiveRises",
     "TrainableTable",
+    "WorstExample",
     "__version__",
     "average_checkpoints",
     "batches",
     "cache_features",
+    "count_parameters",
+    "diagnose",
     "find_learning_rate",
     "fine_tune",
     "fit",
     "freeze",
     "head_then_all",
+    "initialize",
     "last_layers_first",
+    "learning_curve",
     "load_pretrained",
+    "memorize",
     "optimizers",
     "plot_history",
     "preserved",
+    "regularize",
     "replace_head",
     "schedules",
     "select_checkpoint",
     "stopping",
     "suggest_patience",
+    "tabulate",
     "testing",
     "trainable_table",
     "unfreeze",
@@ -150,8 +173,10 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
+        ".debugging": "Diagnosis LearningCurve Observation diagnose learning_curve",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
+        ".memorization": "MemorizationReport WorstExample memorize tabulate",
         ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",
         ".plots": "plot_history",
         ".run.checkpoint": "Checkpoint",
@@ -171,6 +196,7 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
+        ".weights": "ParameterCounts ParameterRow count_parameters initialize regularize",
     }.items()
     for name in names.split()
 }

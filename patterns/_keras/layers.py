@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import keras
 
@@ -64,13 +66,51 @@ def replace_sublayer(parent: keras.Layer, name: str, layer: keras.Layer) -> None
     Setting the attribute would leave the old one among the layers inside, and a built layer refuses
     new ones.
     """
-    tracker = parent._tracker
+    with _unlocked(parent):
+        parent._tracker.untrack(getattr(parent, name))
+        setattr(parent, name, layer)
+
+
+def set_dropout_rate(layer: keras.Layer, rate: float, seed: int) -> Callable[[], None]:
+    """Sets the rate of a dropout layer; returns a function that puts the old one back.
+
+    A layer that was made with a rate of 0 has no generator, and a built layer refuses a new one.
+
+    Args:
+        layer: A dropout layer.
+        rate: At least 0, below 1.
+        seed: For a new generator, unless the layer was made with a seed. One that Keras chose would
+            move Python's random state.
+    """
+    before, has_generator = layer.rate, hasattr(layer, "seed_generator")
+
+    def restore() -> None:
+        layer.rate = before
+        if not has_generator and hasattr(layer, "seed_generator"):
+            with _unlocked(layer):
+                del layer.seed_generator
+
+    try:
+        if rate and not has_generator:
+            with _unlocked(layer):
+                own = seed if layer.seed is None else layer.seed
+                layer.seed_generator = keras.random.SeedGenerator(own)
+        layer.rate = rate
+    except BaseException:
+        restore()
+        raise
+    return restore
+
+
+@contextmanager
+def _unlocked(layer: keras.Layer) -> Iterator[None]:
+    """Within it, a built layer takes new parts."""
+    tracker = layer._tracker
     message = tracker._lock_violation_msg
     locked = tracker.locked
     tracker.unlock()
     try:
-        tracker.untrack(getattr(parent, name))
-        setattr(parent, name, layer)
+        yield
     finally:
         if locked:
             tracker.lock(message)

@@ -130,6 +130,11 @@ def recompile_step(model: keras.Model) -> None:
     model.train_function = None
 
 
+def recompile_tests(model: keras.Model) -> None:
+    """Makes the next `evaluate` compile its step anew, for the same reason."""
+    model.test_function = None
+
+
 def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     """Makes a compiled model train with another optimizer, and be saved with it; its loss and its
     metrics stay as they are.

@@ -39,10 +39,12 @@ class RateFactors:
         variables: In the model's order. They are told apart by what they are: two backbones share
             their paths.
         values: The factor of each.
+        caller: The function that was given them, for messages. Defaults to `with_layer_rates`.
     """
 
     variables: tuple[keras.Variable, ...]
     values: tuple[float, ...]
+    caller: str = "with_layer_rates"
 
     def by_path(self) -> dict[str, float]:
         """The factors by path; the second variable of a path has `#1` after it."""
@@ -66,9 +68,9 @@ class RateFactors:
         strange = [variable.path for variable in variables if id(variable) not in known]
         if strange:
             raise ValueError(
-                f"with_layer_rates: {strange[0]!r} has no factor: it was not in the model when the "
-                "rates were given, or frozen when the model was saved to the file that it comes "
-                "from. Call kp.optimizers.with_layer_rates when the model that is trained has all "
+                f"{self.caller}: {strange[0]!r} has no factor: it was not in the model when the "
+                "factors were given, or frozen when the model was saved to the file that it comes "
+                f"from. Call kp.optimizers.{self.caller} when the model that is trained has all "
                 "its layers, and compile it with the result."
             )
         return tuple(known[id(variable)] for variable in variables)
@@ -100,8 +102,17 @@ def rows_of(variables: Iterable[keras.Variable], factors: Iterable[float]) -> Ro
     return Rows([factor, len(run), sum(math.prod(v.shape) for v in run)] for factor, run in runs)
 
 
-def matched(rows: Sequence[Sequence[Any]], variables: Sequence[keras.Variable]) -> RateFactors:
+def matched(
+    rows: Sequence[Sequence[Any]],
+    variables: Sequence[keras.Variable],
+    caller: str = "with_layer_rates",
+) -> RateFactors:
     """The inverse of `rows_of`.
+
+    Args:
+        rows: What that gave.
+        variables: Those that an optimizer is to train.
+        caller: As in `RateFactors`. Defaults to `with_layer_rates`.
 
     Raises:
         ValueError: If the rows are of other variables.
@@ -109,13 +120,13 @@ def matched(rows: Sequence[Sequence[Any]], variables: Sequence[keras.Variable]) 
     values = tuple(factor for factor, count, _ in rows for _ in range(count))
     if len(values) != len(variables) or rows_of(variables, values) != [list(row) for row in rows]:
         raise ValueError(
-            f"with_layer_rates: this optimizer was saved with factors for {len(values)} variables "
+            f"{caller}: this optimizer was saved with factors for {len(values)} variables "
             "(factor, variables, weights: "
             f"{[list(row) for row in rows]}), and is to train {len(variables)} that are not these. "
-            "Call kp.optimizers.with_layer_rates with "
+            f"Call kp.optimizers.{caller} with "
             "the model that is trained, and compile it with the result."
         )
-    return RateFactors(tuple(variables), values)
+    return RateFactors(tuple(variables), values, caller)
 
 
 @registered
@@ -124,7 +135,7 @@ class LayerwiseRates(Wrapper):
 
     part = "rate_factors"
     prefix = "Layerwise"
-    rank = 1
+    rank = 2
 
     # What it was given, or until it is built what its configuration says of it.
     _factors: RateFactors | None = None
@@ -142,6 +153,7 @@ class LayerwiseRates(Wrapper):
         """Raises ValueError if one of some variables has no factor."""
         if self._factors is not None:
             self._factors.of(variables)
+        super().check_known(variables)
 
     def build(self, variables: Any) -> None:
         """Creates the slots, and finds the factors of the variables."""
@@ -213,7 +225,7 @@ class LayerwiseRates(Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         """The optimizer's arguments, its class, and the factors."""
-        return {**super().get_config(), "base_optimizer": _reference(type(self).__bases__[1])}
+        return {**super().get_config(), "base_optimizer": class_reference(type(self).__bases__[1])}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -242,7 +254,7 @@ def _layerwise(base: Any) -> Any:
     return cls
 
 
-def _reference(cls: type) -> dict[str, Any]:
+def class_reference(cls: type) -> dict[str, Any]:
     """A class as Keras writes it. Its own ones go by their public names, which are the same on
     every backend.
     """

@@ -53,6 +53,9 @@ class Wrapper(_Base):
         """Sets the part, also as it stands in a configuration."""
         raise NotImplementedError
 
+    def check_known(self, variables: Any) -> None:
+        """Raises ValueError if a part knows nothing of one of some variables."""
+
     def get_config(self) -> dict[str, Any]:
         """The optimizer's arguments, and the parts."""
         parts = {mixin.part: mixin.get_part(self) for mixin in mixins_of(type(self))}

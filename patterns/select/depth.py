@@ -6,7 +6,7 @@ import keras
 
 from .. import _keras
 
-_NORMALIZATIONS = (
+NORMALIZATIONS = (
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
@@ -38,7 +38,7 @@ def _measure(layer: keras.Layer, preceding: int, found: dict[int, int]) -> int:
         return _measure_graph(layer, preceding, found)
     reached = preceding
     if _keras.own_variables(layer):
-        normalizes = isinstance(layer, _NORMALIZATIONS)
+        normalizes = isinstance(layer, NORMALIZATIONS)
         found.setdefault(id(layer), max(preceding - 1, 0) if normalizes else preceding)
         reached = max(preceding, 1) if normalizes else preceding + 1
     for inner in _keras.sublayers(layer):

@@ -21,9 +21,9 @@ LAYERS = (
     {"data", "schedules", "storage"},
     {"select", "state"},
     {"optimizers"},
-    {"checkpoint"},
+    {"checkpoint", "debugging"},
     {"run"},
-    {"finder", "guard", "plots", "stopping"},
+    {"finder", "guard", "memorization", "plots", "stopping", "weights"},
     {"testing", "transfer"},
     {""},
     {"demo"},
@@ -31,7 +31,16 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "guard", "plots", "schedules", "stopping", "transfer"}
+PATTERNS = {
+    "finder",
+    "guard",
+    "memorization",
+    "plots",
+    "schedules",
+    "stopping",
+    "transfer",
+    "weights",
+}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {
@@ -64,7 +73,16 @@ NINTH_DECILE = 30
 # The one module of run/ that puts its parts together, which may import as many as it needs.
 WIRING = "patterns/run/opening.py"
 # What run/ knows nothing of.
-ABOVE_RUN = {"finder", "guard", "plots", "stopping", "testing", "transfer"}
+ABOVE_RUN = {
+    "finder",
+    "guard",
+    "memorization",
+    "plots",
+    "stopping",
+    "testing",
+    "transfer",
+    "weights",
+}
 # Words that had a better one: no identifier of patterns/ may be one of these.
 RETIRED = {
     *("DrivenCallback", "EpochRun", "EpochGuard", "Saver", "Shaping", "Beginning", "HeldState"),

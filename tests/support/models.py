@@ -177,9 +177,13 @@ def layerwise() -> keras.Model:
 
 
 def layerwise_cycle() -> keras.Model:
-    """A cycle around rates by layer, around an optimizer that scales the loss."""
+    """A cycle around rates by layer, around weights without decay, around an optimizer that scales
+    the loss; and a penalty.
+    """
     model = small()
+    kp.regularize(model, l1=0.001, l2=0.01)
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.AdamW(), initial_scale=4.0)
+    optimizer = kp.optimizers.without_weight_decay(optimizer, model)
     optimizer = kp.optimizers.with_layer_rates(optimizer, model, decay=0.5)
     return compiled(model, kp.optimizers.with_one_cycle(optimizer, 0.05, total_steps=8))
 

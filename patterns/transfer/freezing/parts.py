@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias, get_args
 
 import keras
 
+from ... import _keras
 from ..._util.arguments import check_choice
 from ...optimizers.rebuild import rebuild_optimizer
 from ...select.where import Where, select
@@ -124,6 +125,8 @@ def _train(model: keras.Model, trained: Trained) -> None:
     trained.put_into(model)
     try:
         rebuild_optimizer(model)
+        # Penalties of frozen weights are no part of the loss.
+        _keras.recompile_tests(model)
     except ValueError:
         before.put_into(model)
         raise

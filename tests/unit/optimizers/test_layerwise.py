@@ -793,7 +793,7 @@ def test_a_layer_that_came_later_has_no_factor():
     optimizer = kp.optimizers.with_layer_rates("adam", chain())
     with pytest.raises(
         ValueError,
-        match=r"'late' has no factor: it was not in the model when the rates were given, or frozen",
+        match=r"'late' has no factor: it was not in the model when the factors were given",
     ):
         optimizer.build([keras.Variable(np.zeros(2), name="late")])
     assert not optimizer.variables[2:]
