@@ -27,6 +27,7 @@ def same_random_state(before):
     return not differences(before, now)
 
 
+@pytest.mark.once
 def test_noise_on_few_examples_is_variance():
     """Twenty weights for noise: less than for so many examples, it is learnt by heart."""
     curve = kp.learning_curve(
@@ -43,6 +44,7 @@ def test_noise_on_few_examples_is_variance():
     assert "Variance: with all examples the gap is " in repr(curve)
 
 
+@pytest.mark.once
 def test_what_a_line_cannot_follow_is_bias():
     curve = kp.learning_curve(line, X, (X**2).sum(axis=1), sizes=[80, 160, 320], epochs=30, **QUIET)
     assert curve.verdict == "bias"
@@ -91,6 +93,7 @@ def test_an_interruption_leaves_the_random_states_as_they_were():
     assert same_random_state(before)
 
 
+@pytest.mark.once
 def test_every_size_gets_the_steps_of_the_largest_and_its_own_examples():
     seen = []
 
