@@ -34,6 +34,14 @@ if TYPE_CHECKING:
     from .checkpoint.identity import ResumeRefusedError
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
+    from .debugging import (
+        Finding,
+        Findings,
+        OverfitReport,
+        PreflightError,
+        overfit_batch,
+        preflight,
+    )
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
     from .optimizers.old_names import layerwise_rates as layerwise_rates
@@ -87,6 +95,8 @@ __all__ = [
     "DamagedCheckpointError",
     "DataExhaustedError",
     "EarlyStopping",
+    "Finding",
+    "Findings",
     "GeneralizationLoss",
     "GradualUnfreeze",
     "Hook",
@@ -97,7 +107,9 @@ __all__ = [
     "NewerFormatError",
     "NonFiniteError",
     "NonFiniteGuard",
+    "OverfitReport",
     "Patience",
+    "PreflightError",
     "ProgressQuotient",
     "ResumeRefusedError",
     "Rewind",
@@ -126,7 +138,9 @@ __all__ = [
     "last_layers_first",
     "load_pretrained",
     "optimizers",
+    "overfit_batch",
     "plot_history",
+    "preflight",
     "preserved",
     "replace_head",
     "schedules",
@@ -150,6 +164,7 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
+        ".debugging": "Finding Findings OverfitReport PreflightError overfit_batch preflight",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",

@@ -10,12 +10,14 @@ from .layers import (
     draws,
     keras_attributes,
     leaf_layers,
+    observed_layers,
     own_variables,
     replace_sublayer,
     sublayers,
     weights_made_trainable,
     weights_to_train,
 )
+from .losses import ResolvedLoss, resolved_losses
 from .optimizers import (
     build_anew,
     config_without_rate,
@@ -24,6 +26,7 @@ from .optimizers import (
     inner_optimizers,
     made_anew,
     put_rate,
+    rate_in_variable,
     set_constant_rate,
     steps_of,
     trained_variables,
@@ -50,6 +53,7 @@ from .training import (
 
 __all__ = [
     "Call",
+    "ResolvedLoss",
     "all_layers",
     "begin_at_epoch",
     "build_anew",
@@ -74,6 +78,7 @@ __all__ = [
     "made_anew",
     "mask_of",
     "no_global_seed",
+    "observed_layers",
     "own_variables",
     "plain_logs",
     "put_first_steps",
@@ -82,11 +87,13 @@ __all__ = [
     "quiet_arrays",
     "quiet_end_of_data",
     "random_seed",
+    "rate_in_variable",
     "raw_value",
     "recompile_step",
     "replace_attribute",
     "replace_sublayer",
     "replaced",
+    "resolved_losses",
     "saved_groups",
     "set_constant_rate",
     "set_global_seed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -103,6 +105,24 @@ def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
     The public setter forgets the variable of the rate, and refuses to set a number over a schedule.
     """
     optimizer._learning_rate = rate
+
+
+@contextmanager
+def rate_in_variable(optimizer: keras.optimizers.Optimizer) -> Iterator[keras.Variable]:
+    """Within it, the rate stands in a variable of the optimizer, which a compiled step reads; after
+    it, a schedule is in its place again. Gives the variable.
+    """
+    before = optimizer._learning_rate
+    if isinstance(before, keras.Variable):
+        yield before
+        return
+    set_constant_rate(optimizer, 0.0)
+    variable = optimizer._learning_rate
+    try:
+        yield variable
+    finally:
+        optimizer._untrack_variable(variable)
+        optimizer._learning_rate = before
 
 
 def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
