@@ -164,12 +164,14 @@ class JaxBackend:
     def gradients(
         self, model: keras.Model, batch: tuple[Any, ...]
     ) -> tuple[float, list[np.ndarray | None]]:
+        # As JAXTrainer does; and the penalties are those of this call, not of the last one.
+        mode = {"training": True} if model._call_has_training_arg else {}
+
         def loss_of_weights(weights: Any, others: Any, metrics: Any, data: Any) -> Any:
             x, y, sample_weight = data
             outputs, others, losses = model.stateless_call(
-                weights, others, x, return_losses=True, training=True
+                weights, others, x, return_losses=True, **mode
             )
-            # As JAXTrainer does: the penalties of this call, not of the last one.
             model._losses_override = losses
             loss, _ = model.stateless_compute_loss(
                 weights,

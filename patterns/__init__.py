@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
     from .debugging import (
+        Baselines,
+        DebugReport,
         Finding,
         Findings,
         OverfitReport,
         PreflightError,
+        baseline,
+        debug,
         overfit_batch,
         preflight,
     )
@@ -88,12 +92,14 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Baselines",
     "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
     "DamagedCheckpointError",
     "DataExhaustedError",
+    "DebugReport",
     "EarlyStopping",
     "Finding",
     "Findings",
@@ -128,8 +134,10 @@ __all__ = [
     "TrainableTable",
     "__version__",
     "average_checkpoints",
+    "baseline",
     "batches",
     "cache_features",
+    "debug",
     "find_learning_rate",
     "fine_tune",
     "fit",
@@ -164,7 +172,8 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
-        ".debugging": "Finding Findings OverfitReport PreflightError overfit_batch preflight",
+        ".debugging": "Baselines DebugReport Finding Findings OverfitReport PreflightError "
+        "baseline debug overfit_batch preflight",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",

@@ -16,12 +16,14 @@ class ResolvedLoss(NamedTuple):
         function: Gives the loss of `(targets, outputs)`.
         name: That of Keras's own function; empty for one of a person's own.
         from_logits: Whether it expects logits; None if it knows no such thing.
+        weight: Its factor in the sum of the losses.
     """
 
     path: tuple[Any, ...]
     function: Any
     name: str
     from_logits: bool | None
+    weight: float
 
 
 def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLoss]:
@@ -39,8 +41,13 @@ def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLo
     if not compiled.built:
         compiled.build(y, outputs)
     return [
-        ResolvedLoss(tuple(one.path), one.loss, *_known(one.loss)) for one in compiled._flat_losses
+        ResolvedLoss(tuple(one.path), one.loss, *_known(one.loss), _weight(one.loss_weights))
+        for one in compiled._flat_losses
     ]
+
+
+def _weight(given: Any) -> float:
+    return 1.0 if given is None else float(given)
 
 
 def _known(loss: Any) -> tuple[str, bool | None]:

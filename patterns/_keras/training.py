@@ -96,6 +96,16 @@ def quiet_end_of_data() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def quiet_missing_gradients() -> Iterator[None]:
+    """Keeps Keras on TensorFlow from warning that weights have no gradient, where that is what is
+    looked for.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
+        yield
+
+
 def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:
     """Waits for every `on_train_batch_end` that Keras has handed to its threads."""
     callbacks._flush_futures()

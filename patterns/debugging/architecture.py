@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 
 import keras
@@ -10,7 +12,7 @@ import numpy as np
 from .. import _keras
 from ..optimizers.rates import with_rates
 from .examined import Examined
-from .finding import Finding
+from .finding import Finding, Severity
 from .observed import LayerView
 
 # Below this much of the largest gradient, a layer has none.
@@ -59,7 +61,7 @@ def check_frozen(examined: Examined) -> Iterator[Finding]:
 
 def check_start(examined: Examined) -> Iterator[Finding]:
     """Units that start equal, and so stay equal."""
-    for view in examined.weighted[:-1]:
+    for view in examined.hidden:
         matrix = getattr(view.layer, "kernel", None)
         if matrix is None or isinstance(view.layer, keras.layers.DepthwiseConv2D):
             continue
@@ -112,12 +114,13 @@ def check_regularisation(examined: Examined) -> Iterator[Finding]:
             )
     loss = examined.gradients[0] if examined.gradients else 0.0
     penalty = _penalty(examined.model) if examined.gradients else 0.0
-    if penalty > 0 and penalty > 10 * abs(loss - penalty):
+    if penalty > 0 and penalty > 2 * abs(loss - penalty):
         yield _too_much(
             f"The penalties on the weights are {penalty:.3g}, and the loss without them is "
             f"{loss - penalty:.3g}.",
             {"penalty": penalty, "loss": loss - penalty},
             "Divide the factors of the regularizers by 100.",
+            "warning" if penalty > 10 * abs(loss - penalty) else "note",
         )
     for optimizer in _optimizers(examined.model):
         decay = getattr(optimizer, "weight_decay", None)
@@ -160,6 +163,37 @@ def check_linear(examined: Examined) -> Iterator[Finding]:
             {"bend": error},
             'Give the hidden layers an activation, such as "relu".',
         )
+    for view, after in itertools.pairwise(examined.weighted):
+        if _feeds(view, after) and not (view.activation or _is_projection(view.layer)):
+            yield Finding(
+                "missing_nonlinearity",
+                "note",
+                f"{view.name} has no activation, and its output goes straight into {after.name}.",
+                {},
+                "Give it one, or leave it out.",
+            )
+        if _feeds(view, after) and view.activation == "softmax":
+            yield Finding(
+                "hidden_activation",
+                "warning",
+                f"{view.name} is a hidden layer with a softmax: its units share one sum, and "
+                "hardly any gradient passes.",
+                {"spread": view.spread},
+                'Use "relu".',
+            )
+
+
+def _feeds(view: LayerView, after: LayerView) -> bool:
+    """True if the output of one layer is the input of another, if in another shape."""
+    if after.input is None or view.output.size != after.input.size:
+        return False
+    return np.array_equal(view.output.ravel(), after.input.ravel())
+
+
+def _is_projection(layer: keras.Layer) -> bool:
+    """True for layers that have no activation of their own for a reason."""
+    kinds = (keras.layers.Embedding, keras.layers.DepthwiseConv2D, keras.layers.RNN)
+    return isinstance(layer, kinds) or not hasattr(layer, "activation")
 
 
 def check_leak(examined: Examined) -> Iterator[Finding]:
@@ -179,23 +213,25 @@ def check_width(examined: Examined) -> Iterator[Finding]:
     """A hidden layer too narrow for the classes behind it."""
     classes = [one.width for one in examined.outputs if one.classes is not None]
     need = np.log2(max(classes)) if classes else 0.0
-    for view in examined.weighted[:-1]:
+    for view in examined.hidden:
         width = view.output.shape[-1]
-        if width < 0.5 * need and not isinstance(view.layer, keras.layers.Embedding):
-            yield Finding(
-                "capacity",
-                "warning",
-                f"{view.name} has {width} units, and {max(classes)} classes have to pass.",
-                {"units": width, "classes": max(classes)},
-                "Make it wider.",
-            )
+        if isinstance(view.layer, keras.layers.Embedding) or width >= min(need, 8):
+            continue
+        yield Finding(
+            "capacity",
+            "warning" if width < 0.5 * need or width == 1 else "note",
+            f"{view.name} has {width} units, and {max(classes)} classes have to pass.",
+            {"units": width, "classes": max(classes)},
+            "Make it wider.",
+        )
 
 
 def check_flow(examined: Examined) -> Iterator[Finding]:
     """Values that grow or fade from layer to layer, and units that are dead or saturated."""
     for view in examined.views:
         yield from _stuck(view)
-    hidden = examined.weighted[:-1]
+    yield from _loud(examined)
+    hidden = examined.hidden
     spreads = [view.spread for view in hidden]
     if len(hidden) < 2 or not all(np.isfinite(spreads)) or not spreads[0]:
         return
@@ -210,7 +246,7 @@ def check_flow(examined: Examined) -> Iterator[Finding]:
             "Use an initializer that keeps it: he_normal for relu, glorot for tanh.",
         )
     fade = _gradient_fade(examined)
-    if fade is not None and fade < 1e-3 and (growth < 1e-3 or fade < 1e-5):
+    if fade is not None and fade < 1e-3 and (growth < 1e-3 or fade < 1e-4):
         yield Finding(
             "vanishing",
             "error",
@@ -235,6 +271,27 @@ def check_gradient(examined: Examined) -> Iterator[Finding]:
             {"layers": len(nothing), "of": len(sizes)},
             "Look for a step that has no derivative, such as round, argmax or a comparison.",
         )
+
+
+def _loud(examined: Examined) -> Iterator[Finding]:
+    """Outputs that start far from any answer."""
+    for one in examined.outputs:
+        if one.family in ("sparse", "categorical", "binary"):
+            times = one.crossentropy / math.log(max(2, one.width))
+            is_loud = times > 10
+        else:
+            size, reach = (_rms(part) for part in (one.y, one.pred))
+            times = reach / max(size, 1.0)
+            is_loud = one.family == "regression" and times > 30
+        if is_loud:
+            yield Finding(
+                "exploding",
+                "warning",
+                f"Before training, {one.named} is {times:.3g} times as far off as no answer at "
+                "all would be.",
+                {"times": float(times)},
+                "Use a smaller initial scale of the weights, or scale the inputs.",
+            )
 
 
 def layer_gradients(examined: Examined) -> dict[str, float]:
@@ -297,8 +354,10 @@ def _penalty(model: keras.Model) -> float:
     return found
 
 
-def _too_much(message: str, evidence: dict[str, float], remedy: str) -> Finding:
-    return Finding("over_regularised", "warning", message, evidence, remedy)
+def _too_much(
+    message: str, evidence: dict[str, float], remedy: str, severity: Severity = "warning"
+) -> Finding:
+    return Finding("over_regularised", severity, message, evidence, remedy)
 
 
 def _rms(values: np.ndarray) -> float:

@@ -67,6 +67,8 @@ class Output:
         all_y: Those of all examples.
         pred: Outputs for the sample.
         activation: The name of the activation that gives the output; empty if that is not known.
+        weight: Of the loss among those of other outputs.
+        before: The input of the layer that gives the output; None if no layer is known to.
     """
 
     place: str
@@ -78,6 +80,8 @@ class Output:
     all_y: np.ndarray
     pred: np.ndarray
     activation: str
+    weight: float
+    before: np.ndarray | None
 
     @property
     def width(self) -> int:
@@ -92,7 +96,7 @@ class Output:
     @cached_property
     def sums_to_one(self) -> bool:
         """True if each row of the outputs is a distribution."""
-        return self.width > 1 and _are_distributions(self.pred) > 0.99
+        return self.width > 1 and are_distributions(self.pred) > 0.99
 
     @property
     def labels_fit(self) -> bool:
@@ -119,6 +123,24 @@ class Output:
         if flat is None or not (self.family == "sparse" or is_binary(flat)):
             return None
         return flat.astype(np.int64) if is_whole(flat) else None
+
+    @property
+    def crossentropy(self) -> float:
+        """The mean of -log p of the true classes, by NumPy; NaN where there are none."""
+        if self.classes is None or not self.labels_fit or not np.isfinite(self.pred).all():
+            return float("nan")
+        if not self.from_logits and (self.pred.min() < 0 or self.pred.max() > 1 + 1e-6):
+            return float("nan")
+        wide = self.pred.reshape(-1, self.width).astype("float64")
+        if self.width == 1:
+            # The other class has what is left.
+            wide = np.concatenate([0 * wide if self.from_logits else 1 - wide, wide], axis=1)
+        if self.from_logits:
+            wide = np.exp(wide - wide.max(axis=1, keepdims=True))
+        likely = np.clip(wide / np.maximum(wide.sum(axis=1, keepdims=True), 1e-12), 1e-7, 1)
+        y = self.y.argmax(axis=-1) if self.is_one_hot else self.y
+        labels = y.reshape(-1).astype(int)
+        return float(-np.log(likely[np.arange(len(labels)), labels]).mean())
 
     @property
     def named(self) -> str:
@@ -157,6 +179,8 @@ class Examined:
         self.split = split
         self.is_built = False
         self.problem = ""
+        # A compiled step that the next rung of the ladder can use.
+        self.step_function: Any = None
 
     def build(self) -> None:
         """Builds what is not built, and notes why if that fails."""
@@ -173,6 +197,10 @@ class Examined:
         shapes = [one.shape for one in getattr(self.model, "inputs", None) or []]
         fixed = [shape[0] for shape in shapes if shape and shape[0] is not None]
         return min([*fixed, self.sample.rows])
+
+    def batch_size(self, wanted: int) -> int:
+        """The size of a batch to train on: that which the model fixes, or at most all rows."""
+        return self.rows if self.rows < self.sample.rows else min(wanted, self.rows)
 
     @cached_property
     def batch(self) -> tuple[Any, Any, Any]:
@@ -199,6 +227,17 @@ class Examined:
     def weighted(self) -> list[LayerView]:
         """The layers with a matrix of weights."""
         return [view for view in self.views if view.is_weighted]
+
+    @cached_property
+    def hidden(self) -> list[LayerView]:
+        """The layers with weights whose output is none of the model's, nor goes into it alone."""
+        outputs = [] if self.seen[0] is None else keras.tree.flatten(self.seen[0])
+        found = [
+            view
+            for view in self.weighted
+            if not any(np.array_equal(view.output, one) for one in outputs)
+        ]
+        return found[:-1] if len(found) == len(self.weighted) else found
 
     @cached_property
     def outputs(self) -> list[Output]:
@@ -299,6 +338,7 @@ class Examined:
         arrays = (pred, targets, all_y)
         if any(not isinstance(one, np.ndarray) or one.dtype.kind not in "fiub" for one in arrays):
             return None
+        view = self._view_of(pred)
         return Output(
             "/".join(map(str, loss.path)),
             _FAMILIES.get(loss.name, ""),
@@ -308,20 +348,24 @@ class Examined:
             targets,
             all_y,
             pred,
-            self._activation_of(pred),
+            view.activation if view else _shown_activation(pred),
+            loss.weight,
+            view.input if view else None,
         )
 
-    def _activation_of(self, pred: np.ndarray) -> str:
-        """The activation of the layer that gave an output, by its values; if none did, by what
-        the values show.
-        """
+    def _view_of(self, pred: np.ndarray) -> LayerView | None:
+        """The layer that gave an output, by its values."""
         for view in reversed(self.views):
             gives = view.output.shape == pred.shape and np.array_equal(view.output, pred)
             if gives and (view.activation or view.is_weighted):
-                return view.activation
-        if pred.ndim > 1 and pred.shape[-1] > 1 and _are_distributions(pred) > 0.99:
-            return "softmax"
-        return ""
+                return view
+        return None
+
+
+def _shown_activation(pred: np.ndarray) -> str:
+    """The activation that the values of an output show."""
+    is_wide = pred.ndim > 1 and pred.shape[-1] > 1
+    return "softmax" if is_wide and are_distributions(pred) > 0.99 else ""
 
 
 def is_whole(values: np.ndarray) -> bool:
@@ -342,7 +386,7 @@ def _at(structure: Any, path: tuple[Any, ...]) -> Any:
     return structure
 
 
-def _are_distributions(rows: np.ndarray) -> float:
+def are_distributions(rows: np.ndarray) -> float:
     """The share of rows that are a distribution."""
     if not np.isfinite(rows).all() or rows.min() < 0:
         return 0.0

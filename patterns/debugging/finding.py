@@ -35,6 +35,7 @@ KINDS = {
     "validation_leak": "examples are in both the training and the validation data",
     "input_scale": "inputs of an unsuitable scale",
     "target_scale": "targets of an unsuitable scale",
+    "hidden_activation": "a softmax inside the net",
     "missing_nonlinearity": "layers without an activation between them",
     "exploding": "values grow from layer to layer",
     "vanishing": "values or gradients fade from layer to layer",
@@ -57,6 +58,7 @@ EQUIVALENTS = {
     "label_range": {"output_width"},
     "negated_loss": {"lr_high"},
     "shapes": {"output_width"},
+    "hidden_activation": {"output_activation", "vanishing", "saturated", "capacity"},
 }
 # Each symptom, and the causes under which it stands where they are found too.
 CAUSES = {
@@ -67,10 +69,16 @@ CAUSES = {
     },
     "dead_units": {"input_scale", "exploding", "output_activation", "symmetric_init"},
     "saturated": {"input_scale", "exploding", "target_scale"},
-    "exploding": {"input_scale", "target_scale", "non_finite"},
-    "vanishing": {"symmetric_init", "input_scale", "constant_input", "over_regularised"},
+    "exploding": {"input_scale", "target_scale"},
+    "vanishing": {
+        "hidden_activation",
+        "symmetric_init",
+        "input_scale",
+        "constant_input",
+        "over_regularised",
+    },
     "lr_high": {
-        *("input_scale", "target_scale", "exploding", "negated_loss", "non_finite"),
+        *("input_scale", "target_scale", "exploding", "negated_loss"),
         *("missing_nonlinearity", "output_activation", "logits", "broadcast", "batch_leak"),
         *("symmetric_init", "label_range", "output_width", "over_regularised"),
     },
@@ -79,11 +87,14 @@ CAUSES = {
         *("target_scale", "input_scale", "constant_input", "negated_loss", "capacity"),
         *("dead_units", "saturated", "over_regularised", "broadcast", "label_range", "exploding"),
     },
-    "capacity": {"symmetric_init"},
+    "capacity": {"symmetric_init", "hidden_activation"},
     "loss_mismatch": {"output_width"},
     "overfit": {"ordered_split", "label_noise", "train_mode", "label_range"},
     "label_noise": {"constant_input", "input_scale", "imbalance"},
-    "non_finite": {"label_range", "index_range"},
+    "non_finite": {
+        *("label_range", "index_range", "input_scale", "target_scale", "output_activation"),
+        *("exploding", "lr_high", "negated_loss", "missing_nonlinearity", "loss_mismatch"),
+    },
 }
 
 

@@ -30,6 +30,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (targets.check_targets, "label_range output_width loss_mismatch"),
     (targets.check_activation, "output_activation logits"),
     (targets.check_loss, "loss_mismatch"),
+    (targets.check_percentages, "loss_mismatch"),
     (targets.check_sign, "negated_loss"),
     (targets.check_broadcast, "broadcast"),
     (architecture.check_ids, "index_range"),
@@ -38,7 +39,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (architecture.check_modes, "train_mode"),
     (architecture.check_regularisation, "over_regularised"),
     (architecture.check_rates, "negated_loss lr_low"),
-    (architecture.check_linear, "missing_nonlinearity"),
+    (architecture.check_linear, "missing_nonlinearity hidden_activation"),
     (architecture.check_leak, "batch_leak"),
     (architecture.check_width, "capacity"),
     (architecture.check_flow, "dead_units saturated exploding vanishing"),
@@ -178,15 +179,20 @@ def examine(
     return examined
 
 
-def look(examined: Examined, wanted: Collection[str] = ()) -> Iterator[Finding]:
+def look(
+    examined: Examined, wanted: Collection[str] = (), class_weight: Any = None
+) -> Iterator[Finding]:
     """All findings of the checks that can find something wanted, in no order.
 
     Args:
         examined: The model and its data.
         wanted: Kinds; all if empty.
+        class_weight: As in `kp.fit`: who weights the classes knows that they are uneven.
     """
     is_explained = False
     for check, kinds in CHECKS:
+        if class_weight is not None and kinds == "imbalance":
+            continue
         if not wanted or not set(kinds.split()).isdisjoint(wanted):
             for one in check(examined):
                 is_explained |= one.kind in _EXPLAIN_REFUSALS and one.severity == "error"

@@ -18,7 +18,7 @@ from .._util.table import format_table
 from ..optimizers.rates import steps_made, with_rates
 from ..state.preservation import preserved
 from .architecture import layer_gradients
-from .examined import Examined
+from .examined import Examined, is_binary
 from .finding import Finding, html_table, shown
 from .inspection import examine
 from .observed import without_noise
@@ -234,18 +234,18 @@ def memorise(
             f"{examined.problem or 'labels or ids are out of range'}. kp.preflight says more."
         )
     model = examined.model
-    batch = examined.sample.cut(0, min(batch_size, examined.rows))
-    if examined.rows < examined.sample.rows:
-        batch = examined.batch
+    batch = examined.sample.cut(0, examined.batch_size(batch_size))
     gradients = layer_gradients(examined)
-    with preserved(model), ExitStack() as stack:
+    with preserved(model), _keras.quiet_missing_gradients(), ExitStack() as stack:
         without = [] if keep_noise else stack.enter_context(without_noise(model))
         trial = stack.enter_context(_trial(model, batch, steps, loss_key, _floor(examined)))
         attempts = [trial.attempt(1.0)]
-        for factor in _others(attempts[0]):
+        for factor in _others(attempts[0], max(trial.updates.values(), default=0.0)):
             attempts.append(trial.attempt(factor))
             if _is_better(attempts[0], attempts[-1]):
                 break
+        is_usual = not without and all(map(_has_variable_rate, with_rates(model).values()))
+        examined.step_function = model.train_function if is_usual else None
     rows = tuple(
         LayerRow(
             view.name,
@@ -347,6 +347,10 @@ def _values(optimizer: keras.optimizers.Optimizer, steps: int) -> list[float]:
     return [_number(rate(start + step)) for step in range(steps)]
 
 
+def _has_variable_rate(optimizer: keras.optimizers.Optimizer) -> bool:
+    return isinstance(_keras.get_rate(optimizer), keras.Variable)
+
+
 def _number(value: Any) -> float:
     return float(np.asarray(keras.ops.convert_to_numpy(value)))
 
@@ -359,6 +363,7 @@ def _floor(examined: Examined) -> float:
         if one.family in ("poisson", "binary", "categorical")
         and not one.from_logits
         and one.y.size == one.pred.size
+        and not is_binary(one.y)
     ]
     return float(sum(floor for floor in floors if math.isfinite(floor)))
 
@@ -385,8 +390,15 @@ def _judged(losses: np.ndarray, floor: float) -> tuple[float, str]:
     return fall, "learning" if fall >= _LEARNT else "plateaus"
 
 
-def _others(first: Attempt) -> tuple[float, ...]:
-    """The factors of the rate that could prove it wrong."""
+def _others(first: Attempt, update: float) -> tuple[float, ...]:
+    """The factors of the rate that could prove it wrong.
+
+    Args:
+        first: At the given rate.
+        update: The largest change of a layer in the first step, relative to its weights.
+    """
+    if first.fall >= _LEARNT and update > 2 * HEALTHY_UPDATES[1]:
+        return _LOWER[:1]
     if first.verdict in ("not finite", "explodes", "oscillates", "goes up") or _is_restless(first):
         return _LOWER
     return _HIGHER if first.fall < _STOOD_STILL else ()
@@ -406,10 +418,22 @@ def _is_better(first: Attempt, other: Attempt) -> bool:
         return False
     if other.factor > 1:
         return other.fall - first.fall > _GAIN_HIGHER
-    exploded = first.verdict in ("not finite", "explodes")
-    if exploded:
+    if first.verdict in ("not finite", "explodes"):
         return other.fall > _GAIN_AFTER_EXPLOSION
+    if first.fall >= _LEARNT and _mean_fall(other) - _mean_fall(first) > _GAIN_LOWER:
+        return True
     return other.fall - max(first.fall, 0.0) > _GAIN_LOWER
+
+
+def _climbs(one: Attempt) -> bool:
+    """True if the loss rises in nearly every step."""
+    return len(one.losses) > 5 and float((np.diff(one.losses) > 0).mean()) > 0.9
+
+
+def _mean_fall(one: Attempt) -> float:
+    """The fall of the loss in the mean over all steps."""
+    first = float(one.losses[0])
+    return (first - float(one.losses.mean())) / max(abs(first), 1e-12)
 
 
 def _report(
@@ -430,6 +454,11 @@ def _report(
         kind = "lr_high" if better.factor < 1 else "lr_low"
         advice = f"Use a learning rate of about {better.rate:.1e}; kp.find_learning_rate finds one."
         findings.append(Finding(kind, "warning", _sentence(first, better), numbers, advice))
+    elif len(attempts) > 1 and all(_climbs(one) for one in attempts):
+        advice = "Look at the sign of the loss, of its weights and of the learning rate."
+        findings.append(
+            Finding("negated_loss", "error", "The loss rises at every rate.", numbers, advice)
+        )
     elif first.verdict == "not finite":
         advice = "Look at the data, the loss and the initial weights: no lower rate helps."
     elif first.verdict in ("no gradient", "plateaus", "goes up"):

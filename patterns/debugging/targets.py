@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .examined import Examined, Output, is_binary, is_whole
+from .examined import Examined, Output, are_distributions, is_binary, is_whole
 from .finding import Finding
 
 CROSSENTROPIES = ("sparse", "categorical", "binary")
@@ -31,7 +31,7 @@ def check_activation(examined: Examined) -> Iterator[Finding]:
     """A last activation that does not suit the loss or the targets."""
     for one in examined.outputs:
         if one.pred.size and np.isfinite(one.pred).all():
-            found = _stuck(one) or _logits(one) or _probabilities(one) or _range(one)
+            found = _stuck(one) or _twice(one) or _logits(one) or _probabilities(one) or _range(one)
             if found:
                 yield found
 
@@ -61,8 +61,26 @@ def check_loss(examined: Examined) -> Iterator[Finding]:
             )
 
 
+def check_percentages(examined: Examined) -> Iterator[Finding]:
+    """Losses that are relative to the targets, with targets that are zero or below."""
+    for one in examined.outputs:
+        y, name = one.all_y, one.loss_name
+        wrong = {"mean_absolute_percentage_error": np.abs(y) < 1e-6}
+        wrong["mean_squared_logarithmic_error"] = y < 0
+        share = float(wrong[name].mean()) if name in wrong else 0.0
+        if share > _FEW:
+            yield Finding(
+                "loss_mismatch",
+                "warning",
+                f"{share:.0%} of the targets of {one.named} are so that {name} makes no sense.",
+                {"share": share},
+                "Use mse or huber.",
+            )
+
+
 def check_sign(examined: Examined) -> Iterator[Finding]:
     """A loss of one's own that is lower for wrong answers than for right ones."""
+    yield from _weighted(examined)
     for one in examined.outputs:
         order = np.random.default_rng(0).permutation(len(one.y))
         forms = [] if one.loss_name else _true_outputs(one)
@@ -77,6 +95,23 @@ def check_sign(examined: Examined) -> Iterator[Finding]:
                 "those of other examples: training makes the answers wrong.",
                 {"right": right, "wrong": wrong},
                 "Turn its sign around.",
+            )
+
+
+def _weighted(examined: Examined) -> Iterator[Finding]:
+    """Weights below zero, of a loss or of the examples."""
+    found = {f"The loss of {one.named}": one.weight for one in examined.outputs}
+    examples = examined.batch[2]
+    if isinstance(examples, np.ndarray):
+        found["The loss of each example"] = float(examples.mean())
+    for what, weight in found.items():
+        if weight < 0:
+            yield Finding(
+                "negated_loss",
+                "error",
+                f"{what} is weighted with {weight:g}: training climbs it.",
+                {"weight": weight},
+                "Give weights above 0.",
             )
 
 
@@ -231,6 +266,18 @@ def _stuck(one: Output) -> Finding | None:
     if one.width == 1 and one.activation == "softmax" and np.ptp(one.pred) == 0:
         message = "is a softmax over one unit, which is 1 whatever the weights are."
         return _activation(one, "error", message, 'Use "sigmoid".')
+    return None
+
+
+def _twice(one: Output) -> Finding | None:
+    """A softmax of a softmax, or a sigmoid of a sigmoid. TensorFlow's losses undo the outer one."""
+    if one.before is None or one.before.shape != one.pred.shape:
+        return None
+    inner = one.before
+    again = one.activation == "softmax" and one.width > 1 and are_distributions(inner) > 0.99
+    if again:
+        message = "is a softmax of a softmax, which is nearly the same for all classes."
+        return _activation(one, "error", message, "Leave one of the two out.")
     return None
 
 

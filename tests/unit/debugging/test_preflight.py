@@ -311,7 +311,8 @@ def test_a_dict_of_outputs_is_judged_one_by_one():
     outputs = {"kind": layers.Dense(3)(hidden), "size": layers.Dense(1)(hidden)}
     model = keras.Model(inputs, outputs)
     model.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
-    (found,) = kp.preflight(model, X, {"kind": LABELS, "size": X[:, :1]})
+    found, *rest = kp.preflight(model, X, {"kind": LABELS, "size": X[:, :1]})
+    assert rest == []
     assert found.kind == "output_activation"
     assert "the output 'kind'" in found.message.lower()
 
