@@ -703,7 +703,7 @@ def _(faulty):
 
 @case(
     "hu_broadcast",
-    "Humbatova 'wrong tensor shape (missing squeeze)': targets (n,) against predictions (n, 1) in a loss of one's own",
+    "Humbatova 'wrong tensor shape': targets (n,), predictions (n, 1), a loss of one's own",
     "broadcast",
     "real",
 )
@@ -730,7 +730,7 @@ class Squared(keras.losses.Loss):
 
 @case(
     "hu_ordered_split",
-    "Humbatova 'incorrect train/test split', 'wrong position of shuffle': validation_split of data sorted by class",
+    "Humbatova 'incorrect train/test split': validation_split of data sorted by class",
     "ordered_split",
     "class",
 )
@@ -768,7 +768,7 @@ def _(faulty):
 
 @case(
     "hu_capacity",
-    "Humbatova interviews 'suboptimal network structure' (15 mentions): a layer of one unit in the middle",
+    "Humbatova 'suboptimal network structure': a layer of one unit in the middle",
     "capacity",
     "class",
 )

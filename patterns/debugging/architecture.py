@@ -321,7 +321,7 @@ def _stuck(view: LayerView) -> Iterator[Finding]:
         if share > 0.5:
             yield Finding(
                 kind,
-                "error" if share > 0.8 else "warning",
+                "error" if share > 0.8 else "warning" if share > 0.65 else "note",
                 f"{share:.0%} of the {what.format(view.name)}.",
                 {"share": share},
                 "Scale the inputs, use a lower rate or another initializer.",

@@ -27,6 +27,8 @@ from .sample import Sample, take_sample
 
 _CALLER = "kp.debug"
 _SHORT_STEPS = 200
+# Of examples that the short run trains on or is scored on.
+_MOST_HELD = 8000
 # How often the short run looks at the validation data.
 _LOOKS = 10
 # Of `kp.fit`, beside those of `model.fit`.
@@ -194,6 +196,19 @@ class _Data:
             self.validation = take_sample(*parts[:3])
         self._arguments = arguments
 
+    @property
+    def has_one_target(self) -> bool:
+        """True if a simple model could be fitted on it."""
+        return self.is_arrays and len(keras.tree.flatten(self.train[1])) == 1
+
+    def hold_out(self) -> tuple[Any, Any]:
+        """Takes some examples out of the training data, to score on."""
+        sample = take_sample(*self.train, most=_MOST_HELD)
+        cut = sample.rows // 5
+        test_x, test_y, _ = sample.cut(0, cut)
+        self.train = sample.cut(cut, sample.rows)
+        return test_x, test_y
+
     def batches(self, steps: int, size: int) -> Iterator[tuple[Any, ...]]:
         """Batches of the training data."""
         source = make_source(
@@ -233,7 +248,7 @@ def _baselines(
     examined: Examined, data: _Data, known: Any, left_out: dict[str, str]
 ) -> Baselines | None:
     outputs = examined.outputs
-    if not data.is_arrays or len(outputs) != 1 or len(keras.tree.flatten(data.train[1])) != 1:
+    if not data.has_one_target or len(outputs) != 1:
         left_out["baseline"] = "it takes arrays with one target"
         return None
     (one,) = outputs
@@ -245,8 +260,11 @@ def _baselines(
         left_out["baseline"] = "too few examples, or too large targets"
         return None
     validation = data.validation
-    test = None if validation is None or validation.y is None else (validation.x, validation.y)
     try:
+        if validation is None or validation.y is None:
+            test = data.hold_out()
+        else:
+            test = (validation.x, validation.y)
         x, y, _ = data.train
         return baseline(x, y, validation_data=test, task=task, known=known)
     except (ImportError, ValueError, TypeError) as error:

@@ -36,6 +36,7 @@ _MEMORISED, _LEARNT, _STOOD_STILL = 0.95, 0.1, 0.08
 _GAIN_LOWER, _GAIN_AFTER_EXPLOSION, _GAIN_HIGHER = 0.1, 0.002, 0.08
 # Of a step, relative to the weights, in each layer.
 HEALTHY_UPDATES = (4e-4, 0.16)
+_NO_STEP = 0.01 * HEALTHY_UPDATES[0]
 
 
 @dataclass(frozen=True)
@@ -459,6 +460,10 @@ def _report(
         findings.append(
             Finding("negated_loss", "error", "The loss rises at every rate.", numbers, advice)
         )
+    elif first.fall < _STOOD_STILL and updates and max(updates) < _NO_STEP:
+        advice = "Raise the learning rate, or the norm that gradients are clipped to."
+        text = f"A step changes no layer by more than {max(updates):.1e} of its weights."
+        findings.append(Finding("lr_low", "warning", text, numbers, advice))
     elif first.verdict == "not finite":
         advice = "Look at the data, the loss and the initial weights: no lower rate helps."
     elif first.verdict in ("no gradient", "plateaus", "goes up"):
