@@ -34,6 +34,7 @@ from .optimizers import (
 from .own_steps import first_steps, put_first_steps
 from .saving import saved_groups, snake_case
 from .training import (
+    batches_as_in_fit,
     begin_at_epoch,
     finish_batch_ends,
     forget_initial_epoch,
@@ -44,7 +45,7 @@ from .training import (
     plain_logs,
     put_optimizer,
     quiet_end_of_data,
-    quiet_missing_gradients,
+    quiet_faults,
     random_seed,
     raw_value,
     recompile_step,
@@ -56,6 +57,7 @@ __all__ = [
     "Call",
     "ResolvedLoss",
     "all_layers",
+    "batches_as_in_fit",
     "begin_at_epoch",
     "build_anew",
     "calls_in_order",
@@ -87,7 +89,7 @@ __all__ = [
     "put_rate",
     "quiet_arrays",
     "quiet_end_of_data",
-    "quiet_missing_gradients",
+    "quiet_faults",
     "random_seed",
     "rate_in_variable",
     "raw_value",

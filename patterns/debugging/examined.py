@@ -185,7 +185,8 @@ class Examined:
     def build(self) -> None:
         """Builds what is not built, and notes why if that fails."""
         try:
-            current().build(self.model, self.sample.cut(0, self.rows))
+            with _keras.quiet_faults():
+                current().build(self.model, self.sample.cut(0, self.rows))
             self.is_built = True
         except Exception as error:
             self.problem = _first_line(error)
@@ -303,7 +304,7 @@ class Examined:
         if not self.can_be_trained:
             return None
         try:
-            with preserved(self.model):
+            with preserved(self.model), _keras.quiet_faults():
                 return current().gradients(self.model, self.batch)
         except Exception as error:
             self.problem = self.problem or _first_line(error)

@@ -283,7 +283,7 @@ def _short_run(
 ) -> ShortRun:
     model, losses, validation = examined.model, [], {}
     score = None
-    with preserved(model), _keras.quiet_missing_gradients():
+    with preserved(model), _keras.quiet_faults(), _keras.batches_as_in_fit(model):
         model.steps_per_execution = 1
         model.train_function = examined.step_function
         for step, batch in enumerate(data.batches(steps, size)):

@@ -85,7 +85,7 @@ def observe(model: keras.Model, x: Any, *, training: bool = False) -> tuple[Any,
     """
     views: dict[int, LayerView] = {}
     keys = {id(variable): key for key, variable in find_variables(model).variables.items()}
-    with preserved(model), ExitStack() as stack:
+    with preserved(model), _keras.quiet_faults(), ExitStack() as stack:
         for layer in _keras.observed_layers(model):
             listening = _listening(layer, _described(layer, keys), views)
             stack.enter_context(_keras.replaced(layer, "call", listening))

@@ -237,8 +237,9 @@ def memorise(
     model = examined.model
     batch = examined.sample.cut(0, examined.batch_size(batch_size))
     gradients = layer_gradients(examined)
-    with preserved(model), _keras.quiet_missing_gradients(), ExitStack() as stack:
+    with preserved(model), _keras.quiet_faults(), ExitStack() as stack:
         without = [] if keep_noise else stack.enter_context(without_noise(model))
+        stack.enter_context(_keras.batches_as_in_fit(model))
         trial = stack.enter_context(_trial(model, batch, steps, loss_key, _floor(examined)))
         attempts = [trial.attempt(1.0)]
         for factor in _others(attempts[0], max(trial.updates.values(), default=0.0)):

@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from places import ROOT
 
 import keras_patterns as kp
+from keras_patterns.debugging.finding import KINDS
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6)).astype("float32")
@@ -276,6 +278,13 @@ def test_shapes_that_do_not_go_together_are_a_finding_and_no_error():
     assert kinds(softmax(), X[:, :4], LABELS) == ["shapes"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_softmax_over_one_unit_is_named_also_where_warnings_are_errors():
+    model = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(1, "softmax")])
+    model.compile("adam", "binary_crossentropy")
+    assert kinds(model, X, ONES)[0] == "output_activation"
+
+
 def test_a_symptom_stands_below_its_cause():
     found = kp.preflight(sigmoid(hidden=[layers.Dense(8, activation="tanh")]), 1000 * X, ONES)
     assert found[0].kind == "input_scale"
@@ -371,3 +380,8 @@ def test_training_after_a_preflight_in_fit_is_as_without_it():
 def test_arguments_are_checked(model, error, message):
     with pytest.raises(error, match=message):
         kp.preflight(model, X, LABELS)
+
+
+def test_each_kind_has_a_row_in_the_page():
+    page = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in page.split("## One batch")[0]] == []
