@@ -116,13 +116,13 @@ def rate_in_variable(optimizer: keras.optimizers.Optimizer) -> Iterator[keras.Va
     if isinstance(before, keras.Variable):
         yield before
         return
-    set_constant_rate(optimizer, 0.0)
-    variable = optimizer._learning_rate
+    variable = _tracked_rate(optimizer, 0.0)
     try:
-        yield variable
+        # On TensorFlow, what is set through the class stays among the parts of the optimizer.
+        with replaced(optimizer, "_learning_rate", variable):
+            yield variable
     finally:
         optimizer._untrack_variable(variable)
-        optimizer._learning_rate = before
 
 
 def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
@@ -132,6 +132,11 @@ def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> Non
     if isinstance(optimizer._learning_rate, keras.Variable):
         optimizer._learning_rate.assign(rate)
         return
+    optimizer._learning_rate = _tracked_rate(optimizer, rate)
+
+
+def _tracked_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> keras.Variable:
+    """A new variable for the rate, among those of the optimizer."""
     variable = keras.Variable(
         rate, name="learning_rate", trainable=False, aggregation="only_first_replica"
     )
@@ -139,4 +144,4 @@ def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> Non
     # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go
     # by this order.
     optimizer._variables.insert(1, optimizer._variables.pop())
-    optimizer._learning_rate = variable
+    return variable
