@@ -311,6 +311,12 @@ class Examined:
             return None
 
     @property
+    def has_gradient(self) -> bool:
+        """False if the loss is known to depend on no weight: TensorFlow refuses to train then."""
+        found = self.gradients
+        return found is None or any(one is not None and np.any(one) for one in found[1])
+
+    @property
     def can_be_trained(self) -> bool:
         """False if an id or a label is out of range: on a GPU PyTorch could not go on after it."""
         return not any(view.wrong_ids for view in self.views) and all(

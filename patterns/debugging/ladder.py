@@ -165,8 +165,12 @@ def debug(
     left_out: dict[str, str] = {}
     data = _Data(examined, x, y, fit_arguments)
     baselines = _baselines(examined, data, known, left_out)
-    short_run = _short_run(examined, data, steps, size, loss_key, baselines)
-    found += _of_run(short_run, baselines)
+    short_run = None
+    if examined.has_gradient:
+        short_run = _short_run(examined, data, steps, size, loss_key, baselines)
+        found += _of_run(short_run, baselines)
+    else:
+        left_out["short run"] = "no weight has a gradient"
     return DebugReport(ranked(found), one_batch, baselines, short_run, left_out)
 
 

@@ -237,6 +237,8 @@ def memorise(
     model = examined.model
     batch = examined.sample.cut(0, examined.batch_size(batch_size))
     gradients = layer_gradients(examined)
+    if not examined.has_gradient:
+        return _without_gradient(examined)
     with preserved(model), _keras.quiet_faults(), ExitStack() as stack:
         without = [] if keep_noise else stack.enter_context(without_noise(model))
         stack.enter_context(_keras.batches_as_in_fit(model))
@@ -248,17 +250,34 @@ def memorise(
                 break
         is_usual = not without and all(map(_has_variable_rate, with_rates(model).values()))
         examined.step_function = model.train_function if is_usual else None
-    rows = tuple(
+    rows = _layer_rows(examined, trial.updates)
+    return _report(tuple(attempts), rows, gradients, tuple(without))
+
+
+def _without_gradient(examined: Examined) -> OverfitReport:
+    """The report where no step would change anything."""
+    assert examined.gradients
+    rates = [_values(one, 1)[0] for one in with_rates(examined.model).values()]
+    losses = np.array([examined.gradients[0]])
+    attempt = Attempt(1.0, max(rates, default=math.nan), losses, 0.0, "no gradient")
+    evidence = "The gradient of the loss is 0 for every weight, so no rate can change it."
+    advice = "kp.preflight looks for the cause."
+    rows = _layer_rows(examined, {})
+    return OverfitReport("no gradient", (attempt,), rows, evidence, advice)
+
+
+def _layer_rows(examined: Examined, updates: Mapping[int, float]) -> tuple[LayerRow, ...]:
+    gradients = layer_gradients(examined)
+    return tuple(
         LayerRow(
             view.name,
             gradients.get(view.name, 0.0),
-            trial.updates.get(id(view.layer), 0.0),
+            updates.get(id(view.layer), 0.0),
             view.spread,
             view.dead,
         )
         for view in examined.weighted
     )
-    return _report(tuple(attempts), rows, gradients, tuple(without))
 
 
 class _Trial:

@@ -18,7 +18,14 @@ from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
 
 # The ordinary run takes these; `nox -s gallery` takes all.
-SAMPLE = ["so39525358", "so37624102", "so59282996", "hu_broadcast", "softmax_twice", "clipped"]
+SAMPLE = [
+    "so39525358",
+    "so37624102",
+    "so59282996",
+    "hu_broadcast",
+    "softmax_twice",
+    "argmax_inside",
+]
 TAKEN = ("x", "y", "sample_weight")
 
 
