@@ -127,6 +127,13 @@ def fused(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def gallery(session: nox.Session, backend: str) -> None:
+    """`kp.debug` on every faulty and every healthy program of benchmarks/model_faults."""
+    run_marked(session, backend, "gallery", "--timeout=0")
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     run_marked(session, backend, "fuzz", "--timeout=0")

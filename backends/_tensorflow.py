@@ -193,6 +193,25 @@ class TensorFlowBackend:
             for operation in _moved_by(graph, variable)[:1]
         ]
 
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        x, y, sample_weight = (
+            keras.tree.map_structure(
+                lambda leaf: None if leaf is None else keras.ops.convert_to_tensor(leaf), part
+            )
+            for part in batch
+        )
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            loss = model.compute_loss(
+                x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
+            )
+        found = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        return float(loss), [
+            None if one is None else np.asarray(tf.convert_to_tensor(one)) for one in found
+        ]
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:

@@ -184,6 +184,22 @@ class TorchBackend:
     def untold_operations(self, known: Set[int]) -> list[str]:
         return []
 
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        x, y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in batch)
+        outputs = model(x, training=True)
+        loss = model.compute_loss(
+            x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
+        )
+        weights = [variable.value for variable in model.trainable_variables]
+        if not loss.requires_grad:
+            return float(loss), [None for _ in weights]
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        return float(loss.detach()), [
+            None if one is None else one.detach().float().cpu().numpy() for one in found
+        ]
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:

@@ -140,6 +140,18 @@ class Backend(Protocol):
             known: The `id` of each variable of the framework that is saved.
         """
 
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        """The loss of a batch in training mode, and its gradient for each trainable variable; zeros
+        or None where it does not depend on one. What a forward pass moves, statistics and seeds,
+        may be moved.
+
+        Args:
+            model: Compiled and built.
+            batch: `(x, y, sample_weight)`, of arrays or None.
+        """
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:

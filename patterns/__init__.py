@@ -34,7 +34,23 @@ if TYPE_CHECKING:
     from .checkpoint.identity import ResumeRefusedError
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
-    from .debugging import Diagnosis, LearningCurve, Observation, diagnose, learning_curve
+    from .debugging import (
+        Baselines,
+        DebugReport,
+        Diagnosis,
+        Finding,
+        Findings,
+        LearningCurve,
+        Observation,
+        OverfitReport,
+        PreflightError,
+        baseline,
+        debug,
+        diagnose,
+        learning_curve,
+        overfit_batch,
+        preflight,
+    )
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
     from .memorization import MemorizationReport, WorstExample, memorize, tabulate
@@ -89,14 +105,18 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Baselines",
     "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
     "CheckpointStore",
     "DamagedCheckpointError",
     "DataExhaustedError",
+    "DebugReport",
     "Diagnosis",
     "EarlyStopping",
+    "Finding",
+    "Findings",
     "GeneralizationLoss",
     "GradualUnfreeze",
     "Hook",
@@ -110,9 +130,11 @@ __all__ = [
     "NonFiniteError",
     "NonFiniteGuard",
     "Observation",
+    "OverfitReport",
     "ParameterCounts",
     "ParameterRow",
     "Patience",
+    "PreflightError",
     "ProgressQuotient",
     "ResumeRefusedError",
     "Rewind",
@@ -132,9 +154,11 @@ __all__ = [
     "WorstExample",
     "__version__",
     "average_checkpoints",
+    "baseline",
     "batches",
     "cache_features",
     "count_parameters",
+    "debug",
     "diagnose",
     "find_learning_rate",
     "fine_tune",
@@ -147,7 +171,9 @@ __all__ = [
     "load_pretrained",
     "memorize",
     "optimizers",
+    "overfit_batch",
     "plot_history",
+    "preflight",
     "preserved",
     "regularize",
     "replace_head",
@@ -173,7 +199,9 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
-        ".debugging": "Diagnosis LearningCurve Observation diagnose learning_curve",
+        ".debugging": "Baselines DebugReport Diagnosis Finding Findings LearningCurve Observation "
+        "OverfitReport PreflightError baseline debug diagnose learning_curve overfit_batch "
+        "preflight",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".memorization": "MemorizationReport WorstExample memorize tabulate",

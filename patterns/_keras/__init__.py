@@ -10,6 +10,7 @@ from .layers import (
     draws,
     keras_attributes,
     leaf_layers,
+    observed_layers,
     own_variables,
     replace_sublayer,
     set_dropout_rate,
@@ -17,6 +18,7 @@ from .layers import (
     weights_made_trainable,
     weights_to_train,
 )
+from .losses import ResolvedLoss, resolved_losses
 from .optimizers import (
     build_anew,
     config_without_rate,
@@ -25,6 +27,7 @@ from .optimizers import (
     inner_optimizers,
     made_anew,
     put_rate,
+    rate_in_variable,
     set_constant_rate,
     steps_of,
     trained_variables,
@@ -32,6 +35,7 @@ from .optimizers import (
 from .own_steps import first_steps, put_first_steps
 from .saving import saved_groups, snake_case
 from .training import (
+    batches_as_in_fit,
     begin_at_epoch,
     finish_batch_ends,
     forget_initial_epoch,
@@ -42,6 +46,7 @@ from .training import (
     plain_logs,
     put_optimizer,
     quiet_end_of_data,
+    quiet_faults,
     random_seed,
     raw_value,
     recompile_step,
@@ -52,7 +57,9 @@ from .training import (
 
 __all__ = [
     "Call",
+    "ResolvedLoss",
     "all_layers",
+    "batches_as_in_fit",
     "begin_at_epoch",
     "build_anew",
     "calls_in_order",
@@ -76,6 +83,7 @@ __all__ = [
     "made_anew",
     "mask_of",
     "no_global_seed",
+    "observed_layers",
     "own_variables",
     "plain_logs",
     "put_first_steps",
@@ -83,13 +91,16 @@ __all__ = [
     "put_rate",
     "quiet_arrays",
     "quiet_end_of_data",
+    "quiet_faults",
     "random_seed",
+    "rate_in_variable",
     "raw_value",
     "recompile_step",
     "recompile_tests",
     "replace_attribute",
     "replace_sublayer",
     "replaced",
+    "resolved_losses",
     "saved_groups",
     "set_constant_rate",
     "set_dropout_rate",

@@ -22,6 +22,17 @@ def leaf_layers(model: keras.Model) -> list[keras.Layer]:
     return [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
 
 
+def observed_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers of a model, at any depth, that can be looked at from outside: those that hold no
+    others, and recurrent ones, whose cells run in a loop that a framework may trace.
+    """
+    found = []
+    for inner in sublayers(layer):
+        alone = isinstance(inner, keras.layers.RNN) or not sublayers(inner)
+        found += [inner] if alone else observed_layers(inner)
+    return found
+
+
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """The layers directly inside a layer, in order."""
     return layer._flatten_layers(include_self=False, recursive=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -105,6 +107,24 @@ def put_rate(optimizer: keras.optimizers.Optimizer, rate: Any) -> None:
     optimizer._learning_rate = rate
 
 
+@contextmanager
+def rate_in_variable(optimizer: keras.optimizers.Optimizer) -> Iterator[keras.Variable]:
+    """Within it, the rate stands in a variable of the optimizer, which a compiled step reads; after
+    it, a schedule is in its place again. Gives the variable.
+    """
+    before = optimizer._learning_rate
+    if isinstance(before, keras.Variable):
+        yield before
+        return
+    variable = _tracked_rate(optimizer, 0.0)
+    try:
+        # On TensorFlow, what is set through the class stays among the parts of the optimizer.
+        with replaced(optimizer, "_learning_rate", variable):
+            yield variable
+    finally:
+        optimizer._untrack_variable(variable)
+
+
 def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> None:
     """Sets a rate, also over a schedule: the optimizer is then as if it had been made with a
     number.
@@ -112,6 +132,11 @@ def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> Non
     if isinstance(optimizer._learning_rate, keras.Variable):
         optimizer._learning_rate.assign(rate)
         return
+    optimizer._learning_rate = _tracked_rate(optimizer, rate)
+
+
+def _tracked_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> keras.Variable:
+    """A new variable for the rate, among those of the optimizer."""
     variable = keras.Variable(
         rate, name="learning_rate", trainable=False, aggregation="only_first_replica"
     )
@@ -119,4 +144,4 @@ def set_constant_rate(optimizer: keras.optimizers.Optimizer, rate: float) -> Non
     # It stands after the counter, as in an optimizer that is made with a number: `.keras` files go
     # by this order.
     optimizer._variables.insert(1, optimizer._variables.pop())
-    optimizer._learning_rate = variable
+    return variable

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -14,6 +14,8 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.trainer import Trainer
 from keras.src.utils.python_utils import pythonify_logs
 from keras.src.utils.rng_utils import get_random_seed
+
+from .attributes import replaced
 
 
 def plain_logs(logs: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +96,40 @@ def quiet_end_of_data() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Your input ran out of data")
         yield
+
+
+@contextmanager
+def quiet_faults() -> Iterator[None]:
+    """Keeps Keras from warning of faults that are being looked for: weights without a gradient (on
+    TensorFlow), and a softmax over one unit.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Gradients do not exist for variables")
+        warnings.filterwarnings("ignore", message="You are using a softmax over axis")
+        yield
+
+
+@contextmanager
+def batches_as_in_fit(model: keras.Model) -> Iterator[None]:
+    """Within it, `train_on_batch` and `test_on_batch` give a step the parts of a batch that there
+    are, as `fit` does. They add a None for a weight that is missing, which a step of a person's own
+    may not take.
+    """
+    with ExitStack() as stack:
+        for name in ("train_step", "test_step"):
+            stack.enter_context(replaced(model, name, _with_bare_batch(getattr(model, name))))
+        yield
+
+
+def _with_bare_batch(step: Callable[..., Any]) -> Callable[..., Any]:
+    def bare_step(*arguments: Any) -> Any:
+        # JAX's has a state before the batch.
+        *state, batch = arguments
+        while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:
+            batch = batch[:-1]
+        return step(*state, batch)
+
+    return bare_step
 
 
 def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:

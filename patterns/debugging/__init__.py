@@ -1,6 +1,30 @@
-"""Finding out why a model does not learn: what its learning curves say."""
+"""Finding out why a model does not learn: before training, on one batch, against baselines, and by
+its learning curves.
+"""
 
 from .diagnosis import Diagnosis, Observation, diagnose
+from .finding import Finding, Findings, PreflightError
+from .inspection import before_fit, preflight
+from .ladder import DebugReport, debug
 from .learning_curves import LearningCurve, learning_curve
+from .one_batch import OverfitReport, overfit_batch
+from .references import Baselines, baseline
 
-__all__ = ["Diagnosis", "LearningCurve", "Observation", "diagnose", "learning_curve"]
+__all__ = [
+    "Baselines",
+    "DebugReport",
+    "Diagnosis",
+    "Finding",
+    "Findings",
+    "LearningCurve",
+    "Observation",
+    "OverfitReport",
+    "PreflightError",
+    "baseline",
+    "before_fit",
+    "debug",
+    "diagnose",
+    "learning_curve",
+    "overfit_batch",
+    "preflight",
+]

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from ..data import BatchSource, LoaderSource, split_validation
+from ..debugging import before_fit
 from .checks import check_epochs, check_fuse, check_model, flat_callbacks, limited
 from .fusing import Fuse
 from .history import RunHistory
@@ -47,6 +48,7 @@ def fit(
     validate_every_steps: int | None = None,
     seed: int | None = None,
     fuse: Fuse = False,
+    preflight: bool = False,
 ) -> RunHistory:
     """Trains a compiled model, like `model.fit`, as a run that can be killed at any instant and
     goes on bit for bit.
@@ -106,6 +108,9 @@ def fit(
         fuse: Whether steps are run in blocks, each of which is one program of the device: `"auto"`,
             where that pays and a comparison at the start finds no difference in any bit; True,
             where it can be had; False, never. Defaults to False. docs/blocks.md says more.
+        preflight: Whether `kp.preflight` looks at model and data first. Its warnings and notes are
+            shown, and its errors raised. Defaults to False. A generator is refused, since it would
+            lose its first batches.
 
     Returns:
         The `kp.RunHistory` of the whole run, across kills.
@@ -113,6 +118,7 @@ def fit(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If arguments disagree, or the model is not compiled.
+        kp.PreflightError: If `preflight` finds an error.
         kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
         kp.StateMismatchError: If it holds a run of another model.
         kp.RunInterrupted: If a signal asked the run to stop; its state is saved.
@@ -137,11 +143,10 @@ def fit(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4.
     """
-    check_model(_CALLER, model, obeys_limits=True)
-    check_fuse(_CALLER, fuse)
+    _check(model, fuse, preflight, verbose, x, y, sample_weight, validation_data, validation_split)
     if validation_split and validation_data is None:
-        rows, validation_data = split_validation(x, y, sample_weight, validation_split)
-        x, y, sample_weight = rows
+        data, validation_data = split_validation(x, y, sample_weight, validation_split)
+        x, y, sample_weight = data
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -171,6 +176,16 @@ def fit(
     )
     with ExitStack() as until_end:
         return train_by_fit(*open_run(asked, until_end), verbose, fuse)
+
+
+def _check(model: keras.Model, fuse: Fuse, preflight: bool, verbose: int | str, *data: Any) -> None:
+    """The preflight first: it says more about what the other check refuses."""
+    check_fuse(_CALLER, fuse)
+    if not isinstance(preflight, bool):
+        raise TypeError(f"{_CALLER}: `preflight` must be True or False. Received: {preflight!r}.")
+    if preflight:
+        before_fit(_CALLER, model, verbose, *data)
+    check_model(_CALLER, model, obeys_limits=True)
 
 
 def _plan(

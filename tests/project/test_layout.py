@@ -32,6 +32,7 @@ LAYERS = (
 )
 # What is reached through its package alone.
 PATTERNS = {
+    "debugging",
     "finder",
     "guard",
     "memorization",

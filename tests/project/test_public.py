@@ -74,6 +74,7 @@ ERRORS = {
     "DataExhaustedError": RuntimeError,
     "NewerFormatError": Exception,
     "NonFiniteError": ArithmeticError,
+    "PreflightError": ValueError,
     "ResumeRefusedError": ValueError,
     "StateMismatchError": ValueError,
     "StoreError": Exception,

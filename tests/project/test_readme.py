@@ -95,7 +95,7 @@ def test_the_two_phases(capsys):
 
 
 # Long ones, whose parts are tested elsewhere on each backend.
-SHOWN_ONCE = ("memorizing", "weights", "diagnosing")
+SHOWN_ONCE = ("memorizing", "weights", "diagnosing", "debugging")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from keras_patterns.backends import current
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 Y = X[:, :1]
 OWN = {"total_steps", "plan", "log_every_steps", "validate_every_steps", "seed", "fuse"}
+OWN |= {"preflight"}
 
 
 def fit(model, *data, **arguments):

@@ -1,0 +1,1 @@
+"""Faulty and healthy programs, for the measuring of `kp.debug`."""

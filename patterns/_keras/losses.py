@@ -1,0 +1,63 @@
+"""The losses of a compiled model, as Keras resolves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+
+
+class ResolvedLoss(NamedTuple):
+    """One loss of a model.
+
+    Attributes:
+        path: The way to its output in the structure of the outputs.
+        function: Gives the loss of `(targets, outputs)`.
+        name: That of Keras's own function; empty for one of a person's own.
+        from_logits: Whether it expects logits; None if it knows no such thing.
+        weight: Its factor in the sum of the losses.
+    """
+
+    path: tuple[Any, ...]
+    function: Any
+    name: str
+    from_logits: bool | None
+    weight: float
+
+
+def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLoss]:
+    """The losses that `compile` was given, one for each output that has one; none where the model
+    computes its loss otherwise. Which function a name stands for has no public answer.
+
+    Args:
+        model: A compiled model.
+        y: Targets.
+        outputs: Of the model, for these targets.
+    """
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is None:
+        return []
+    if not compiled.built:
+        compiled.build(y, outputs)
+    return [
+        ResolvedLoss(tuple(one.path), one.loss, *_known(one.loss), _weight(one.loss_weights))
+        for one in compiled._flat_losses
+    ]
+
+
+def _weight(given: Any) -> float:
+    return 1.0 if given is None else float(given)
+
+
+def _known(loss: Any) -> tuple[str, bool | None]:
+    function = getattr(loss, "fn", loss)
+    overrides = isinstance(loss, keras.losses.Loss) and not type(loss).__module__.startswith(
+        "keras."
+    )
+    is_theirs = getattr(function, "__module__", "").startswith("keras.") and not overrides
+    settings: Mapping[str, Any] = getattr(loss, "_fn_kwargs", {})
+    name = getattr(function, "__name__", "") if is_theirs else ""
+    if "crossentropy" not in name:
+        return name, None
+    return name, bool(settings.get("from_logits", False))

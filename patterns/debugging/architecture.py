@@ -1,0 +1,364 @@
+"""Checks of the layers: their settings, their weights, and what passes through them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+
+from .. import _keras
+from ..optimizers.rates import with_rates
+from .examined import Examined
+from .finding import Finding, Severity
+from .observed import LayerView
+
+# Below this much of the largest gradient, a layer has none.
+_NOTHING = 1e-12
+
+
+def check_ids(examined: Examined) -> Iterator[Finding]:
+    """Ids that an Embedding cannot look up."""
+    for view in examined.views:
+        wrong, size = view.wrong_ids, getattr(view.layer, "input_dim", 0)
+        if wrong is None:
+            wrong = _wrong_in_all(examined, view)
+        if wrong:
+            yield Finding(
+                "index_range",
+                "error",
+                f"{view.name} is given the ids {wrong[0]} to {wrong[1]}, and has the rows 0 to "
+                f"{size - 1}. JAX reads another row then, without a word.",
+                {"lowest": wrong[0], "highest": wrong[1], "rows": size},
+                f"Give it input_dim={wrong[1] + 1}, or map rare ids to one.",
+            )
+
+
+def check_frozen(examined: Examined) -> Iterator[Finding]:
+    """Nothing that is trained, or next to nothing."""
+    model = examined.model
+    if not model.built:
+        return
+    trained, all_weights = (
+        sum(int(np.prod(one.shape)) for one in variables)
+        for variables in (model.trainable_variables, _keras.weights_to_train(model))
+    )
+    if not all_weights or trained >= 0.01 * all_weights:
+        return
+    last = examined.weighted[-1].layer if examined.weighted else None
+    if not trained or (last is not None and not last.trainable_variables):
+        yield Finding(
+            "frozen",
+            "error",
+            f"{trained:,} of {all_weights:,} weights are trained, and those of the last layer are "
+            "not.",
+            {"trained": trained, "weights": all_weights},
+            "Set trainable = True (kp.unfreeze) before compile.",
+        )
+
+
+def check_start(examined: Examined) -> Iterator[Finding]:
+    """Units that start equal, and so stay equal."""
+    for view in examined.hidden:
+        matrix = getattr(view.layer, "kernel", None)
+        if matrix is None or isinstance(view.layer, keras.layers.DepthwiseConv2D):
+            continue
+        values = keras.ops.convert_to_numpy(matrix.value)
+        units = values.reshape(-1, values.shape[-1])
+        if units.shape[-1] > 1 and np.ptp(units, axis=-1).max() == 0:
+            yield Finding(
+                "symmetric_init",
+                "error",
+                f"All units of {view.name} have the same weights: they get the same gradient and "
+                "stay one unit.",
+                {"units": units.shape[-1]},
+                'Use kernel_initializer="glorot_uniform" or "he_normal".',
+            )
+
+
+def check_modes(examined: Examined) -> Iterator[Finding]:
+    """Layers that do in inference what they should do in training, or the other way round."""
+    for view in examined.views:
+        layer = view.layer
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        if view.training and (is_norm or _keras.draws(layer)):
+            yield Finding(
+                "train_mode",
+                "warning" if is_norm else "note",
+                f"{view.name} runs in training mode in inference too.",
+                {},
+                "Do not call it with training=True.",
+            )
+        if is_norm and layer.trainable and not 0 <= layer.momentum < 0.9999:
+            yield Finding(
+                "train_mode",
+                "error",
+                f"{view.name} has a momentum of {layer.momentum:g}: the statistics that inference "
+                "uses never follow the data.",
+                {"momentum": float(layer.momentum)},
+                "Use a momentum of 0.9 to 0.99.",
+            )
+
+
+def check_regularisation(examined: Examined) -> Iterator[Finding]:
+    """Dropout, penalties and decays that leave nothing to learn."""
+    for layer in _keras.all_layers(examined.model):
+        rate = getattr(layer, "rate", None)
+        if isinstance(rate, int | float) and rate > 0.6 and "Dropout" in type(layer).__name__:
+            yield _too_much(
+                f"A dropout layer drops {rate:.0%} of its inputs.",
+                {"rate": rate},
+                "Use a rate of 0.1 to 0.5.",
+            )
+    loss = examined.gradients[0] if examined.gradients else 0.0
+    penalty = _penalty(examined.model) if examined.gradients else 0.0
+    if penalty > 0 and penalty > 2 * abs(loss - penalty):
+        yield _too_much(
+            f"The penalties on the weights are {penalty:.3g}, and the loss without them is "
+            f"{loss - penalty:.3g}.",
+            {"penalty": penalty, "loss": loss - penalty},
+            "Divide the factors of the regularizers by 100.",
+            "warning" if penalty > 10 * abs(loss - penalty) else "note",
+        )
+    for optimizer in _optimizers(examined.model):
+        decay = getattr(optimizer, "weight_decay", None)
+        if isinstance(decay, int | float) and decay >= 0.5:
+            yield _too_much(
+                f"The optimizer has a weight decay of {decay:g}.",
+                {"decay": float(decay)},
+                "Use 0.01 or less.",
+            )
+
+
+def check_rates(examined: Examined) -> Iterator[Finding]:
+    """Learning rates below zero, or zero."""
+    for optimizer in _optimizers(examined.model):
+        rate = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+        constant = isinstance(_keras.get_rate(optimizer), keras.Variable)
+        if rate < 0:
+            yield Finding(
+                "negated_loss",
+                "error",
+                f"The learning rate is {rate:g}: each step climbs the loss.",
+                {"rate": rate},
+                "Give a rate above 0.",
+            )
+        elif rate == 0 and constant:
+            yield Finding(
+                "lr_low", "error", "The learning rate is 0.", {"rate": rate}, "Give one above 0."
+            )
+
+
+def check_linear(examined: Examined) -> Iterator[Finding]:
+    """Layers without a nonlinearity between them."""
+    error = examined.affine_error
+    if error is not None and error < 1e-4:
+        yield Finding(
+            "missing_nonlinearity",
+            "warning",
+            f"{len(examined.weighted)} layers with weights have no activation between them: "
+            "together they can do what one of them can.",
+            {"bend": error},
+            'Give the hidden layers an activation, such as "relu".',
+        )
+    for view, after in itertools.pairwise(examined.weighted):
+        if _feeds(view, after) and not (view.activation or _is_projection(view.layer)):
+            yield Finding(
+                "missing_nonlinearity",
+                "note",
+                f"{view.name} has no activation, and its output goes straight into {after.name}.",
+                {},
+                "Give it one, or leave it out.",
+            )
+        if _feeds(view, after) and view.activation == "softmax":
+            yield Finding(
+                "hidden_activation",
+                "warning",
+                f"{view.name} is a hidden layer with a softmax: its units share one sum, and "
+                "hardly any gradient passes.",
+                {"spread": view.spread},
+                'Use "relu".',
+            )
+
+
+def _feeds(view: LayerView, after: LayerView) -> bool:
+    """True if the output of one layer is the input of another, if in another shape."""
+    if after.input is None or view.output.size != after.input.size:
+        return False
+    return np.array_equal(view.output.ravel(), after.input.ravel())
+
+
+def _is_projection(layer: keras.Layer) -> bool:
+    """True for layers that have no activation of their own for a reason."""
+    kinds = (keras.layers.Embedding, keras.layers.DepthwiseConv2D, keras.layers.RNN)
+    return isinstance(layer, kinds) or not hasattr(layer, "activation")
+
+
+def check_leak(examined: Examined) -> Iterator[Finding]:
+    """An output that depends on the other examples of its batch."""
+    if examined.leaked > 1e-3:
+        yield Finding(
+            "batch_leak",
+            "error",
+            f"The output of an example moves by {examined.leaked:.1%} when the other examples of "
+            "its batch are others, in inference.",
+            {"moved": examined.leaked},
+            "Look for a reshape, a transpose, a mean or a softmax along the first axis.",
+        )
+
+
+def check_width(examined: Examined) -> Iterator[Finding]:
+    """A hidden layer too narrow for the classes behind it."""
+    classes = [one.width for one in examined.outputs if one.classes is not None]
+    need = np.log2(max(classes)) if classes else 0.0
+    for view in examined.hidden:
+        width = view.output.shape[-1]
+        if isinstance(view.layer, keras.layers.Embedding) or width >= min(need, 8):
+            continue
+        yield Finding(
+            "capacity",
+            "warning" if width < 0.5 * need or width == 1 else "note",
+            f"{view.name} has {width} units, and {max(classes)} classes have to pass.",
+            {"units": width, "classes": max(classes)},
+            "Make it wider.",
+        )
+
+
+def check_flow(examined: Examined) -> Iterator[Finding]:
+    """Values that grow or fade from layer to layer, and units that are dead or saturated."""
+    for view in examined.views:
+        yield from _stuck(view)
+    yield from _loud(examined)
+    hidden = examined.hidden
+    spreads = [view.spread for view in hidden]
+    if len(hidden) < 2 or not all(np.isfinite(spreads)) or not spreads[0]:
+        return
+    growth = spreads[-1] / spreads[0]
+    if growth > 100:
+        yield Finding(
+            "exploding",
+            "error",
+            f"The spread of the values grows by a factor of {growth:.3g} from the first hidden "
+            "layer to the last.",
+            {"growth": growth},
+            "Use an initializer that keeps it: he_normal for relu, glorot for tanh.",
+        )
+    fade = _gradient_fade(examined)
+    if fade is not None and fade < 1e-3 and (growth < 1e-3 or fade < 1e-4):
+        yield Finding(
+            "vanishing",
+            "error",
+            f"The gradient of the first layer is {fade:.1e} times that of the last; the spread of "
+            f"the values falls to {growth:.1e}.",
+            {"gradient": fade, "spread": growth},
+            "Use an initializer that keeps it, fewer layers, relu, normalisation or residuals.",
+        )
+
+
+def check_gradient(examined: Examined) -> Iterator[Finding]:
+    """Layers that are to be trained, and that no gradient reaches."""
+    sizes = layer_gradients(examined)
+    largest = max(sizes.values(), default=0.0)
+    nothing = [name for name, size in sizes.items() if size <= _NOTHING * max(largest, 1e-30)]
+    if nothing and np.isfinite(largest):
+        some = ", ".join(nothing[:3]) + (", ..." if len(nothing) > 3 else "")
+        yield Finding(
+            "no_gradient",
+            "error" if 2 * len(nothing) >= len(sizes) else "warning",
+            f"The loss does not depend on {some}: the gradient is 0.",
+            {"layers": len(nothing), "of": len(sizes)},
+            "Look for a step that has no derivative, such as round, argmax or a comparison.",
+        )
+
+
+def _loud(examined: Examined) -> Iterator[Finding]:
+    """Outputs that start far from any answer."""
+    for one in examined.outputs:
+        if one.family in ("sparse", "categorical", "binary"):
+            times = one.crossentropy / math.log(max(2, one.width))
+            is_loud = times > 10
+        else:
+            size, reach = (_rms(part) for part in (one.y, one.pred))
+            times = reach / max(size, 1.0)
+            is_loud = one.family == "regression" and times > 30
+        if is_loud:
+            yield Finding(
+                "exploding",
+                "warning",
+                f"Before training, {one.named} is {times:.3g} times as far off as no answer at "
+                "all would be.",
+                {"times": float(times)},
+                "Use a smaller initial scale of the weights, or scale the inputs.",
+            )
+
+
+def layer_gradients(examined: Examined) -> dict[str, float]:
+    """The root mean square of the gradient of each layer with weights, by its name."""
+    if examined.gradients is None:
+        return {}
+    trained = examined.model.trainable_variables
+    by_id = {id(one): g for one, g in zip(trained, examined.gradients[1], strict=True)}
+    sizes = {}
+    for view in examined.weighted:
+        found = [by_id[id(one)] for one in view.layer.weights if id(one) in by_id]
+        if found:
+            sizes[view.name] = max(0.0 if one is None else _rms(one) for one in found)
+    return sizes
+
+
+def _gradient_fade(examined: Examined) -> float | None:
+    sizes = [size for size in layer_gradients(examined).values() if size > 0]
+    return sizes[0] / sizes[-1] if len(sizes) > 1 else None
+
+
+def _stuck(view: LayerView) -> Iterator[Finding]:
+    for kind, share, what in (
+        ("dead_units", view.dead, "units of {} are 0 for all examples"),
+        ("saturated", view.saturated, "values of {} lie at the flat ends of its activation"),
+    ):
+        if share > 0.5:
+            yield Finding(
+                kind,
+                "error" if share > 0.8 else "warning" if share > 0.65 else "note",
+                f"{share:.0%} of the {what.format(view.name)}.",
+                {"share": share},
+                "Scale the inputs, use a lower rate or another initializer.",
+            )
+
+
+def _wrong_in_all(examined: Examined, view: LayerView) -> tuple[int, int] | None:
+    """The range of the ids of all examples, if one is out of range, where the inputs are ids."""
+    if not isinstance(view.layer, keras.layers.Embedding) or view.input is None:
+        return None
+    leaves = [keras.tree.flatten(part) for part in (examined.batch[0], examined.sample.all_x)]
+    for leaf, whole in zip(*leaves, strict=True):
+        if leaf.shape == view.input.shape and np.array_equal(leaf, view.input):
+            low, high = int(whole.min()), int(whole.max())
+            return (low, high) if low < 0 or high >= view.layer.input_dim else None
+    return None
+
+
+def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
+    return list(with_rates(model).values()) if getattr(model, "optimizer", None) else []
+
+
+def _penalty(model: keras.Model) -> float:
+    """The penalties on the weights as they are."""
+    found = 0.0
+    for variable in model.trainable_variables:
+        regularizer = getattr(variable, "regularizer", None)
+        if regularizer is not None:
+            found += float(np.asarray(keras.ops.convert_to_numpy(regularizer(variable.value))))
+    return found
+
+
+def _too_much(
+    message: str, evidence: dict[str, float], remedy: str, severity: Severity = "warning"
+) -> Finding:
+    return Finding("over_regularised", severity, message, evidence, remedy)
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype="float64"))))

@@ -1,0 +1,263 @@
+"""Checks of the data alone, in NumPy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import xxhash
+
+from ..state.snapshot import all_finite
+from .examined import Examined
+from .finding import Finding
+
+_NORMALISERS = (
+    keras.layers.Normalization,
+    keras.layers.BatchNormalization,
+    keras.layers.LayerNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.UnitNormalization,
+)
+# Rows that are compared between training and validation.
+_MOST_COMPARED = 50_000
+
+
+def check_finite(examined: Examined) -> Iterator[Finding]:
+    """Data, weights, outputs, loss or gradients that are not finite."""
+    sample = examined.sample
+    for name, part in (("x", sample.all_x), ("y", sample.all_y), ("weights", sample.weight)):
+        for leaf in keras.tree.flatten(part):
+            if isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" and not all_finite(leaf):
+                share = float((~np.isfinite(leaf)).mean())
+                yield _not_finite(f"{share:.2%} of the values of {name} are", {"share": share})
+                return
+    for view in examined.views:
+        if not np.isfinite(view.output).all():
+            yield _not_finite(f"The output of {view.name} is", {})
+            return
+    found = examined.gradients
+    if found is None:
+        return
+    loss, gradients = found
+    if not math.isfinite(loss):
+        yield _not_finite("The outputs are finite, and the loss is", {"loss": loss})
+    elif not all(one is None or np.isfinite(one).all() for one in gradients):
+        yield _not_finite("The loss is finite, and its gradient is", {"loss": loss})
+
+
+def check_inputs(examined: Examined) -> Iterator[Finding]:
+    """Inputs of an unsuitable scale, or that do not vary."""
+    for leaf in keras.tree.flatten(examined.sample.x):
+        rows = leaf.reshape(len(leaf), -1)
+        if len(rows) > 1 and rows.dtype.kind in "fiu":
+            varying = float((np.ptp(rows, axis=0) > 0).mean())
+            if varying < 0.02 and np.isfinite(rows).all():
+                yield Finding(
+                    "constant_input",
+                    "error" if not varying else "warning",
+                    f"{1 - varying:.0%} of the inputs are the same for all examples.",
+                    {"varying": varying},
+                    "Look at what the preprocessing does to the data.",
+                )
+    yield from _scale(examined)
+    yield from _validation_scale(examined)
+
+
+def check_target_scale(examined: Examined) -> Iterator[Finding]:
+    """Targets far from what the outputs start at."""
+    for one in examined.outputs:
+        if one.family != "regression" or one.y.size != one.pred.size:
+            continue
+        size, reach = _rms(one.y), max(_rms(one.pred), 1.0)
+        if size > 100 and size > 30 * reach:
+            yield Finding(
+                "target_scale",
+                "warning",
+                f"The targets of {one.named} are {size:.3g} in the root mean square, and its "
+                f"outputs {_rms(one.pred):.3g}.",
+                {"targets": size, "outputs": _rms(one.pred)},
+                "Divide the targets by their standard deviation, less their mean.",
+            )
+        elif 0 < one.y.std() < 1e-3 and np.abs(one.y).max() < 1e-2:
+            yield Finding(
+                "target_scale",
+                "warning",
+                f"The targets of {one.named} differ by {one.y.std():.3g} only.",
+                {"targets": float(one.y.std())},
+                "Divide the targets by their standard deviation, less their mean.",
+            )
+
+
+def check_classes(examined: Examined) -> Iterator[Finding]:
+    """Classes with hardly any example."""
+    for one in examined.outputs:
+        classes = one.classes
+        if classes is None or examined.sample.weight is not None or len(classes) < 50:
+            continue
+        counts = np.bincount(classes - classes.min())
+        counts = counts[counts > 0]
+        share, even = float(counts.min() / counts.sum()), 1 / len(counts)
+        if len(counts) > 1 and share < 0.1 * even:
+            yield Finding(
+                "imbalance",
+                "warning" if share < 0.02 and share < 0.05 * even else "note",
+                f"The rarest class of {one.named} has {counts.min()} of {counts.sum()} examples: "
+                f"without it the accuracy is {1 - share:.1%}.",
+                {"share": share},
+                "Weight the classes (class_weight=), or judge by the recall of each.",
+            )
+
+
+def check_split(examined: Examined) -> Iterator[Finding]:
+    """Validation data that are not like the training data, or among them."""
+    if examined.split:
+        for one in examined.outputs:
+            yield from _ordered(one.classes, one.all_y, examined.split)
+    if examined.validation is None:
+        return
+    train, validation = (_hashes(one.all_x) for one in (examined.sample, examined.validation))
+    if not train or not validation:
+        return
+    shared = sum(one in train for one in validation) / len(validation)
+    distinct = len(train) / min(_MOST_COMPARED, len(_rows(examined.sample.all_x)))
+    # Of a few kinds of rows, all are everywhere.
+    if shared > 0.02 and distinct > 0.9:
+        yield Finding(
+            "validation_leak",
+            "warning",
+            f"{shared:.0%} of the validation inputs are among the training inputs.",
+            {"share": shared},
+            "Split before examples are repeated or augmented.",
+        )
+
+
+def _ordered(classes: np.ndarray | None, y: np.ndarray, split: float) -> Iterator[Finding]:
+    cut = math.floor(len(y) * (1 - split))
+    if not 0 < cut < len(y):
+        return
+    if classes is not None and len(classes) == len(y):
+        classes = classes - classes.min()
+        count = int(classes.max()) + 1
+        shares = [
+            np.bincount(part, minlength=count) / len(part)
+            for part in (classes[:cut], classes[cut:])
+        ]
+        distance = float(np.abs(shares[0] - shares[1]).sum() / 2)
+        most = 0.2 + 1.5 * math.sqrt(count / (len(y) - cut))
+        what = "holds other classes than"
+    elif y.size == len(y):
+        head, tail = (np.sort(part.reshape(-1)) for part in (y[:cut], y[cut:]))
+        values = np.unique(y)
+        below = [np.searchsorted(part, values, "right") / len(part) for part in (head, tail)]
+        distance = float(np.abs(below[0] - below[1]).max())
+        most = 0.4 + 2 / math.sqrt(len(tail))
+        what = "has other targets than"
+    else:
+        return
+    if distance > most:
+        yield Finding(
+            "ordered_split",
+            "error" if distance > 0.5 else "warning",
+            f"The last {split:.0%} of the examples, which validate, {what} the rest: the data are "
+            "in order.",
+            {"distance": distance, "expected": most},
+            "Shuffle the examples once before the split.",
+        )
+
+
+def _scale(examined: Examined) -> Iterator[Finding]:
+    """By what reaches the first layer with weights."""
+    views = examined.views
+    first = next((n for n, view in enumerate(views) if view.is_weighted), None)
+    values = None if first is None else views[first].input
+    if first is None or values is None or values.dtype.kind == "b":
+        return
+    if isinstance(views[first].layer, keras.layers.Embedding):
+        return
+    around = views[max(0, first - 1) : first + 2]
+    if any(isinstance(view.layer, _NORMALISERS) for view in around):
+        return
+    rows = values.reshape(-1, values.shape[-1]).astype("float64")
+    if not np.isfinite(rows).all():
+        return
+    size, most, stds = _rms(rows), float(np.abs(rows).max()), rows.std(axis=0)
+    stds = stds[stds > 0]
+    ratio = float(stds.max() / stds.min()) if len(stds) else 1.0
+    mixed = ratio > 100 and most > 100
+    evidence = {"rms": size, "largest": most, "ratio of columns": ratio}
+    remedy = "Scale them to a mean of 0 and a deviation of 1, by keras.layers.Normalization, say."
+    if size > 30 or most > 1000 or mixed:
+        yield Finding(
+            "input_scale",
+            "warning",
+            f"The inputs are {size:.3g} in the root mean square and {most:.3g} at most; columns "
+            f"differ by a factor of {ratio:.3g}.",
+            evidence,
+            remedy,
+        )
+    elif 0 < size < 0.01:
+        yield Finding(
+            "input_scale",
+            "warning",
+            f"The inputs are {size:.3g} in the root mean square: have they been divided twice?",
+            evidence,
+            remedy,
+        )
+    elif size > 3.5 or 0 < size < 0.03:
+        yield Finding(
+            "input_scale",
+            "note",
+            f"The inputs are {size:.3g} in the root mean square.",
+            evidence,
+            remedy,
+        )
+
+
+def _validation_scale(examined: Examined) -> Iterator[Finding]:
+    if examined.validation is None:
+        return
+    pairs = zip(
+        keras.tree.flatten(examined.sample.x),
+        keras.tree.flatten(examined.validation.x),
+        strict=False,
+    )
+    for train, validation in pairs:
+        sizes = [_rms(leaf) for leaf in (train, validation)]
+        if train.dtype.kind == "f" and min(sizes) > 0 and max(sizes) > 5 * min(sizes):
+            yield Finding(
+                "input_scale",
+                "warning",
+                f"The training inputs are {sizes[0]:.3g} in the root mean square, those of the "
+                f"validation {sizes[1]:.3g}.",
+                {"training": sizes[0], "validation": sizes[1]},
+                "Scale both in the same way.",
+            )
+
+
+def _rows(x: Any) -> list[np.ndarray]:
+    leaves = keras.tree.flatten(x)
+    if not leaves or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+        return []
+    whole = leaves[0].reshape(len(leaves[0]), -1)
+    return list(whole[:_MOST_COMPARED])
+
+
+def _hashes(x: Any) -> set[int]:
+    return {xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).tobytes()) for row in _rows(x)}
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype="float64"))))
+
+
+def _not_finite(what: str, evidence: dict[str, float]) -> Finding:
+    return Finding(
+        "non_finite",
+        "error",
+        f"{what} not finite.",
+        evidence,
+        "Look for missing values, logarithms of 0, and divisions by 0.",
+    )

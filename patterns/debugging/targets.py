@@ -1,0 +1,399 @@
+"""Checks of outputs, losses and targets against each other, by their values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .examined import Examined, Output, are_distributions, is_binary, is_whole
+from .finding import Finding
+
+CROSSENTROPIES = ("sparse", "categorical", "binary")
+# A share of examples below which a few oddities are passed over.
+_FEW = 0.01
+
+
+def check_targets(examined: Examined) -> Iterator[Finding]:
+    """Targets that the loss does not know: their numbers, their shape, their width."""
+    for one in examined.outputs:
+        if one.family == "sparse":
+            yield from _sparse(one)
+        elif one.family == "categorical":
+            yield from _categorical(one)
+        elif one.family == "binary":
+            yield from _binary(one)
+        elif one.family:
+            yield from _numbers(one)
+
+
+def check_activation(examined: Examined) -> Iterator[Finding]:
+    """A last activation that does not suit the loss or the targets."""
+    for one in examined.outputs:
+        if one.pred.size and np.isfinite(one.pred).all():
+            found = _stuck(one) or _twice(one) or _logits(one) or _probabilities(one) or _range(one)
+            if found:
+                yield found
+
+
+def check_loss(examined: Examined) -> Iterator[Finding]:
+    """A loss that does not suit the targets."""
+    for one in examined.outputs:
+        if one.family == "regression" and not _is_copy(examined, one):
+            binary = is_binary(one.all_y) and one.width == 1 and one.y.size == len(one.y)
+            if one.is_one_hot or binary:
+                yield Finding(
+                    "loss_mismatch",
+                    "warning",
+                    f"{one.named.capitalize()} is trained with {one.loss_name} on classes: its "
+                    "gradient fades where the output is most wrong.",
+                    {"loss": one.loss_name},
+                    "Use a crossentropy.",
+                )
+        if one.family == "binary" and one.sums_to_one and one.is_one_hot and one.width > 2:
+            yield Finding(
+                "loss_mismatch",
+                "warning",
+                f"{one.named.capitalize()} is a distribution over {one.width} classes, and each "
+                "is judged by itself by binary_crossentropy.",
+                {"classes": one.width},
+                'Use "categorical_crossentropy".',
+            )
+
+
+def check_percentages(examined: Examined) -> Iterator[Finding]:
+    """Losses that are relative to the targets, with targets that are zero or below."""
+    for one in examined.outputs:
+        y, name = one.all_y, one.loss_name
+        wrong = {"mean_absolute_percentage_error": np.abs(y) < 1e-6}
+        wrong["mean_squared_logarithmic_error"] = y < 0
+        share = float(wrong[name].mean()) if name in wrong else 0.0
+        if share > _FEW:
+            yield Finding(
+                "loss_mismatch",
+                "warning",
+                f"{share:.0%} of the targets of {one.named} are so that {name} makes no sense.",
+                {"share": share},
+                "Use mse or huber.",
+            )
+
+
+def check_sign(examined: Examined) -> Iterator[Finding]:
+    """A loss of one's own that is lower for wrong answers than for right ones."""
+    yield from _weighted(examined)
+    for one in examined.outputs:
+        order = np.random.default_rng(0).permutation(len(one.y))
+        forms = [] if one.loss_name else _true_outputs(one)
+        pairs = [(one.loss_of(one.y, form), one.loss_of(one.y, form[order])) for form in forms]
+        pairs = [pair for pair in pairs if np.isfinite(pair).all()]
+        if pairs and all(wrong < right - 1e-3 * max(1.0, abs(right)) for right, wrong in pairs):
+            right, wrong = pairs[0]
+            yield Finding(
+                "negated_loss",
+                "error",
+                f"The loss of {one.named} is {right:.3g} for the right answers and {wrong:.3g} for "
+                "those of other examples: training makes the answers wrong.",
+                {"right": right, "wrong": wrong},
+                "Turn its sign around.",
+            )
+
+
+def _weighted(examined: Examined) -> Iterator[Finding]:
+    """Weights below zero, of a loss or of the examples."""
+    found = {f"The loss of {one.named}": one.weight for one in examined.outputs}
+    examples = examined.batch[2]
+    if isinstance(examples, np.ndarray):
+        found["The loss of each example"] = float(examples.mean())
+    for what, weight in found.items():
+        if weight < 0:
+            yield Finding(
+                "negated_loss",
+                "error",
+                f"{what} is weighted with {weight:g}: training climbs it.",
+                {"weight": weight},
+                "Give weights above 0.",
+            )
+
+
+def check_broadcast(examined: Examined) -> Iterator[Finding]:
+    """Targets and predictions whose shapes a loss of one's own pairs all with all."""
+    for one in examined.outputs:
+        same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
+        if not same_size or one.family or len(one.y) < 2:
+            continue
+        # At outputs that equal the targets, pairs that go astray always show.
+        shaped = one.y.reshape(one.pred.shape).astype("float32")
+        as_given, aligned = one.loss_of(one.y, shaped), one.loss_of(shaped, shaped)
+        if np.isfinite([as_given, aligned]).all() and (
+            abs(as_given - aligned) > 1e-3 * max(abs(aligned), 1e-6 * float(one.y.std()), 1e-12)
+        ):
+            yield Finding(
+                "broadcast",
+                "error",
+                f"The targets have the shape {one.y.shape}, {one.named} has {one.pred.shape}, and "
+                "the loss pairs each target with each prediction.",
+                {"as given": as_given, "aligned": aligned},
+                f"Reshape the targets to {(*one.y.shape[:1], *one.pred.shape[1:])}.",
+            )
+
+
+def _sparse(one: Output) -> Iterator[Finding]:
+    labels = one.all_y
+    if one.width == 1:
+        yield _width(one, "a crossentropy over a single unit is always 0")
+        return
+    if not is_whole(labels):
+        yield Finding(
+            "loss_mismatch",
+            "error",
+            f"The targets of {one.named} are no whole numbers, and {one.loss_name} takes labels.",
+            {"lowest": float(np.min(labels)), "highest": float(np.max(labels))},
+            "Use a loss for numbers, such as mse, or give labels.",
+        )
+        return
+    if labels.size != len(labels) * int(np.prod(one.pred.shape[1:-1])):
+        yield _width(one, f"the labels have the shape {labels.shape}")
+        return
+    low, high = int(labels.min()), int(labels.max())
+    evidence = {"lowest": low, "highest": high, "outputs": one.width}
+    if low < 0 or high >= one.width:
+        # Labels from 0 ask for more units, others for other labels.
+        kind = "output_width" if low == 0 else "label_range"
+        yield Finding(
+            kind,
+            "error",
+            f"The labels of {one.named} go from {low} to {high}, and it has {one.width} units, for "
+            f"the labels 0 to {one.width - 1}.",
+            evidence,
+            f"Give it {high + 1} units." if low == 0 else "Let the labels begin at 0.",
+        )
+    elif one.width > 2 * (high + 1) and one.width > high + 3:
+        yield Finding(
+            "output_width",
+            "note",
+            f"{one.named.capitalize()} has {one.width} units, and no label above {high} occurs.",
+            evidence,
+        )
+
+
+def _categorical(one: Output) -> Iterator[Finding]:
+    if one.width == 1:
+        yield _width(one, "a crossentropy over a single unit is always 0")
+    elif one.y.shape[-1] != one.width or one.y.ndim != one.pred.ndim:
+        yield _width(one, f"the targets have the shape {one.y.shape}")
+    elif one.all_y.min() < 0:
+        yield _beyond_one(one)
+    elif (np.abs(one.all_y.sum(axis=-1) - 1) > 1e-3).mean() > _FEW:
+        yield Finding(
+            "loss_mismatch",
+            "warning",
+            f"The targets of {one.named} do not sum to one for each example, and "
+            f"{one.loss_name} chooses one class.",
+            {"share": float((np.abs(one.all_y.sum(axis=-1) - 1) > 1e-3).mean())},
+            "Use binary_crossentropy with sigmoids for labels that do not exclude each other.",
+        )
+
+
+def _binary(one: Output) -> Iterator[Finding]:
+    if one.y.size != one.pred.size:
+        yield _width(one, f"the targets have the shape {one.y.shape}")
+        return
+    low, high = float(one.all_y.min()), float(one.all_y.max())
+    if low >= 0 and high <= 1:
+        return
+    if is_whole(one.all_y):
+        yield _beyond_one(one)
+        if len(np.unique(one.all_y)) == 2:
+            return
+    yield Finding(
+        "loss_mismatch",
+        "error",
+        f"The targets of {one.named} go from {low:.3g} to {high:.3g}, and binary_crossentropy "
+        "takes 0 and 1.",
+        {"lowest": low, "highest": high},
+        "Use a crossentropy over the classes, or a loss for numbers.",
+    )
+
+
+def _numbers(one: Output) -> Iterator[Finding]:
+    if one.y.size == one.pred.size or one.y.shape == one.pred.shape:
+        return
+    yield _width(one, f"the targets have the shape {one.y.shape}, and are broadcast")
+    if one.y.size == len(one.y) and is_whole(one.y) and one.y.min() >= 0:
+        yield Finding(
+            "loss_mismatch",
+            "error",
+            f"{one.loss_name} compares each of {one.width} outputs with the number of the class.",
+            {"loss": one.loss_name},
+            'Use "sparse_categorical_crossentropy".',
+        )
+
+
+def _width(one: Output, why: str) -> Finding:
+    return Finding(
+        "output_width",
+        "error",
+        f"{one.named.capitalize()} has the shape {one.pred.shape}, and {why}.",
+        {"outputs": one.width, "loss": one.loss_name},
+        "Give it one unit for each class, or for each number.",
+    )
+
+
+def _beyond_one(one: Output) -> Finding:
+    low, high = float(one.all_y.min()), float(one.all_y.max())
+    return Finding(
+        "label_range",
+        "error",
+        f"The targets of {one.named} go from {low:.3g} to {high:.3g}, and {one.loss_name} takes 0 "
+        "to 1.",
+        {"lowest": low, "highest": high},
+        "Recode the labels.",
+    )
+
+
+def _activation(
+    one: Output, severity: str, message: str, remedy: str, **evidence: float
+) -> Finding:
+    return Finding(
+        "output_activation",
+        severity,  # type: ignore[arg-type]
+        f"{one.named.capitalize()} {message}",
+        evidence,
+        remedy,
+    )
+
+
+def _stuck(one: Output) -> Finding | None:
+    if one.width == 1 and one.activation == "softmax" and np.ptp(one.pred) == 0:
+        message = "is a softmax over one unit, which is 1 whatever the weights are."
+        return _activation(one, "error", message, 'Use "sigmoid".')
+    return None
+
+
+def _twice(one: Output) -> Finding | None:
+    """A softmax of a softmax, or a sigmoid of a sigmoid. TensorFlow's losses undo the outer one."""
+    if one.before is None or one.before.shape != one.pred.shape:
+        return None
+    inner = one.before
+    again = one.activation == "softmax" and one.width > 1 and are_distributions(inner) > 0.99
+    if again:
+        message = "is a softmax of a softmax, which is nearly the same for all classes."
+        return _activation(one, "error", message, "Leave one of the two out.")
+    return None
+
+
+def _logits(one: Output) -> Finding | None:
+    """Probabilities where logits are expected."""
+    if not one.from_logits:
+        return None
+    low, high = one.range
+    if one.sums_to_one or (low, high) == (0.0, 1.0):
+        return Finding(
+            "logits",
+            "error",
+            f"{one.named.capitalize()} is made of probabilities already, and the loss expects "
+            "logits: it squashes them once more.",
+            {"lowest": float(one.pred.min()), "highest": float(one.pred.max())},
+            "Leave the last activation out, or from_logits=True.",
+        )
+    if np.isfinite([low, high]).any():
+        message = f"goes through {one.activation}, so its logits cannot leave {low:g} to {high:g}."
+        return _activation(one, "warning", message, "Leave the last activation out.")
+    return None
+
+
+def _probabilities(one: Output) -> Finding | None:
+    """Something else where probabilities are expected."""
+    if one.family not in CROSSENTROPIES or one.from_logits:
+        return None
+    low, high = float(one.pred.min()), float(one.pred.max())
+    if low < -1e-6 or high > 1 + 1e-6 or one.range[1] == np.inf or one.range[0] < 0:
+        squash = "softmax" if one.width > 1 and one.family != "binary" else "sigmoid"
+        if one.activation == "" and low >= 0 and high <= 1:
+            return None
+        return _activation(
+            one,
+            "error",
+            f"goes from {low:.3g} to {high:.3g}, and the loss expects probabilities.",
+            f'Use "{squash}" as the last activation, or from_logits=True.',
+            lowest=low,
+            highest=high,
+        )
+    if one.family != "binary" and one.width > 1 and not one.sums_to_one:
+        return _activation(
+            one,
+            "error",
+            f"does not sum to one for each example, and {one.loss_name} expects a distribution.",
+            'Use "softmax".',
+            sum=float(one.pred.sum(axis=-1).mean()),
+        )
+    return None
+
+
+def _range(one: Output) -> Finding | None:
+    """Targets that the last activation cannot give."""
+    if one.sums_to_one and one.y.shape == one.pred.shape and is_binary(one.all_y):
+        share = float((one.all_y.sum(axis=-1) != 1).mean())
+        if share > _FEW:
+            return _activation(
+                one,
+                "error",
+                "sums to one for each example, and the targets do not: classes that do not "
+                "exclude each other share one distribution.",
+                'Use "sigmoid" with binary_crossentropy.',
+                share=share,
+            )
+    low, high = one.range
+    if one.family == "poisson" and low < 0:
+        return _activation(
+            one,
+            "warning",
+            "can be below zero, and the loss takes its logarithm.",
+            'Use "exponential" or "softplus".',
+            lowest=float(one.pred.min()),
+        )
+    if one.family in CROSSENTROPIES or one.y.size != one.pred.size:
+        return None
+    outside = float(((one.all_y < low - 1e-6) | (one.all_y > high + 1e-6)).mean())
+    if outside > _FEW:
+        return _activation(
+            one,
+            "error",
+            f"goes through {one.activation}, which gives {low:g} to {high:g}, and {outside:.0%} of "
+            "the targets lie outside.",
+            "Leave the last activation out, or scale the targets.",
+            share=outside,
+        )
+    if one.family == "regression" and one.activation == "relu" and is_binary(one.all_y):
+        return _activation(
+            one, "warning", "goes through relu, and the targets are 0 and 1.", 'Use "sigmoid".'
+        )
+    return None
+
+
+def _is_copy(examined: Examined, one: Output) -> bool:
+    """True if the targets are the inputs, or images: numbers that happen to be 0 and 1."""
+    x, _, _ = examined.batch
+    return one.y.ndim > 2 or (
+        isinstance(x, np.ndarray)
+        and x.size == one.y.size
+        and np.array_equal(x.ravel(), one.y.ravel())
+    )
+
+
+def _true_outputs(one: Output) -> list[np.ndarray]:
+    """Outputs that are right, in each form that the loss may expect; none if they are not known."""
+    y, pred = one.y, one.pred
+    if pred.ndim == 2 and one.width > 1 and y.size == len(y):
+        if not is_whole(y) or y.min() < 0 or y.max() >= one.width:
+            return []
+        hot = np.eye(one.width)[y.reshape(-1).astype(int)]
+    elif y.size == pred.size:
+        hot = y.reshape(pred.shape).astype("float64")
+        if not is_binary(hot):
+            return [hot.astype("float32")]
+    else:
+        return []
+    likely = 0.9 * hot + 0.1 * (1 - hot) / max(1, one.width - 1)
+    forms = [likely] if one.sums_to_one or one.range == (0.0, 1.0) else [likely, 8 * hot - 4]
+    return [form.astype("float32") for form in forms]

@@ -1,0 +1,387 @@
+"""kp.preflight: each kind of finding, on a model that has the fault and on one that has not."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from places import ROOT
+
+import keras_patterns as kp
+from keras_patterns.debugging.finding import KINDS
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 6)).astype("float32")
+LABELS = np.digitize(X[:, 0], [-0.5, 0.5])
+ONES = (X[:, 0] > 0).astype("float32")
+
+
+def net(*last, loss="sparse_categorical_crossentropy", hidden=None, optimizer="adam", inputs=6):
+    """A small net with a given end."""
+    hidden = [layers.Dense(8, activation="relu")] if hidden is None else hidden
+    model = keras.Sequential([keras.Input((inputs,)), *hidden, *last])
+    model.compile(optimizer, loss)
+    return model
+
+
+def softmax(**more):
+    return net(layers.Dense(3, activation="softmax"), **more)
+
+
+def sigmoid(**more):
+    return net(layers.Dense(1, activation="sigmoid"), **{"loss": "binary_crossentropy", **more})
+
+
+def linear(units=1, **more):
+    return net(layers.Dense(units), **{"loss": "mse", **more})
+
+
+def kinds(*arguments, **more):
+    return [one.kind for one in kp.preflight(*arguments, **more)]
+
+
+@pytest.mark.parametrize(
+    ("make", "y"),
+    [(softmax, LABELS), (sigmoid, ONES), (sigmoid, ONES[:, None]), (linear, X[:, 0])],
+)
+def test_of_a_sound_model_nothing_is_found(make, y):
+    found = kp.preflight(make(), X, y)
+    assert found == []
+    assert found.worst is None
+    assert repr(found) == "Nothing was found that would keep the model from learning."
+
+
+SPARSE_LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+BINARY_LOGITS = keras.losses.BinaryCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "y", "kind"),
+    [
+        (lambda: softmax(loss=SPARSE_LOGITS), LABELS, "logits"),
+        (lambda: sigmoid(loss=BINARY_LOGITS), ONES, "logits"),
+        (
+            lambda: net(layers.Dense(3), loss="sparse_categorical_crossentropy"),
+            LABELS,
+            "output_activation",
+        ),
+        (lambda: net(layers.Dense(3, activation="relu")), LABELS, "output_activation"),
+        (lambda: net(layers.Dense(3, activation="sigmoid")), LABELS, "output_activation"),
+        (lambda: linear(loss="binary_crossentropy"), ONES, "output_activation"),
+        (lambda: net(layers.Dense(1, activation="relu"), loss="mse"), X[:, 0], "output_activation"),
+        (lambda: net(layers.Dense(1), layers.ReLU(), loss="mse"), X[:, 0], "output_activation"),
+        (
+            lambda: net(layers.Dense(1, activation="tanh"), loss="mse"),
+            9 * ONES,
+            "output_activation",
+        ),
+        (
+            lambda: net(layers.Dense(6, activation="softmax"), loss="binary_crossentropy"),
+            (X > 0).astype("float32"),
+            "output_activation",
+        ),
+        (softmax, LABELS + 1, "label_range"),
+        (softmax, LABELS - 1, "label_range"),
+        (lambda: net(layers.Dense(2, activation="softmax")), LABELS, "output_width"),
+        (lambda: linear(3), X[:, 0], "output_width"),
+        (sigmoid, ONES + 1, "label_range"),
+        (sigmoid, 2 * ONES - 1, "label_range"),
+        (sigmoid, X[:, 0] * 3, "loss_mismatch"),
+        (lambda: softmax(loss="mse"), keras.utils.to_categorical(LABELS), "loss_mismatch"),
+        (lambda: sigmoid(loss="mae"), ONES, "loss_mismatch"),
+        (
+            lambda: softmax(loss="binary_crossentropy"),
+            keras.utils.to_categorical(LABELS),
+            "loss_mismatch",
+        ),
+        (linear, 1e5 * (3 + X[:, 0]), "target_scale"),
+    ],
+)
+def test_outputs_loss_and_targets_are_judged_against_each_other(make, y, kind):
+    assert kind in kinds(make(), X, y)[:2]
+
+
+def test_a_distribution_that_another_layer_makes_is_seen_by_its_values():
+    def head(x):
+        return x / keras.ops.sum(x, axis=-1, keepdims=True)
+
+    last = [layers.Dense(3, activation="exponential"), layers.Lambda(head)]
+    assert kinds(net(*last, loss=SPARSE_LOGITS), X, LABELS) == ["logits"]
+    assert kinds(net(*last), X, LABELS) == []
+
+
+class Difference(keras.losses.Loss):
+    """Pairs what it is given as it stands."""
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return keras.ops.mean(keras.ops.square(keras.ops.cast(y_true, "float32") - y_pred))
+
+
+def test_a_loss_of_ones_own_that_pairs_all_with_all():
+    assert kinds(linear(loss=Difference()), X, X[:, 0]) == ["broadcast"]
+    assert kinds(linear(loss=Difference()), X, X[:, :1]) == []
+
+
+@pytest.mark.parametrize("make", [softmax, lambda **more: linear(3, **more)])
+def test_a_loss_of_ones_own_with_the_wrong_sign(make):
+    def sign(factor):
+        def loss(y, pred):
+            logits = pred.shape[-1] == 3 and make is not softmax
+            found = keras.losses.sparse_categorical_crossentropy(y, pred, from_logits=logits)
+            return factor * keras.ops.mean(found)
+
+        return loss
+
+    assert "negated_loss" in kinds(make(loss=sign(-1.0)), X, LABELS)
+    assert "negated_loss" not in kinds(make(loss=sign(1.0)), X, LABELS)
+
+
+def test_a_rate_below_zero_climbs():
+    assert kinds(softmax(optimizer=keras.optimizers.SGD(-0.1)), X, LABELS) == ["negated_loss"]
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "severity"),
+    [
+        (100 * X, "input_scale", "warning"),
+        (X * [1, 1, 1, 1, 1, 2000], "input_scale", "warning"),
+        (X / 1000, "input_scale", "warning"),
+        (5 * X, "input_scale", "note"),
+        (np.zeros_like(X), "constant_input", "error"),
+        (np.where(X > 2.5, np.nan, X), "non_finite", "error"),
+    ],
+)
+def test_inputs(x, kind, severity):
+    found = kp.preflight(softmax(), x, LABELS)
+    assert (found[0].kind, found[0].severity) == (kind, severity)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        lambda: [layers.BatchNormalization()],
+        lambda: [layers.Rescaling(0.01)],
+        lambda: [layers.Dense(8), layers.BatchNormalization()],
+    ],
+)
+def test_inputs_of_any_scale_are_sound_behind_a_layer_that_scales_them(first):
+    hidden = [*first(), layers.Dense(8, activation="relu")]
+    assert "input_scale" not in kinds(softmax(hidden=hidden), 100 * X, LABELS)
+
+
+def test_ids_beyond_the_table():
+    ids = RNG.integers(0, 12, (200, 5))
+    for rows, expected in ((10, ["index_range"]), (12, [])):
+        hidden = [layers.Embedding(rows, 4), layers.GlobalAveragePooling1D()]
+        assert kinds(softmax(hidden=hidden, inputs=5), ids, LABELS) == expected
+
+
+def test_one_id_among_many_that_the_sample_does_not_hold():
+    ids = RNG.integers(0, 10, (5000, 5))
+    ids[4321, 3] = 10
+    hidden = [layers.Embedding(10, 4), layers.GlobalAveragePooling1D()]
+    found = kp.preflight(softmax(hidden=hidden, inputs=5), ids, LABELS.repeat(25))
+    assert found[0].evidence == {"lowest": 0, "highest": 10, "rows": 10}
+
+
+def test_an_output_that_depends_on_the_rest_of_the_batch():
+    centred = layers.Lambda(lambda x: x - keras.ops.mean(x, axis=0))
+    assert "batch_leak" in kinds(softmax(hidden=[centred, layers.Dense(8, "relu")]), X, LABELS)
+
+
+NORMAL = keras.initializers.RandomNormal
+
+
+@pytest.mark.parametrize(
+    ("hidden", "kind"),
+    [
+        (lambda: [layers.Dense(8), layers.Dense(8)], "missing_nonlinearity"),
+        (lambda: [layers.Dense(8, "relu", kernel_initializer="ones")], "symmetric_init"),
+        (lambda: [layers.Dense(8, "relu"), layers.Dropout(0.8)], "over_regularised"),
+        (
+            lambda: [layers.Dense(8, "relu", kernel_regularizer=keras.regularizers.L2(90))],
+            "over_regularised",
+        ),
+        (
+            lambda: [layers.Dense(8), layers.BatchNormalization(momentum=1.0), layers.ReLU()],
+            "train_mode",
+        ),
+        (lambda: [layers.Dense(8, "relu", bias_initializer=NORMAL(-99, 1))], "dead_units"),
+        (lambda: [layers.Dense(64, "relu", kernel_initializer="random_normal")], None),
+        (lambda: [layers.Lambda(keras.ops.sign)], None),
+        (lambda: [layers.Dense(8), layers.Lambda(keras.ops.round)], "no_gradient"),
+        (
+            lambda: [layers.Dense(64, "relu", kernel_initializer=NORMAL(0, 2)) for _ in range(5)],
+            "exploding",
+        ),
+        (
+            lambda: [
+                layers.Dense(32, "tanh", kernel_initializer=NORMAL(0, 0.02)) for _ in "abcdef"
+            ],
+            "vanishing",
+        ),
+    ],
+)
+def test_layers(hidden, kind):
+    found = kp.preflight(softmax(hidden=hidden()), X, LABELS)
+    grave = [one.kind for one in found if one.severity != "note"]
+    assert (grave[0] if grave else None) == kind
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "gelu", "softsign"])
+def test_a_net_with_activations_is_not_linear(activation):
+    hidden = [layers.Dense(8, activation=activation) for _ in range(2)]
+    assert "missing_nonlinearity" not in kinds(softmax(hidden=hidden), X, LABELS)
+
+
+def test_a_narrow_layer_before_many_classes():
+    hidden = [layers.Dense(8, "relu"), layers.Dense(1, "relu"), layers.Dense(8, "relu")]
+    last = layers.Dense(10, activation="softmax")
+    assert "capacity" in kinds(net(last, hidden=hidden), X, np.arange(200) % 10)
+
+
+def test_a_model_that_is_frozen():
+    model = softmax()
+    for layer in model.layers:
+        layer.trainable = False
+    assert kinds(model, X, LABELS)[0] == "frozen"
+    # The rest of a backbone that trains its head is as it should be.
+    model.layers[-1].trainable = True
+    assert kinds(model, X, LABELS) == []
+
+
+def test_a_rare_class():
+    labels = np.zeros(1000, int)
+    labels[:5] = 1
+    x = RNG.normal(size=(1000, 6)).astype("float32")
+    found = kp.preflight(softmax(), x, labels)
+    assert (found[0].kind, found[0].severity) == ("imbalance", "warning")
+    assert kinds(softmax(), x, labels, sample_weight=1 + 199 * labels) == []
+
+
+def test_a_validation_part_of_other_classes():
+    order = np.argsort(LABELS, kind="stable")
+    assert kinds(softmax(), X[order], LABELS[order], validation_split=0.3) == ["ordered_split"]
+    assert kinds(softmax(), X, LABELS, validation_split=0.3) == []
+
+
+def test_validation_examples_among_the_training_examples():
+    shared = (np.concatenate([X[:30], X[:20] + 1]), LABELS[:50])
+    assert kinds(softmax(), X, LABELS, validation_data=shared) == ["validation_leak"]
+    assert kinds(softmax(), X, LABELS, validation_data=(X + 1, LABELS)) == []
+
+
+def test_validation_data_of_another_scale():
+    assert kinds(softmax(), X, LABELS, validation_data=(10 * X, LABELS)) == ["input_scale"]
+
+
+def test_shapes_that_do_not_go_together_are_a_finding_and_no_error():
+    assert kinds(softmax(), X[:, :4], LABELS) == ["shapes"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_softmax_over_one_unit_is_named_also_where_warnings_are_errors():
+    model = keras.Sequential([layers.Dense(8, "relu"), layers.Dense(1, "softmax")])
+    model.compile("adam", "binary_crossentropy")
+    assert kinds(model, X, ONES)[0] == "output_activation"
+
+
+def test_a_symptom_stands_below_its_cause():
+    found = kp.preflight(sigmoid(hidden=[layers.Dense(8, activation="tanh")]), 1000 * X, ONES)
+    assert found[0].kind == "input_scale"
+    assert {one.kind: one.because_of for one in found}["saturated"] == ("input_scale",)
+
+
+def test_checks_and_skip_choose_kinds():
+    wrong = (softmax(), 1000 * X, LABELS + 1)
+    assert kinds(*wrong, checks=["label_range"]) == ["label_range"]
+    assert "label_range" not in kinds(*wrong, skip=["label_range"])
+    with pytest.raises(ValueError, match="names 'no such kind', and there is no such kind"):
+        kp.preflight(*wrong, checks=["no such kind"])
+    with pytest.raises(TypeError, match=r"`skip` must be a list of kinds. Received: 'frozen'"):
+        kp.preflight(*wrong, skip="frozen")
+
+
+def test_the_list_raises_and_is_shown():
+    found = kp.preflight(softmax(), 1000 * X, LABELS + 1)
+    assert found.worst == "error"
+    with pytest.raises(kp.PreflightError, match=r"label_range: The labels .* from 1 to 3") as error:
+        found.raise_if("error")
+    assert error.value.findings == found
+    assert "input_scale" not in str(error.value)
+    assert "because of" in repr(found)
+    assert "<td>label_range</td>" in found._repr_html_()
+    with pytest.raises(ValueError, match="`severity` must be one of 'error', 'warning', 'note'"):
+        found.raise_if("fatal")
+
+
+def test_a_dict_of_outputs_is_judged_one_by_one():
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, activation="relu")(inputs)
+    outputs = {"kind": layers.Dense(3)(hidden), "size": layers.Dense(1)(hidden)}
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
+    found, *rest = kp.preflight(model, X, {"kind": LABELS, "size": X[:, :1]})
+    assert rest == []
+    assert found.kind == "output_activation"
+    assert "the output 'kind'" in found.message.lower()
+
+
+class Batches(keras.utils.PyDataset):
+    num_batches = 5
+
+    def __getitem__(self, index):
+        return X[40 * index : 40 * index + 40], LABELS[40 * index : 40 * index + 40] + 1
+
+
+def generator():
+    for index in range(5):
+        yield X[40 * index : 40 * index + 40], LABELS[40 * index : 40 * index + 40] + 1
+
+
+@pytest.mark.parametrize("make", [Batches, generator, lambda: list(generator())[:1] * 2])
+def test_other_data_than_arrays(make):
+    data = make()
+    if isinstance(data, list):
+        data = iter(data)
+    assert kinds(softmax(), data) == ["label_range"]
+
+
+def test_fit_looks_first(capsys):
+    wrong = softmax()
+    with pytest.raises(kp.PreflightError, match="label_range"):
+        kp.fit(wrong, X, LABELS + 1, preflight=True, verbose=0)
+    assert int(keras.ops.convert_to_numpy(wrong.optimizer.iterations.value)) == 0
+    kp.fit(softmax(), 100 * X, LABELS, preflight=True, verbose=2)
+    assert "preflight: warning, input_scale: The inputs are" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="would take the first batches of a generator"):
+        kp.fit(softmax(), generator(), preflight=True, verbose=0)
+    with pytest.raises(TypeError, match="`preflight` must be True or False"):
+        kp.fit(softmax(), X, LABELS, preflight="yes")
+
+
+def test_training_after_a_preflight_in_fit_is_as_without_it():
+    def trained(**more):
+        keras.utils.set_random_seed(1)
+        model = softmax(hidden=[layers.Dense(8, "relu"), layers.Dropout(0.5)])
+        kp.fit(model, X, LABELS, verbose=0, **more)
+        return model.get_weights()
+
+    for one, other in zip(trained(), trained(preflight=True), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (keras.Sequential([layers.Dense(1)]), ValueError, "is not compiled"),
+        ("net", TypeError, "must be a Keras model; received str"),
+    ],
+)
+def test_arguments_are_checked(model, error, message):
+    with pytest.raises(error, match=message):
+        kp.preflight(model, X, LABELS)
+
+
+def test_each_kind_has_a_row_in_the_page():
+    page = (ROOT / "docs" / "debugging.md").read_text(encoding="utf-8")
+    assert [kind for kind in KINDS if f"`{kind}`" not in page.split("## One batch")[0]] == []
