@@ -1,5 +1,5 @@
-"""Assertions for a person's own tests: that a model can learn, that it trains the same way twice,
-and that a killed run goes on exactly.
+"""Assertions for a person's own tests: that a model can learn and does, that it trains the same
+way twice, and that a killed run goes on exactly.
 """
 
 from keras_patterns.backends import with_keras  # noqa: F401 - before the rest
@@ -13,10 +13,13 @@ from .learning import (
     assert_trains_every_variable,
 )
 from .runs import assert_deterministic, assert_resumes_exactly
+from .scores import assert_beats_baseline, assert_no_regression
 
 __all__ = [
+    "assert_beats_baseline",
     "assert_deterministic",
     "assert_no_leak_across_batch",
+    "assert_no_regression",
     "assert_overfits_batch",
     "assert_preflight_clean",
     "assert_restores",

@@ -81,7 +81,7 @@ def test_a_batch_that_is_not_memorised_is_reported_with_the_rate_that_would_do()
 
 
 def test_a_finding_of_the_preflight_fails_with_its_remedy():
-    with pytest.raises(AssertionError, match="error, output_activation: .*softmax"):
+    with pytest.raises(AssertionError, match=r"error, output_activation: .*softmax"):
         assert_preflight_clean(net(last=None), X, LABELS)
 
 
@@ -109,7 +109,7 @@ def test_variables_that_no_gradient_reaches_are_named():
 def test_a_gradient_that_is_not_finite_is_named():
     spoilt = X.copy()
     spoilt[3] = np.nan
-    with pytest.raises(AssertionError, match="layers/0/kernel .*: the gradient is not finite"):
+    with pytest.raises(AssertionError, match=r"layers/0/kernel .*: the gradient is not finite"):
         assert_trains_every_variable(net(), spoilt, LABELS)
 
 
@@ -140,7 +140,7 @@ def test_a_row_that_depends_on_one_other_row_is_found(distance):
     mask = np.zeros((8, 1), "float32")
     mask[0] = 1
     model = keras.Model(inputs, inputs + ops.roll(inputs, distance, axis=0) * mask)
-    with pytest.raises(AssertionError, match="of 1 of 8 rows move .* row 0 the most"):
+    with pytest.raises(AssertionError, match=r"of 1 of 8 rows move .* row 0 the most"):
         assert_no_leak_across_batch(model, X)
 
 
