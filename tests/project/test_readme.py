@@ -94,10 +94,10 @@ def test_the_two_phases(capsys):
     assert int(names["final"].optimizer.iterations) == selection.best_step
 
 
-@pytest.mark.parametrize("page", ["saving-and-resuming", "stopping", "guard"])
+@pytest.mark.parametrize("page", ["saving-and-resuming", "stopping", "guard", "testing-your-model"])
 def test_the_examples_of_a_page_run_one_after_the_other(page):
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     names = {}
     for example in re.findall(r"```python\n(.*?)```", text, flags=re.S):
         exec(compile(example, page, "exec"), names)
-    assert "kp" in names
+    assert names.keys() & {"kp", "assert_overfits_batch"}
