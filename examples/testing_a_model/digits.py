@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 CLASSES = 10
-# Of 1797 images, the last ones are held out: other people wrote them.
+# Of 1797 images, the last ones.
 HELD_OUT = 360
 
 
