@@ -17,6 +17,7 @@ SCRATCH = tempfile.TemporaryDirectory(prefix="keras-patterns-")
 EXTRAS = {"jax": "jax", "tensorflow": "tensorflow-cpu", "torch": "torch"}
 # Tests that read the sources alone.
 FROM_SOURCES = tuple(f"tests/project/test_{name}.py" for name in ("layout", "promises", "walk"))
+TESTS = PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]
 # What pyproject.toml leaves out of every run that does not ask for it.
 ADDOPTS = PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
 DESELECTED = ADDOPTS[ADDOPTS.index("-m") + 1]
@@ -273,7 +274,7 @@ def run_tests(session: nox.Session, backend: str) -> None:
     spread = ("--numprocesses=2", "--dist=worksteal")
     elsewhere = [f"--ignore={path}" for path in FROM_SOURCES]
     once = () if backend == "jax" else ("-m", f"{DESELECTED} and not once")
-    run_pytest(session, backend, "tests", *elsewhere, *once, *spread)
+    run_pytest(session, backend, *TESTS, *elsewhere, *once, *spread)
 
 
 def run_marked(session: nox.Session, backend: str, mark: str, *options: str) -> None:

@@ -95,7 +95,7 @@ def test_the_two_phases(capsys):
 
 
 # Long ones, whose parts are tested elsewhere on each backend.
-SHOWN_ONCE = ("memorizing", "weights", "diagnosing", "debugging")
+SHOWN_ONCE = ("memorizing", "weights", "diagnosing", "debugging", "testing-your-model")
 
 
 @pytest.mark.parametrize(
@@ -110,4 +110,4 @@ def test_the_examples_of_a_page_run_one_after_the_other(page):
     names = {}
     for example in re.findall(r"```python\n(.*?)```", text, flags=re.S):
         exec(compile(example, page, "exec"), names)
-    assert "kp" in names
+    assert names.keys() & {"kp", "assert_overfits_batch"}
