@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Batches, Feed
 from ._held import StateAccess
 from ._jax_blocks import JaxBlocks, run_function
@@ -128,6 +129,14 @@ class JaxBackend:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(
+            error,
+            lambda one: (
+                isinstance(one, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(one)
+            ),
+        )
+
     def settings(self) -> dict[str, Any]:
         names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")
         return {name: getattr(jax.config, name) for name in names}
@@ -160,6 +169,46 @@ class JaxBackend:
 
     def untold_operations(self, known: Set[int]) -> list[str]:
         return []
+
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        # As JAXTrainer does; and the penalties are those of this call, not of the last one.
+        mode = {"training": True} if model._call_has_training_arg else {}
+
+        def loss_of_weights(weights: Any, others: Any, metrics: Any, data: Any) -> Any:
+            x, y, sample_weight = data
+            outputs, others, losses = model.stateless_call(
+                weights, others, x, return_losses=True, **mode
+            )
+            model._losses_override = losses
+            loss, _ = model.stateless_compute_loss(
+                weights,
+                others,
+                metrics,
+                x=x,
+                y=y,
+                y_pred=outputs,
+                sample_weight=sample_weight,
+                training=True,
+            )
+            return loss
+
+        state = [
+            [variable.value for variable in variables]
+            for variables in (
+                model.trainable_variables,
+                model.non_trainable_variables,
+                model.metrics_variables,
+            )
+        ]
+        before = model._losses_override
+        data = jax.tree_util.tree_map(jax.numpy.asarray, batch)
+        try:
+            loss, found = jax.jit(jax.value_and_grad(loss_of_weights))(*state, data)
+        finally:
+            model._losses_override = before
+        return float(loss), [np.asarray(one) for one in found]
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str

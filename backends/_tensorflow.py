@@ -17,6 +17,7 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_patterns._util.random_states import check_array, check_python
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
@@ -99,6 +100,9 @@ class TensorFlowBackend:
     def device(self) -> str:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(error, lambda one: isinstance(one, tf.errors.ResourceExhaustedError))
 
     def settings(self) -> dict[str, Any]:
         threads = tf.config.threading
@@ -191,6 +195,25 @@ class TensorFlowBackend:
             for variable in getattr(graph, "_watched_variables", ())
             if id(variable) not in known
             for operation in _moved_by(graph, variable)[:1]
+        ]
+
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        x, y, sample_weight = (
+            keras.tree.map_structure(
+                lambda leaf: None if leaf is None else keras.ops.convert_to_tensor(leaf), part
+            )
+            for part in batch
+        )
+        with tf.GradientTape() as tape:
+            outputs = model(x, training=True)
+            loss = model.compute_loss(
+                x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
+            )
+        found = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+        return float(loss), [
+            None if one is None else np.asarray(tf.convert_to_tensor(one)) for one in found
         ]
 
     def measured_step(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Batches, Feed, each_leaf
 from ._held import StateAccess
 from ._measured import Values, assigning_step
@@ -21,6 +22,10 @@ from ._torch_cuda import CopiedBatches
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
+# cuDNN says of a batch that is too large that it is not supported.
+_NO_MEMORY = re.compile(
+    "CUDA.*out of memory|CUDNN_STATUS_NOT_SUPPORTED|DefaultCPUAllocator: can't allocate memory"
+)
 # The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
 _CPU_BYTES = (5048, 5056)
 _WORDS = 624
@@ -110,6 +115,15 @@ class TorchBackend:
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(
+            error,
+            lambda one: (
+                isinstance(one, torch.OutOfMemoryError)
+                or (isinstance(one, RuntimeError) and _NO_MEMORY.search(str(one)) is not None)
+            ),
+        )
+
     def settings(self) -> dict[str, Any]:
         return {
             "threads": torch.get_num_threads(),
@@ -183,6 +197,22 @@ class TorchBackend:
 
     def untold_operations(self, known: Set[int]) -> list[str]:
         return []
+
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        x, y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in batch)
+        outputs = model(x, training=True)
+        loss = model.compute_loss(
+            x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
+        )
+        weights = [variable.value for variable in model.trainable_variables]
+        if not loss.requires_grad:
+            return float(loss), [None for _ in weights]
+        found = torch.autograd.grad(loss, weights, allow_unused=True)
+        return float(loss.detach()), [
+            None if one is None else one.detach().float().cpu().numpy() for one in found
+        ]
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str

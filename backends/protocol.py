@@ -102,6 +102,11 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """True if an error, or one that it stands for, says that the device or the host has no
+        memory left.
+        """
+
     def settings(self) -> dict[str, Any]:
         """The number of threads, and what decides whether results repeat, for people."""
 
@@ -138,6 +143,18 @@ class Backend(Protocol):
 
         Args:
             known: The `id` of each variable of the framework that is saved.
+        """
+
+    def gradients(
+        self, model: keras.Model, batch: tuple[Any, ...]
+    ) -> tuple[float, list[np.ndarray | None]]:
+        """The loss of a batch in training mode, and its gradient for each trainable variable; zeros
+        or None where it does not depend on one. What a forward pass moves, statistics and seeds,
+        may be moved.
+
+        Args:
+            model: Compiled and built.
+            batch: `(x, y, sample_weight)`, of arrays or None.
         """
 
     def measured_step(

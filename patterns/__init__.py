@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .checkpoint.identity import ResumeRefusedError
     from .checkpoint.store import CheckpointStore
     from .data import DataExhaustedError
+    from .debugging import BatchSizeReport, probe_batch_size
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
     from .optimizers.old_names import layerwise_rates as layerwise_rates
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "BatchSizeReport",
     "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
@@ -128,6 +130,7 @@ __all__ = [
     "optimizers",
     "plot_history",
     "preserved",
+    "probe_batch_size",
     "replace_head",
     "schedules",
     "select_checkpoint",
@@ -150,6 +153,7 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
+        ".debugging": "BatchSizeReport probe_batch_size",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".optimizers.old_names": "layerwise_rates one_cycle with_momentum_schedule",

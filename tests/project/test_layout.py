@@ -21,7 +21,7 @@ LAYERS = (
     {"data", "schedules", "storage"},
     {"select", "state"},
     {"optimizers"},
-    {"checkpoint"},
+    {"checkpoint", "debugging"},
     {"run"},
     {"finder", "guard", "plots", "stopping"},
     {"testing", "transfer"},
@@ -31,7 +31,7 @@ LAYERS = (
     {"__main__"},
 )
 # What is reached through its package alone.
-PATTERNS = {"finder", "guard", "plots", "schedules", "stopping", "transfer"}
+PATTERNS = {"debugging", "finder", "guard", "plots", "schedules", "stopping", "transfer"}
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
 
 DEPENDENCIES = {
