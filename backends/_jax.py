@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Batches, Feed
 from ._held import StateAccess
 from ._jax_blocks import JaxBlocks, run_function
@@ -127,6 +128,14 @@ class JaxBackend:
     def device(self) -> str:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(
+            error,
+            lambda one: (
+                isinstance(one, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(one)
+            ),
+        )
 
     def settings(self) -> dict[str, Any]:
         names = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")

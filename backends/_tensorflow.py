@@ -17,6 +17,7 @@ from tensorflow.python.ops import stateful_random_ops
 from keras_patterns._util.random_states import check_array, check_python
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Feed
 from ._gathered import Gathered
 from ._held import StateAccess
@@ -99,6 +100,9 @@ class TensorFlowBackend:
     def device(self) -> str:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(error, lambda one: isinstance(one, tf.errors.ResourceExhaustedError))
 
     def settings(self) -> dict[str, Any]:
         threads = tf.config.threading

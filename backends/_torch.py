@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ._blocks import BlockProgram
+from ._errors import is_memory_error
 from ._feed import Batch, Batches, Feed, each_leaf
 from ._held import StateAccess
 from ._measured import Values, assigning_step
@@ -21,6 +22,10 @@ from ._torch_cuda import CopiedBatches
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
+# cuDNN says of a batch that is too large that it is not supported.
+_NO_MEMORY = re.compile(
+    "CUDA.*out of memory|CUDNN_STATUS_NOT_SUPPORTED|DefaultCPUAllocator: can't allocate memory"
+)
 # The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
 _CPU_BYTES = (5048, 5056)
 _WORDS = 624
@@ -109,6 +114,15 @@ class TorchBackend:
         if torch.cuda.is_available():
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_memory_error(
+            error,
+            lambda one: (
+                isinstance(one, torch.OutOfMemoryError)
+                or (isinstance(one, RuntimeError) and _NO_MEMORY.search(str(one)) is not None)
+            ),
+        )
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -102,6 +102,11 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """True if an error, or one that it stands for, says that the device or the host has no
+        memory left.
+        """
+
     def settings(self) -> dict[str, Any]:
         """The number of threads, and what decides whether results repeat, for people."""
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .data import DataExhaustedError
     from .debugging import (
         Baselines,
+        BatchSizeReport,
         DebugReport,
         Diagnosis,
         Finding,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         learning_curve,
         overfit_batch,
         preflight,
+        probe_batch_size,
     )
     from .finder import LearningRateSweep, find_learning_rate
     from .guard import NonFiniteError, NonFiniteGuard
@@ -106,6 +108,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Baselines",
+    "BatchSizeReport",
     "CachedFeatures",
     "Checkpoint",
     "CheckpointSelection",
@@ -175,6 +178,7 @@ __all__ = [
     "plot_history",
     "preflight",
     "preserved",
+    "probe_batch_size",
     "regularize",
     "replace_head",
     "schedules",
@@ -199,9 +203,9 @@ _HOMES = {
         ".checkpoint.identity": "ResumeRefusedError",
         ".checkpoint.store": "CheckpointStore",
         ".data": "DataExhaustedError",
-        ".debugging": "Baselines DebugReport Diagnosis Finding Findings LearningCurve Observation "
-        "OverfitReport PreflightError baseline debug diagnose learning_curve overfit_batch "
-        "preflight",
+        ".debugging": "Baselines BatchSizeReport DebugReport Diagnosis Finding Findings "
+        "LearningCurve Observation OverfitReport PreflightError baseline debug diagnose "
+        "learning_curve overfit_batch preflight probe_batch_size",
         ".finder": "LearningRateSweep find_learning_rate",
         ".guard": "NonFiniteError NonFiniteGuard",
         ".memorization": "MemorizationReport WorstExample memorize tabulate",

@@ -1,7 +1,11 @@
-"""Finding out why a model does not learn: before training, on one batch, against baselines, and by
-its learning curves.
+"""Finding out why a model does not learn: before training, on one batch, against baselines, by its
+learning curves, and over sizes of a batch.
 """
 
+from .batch_size import probe_batch_size
+from .batch_size_noise import NoiseScale
+from .batch_size_report import BatchSizeReport
+from .batch_size_speed import Speed
 from .diagnosis import Diagnosis, Observation, diagnose
 from .examined import Examined
 from .finding import Finding, Findings, PreflightError
@@ -14,15 +18,18 @@ from .sample import take_sample
 
 __all__ = [
     "Baselines",
+    "BatchSizeReport",
     "DebugReport",
     "Diagnosis",
     "Examined",
     "Finding",
     "Findings",
     "LearningCurve",
+    "NoiseScale",
     "Observation",
     "OverfitReport",
     "PreflightError",
+    "Speed",
     "baseline",
     "before_fit",
     "debug",
@@ -31,5 +38,6 @@ __all__ = [
     "learning_curve",
     "overfit_batch",
     "preflight",
+    "probe_batch_size",
     "take_sample",
 ]

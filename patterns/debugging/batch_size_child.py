@@ -1,0 +1,60 @@
+"""The child process that trains in larger and larger batches until it is refused memory. It reads
+one line of JSON and prints the sizes that fit.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_patterns.backends import current
+
+
+def main() -> None:
+    """Prints `ready` once the model is made and the limit set, then every size that fits."""
+    # Imported here: other systems have no such module.
+    import resource
+
+    asked = json.load(sys.stdin)
+    model = keras.saving.deserialize_keras_object(asked["model"])
+    _train(model, asked["rows"], 1)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    most = pages * resource.getpagesize() + asked["limit"]
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    print("ready", flush=True)
+    for size in asked["sizes"]:
+        try:
+            _train(model, asked["rows"], size)
+        except Exception as error:
+            print(f"refused: {type(error).__name__}", flush=True)
+            # A device that was refused memory may not end in order.
+            break
+        print(size, flush=True)
+
+
+def _train(model: keras.Model, rows: list[Any], size: int) -> None:
+    batch = [_zeros(part, size) for part in rows]
+    while batch[-1] is None:
+        batch.pop()
+    model.train_on_batch(*batch)
+
+
+def _zeros(part: Any, size: int) -> Any:
+    if part is None:
+        return None
+    if isinstance(part, list):
+        return tuple(_zeros(one, size) for one in part)
+    if "/" in part:
+        shape, dtype = part["/"]
+        return np.zeros((size, *shape), dtype)
+    return {name: _zeros(one, size) for name, one in part.items()}
+
+
+if __name__ == "__main__":
+    current()
+    main()
