@@ -22,7 +22,7 @@ PACKAGE = "keras_patterns"
 # They hand names on, or start the command line.
 LEFT_OUT = {"__init__", "__main__"}
 
-BOX, GAP, HEIGHT, ROW = 1.0, 0.24, 0.32, 0.74
+BOX, GAP, HEIGHT, ROW = 1.14, 0.1, 0.32, 0.74
 INK, LINE = "#1b2a41", "#8fa3bf"
 FILLS = ("#e8eef7", "#d3e0f0")
 
@@ -184,7 +184,7 @@ def draw(arrows: Arrows, path: Path) -> None:
                 zorder=3,
             )
         )
-        axes.text(x, y, room, ha="center", va="center", fontsize=9, color=INK, zorder=4)
+        axes.text(x, y, room, ha="center", va="center", fontsize=8, color=INK, zorder=4)
     figure.savefig(path, pil_kwargs={"optimize": True})
 
 
