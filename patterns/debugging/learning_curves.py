@@ -195,7 +195,7 @@ def learning_curve(
     ...     model.compile(keras.optimizers.SGD(0.05), "mse")
     ...     return model
     >>> x = np.random.default_rng(0).normal(size=(320, 4))
-    >>> curve = kp.learning_curve(build, x, x @ [1, 2, 3, 4], sizes=[64, 256], verbose=0)
+    >>> curve = kp.learning_curve(build, x, x[:, 0] * x[:, 1], sizes=[64, 256], verbose=0)
     >>> curve.verdict, curve.validation.shape
     ('bias', (2, 1))
     """

@@ -36,7 +36,7 @@ _MEMORISED, _LEARNT, _STOOD_STILL = 0.95, 0.1, 0.08
 _GAIN_LOWER, _GAIN_AFTER_EXPLOSION, _GAIN_HIGHER = 0.1, 0.002, 0.08
 # Of a step, relative to the weights, in each layer.
 HEALTHY_UPDATES = (4e-4, 0.16)
-_NO_STEP = 0.01 * HEALTHY_UPDATES[0]
+_NO_STEP, _USUAL_UPDATE = 0.01 * HEALTHY_UPDATES[0], 0.01
 
 
 @dataclass(frozen=True)
@@ -421,7 +421,9 @@ def _others(first: Attempt, update: float) -> tuple[float, ...]:
     if first.fall >= _LEARNT and update > 2 * HEALTHY_UPDATES[1]:
         return _LOWER[:1]
     if first.verdict in ("not finite", "explodes", "oscillates", "goes up") or _is_restless(first):
-        return _LOWER
+        # A rate that is further off is tried at a usual change of the weights.
+        usual = _USUAL_UPDATE / update if update > 0 else 1.0
+        return (*_LOWER, usual) if usual < _LOWER[-1] else _LOWER
     return _HIGHER if first.fall < _STOOD_STILL else ()
 
 
@@ -484,8 +486,10 @@ def _report(
         advice = "Raise the learning rate, or the norm that gradients are clipped to."
         text = f"A step changes no layer by more than {max(updates):.1e} of its weights."
         findings.append(Finding("lr_low", "warning", text, numbers, advice))
-    elif first.verdict == "not finite":
+    elif first.verdict in ("not finite", "explodes"):
         advice = "Look at the data, the loss and the initial weights: no lower rate helps."
+        kind = "non_finite" if first.verdict == "not finite" else "exploding"
+        findings.append(Finding(kind, "warning", _sentence(first, None), numbers, advice))
     elif first.verdict in ("no gradient", "plateaus", "goes up"):
         advice = "kp.preflight looks for the cause: no other rate helps."
     elif first.verdict == "memorised":
@@ -508,7 +512,7 @@ def _sentence(first: Attempt, better: Attempt | None) -> str:
     text = f"At the rate of {first.rate:.2g} the loss of one batch {_moved(first)} in {count} steps"
     if better is None:
         return f"{text}."
-    return f"{text}; at {better.factor:g} times the rate it {_moved(better)}."
+    return f"{text}; at {better.factor:.3g} times the rate it {_moved(better)}."
 
 
 def _moved(one: Attempt) -> str:

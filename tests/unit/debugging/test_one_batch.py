@@ -40,6 +40,16 @@ def test_the_losses_are_those_of_single_steps():
     np.testing.assert_allclose(report.losses, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("rate", [100.0, 1e4])
+def test_a_rate_that_is_too_high_by_far_is_proven_too(rate):
+    keras.utils.set_random_seed(1)
+    hidden = layers.Dense(8, activation="relu")
+    report = kp.overfit_batch(net(keras.optimizers.Adam(rate), hidden), X, Y)
+    assert report.verdict in ("explodes", "goes up")
+    assert [finding.kind for finding in report.findings] == ["lr_high"]
+    assert len(report.attempts) <= 4
+
+
 @pytest.mark.parametrize("rate", [30.0, 1e6])
 def test_too_high_a_rate_is_proven_by_a_lower_one(rate):
     report = kp.overfit_batch(sgd(rate), X, Y)
