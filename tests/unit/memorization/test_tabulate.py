@@ -96,8 +96,8 @@ def test_a_table_in_a_file_is_computed_once():
 def test_a_killed_process_has_lost_no_value():
     """By a real `kill -9`, inside the function, twice."""
     for at in (4, 8):
-        check_end(run(Path(), at, script=SCRIPT), -signal.SIGKILL)
-    check_end(run(Path(), 99, script=SCRIPT), 0)
+        check_end(run(Path.cwd(), at, script=SCRIPT), -signal.SIGKILL)
+    check_end(run(Path.cwd(), 99, script=SCRIPT), 0)
     calls = Path("calls.txt").read_text(encoding="utf-8").splitlines()
     first, second, third = calls[:5], calls[5:9], calls[9:]
     points = [str([one]) for one in np.linspace(0, 1, 10).tolist()]
