@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import sys
@@ -14,7 +13,7 @@ from typing import Any, Protocol, TextIO
 import keras
 
 from .progress import Progress, number
-from .table import format_table
+from .table import format_table, html_table
 from .text import encodable, visible, write_line
 
 # In a file: a line a minute, and one for each of at most so many epochs.
@@ -268,11 +267,7 @@ class _NotebookTable:
         return format_table(self._header, self._rows)
 
     def _repr_html_(self) -> str:
-        def row(cells: list[str], tag: str) -> str:
-            return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-        rows = "".join(row(cells, "td") for cells in self._rows)
-        return f"<table>{row(self._header, 'th')}{rows}</table>"
+        return html_table(self._header, self._rows)
 
 
 def make_display(verbose: int | str, parts: int, clock: Callable[[], float]) -> Display:

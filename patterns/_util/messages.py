@@ -45,3 +45,15 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     "'a', 'b', ..."
     """
     return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
+
+
+def first_line(error: BaseException) -> str:
+    """The kind of an error, and the first line of what it says.
+
+    Example:
+
+    >>> first_line(ValueError("no such shape\\nat line 3"))
+    'ValueError: no such shape'
+    """
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,9 +1,10 @@
-"""Plain text tables."""
+"""Tables as plain text, and for notebooks."""
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .text import visible
@@ -38,3 +39,19 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
         ).rstrip()
         for line in [header, ["-" * width for width in widths], *texts]
     )
+
+
+def html_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table in HTML, with what the cells hold as text.
+
+    Example:
+
+    >>> html_table(["name"], [["a < b"]])
+    '<table><tr><th>name</th></tr><tr><td>a &lt; b</td></tr></table>'
+    """
+
+    def row(cells: Iterable[Any], tag: str) -> str:
+        made = (f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+        return f"<tr>{''.join(made)}</tr>"
+
+    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -87,6 +88,15 @@ def take(array: np.ndarray | SparseRows, indices: np.ndarray) -> np.ndarray:
     else:
         rows = np.take(np.asarray(array), indices, axis=0)
     return rows.astype(batch_dtype(rows.dtype), copy=False)
+
+
+def each_array(function: Callable[..., Any], *structures: Any) -> Any:
+    """The outcome of a function for each array of a structure, or for
+    those at one place of several; a None stays.
+    """
+    return keras.tree.map_structure(
+        lambda *leaves: None if leaves[0] is None else function(*leaves), *structures
+    )
 
 
 def describe(data: Any, name: str) -> dict[str, dict | None]:

@@ -12,7 +12,8 @@ from .finding import Finding, Findings, PreflightError
 from .inspection import before_fit, examine, preflight
 from .ladder import DebugReport, debug
 from .learning_curves import LearningCurve, learning_curve
-from .one_batch import OverfitReport, overfit_batch
+from .one_batch import overfit_batch
+from .overfit_report import OverfitReport
 from .references import Baselines, baseline
 from .sample import take_sample
 

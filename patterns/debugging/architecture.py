@@ -13,7 +13,7 @@ from .. import _keras
 from ..optimizers.rates import with_rates
 from .examined import Examined
 from .finding import Finding, Severity
-from .observed import LayerView
+from .observed import LayerView, rms
 
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
@@ -30,7 +30,7 @@ def check_ids(examined: Examined) -> Iterator[Finding]:
                 "index_range",
                 "error",
                 f"{view.name} is given the ids {wrong[0]} to {wrong[1]}, and has the rows 0 to "
-                f"{size - 1}. JAX reads another row then, without a word.",
+                f"{size - 1}. A framework may read another row then, without a word.",
                 {"lowest": wrong[0], "highest": wrong[1], "rows": size},
                 f"Give it input_dim={wrong[1] + 1}, or map rare ids to one.",
             )
@@ -280,7 +280,7 @@ def _loud(examined: Examined) -> Iterator[Finding]:
             times = one.crossentropy / math.log(max(2, one.width))
             is_loud = times > 10
         else:
-            size, reach = (_rms(part) for part in (one.y, one.pred))
+            size, reach = (rms(part) for part in (one.y, one.pred))
             times = reach / max(size, 1.0)
             is_loud = one.family == "regression" and times > 30
         if is_loud:
@@ -304,7 +304,7 @@ def layer_gradients(examined: Examined) -> dict[str, float]:
     for view in examined.weighted:
         found = [by_id[id(one)] for one in view.layer.weights if id(one) in by_id]
         if found:
-            sizes[view.name] = max(0.0 if one is None else _rms(one) for one in found)
+            sizes[view.name] = max(0.0 if one is None else rms(one) for one in found)
     return sizes
 
 
@@ -358,7 +358,3 @@ def _too_much(
     message: str, evidence: dict[str, float], remedy: str, severity: Severity = "warning"
 ) -> Finding:
     return Finding("over_regularised", severity, message, evidence, remedy)
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype="float64"))))

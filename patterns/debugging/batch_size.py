@@ -12,6 +12,7 @@ from keras_patterns.backends import current
 from .. import _keras
 from .._util.arguments import check_choice, whole_number
 from ..state import preserved, preserved_attributes
+from ..state.compiled import check_compiled
 from .batch_size_memory import find_largest
 from .batch_size_noise import measure_noise
 from .batch_size_report import BatchSizeReport
@@ -89,7 +90,7 @@ def probe_batch_size(
         E. C. Fieller, "Some Problems in Interval Estimation", Journal of the Royal Statistical
             Society B 16 (1954), 175-185.
     """
-    _check_model(model)
+    check_compiled(_CALLER, model)
     parts = _parts(measure)
     if "noise" in parts:
         _check_loss(model)
@@ -112,18 +113,6 @@ def probe_batch_size(
             searched = "memory" in parts and not fixed
             largest = find_largest(model, rows, timer, limit) if searched else None
     return BatchSizeReport(speeds, noise, largest, rows.examples)
-
-
-def _check_model(model: Any) -> None:
-    if not _keras.has_trainer(model):
-        raise TypeError(
-            f"{_CALLER}: the first argument must be a Keras model. Received: "
-            f"{type(model).__name__}."
-        )
-    if not model.compiled:
-        raise ValueError(
-            f"{_CALLER}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first."
-        )
 
 
 def _check_loss(model: keras.Model) -> None:

@@ -16,6 +16,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.messages import first_line
 from ..data.rows import batch_dtype
 from ..state import find_variables
 from .batch_size_rows import Rows
@@ -121,7 +122,7 @@ def search_in_child(model: keras.Model, rows: Rows, limit: int, first: int = 1) 
             }
         )
     except (TypeError, ValueError, NotImplementedError) as error:
-        raise _NoChildError(f"the model has no configuration: {_first_line(error)}") from None
+        raise _NoChildError(f"the model has no configuration: {first_line(error)}") from None
     lines, ended = _run_child(asked)
     if "ready" not in lines:
         raise _NoChildError(f"a child process could not make the model: {ended}")
@@ -193,7 +194,3 @@ def _bytes(tensor: Any) -> int:
     name = keras.backend.standardize_dtype(tensor.dtype)
     bits = int("".join(filter(str.isdigit, name)) or 8)
     return math.prod(tensor.shape) * bits // 8
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._util.plots import given_or_new_axes
-from .._util.table import format_table
+from .._util.table import format_table, html_table
 from .batch_size_memory import LargestSize
 from .batch_size_noise import NoiseScale
 from .batch_size_speed import Speed
@@ -107,13 +107,8 @@ class BatchSizeReport:
         return "\n".join([format_table(_HEADER, self._rows), *self._lines])
 
     def _repr_html_(self) -> str:
-        def row(cells: list[str], tag: str) -> str:
-            made = (f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells)
-            return f"<tr>{''.join(made)}</tr>"
-
-        rows = "".join(row(cells, "td") for cells in self._rows)
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines)
-        return f"<table>{row(_HEADER, 'th')}{rows}</table>{lines}"
+        return html_table(_HEADER, self._rows) + lines
 
     @property
     def _lines(self) -> list[str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 
-from ..data.rows import as_rows, count_examples, is_rows, take
+from ..data.rows import as_rows, count_examples, each_array, is_rows, take
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class Rows:
 
     def batch(self, places: np.ndarray) -> tuple[Any, Any, Any]:
         """The examples at some places, as inputs, targets and weights."""
-        x, y, weight = (
-            keras.tree.map_structure(lambda leaf: None if leaf is None else take(leaf, places), one)
-            for one in self.data
-        )
+        x, y, weight = (each_array(lambda leaf: take(leaf, places), one) for one in self.data)
         return x, y, weight
 
     def step_batch(self, size: int) -> tuple[Any, ...]:

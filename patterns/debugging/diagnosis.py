@@ -212,11 +212,8 @@ def _diverged(looking: _Looking) -> list[Observation]:
     if rise <= SURE * training.noise:
         return []
     words = (
-        f"{looking.metric} rose from {looking.shown(training.values[0])} to "
-        f"{looking.shown(training.end)}."
-        if looking.sign > 0
-        else f"{looking.metric} fell from {looking.shown(training.values[0])} to "
-        f"{looking.shown(training.end)}."
+        f"{looking.metric} {'rose' if looking.sign > 0 else 'fell'} from "
+        f"{looking.shown(float(training.values[0]))} to {looking.shown(training.end)}."
     )
     return [_observed("diverged", words, {"rise": rise, "step": float(training.steps[-1])})]
 

@@ -6,7 +6,6 @@ In all at most five forward passes and one gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,144 +15,15 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.messages import first_line
+from ..data.rows import each_array
 from ..state.preservation import preserved
 from .observed import LayerView, observe
+from .outputs import FAMILIES, Output, are_distributions
 from .sample import Sample
 
 # Rows of the probe for a nonlinearity.
 _PROBES = 16
-
-# By Keras's names of the losses.
-_FAMILIES = {
-    "sparse_categorical_crossentropy": "sparse",
-    "categorical_crossentropy": "categorical",
-    "categorical_focal_crossentropy": "categorical",
-    "kl_divergence": "categorical",
-    "binary_crossentropy": "binary",
-    "binary_focal_crossentropy": "binary",
-    "mean_squared_error": "regression",
-    "mean_absolute_error": "regression",
-    "mean_absolute_percentage_error": "regression",
-    "mean_squared_logarithmic_error": "regression",
-    "huber": "regression",
-    "log_cosh": "regression",
-    "poisson": "poisson",
-}
-RANGES = {
-    "relu": (0.0, np.inf),
-    "relu6": (0.0, 6.0),
-    "softplus": (0.0, np.inf),
-    "exponential": (0.0, np.inf),
-    "sigmoid": (0.0, 1.0),
-    "hard_sigmoid": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-}
-
-
-@dataclass(frozen=True)
-class Output:
-    """One output of a model, with its loss and its targets.
-
-    Attributes:
-        place: Its name, for messages; empty if it is the only one.
-        family: The family of the loss: sparse, categorical, binary, regression or poisson; empty if
-            it is none of Keras's.
-        loss: Gives the loss of `(targets, outputs)`.
-        loss_name: As Keras has it; empty if it is a person's own.
-        from_logits: Whether the loss expects logits; None if it knows no such thing.
-        y: Targets of the sample.
-        all_y: Those of all examples.
-        pred: Outputs for the sample.
-        activation: The name of the activation that gives the output; empty if that is not known.
-        weight: Of the loss among those of other outputs.
-        before: The input of the layer that gives the output; None if no layer is known to.
-    """
-
-    place: str
-    family: str
-    loss: Any
-    loss_name: str
-    from_logits: bool | None
-    y: np.ndarray
-    all_y: np.ndarray
-    pred: np.ndarray
-    activation: str
-    weight: float
-    before: np.ndarray | None
-
-    @property
-    def width(self) -> int:
-        """The number of units."""
-        return self.pred.shape[-1] if self.pred.ndim > 1 else 1
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """The lowest and the highest value that its activation can give."""
-        return RANGES.get(self.activation, (-np.inf, np.inf))
-
-    @cached_property
-    def sums_to_one(self) -> bool:
-        """True if each row of the outputs is a distribution."""
-        return self.width > 1 and are_distributions(self.pred) > 0.99
-
-    @property
-    def labels_fit(self) -> bool:
-        """False if a label has no unit."""
-        if self.family != "sparse":
-            return True
-        return bool(is_whole(self.y) and self.y.min() >= 0 and self.y.max() < self.width)
-
-    @cached_property
-    def is_one_hot(self) -> bool:
-        """True if each row of the targets is zero but for a one."""
-        y = self.all_y
-        if y.ndim < 2 or y.shape[-1] < 2 or y.shape[-1] != self.width:
-            return False
-        return is_binary(y) and bool((y.sum(axis=-1) == 1).mean() > 0.99)
-
-    @cached_property
-    def classes(self) -> np.ndarray | None:
-        """The class of each example; None if the targets are no classes."""
-        y = self.all_y
-        if self.is_one_hot and y.ndim == 2:
-            return y.argmax(axis=-1)
-        flat = y.reshape(-1) if y.size == len(y) else None
-        if flat is None or not (self.family == "sparse" or is_binary(flat)):
-            return None
-        return flat.astype(np.int64) if is_whole(flat) else None
-
-    @property
-    def crossentropy(self) -> float:
-        """The mean of -log p of the true classes, by NumPy; NaN where there are none."""
-        if self.classes is None or not self.labels_fit or not np.isfinite(self.pred).all():
-            return float("nan")
-        if not self.from_logits and (self.pred.min() < 0 or self.pred.max() > 1 + 1e-6):
-            return float("nan")
-        wide = self.pred.reshape(-1, self.width).astype("float64")
-        if self.width == 1:
-            # The other class has what is left.
-            wide = np.concatenate([0 * wide if self.from_logits else 1 - wide, wide], axis=1)
-        if self.from_logits:
-            wide = np.exp(wide - wide.max(axis=1, keepdims=True))
-        likely = np.clip(wide / np.maximum(wide.sum(axis=1, keepdims=True), 1e-12), 1e-7, 1)
-        y = self.y.argmax(axis=-1) if self.is_one_hot else self.y
-        labels = y.reshape(-1).astype(int)
-        return float(-np.log(likely[np.arange(len(labels)), labels]).mean())
-
-    @property
-    def named(self) -> str:
-        """It in words."""
-        return f"the output {self.place!r}" if self.place else "the output"
-
-    def loss_of(self, y: np.ndarray, pred: np.ndarray) -> float:
-        """The loss of some outputs, in the mean; NaN if it cannot be had."""
-        try:
-            value = self.loss(keras.ops.convert_to_tensor(y), keras.ops.convert_to_tensor(pred))
-            return float(np.mean(keras.ops.convert_to_numpy(value), dtype="float64"))
-        except Exception:
-            return float("nan")
 
 
 class Examined:
@@ -189,7 +59,7 @@ class Examined:
                 current().build(self.model, self.sample.cut(0, self.rows))
             self.is_built = True
         except Exception as error:
-            self.problem = _first_line(error)
+            self.problem = first_line(error)
             self.is_built = bool(self.model.built)
 
     @cached_property
@@ -216,7 +86,7 @@ class Examined:
         try:
             return observe(self.model, self.batch[0])
         except Exception as error:
-            self.problem = self.problem or _first_line(error)
+            self.problem = self.problem or first_line(error)
             return None, []
 
     @property
@@ -261,9 +131,7 @@ class Examined:
         if before is None or self.rows < 2:
             return 0.0
         rows = np.r_[0, np.arange(self.rows - 1, 0, -1)]
-        others = keras.tree.map_structure(
-            lambda leaf: None if leaf is None else _moved(leaf[rows]), self.batch[0]
-        )
+        others = each_array(lambda leaf: _moved(leaf[rows]), self.batch[0])
         after, _ = observe(self.model, others)
         pairs = zip(keras.tree.flatten(before), keras.tree.flatten(after), strict=True)
         return max((_distance(one, other) for one, other in pairs), default=0.0)
@@ -279,9 +147,7 @@ class Examined:
         count = min(_PROBES, (self.rows - 1) // 3)
         if count < 1:
             return None
-        probes = keras.tree.map_structure(
-            lambda leaf: None if leaf is None else _probes(leaf, count, self.rows), self.batch[0]
-        )
+        probes = each_array(lambda leaf: _probes(leaf, count, self.rows), self.batch[0])
         _, views = observe(self.model, probes)
         last = next((view for view in views if view.layer is weighted[-1].layer), None)
         if last is None or last.input is None or last.input.ndim < 2:
@@ -307,7 +173,7 @@ class Examined:
             with preserved(self.model), _keras.quiet_faults():
                 return current().gradients(self.model, self.batch)
         except Exception as error:
-            self.problem = self.problem or _first_line(error)
+            self.problem = self.problem or first_line(error)
             return None
 
     @property
@@ -348,7 +214,7 @@ class Examined:
         view = self._view_of(pred)
         return Output(
             "/".join(map(str, loss.path)),
-            _FAMILIES.get(loss.name, ""),
+            FAMILIES.get(loss.name, ""),
             loss.function,
             loss.name,
             loss.from_logits,
@@ -375,29 +241,10 @@ def _shown_activation(pred: np.ndarray) -> str:
     return "softmax" if is_wide and are_distributions(pred) > 0.99 else ""
 
 
-def is_whole(values: np.ndarray) -> bool:
-    """True if all values are whole numbers."""
-    if values.dtype.kind in "iub":
-        return True
-    return bool(np.isfinite(values).all() and (values == np.round(values)).all())
-
-
-def is_binary(values: np.ndarray) -> bool:
-    """True if all values are 0 or 1, and both are there."""
-    return bool(values.size and np.isin(values, (0, 1)).all() and np.ptp(values.astype(int)))
-
-
 def _at(structure: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
         structure = structure[key]
     return structure
-
-
-def are_distributions(rows: np.ndarray) -> float:
-    """The share of rows that are a distribution."""
-    if not np.isfinite(rows).all() or rows.min() < 0:
-        return 0.0
-    return float((np.abs(rows.sum(axis=-1, dtype="float64") - 1) < 1e-3).mean())
 
 
 def _moved(leaf: np.ndarray) -> np.ndarray:
@@ -419,7 +266,3 @@ def _probes(leaf: np.ndarray, count: int, rows: int) -> np.ndarray:
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     size = float(np.abs(one).mean()) or 1.0
     return float(np.abs(one[0] - other[0]).mean() / size)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"

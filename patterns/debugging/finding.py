@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from .._util.arguments import check_choice
 from .._util.errors import KerasPatternsError
-from .._util.table import format_table
+from .._util.table import format_table, html_table
 
 Severity = Literal["error", "warning", "note"]
 _SEVERITIES = get_args(Severity)
@@ -231,16 +230,6 @@ def check_kinds(caller: str, name: str, kinds: Any) -> set[str]:
 def shown(evidence: Mapping[str, Any]) -> str:
     """Numbers by name, in a line."""
     return ", ".join(f"{name} {_shown(value)}" for name, value in evidence.items())
-
-
-def html_table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table for a notebook."""
-
-    def row(cells: Iterable[Any], tag: str) -> str:
-        made = (f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
-        return f"<tr>{''.join(made)}</tr>"
-
-    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
 def _shown(value: Any) -> str:

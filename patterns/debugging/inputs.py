@@ -13,6 +13,7 @@ import xxhash
 from ..state.snapshot import all_finite
 from .examined import Examined
 from .finding import Finding
+from .observed import rms
 
 _NORMALISERS = (
     keras.layers.Normalization,
@@ -71,14 +72,14 @@ def check_target_scale(examined: Examined) -> Iterator[Finding]:
     for one in examined.outputs:
         if one.family != "regression" or one.y.size != one.pred.size:
             continue
-        size, reach = _rms(one.y), max(_rms(one.pred), 1.0)
+        size, reach = rms(one.y), max(rms(one.pred), 1.0)
         if size > 100 and size > 30 * reach:
             yield Finding(
                 "target_scale",
                 "warning",
                 f"The targets of {one.named} are {size:.3g} in the root mean square, and its "
-                f"outputs {_rms(one.pred):.3g}.",
-                {"targets": size, "outputs": _rms(one.pred)},
+                f"outputs {rms(one.pred):.3g}.",
+                {"targets": size, "outputs": rms(one.pred)},
                 "Divide the targets by their standard deviation, less their mean.",
             )
         elif 0 < one.y.std() < 1e-3 and np.abs(one.y).max() < 1e-2:
@@ -183,7 +184,7 @@ def _scale(examined: Examined) -> Iterator[Finding]:
     rows = values.reshape(-1, values.shape[-1]).astype("float64")
     if not np.isfinite(rows).all():
         return
-    size, most, stds = _rms(rows), float(np.abs(rows).max()), rows.std(axis=0)
+    size, most, stds = rms(rows), float(np.abs(rows).max()), rows.std(axis=0)
     stds = stds[stds > 0]
     ratio = float(stds.max() / stds.min()) if len(stds) else 1.0
     mixed = ratio > 100 and most > 100
@@ -225,7 +226,7 @@ def _validation_scale(examined: Examined) -> Iterator[Finding]:
         strict=False,
     )
     for train, validation in pairs:
-        sizes = [_rms(leaf) for leaf in (train, validation)]
+        sizes = [rms(leaf) for leaf in (train, validation)]
         if train.dtype.kind == "f" and min(sizes) > 0 and max(sizes) > 5 * min(sizes):
             yield Finding(
                 "input_scale",
@@ -247,10 +248,6 @@ def _rows(x: Any) -> list[np.ndarray]:
 
 def _hashes(x: Any) -> set[int]:
     return {xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).tobytes()) for row in _rows(x)}
-
-
-def _rms(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype="float64"))))
 
 
 def _not_finite(what: str, evidence: dict[str, float]) -> Finding:

@@ -10,6 +10,7 @@ import keras
 from .. import _keras
 from .._util.messages import say
 from ..data import data_parts, split_validation
+from ..state.compiled import check_compiled
 from . import architecture, inputs, targets
 from .examined import Examined
 from .finding import Finding, Findings, check_kinds, ranked
@@ -159,14 +160,7 @@ def examine(
         caller: The public function, for messages.
         model, x, y, sample_weight, validation_data, validation_split: As in `preflight`.
     """
-    if not _keras.has_trainer(model):
-        raise TypeError(
-            f"{caller}: the first argument must be a Keras model; received {type(model).__name__}."
-        )
-    if not model.compiled:
-        raise ValueError(
-            f"{caller}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first."
-        )
+    check_compiled(caller, model)
     if validation_split and validation_data is None:
         # For its checks of the fraction.
         split_validation(x, y, sample_weight, validation_split)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
+from ..data.rows import each_array
 from ..state.preservation import preserved
 from ..state.variables import find_variables
 
@@ -89,7 +90,7 @@ def observe(model: keras.Model, x: Any, *, training: bool = False) -> tuple[Any,
         for layer in _keras.observed_layers(model):
             listening = _listening(layer, _described(layer, keys), views)
             stack.enter_context(_keras.replaced(layer, "call", listening))
-        outputs = model(_tensors(x), training=training)
+        outputs = model(each_array(keras.ops.convert_to_tensor, x), training=training)
         return keras.tree.map_structure(as_array, outputs), list(views.values())
 
 
@@ -195,7 +196,6 @@ def _described(layer: keras.Layer, keys: dict[int, str]) -> str:
     return f"{type(layer).__name__} at {place}" if place else f"a {type(layer).__name__}"
 
 
-def _tensors(x: Any) -> Any:
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else keras.ops.convert_to_tensor(leaf), x
-    )
+def rms(values: np.ndarray) -> float:
+    """The root mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype="float64"))))

@@ -13,10 +13,9 @@ import numpy as np
 
 from .. import _keras
 from .._util.arguments import check_choice, check_number
-from .._util.table import format_table
+from .._util.table import format_table, html_table
 from ..data import Permutation, data_parts, split_validation
 from ..data.rows import as_rows, count_examples, is_rows, take
-from .finding import html_table
 
 _CALLER = "kp.baseline"
 TASKS = ("auto", "classes", "labels", "numbers")

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ..data import Permutation, make_source
-from ..data.rows import as_rows, count_examples, is_rows, take
+from ..data.rows import as_rows, count_examples, each_array, is_rows, take
 from ..state.held import ItemCaller
 
 MOST_ROWS = 512
@@ -48,7 +48,8 @@ class Sample:
     def cut(self, start: int, stop: int) -> tuple[Any, Any, Any]:
         """Some of its rows, as a batch."""
         x, y, weight = (
-            _each(lambda leaf: leaf[start:stop], part) for part in (self.x, self.y, self.weight)
+            each_array(lambda leaf: leaf[start:stop], part)
+            for part in (self.x, self.y, self.weight)
         )
         return x, y, weight
 
@@ -73,7 +74,7 @@ def take_sample(x: Any, y: Any, sample_weight: Any, most: int = MOST_ROWS) -> Sa
     values = sum(int(np.prod(leaf.shape[1:])) for leaf in keras.tree.flatten(data[0]))
     rows = min(examples, most, max(32, _MOST_VALUES // max(1, values)))
     places = Permutation(examples, seed=0)(np.arange(rows))
-    x_rows, y_rows, weights = (_each(lambda leaf: take(leaf, places), part) for part in data)
+    x_rows, y_rows, weights = (each_array(lambda leaf: take(leaf, places), part) for part in data)
     return Sample(x_rows, y_rows, weights, data[0], data[1], examples)
 
 
@@ -88,13 +89,13 @@ def _first_batches(x: Any, y: Any, sample_weight: Any, most: int) -> Sample:
             batch = next(left, None)
             if batch is None or (batches and _form(batch) != _form(batches[0])):
                 break
-            batch = tuple(_each(_as_array, part) for part in (*batch, None, None)[:3])
+            batch = tuple(each_array(_as_array, part) for part in (*batch, None, None)[:3])
             batches.append(batch)
             rows += len(keras.tree.flatten(batch[0])[0])
     if not batches:
         raise ValueError("the data hold no batch.")
     x, y, weights = (
-        _each(lambda *leaves: np.concatenate(leaves)[:most], *part)
+        each_array(lambda *leaves: np.concatenate(leaves)[:most], *part)
         for part in zip(*batches, strict=True)
     )
     return Sample(x, y, weights, x, y, None)
@@ -115,9 +116,3 @@ def _form(batch: tuple[Any, ...]) -> list[Any]:
 
 def _as_array(leaf: Any) -> np.ndarray:
     return np.asarray(keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else leaf)
-
-
-def _each(function: Any, *parts: Any) -> Any:
-    return keras.tree.map_structure(
-        lambda *leaves: None if leaves[0] is None else function(*leaves), *parts
-    )

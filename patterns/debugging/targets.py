@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .examined import Examined, Output, are_distributions, is_binary, is_whole
+from .examined import Examined
 from .finding import Finding
+from .outputs import Output, are_distributions, is_binary, is_whole
 
 CROSSENTROPIES = ("sparse", "categorical", "binary")
 # A share of examples below which a few oddities are passed over.

@@ -16,7 +16,7 @@ from ..run.history import add_event
 from ..run.hooks import Hook
 from ..run.requests import Boundary, Requests, Rewind, RunView, Save, Saving
 from ..storage import Position
-from .finding import Finding, checked_state, not_finite
+from .finding import NonFiniteFinding, checked_state, not_finite
 from .search import Search
 from .watch import NewestLoss, losses
 
@@ -116,7 +116,7 @@ class NonFiniteGuard(Hook):
         self._restored: dict[str, Any] | None = None
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[NonFiniteFinding]:
         """The findings of this run, the oldest first."""
         return self._search.findings
 
@@ -283,7 +283,7 @@ class NonFiniteGuard(Hook):
             return Save()
         what = "loss" if in_loss else "weights"
         cause = f"the {what} of epoch {boundary.epoch + 1} is not finite"
-        finding = Finding(boundary.step, -1, cause, wrong[0] if wrong else "")
+        finding = NonFiniteFinding(boundary.step, -1, cause, wrong[0] if wrong else "")
         found = [*self.findings, finding]
         if not self.rollback or len(found) > self.max_rollbacks:
             raise not_finite(f"Training is not finite: {finding}.", found)

@@ -14,7 +14,7 @@ from ..storage import Position
 
 
 @dataclass(frozen=True)
-class Finding:
+class NonFiniteFinding:
     """A step after which something was not finite.
 
     Attributes:
@@ -51,7 +51,7 @@ class Finding:
         )
 
 
-def not_finite(message: str, findings: Sequence[Finding]) -> NonFiniteError:
+def not_finite(message: str, findings: Sequence[NonFiniteFinding]) -> NonFiniteError:
     """The error that ends a run, with its findings."""
     return NonFiniteError(message, [finding.as_json() for finding in findings])
 
@@ -67,7 +67,7 @@ def checked_state(state: Mapping[str, Any], now: Position | None) -> dict[str, A
         ValueError: If it is no such state.
     """
     return {
-        "findings": checked(state["findings"], list[Finding], "findings"),
+        "findings": checked(state["findings"], list[NonFiniteFinding], "findings"),
         "seeks": checked(state["seeks"], Count | None, "seeks"),
         "point": Position.in_state(state["point"], now),
     }

@@ -11,7 +11,7 @@ from .._util.messages import say
 from ..data import NoBatchLeftError
 from ..run.requests import Rewind, RunView
 from ..storage import Position
-from .finding import Finding, not_finite
+from .finding import NonFiniteFinding, not_finite
 from .forward import broken_rows, explain, wrong_in_batch
 from .watch import Variables
 
@@ -41,7 +41,7 @@ class Search:
         self.rate_factor = rate_factor
         self.max_rollbacks = max_rollbacks
         self.skip_batch = skip_batch
-        self.findings: list[Finding] = []
+        self.findings: list[NonFiniteFinding] = []
         self.replay_until: int | None = None
         self.last_checked_step = 0
         self.rollback_target: Position | None = None
@@ -65,7 +65,9 @@ class Search:
         """Something is wrong here; it began here or before."""
         step = self._run.step
         if not self.rollback:
-            self._give_up(Finding(step, self._run.batch_number(step - 1), what, scaled=False))
+            self._give_up(
+                NonFiniteFinding(step, self._run.batch_number(step - 1), what, scaled=False)
+            )
         assert self.rollback_target
         self.replay_until = step
         self._say(
@@ -117,7 +119,7 @@ class Search:
             if in_loss
             else "the loss is finite, and what the step made of the weights is not"
         )
-        finding = Finding(step, number, seen or cause, wrong[0] if wrong else "", examples)
+        finding = NonFiniteFinding(step, number, seen or cause, wrong[0] if wrong else "", examples)
         if len(self.findings) >= self.max_rollbacks:
             self._give_up(finding)
         self.findings.append(finding)
@@ -129,7 +131,7 @@ class Search:
         self._say(f"{finding}. {self._consequence(broken)}.")
         return Rewind(self.rollback_target)
 
-    def _leave_out(self, number: int, broken: Sequence[int], finding: Finding) -> None:
+    def _leave_out(self, number: int, broken: Sequence[int], finding: NonFiniteFinding) -> None:
         try:
             self._run.leave_out(number, broken)
         except NoBatchLeftError as error:
@@ -155,7 +157,7 @@ class Search:
             f"{len(self.findings)} of {self.max_rollbacks})"
         )
 
-    def _give_up(self, finding: Finding) -> NoReturn:
+    def _give_up(self, finding: NonFiniteFinding) -> NoReturn:
         found = [*self.findings, finding]
         lines = "".join(f"\n  {number}. {one}" for number, one in enumerate(found, 1))
         after = f", after {len(self.findings)} rollbacks" if self.findings else ""

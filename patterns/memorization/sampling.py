@@ -47,7 +47,7 @@ def tabulate(
         domain: The lowest and the highest number of each dimension.
         points: For a grid, the points along each dimension, or a number for all; otherwise, the
             number of points in all. Sobol's sequence fills a box best by a power of 2.
-        sampling: `"grid"`; `"sobol"`, which fills many dimensions evenly (at most 21); or
+        sampling: `"grid"`; `"sobol"`, which fills many dimensions evenly (by SciPy); or
             `"random"`. Defaults to `"grid"`.
         seed: Of random points. Defaults to 0.
         batch_size: So many points are given at once, as an array of shape `(points, dimensions)`,
@@ -62,6 +62,7 @@ def tabulate(
         of 64-bit floats. A grid counts its last dimension fastest.
 
     Raises:
+        ImportError: If SciPy is missing, with `sampling="sobol"`.
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range, or the function gives a number that is not
             finite, or arrays of different shapes; the values before it are in the file.

@@ -14,6 +14,7 @@ from keras_patterns.backends import current
 from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
+from ..state.compiled import check_compiled
 from ..state.variables import find_variables, has_own_step
 from .open_plan import OpenPlan, Plan, is_open
 from .plan import StepPlan
@@ -31,14 +32,7 @@ def check_model(where: str, model: keras.Model, obeys_limits: bool = False) -> N
         TypeError: If it is no model.
         ValueError: If it is not compiled, or wants what its backend or the plan cannot give.
     """
-    if not _keras.has_trainer(model):
-        raise TypeError(
-            f"{where}: the first argument must be a Keras model; received {type(model).__name__}."
-        )
-    if not model.compiled:
-        raise ValueError(
-            f"{where}: {model.name!r} is not compiled. Call model.compile(optimizer, loss) first."
-        )
+    check_compiled(where, model)
     check_not_frozen(where, model)
     if model.steps_per_execution > 1 and not current().fuses_steps:
         raise ValueError(

@@ -6,6 +6,7 @@ Each leaves the model, its optimizer, its metrics and the random states as they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ import numpy as np
 from .. import _keras
 from .._util.arguments import check_number, whole_number
 from .._util.models import check_built
+from ..data.rows import each_array
 from ..debugging import Examined, PreflightError, examine, overfit_batch, preflight, take_sample
 from ..state.preservation import preserved
 from ..state.variables import find_variables
@@ -223,7 +225,7 @@ def assert_no_leak_across_batch(
     size = Examined(model, sample).batch_size(wanted)
     batch = sample.cut(0, size)[0]
     places = np.arange(size) + (size if sample.rows >= 2 * size else 1)
-    others = _each(lambda leaf: leaf[places % len(leaf)], sample.x)
+    others = each_array(lambda leaf: leaf[places % len(leaf)], sample.x)
     pairs = zip(keras.tree.flatten(batch), keras.tree.flatten(others), strict=True)
     if all(one is None or np.array_equal(one, other, equal_nan=False) for one, other in pairs):
         raise ValueError(f"{caller}: all rows of `x` are equal. Give some that differ.")
@@ -248,11 +250,7 @@ def _moves(caller: str, model: keras.Model, batch: Any, others: Any, size: int) 
     for bit in range((size - 1).bit_length()):
         for side in (0, 1):
             kept = (np.arange(size) >> bit) & 1 == side
-            mixed = keras.tree.map_structure(
-                lambda one, other, kept=kept: None if one is None else _mixed(kept, one, other),
-                batch,
-                others,
-            )
+            mixed = each_array(partial(_mixed, kept), batch, others)
             after = _outputs(caller, model, mixed, size)
             for one, other in zip(before, after, strict=True):
                 moves[kept] = np.maximum(moves, _distances(one, other))[kept]
@@ -262,7 +260,7 @@ def _moves(caller: str, model: keras.Model, batch: Any, others: Any, size: int) 
 def _outputs(caller: str, model: keras.Model, x: Any, size: int) -> list[np.ndarray]:
     # Within, so that what draws at random draws the same each time.
     with preserved(model):
-        outputs = model(_each(keras.ops.convert_to_tensor, x), training=False)
+        outputs = model(each_array(keras.ops.convert_to_tensor, x), training=False)
         leaves = [keras.ops.convert_to_numpy(one) for one in keras.tree.flatten(outputs)]
     for leaf in leaves:
         if leaf.ndim == 0 or len(leaf) != size:
@@ -285,7 +283,3 @@ def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _mixed(kept: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.where(kept.reshape(-1, *[1] * (one.ndim - 1)), one, other)
-
-
-def _each(function: Callable[[Any], Any], x: Any) -> Any:
-    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), x)

@@ -50,7 +50,7 @@ DEPENDENCIES = {
 }
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Imported inside functions only, so that the core does without them.
-OPTIONAL = {"matplotlib", "pandas", "sklearn", "rich", "argcomplete", "IPython"}
+OPTIONAL = {"matplotlib", "pandas", "sklearn", "scipy", "rich", "argcomplete", "IPython"}
 
 CODE_IN_FILES = {
     "pickle",
