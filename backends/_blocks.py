@@ -54,3 +54,8 @@ class BlockProgram(Protocol):
 
         At most two blocks are on their way at a time.
         """
+
+    def compilation(self, block: Block) -> Callable[[], Any] | None:
+        """Compiles the program for blocks of this form, in a thread of its own, while the model is
+        trained one step at a time; None where there is nothing to be done before the first block.
+        """

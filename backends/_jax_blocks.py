@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import lax
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import jaxpr_as_fun, jaxprs_in_params
 from keras.src.backend.config import is_nnx_enabled
 
 from ._blocks import ROOMS, Block, CannotFuseError
@@ -53,20 +53,23 @@ class JaxBlocks:
         def step(state: Any, batch: Batch) -> Any:
             return method(state, batch)
 
+        self._model, self._tests = weakref.ref(model), tests
         state = state_of(model, tests)
         shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
-        if jax.default_backend() == "cpu" and _has(
-            _CONVOLUTION, jax.make_jaxpr(step)(*shapes).jaxpr
-        ):
+        # Its Python code runs once, here, for all sizes of a block.
+        noted, results = jax.make_jaxpr(step, return_shape=True)(*shapes)
+        if jax.default_backend() == "cpu" and _has(_CONVOLUTION, noted.jaxpr):
             raise CannotFuseError("a convolution in a loop is slow on the CPU")
-        first_logs = jax.eval_shape(step, *shapes)[0]
+        operations, form = jaxpr_as_fun(noted), jax.tree.structure(results)
+        first_logs = results[0]
 
         def program(state: Any, batches: Batch, count: Any) -> tuple[Any, Any]:
             def one(index: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
                 batch = jax.tree.map(
                     lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), batches
                 )
-                logs, state = step(carried[1], batch)
+                leaves = jax.tree.leaves((carried[1], batch))
+                logs, state = jax.tree.unflatten(form, operations(*leaves))
                 return logs, state
 
             logs = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), first_logs)
@@ -92,6 +95,13 @@ class JaxBlocks:
             return logs, state
 
         return run
+
+    def compilation(self, block: Block) -> Callable[[], Any]:
+        # What is called with such arguments later finds what was compiled.
+        model = self._model()
+        assert model is not None
+        state = state_of(model, self._tests)
+        return self._program.lower(state, block.batches, block.count).compile
 
 
 def state_of(model: keras.Model, tests: bool = False) -> Any:

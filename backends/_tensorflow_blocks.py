@@ -98,6 +98,14 @@ class TensorFlowBlocks:
 
         return run
 
+    def compilation(self, block: Block) -> Callable[[], Any] | None:
+        if self._model.jit_compile:
+            # A program of XLA writes all variables, also where it makes no step.
+            return None
+        program = self._program.get_concrete_function()
+        batches = keras.tree.map_structure(_tensor, block.batches)
+        return lambda: program(batches, tf.constant(0))
+
 
 def _tensor(array: Any) -> Any:
     return None if array is None else tf.convert_to_tensor(array)

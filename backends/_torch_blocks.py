@@ -92,6 +92,9 @@ class TorchBlocks:
 
         return run
 
+    def compilation(self, block: Block) -> None:
+        """The graph is run as it was noted."""
+
 
 class _LoadedFeed(NoFeed):
     """Stands in for the data of `evaluate`, and draws from the global generator as they do: the

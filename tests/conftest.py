@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import sys
+from collections import Counter
 
 import pytest
 
@@ -79,6 +80,22 @@ def pytest_configure():
         return
     settings.register_profile("unhurried", deadline=None)
     settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of the parameters of a test that is marked as `sampled(every, session)`, every n-th one is
+    left to the ordinary run on TensorFlow, which traces each model anew; that session runs the
+    others.
+    """
+    if os.environ.get("KERAS_BACKEND") != "tensorflow":
+        return
+    seen = Counter()
+    for item in items:
+        for every, session in (mark.args for mark in item.iter_markers("sampled")):
+            if seen[item.function] % every:
+                item.add_marker(session)
+            seen[item.function] += 1
 
 
 def pytest_collection_finish():

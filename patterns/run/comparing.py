@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -125,37 +126,78 @@ def has_test_program(model: keras.Model) -> bool:
     return bool(getattr(model.test_function, _PROGRAMS, {}))
 
 
-def known_program(model: keras.Model, trial: Trial, most: int) -> BlockProgram | None:
-    """The program that was made for a compiled model before, for batches of this form, and compared
-    in blocks of as many steps.
-    """
-    programs = getattr(model.train_function, _PROGRAMS, {})
-    program, compared = programs.get(_key(trial), (None, 0))
-    return program if compared >= most else None
-
-
-def _key(trial: Trial) -> tuple[bool, str]:
-    return trial.by_itself, form_of(trial.sample)
-
-
-def compared_program(model: keras.Model, trial: Trial, most: int) -> BlockProgram:
-    """A program of the steps of a model that makes the same of some batches, in every bit.
+class Candidate:
+    """A program of the steps of a model, which is compiled in a thread, and then compared; or one
+    that was made for a compiled model before.
 
     Args:
-        model: Has been trained by `fit`. It is trained on the batches, and put back.
+        model: Has been trained by `fit`. It is trained on the batches when they are compared, and
+            put back.
         trial: The batches.
         most: The most steps that a block will have.
+        seconds: That a step takes by itself.
 
     Raises:
-        CannotFuseError: If there is none.
+        CannotFuseError: If there is no program.
     """
-    with trying(model) as own:
-        program, compared = _compared(model, trial, own, most)
-    if not current().runs_python:
-        # What the Python code of a step does may be another thing at the next call.
-        kept = vars(model.train_function).setdefault(_PROGRAMS, {})
-        kept[_key(trial)] = program, compared
-    return program
+
+    def __init__(self, model: keras.Model, trial: Trial, most: int, seconds: float) -> None:
+        self.trial, self.most, self.seconds = trial, most, seconds
+        self._model = model
+        self._compiling: list[Future[Any]] = []
+        kept = getattr(model.train_function, _PROGRAMS, {}).get(self._key)
+        self._known = kept[0] if kept and kept[1] >= most else None
+        if self._known is None:
+            self._make()
+
+    def _make(self) -> None:
+        model, trial = self._model, self.trial
+        work: list[Any] = []
+        with trying(model) as own:
+            self._program = made_program(model, trial.sample, own)
+            # Each room is a program of its own; larger ones than are needed are not made.
+            rooms = () if trial.by_itself else self._program.rooms
+            needed = [room for room in rooms if room <= room_for(self.most, rooms)]
+            self._compared_to = needed[-1] if needed else sys.maxsize
+            if not trial.by_itself:
+                count = len(trial.batches)
+                blocks = [Block(stacked(trial.batches, room), count) for room in needed or [count]]
+                with preserved(model), _attributes_kept(model):
+                    work = [self._program.compilation(block) for block in blocks]
+            self._blocks: list[Block | None] = [None] if trial.by_itself else [*blocks]
+        # Python waits for the thread before it ends: it must not be inside a compiler then.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="keras-patterns-compiling")
+        self._compiling = [thread.submit(one) for one in work if one is not None]
+        thread.shutdown(wait=False)
+
+    def is_compiled(self, seconds: float = 0.0) -> bool:
+        """True if it is, at the latest after so many seconds."""
+        return not wait(self._compiling, seconds).not_done
+
+    def compared(self) -> BlockProgram:
+        """The program, once it has made the same of the batches as the steps, in every bit.
+
+        Raises:
+            CannotFuseError: If it does not.
+        """
+        if self._known is not None:
+            return self._known
+        model = self._model
+        with trying(model):
+            for one in self._compiling:
+                one.result()
+            for block in self._blocks:
+                if found := difference(model, self._program, block, self.trial):
+                    raise CannotFuseError(f"a block is not equal to its steps: {found}")
+        if not current().runs_python:
+            # What the Python code of a step does may be another thing at the next call.
+            programs = vars(model.train_function).setdefault(_PROGRAMS, {})
+            programs[self._key] = self._program, self._compared_to
+        return self._program
+
+    @property
+    def _key(self) -> tuple[bool, str]:
+        return self.trial.by_itself, form_of(self.trial.sample)
 
 
 @contextmanager
@@ -184,22 +226,6 @@ def trying(model: keras.Model, *passed_on: type[Exception]) -> Iterator[OwnState
         raise CannotFuseError(f"no program could be made ({said})") from error
     finally:
         own.put_back()
-
-
-def _compared(
-    model: keras.Model, trial: Trial, own: OwnState, most: int
-) -> tuple[BlockProgram, int]:
-    program = made_program(model, trial.sample, own)
-    # Each room is a program of its own; larger ones than are needed are not made.
-    count = len(trial.batches)
-    rooms = () if trial.by_itself else program.rooms
-    needed = [room for room in rooms if room <= room_for(most, rooms)]
-    for room in needed or [count]:
-        block = None if trial.by_itself else Block(stacked(trial.batches, room), count)
-        found = difference(model, program, block, trial)
-        if found:
-            raise CannotFuseError(f"a block is not equal to its steps: {found}")
-    return program, needed[-1] if needed else sys.maxsize
 
 
 def made_program(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
 from .blocks import FEWEST_STEPS, Blocks
-from .comparing import Trial, compared_program, has_program, known_program, own_method
+from .comparing import Candidate, Trial, has_program, own_method
 from .driver import Driver
 from .fused_validation import BlockTerms
 from .segments import Segment
@@ -26,6 +27,10 @@ Fuse = Literal["auto", True, False]
 _TIMED = 10
 # A block is worth its compilation if what it saves of the steps that are left is more, with room.
 _ROOM = 3.0
+# Seconds that are trained one step at a time before it is seen whether the program is compiled.
+_LOOKS_EVERY = 0.1
+# Seconds that a run waits for the program at once, where the choice is free.
+_PATIENCE = 0.0
 # The least part of a step that a block must be able to save.
 _LEAST_SHARE = 0.02
 
@@ -52,6 +57,7 @@ class Fusing:
         self.blocks: Blocks | None = None
         self._is_decided = False
         self._marks: list[float] = []
+        self._candidate: Candidate | None = None
         self._told: int | None = None
         self._stops = False
         self._boundaries = 0
@@ -62,26 +68,40 @@ class Fusing:
 
     def cut(self, segment: Segment) -> Segment:
         """The steps of a segment, or the first ones, as long as nothing is decided."""
-        is_short = segment.steps * segment.epochs <= _TIMED
+        most = _TIMED
+        if self._candidate is not None:
+            most = max(1, int(_LOOKS_EVERY / self._candidate.seconds))
+        is_short = segment.steps * segment.epochs <= most
         if self._is_decided or is_short or segment.steps_per_execution > 1:
             return segment
-        steps = min(_TIMED, segment.steps)
+        steps = min(most, segment.steps)
         return replace(
             segment, steps=steps, epochs=1, closes=segment.closes and steps == segment.steps
         )
 
     def note_step(self) -> None:
         """A step begins."""
-        if not self._is_decided:
+        if not self._is_decided and self._candidate is None:
             self._marks.append(time.perf_counter())
 
     def decide(self) -> None:
         """Chooses: before the first step what is plain then, the rest once some have been made."""
         used = self._driver.model.train_function
-        if self.blocks is not None and (used is None or self._made_for() is not used):
+        is_made = self.blocks is not None or self._candidate is not None
+        if is_made and (used is None or self._made_for() is not used):
             self.forget()
-        if self._is_decided:
+        if self._is_decided or self._driver.signals.received is not None:
             return
+        try:
+            if self._candidate is None:
+                self._look()
+            if self._candidate is not None and self._is_compiled(self._candidate):
+                self._begin(self._candidate)
+        except CannotFuseError as error:
+            self._stay(str(error))
+
+    def _look(self) -> None:
+        """Makes a candidate of a program, unless something speaks against it."""
         if not self._marks:
             reason = self._blocker() or self._no_gain(current().step_overhead, 0.0)
             if reason:
@@ -103,15 +123,25 @@ class Fusing:
         if reason:
             self._stay(reason)
             return
-        try:
-            trial = Trial.of(driver.data)
-            most = trial.most_steps(seconds)
-            if most < FEWEST_STEPS and (most == 1 or self._asked == "auto"):
-                self._stay("a batch is so large, or a step so long, that a block would hold few")
-                return
-            self._begin(trial, seconds, most)
-        except CannotFuseError as error:
-            self._stay(str(error))
+        trial = Trial.of(driver.data)
+        most = trial.most_steps(seconds)
+        if most < FEWEST_STEPS and (most == 1 or self._asked == "auto"):
+            self._stay("a batch is so large, or a step so long, that a block would hold few")
+            return
+        self._made_for = weakref.ref(driver.model.train_function)
+        self._candidate = Candidate(driver.model, trial, most, seconds)
+
+    def _is_compiled(self, candidate: Candidate) -> bool:
+        """Waits for it where blocks are asked for and no signal has come; steps go on meanwhile
+        where they are not.
+        """
+        until = time.perf_counter() + (math.inf if self._asked is True else _PATIENCE)
+        is_compiled = candidate.is_compiled()
+        while not is_compiled and self._driver.signals.received is None:
+            if time.perf_counter() >= until:
+                break
+            is_compiled = candidate.is_compiled(_LOOKS_EVERY)
+        return is_compiled
 
     def gives_up(self) -> bool:
         """True if blocks turned out not to pay: steps are run one by one then."""
@@ -167,17 +197,16 @@ class Fusing:
         self._boundaries = 0
         self._is_decided = self._asked is False
 
-    def _begin(self, trial: Trial, seconds: float, most: int) -> None:
+    def _begin(self, candidate: Candidate) -> None:
         driver = self._driver
-        model = driver.model
-        known = known_program(model, trial, most)
-        program = known or compared_program(model, trial, most)
-        self.blocks = Blocks(driver.data, program, trial.batches[0], seconds, most)
+        program = candidate.compared()
+        self.blocks = Blocks(
+            driver.data, program, candidate.trial.batches[0], candidate.seconds, candidate.most
+        )
         self._is_decided = True
-        self._made_for = weakref.ref(model.train_function)
         driver.validation.allow_blocks(
             BlockTerms(
-                seconds,
+                candidate.seconds,
                 self._saves_in_validations,
                 gives_up=self._asked == "auto",
                 needs_new=bool(driver.callbacks.of_ones_own),
@@ -249,6 +278,7 @@ class Fusing:
 
     def _drop(self) -> None:
         self.blocks = None
+        self._candidate = None
         self._driver.validation.forbid_blocks()
 
     def _stay(self, reason: str) -> None:

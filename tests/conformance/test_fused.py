@@ -39,6 +39,7 @@ SAMPLE = [
 def at_once(monkeypatch):
     """Blocks after two steps, however slow this machine is."""
     monkeypatch.setattr(fusing, "_TIMED", 2)
+    monkeypatch.setattr(fusing, "_PATIENCE", float("inf"))
     monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
 
 

@@ -24,12 +24,11 @@ EVERY_STEP = {
 
 
 def steps_of(name):
-    """After which a case is killed: each, or every second one where each start is compiled anew,
-    from the first step on in one half of the cases.
+    """After which a case is killed: each, or every second one; every third one where each start
+    is traced anew. Some cases begin with the first step, some with the next one.
     """
-    all_of_them = name in EVERY_STEP or current().name == "torch"
-    first = 1 if all_of_them else 1 + list(CASES).index(name) % 2
-    return range(first, CASES[name].steps, 1 if all_of_them else 2)
+    every = {"torch": 1, "jax": 1 if name in EVERY_STEP else 2, "tensorflow": 3}[current().name]
+    return range(1 + list(CASES).index(name) % every, CASES[name].steps, every)
 
 
 @pytest.mark.parametrize(

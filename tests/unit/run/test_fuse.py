@@ -1,8 +1,14 @@
 """Steps in blocks that are one program: when, and with what end."""
 
+import functools
 import gc
+import math
+import os
 import re
+import signal
+import threading
 import weakref
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -46,6 +52,7 @@ def said(monkeypatch):
     # Nothing depends on how fast this machine is.
     monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
     monkeypatch.setattr(fusing, "_LEAST_SHARE", 0.0)
+    monkeypatch.setattr(fusing, "_PATIENCE", math.inf)
     return lines
 
 
@@ -67,6 +74,12 @@ def end(model=None, **how):
     model = model or compiled()
     arguments = {**DATA, "total_steps": 40, "epochs": 2, "seed": 0, "verbose": 0, **how}
     return run_state(model, kp.fit(model, **arguments))
+
+
+@functools.cache
+def one_by_one():
+    """The end of the usual run without blocks."""
+    return end(fuse=False)
 
 
 def test_a_block_ends_at_each_boundary_and_at_a_batch_of_another_size(said, programs):
@@ -175,6 +188,7 @@ def test_an_error_of_a_loader_comes_after_the_steps_before_it(said, programs):
     assert sum(programs) == 4
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("kills", [(9, 21), (9,), (20, 33)])
 def test_a_killed_run_in_blocks_ends_in_the_same_bits(said, kills):
     assert_resumes_exactly(
@@ -211,6 +225,7 @@ if keras.backend.backend() == "torch":
     OPTIMIZERS += ["Lion", "Lamb", "Muon"]
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("momentum", [False, True])
 def test_a_rate_that_a_callback_changes_holds_in_the_next_block(said, name, momentum):
@@ -279,7 +294,7 @@ def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, re
 
 def test_many_steps_pay(said, programs, monkeypatch):
     monkeypatch.setattr(fusing, "_ROOM", 0.0)
-    assert_same_state(end(fuse=False), end(fuse="auto"))
+    assert_same_state(one_by_one(), end(fuse="auto"))
     assert programs
 
 
@@ -308,7 +323,7 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
         return program
 
     monkeypatch.setattr(type(current()), "block_program", wrong)
-    expected = end(fuse=False)
+    expected = one_by_one()
     for fuse in ("auto", True):
         assert_same_state(expected, end(fuse=fuse))
     assert programs == []
@@ -322,7 +337,7 @@ def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
     monkeypatch.setattr(fusing, "_ROOM", 0.0)
     slow = property(lambda self: "blocks took longer" if len(programs) > 3 else "")
     monkeypatch.setattr(blocks.Blocks, "drawback", slow)
-    assert_same_state(end(fuse=False), end(fuse="auto"))
+    assert_same_state(one_by_one(), end(fuse="auto"))
     assert len(programs) == 4
 
 
@@ -360,6 +375,61 @@ def test_another_call_on_the_model_compiles_nothing(said, monkeypatch):
     assert gone() is None
 
 
+@pytest.fixture
+def compiling(monkeypatch):
+    """Compiling a program takes until it is released; what is called first comes from inside."""
+    held = SimpleNamespace(release=threading.Event(), first=lambda: None)
+    make = type(current()).block_program
+
+    def slow(self, *how):
+        program = make(self, *how)
+
+        def compile_slowly():
+            held.first()
+            assert held.release.wait(240)
+
+        program.compilation = lambda block: compile_slowly
+        return program
+
+    monkeypatch.setattr(type(current()), "block_program", slow)
+    yield held
+    held.release.set()
+
+
+def test_steps_go_on_while_a_program_is_compiled(said, monkeypatch, compiling):
+    """Not where the person said that there are to be blocks, which would come the later."""
+    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(fusing, "_PATIENCE", 0.0)
+    monkeypatch.setattr(fusing, "_LOOKS_EVERY", 1e-9)
+    looks = []
+    is_compiled = comparing.Candidate.is_compiled
+
+    def counted(self, seconds=0.0):
+        looks.append(seconds)
+        if len(looks) == 6:
+            compiling.release.set()
+        return is_compiled(self, 60.0 if compiling.release.is_set() else seconds)
+
+    monkeypatch.setattr(comparing.Candidate, "is_compiled", counted)
+    expected = one_by_one()
+    assert_same_state(expected, end(fuse="auto"))
+    assert len(looks) == 6
+    # One step for each look.
+    assert "from step 7 on" in said[0]
+
+
+def test_a_signal_does_not_wait_for_a_compiler(said, compiling, tmp_path):
+    compiling.first = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    expected = one_by_one()
+    with pytest.raises(kp.RunInterrupted) as stopped:
+        end(fuse=True, callbacks=[kp.Checkpoint(tmp_path)])
+    assert stopped.value.step == 2
+    assert not compiling.release.is_set()
+    compiling.first = lambda: None
+    compiling.release.set()
+    assert_same_state(expected, end(fuse=True, callbacks=[kp.Checkpoint(tmp_path)]))
+
+
 @pytest.mark.parametrize(
     ("make", "how", "reason"),
     [
@@ -379,7 +449,7 @@ def test_why_steps_are_run_one_by_one(said, programs, make, how, reason):
 
 def test_a_framework_that_fails_is_a_reason(said, monkeypatch):
     monkeypatch.setattr(comparing, "difference", lambda *_: 1 / 0)
-    assert_same_state(end(fuse=False), end(fuse=True))
+    assert_same_state(one_by_one(), end(fuse=True))
     assert said == ["steps are run one by one: no program could be made (division by zero)."]
 
 
@@ -388,7 +458,7 @@ def test_an_error_of_the_program_is_a_reason(said, monkeypatch):
         raise CannotFuseError("no")
 
     monkeypatch.setattr(type(current()), "block_program", refuse)
-    assert_same_state(end(fuse=False), end(fuse=True))
+    assert_same_state(one_by_one(), end(fuse=True))
     assert said == ["steps are run one by one: no."]
 
 
@@ -416,6 +486,7 @@ class Counting(keras.layers.Layer):
         return inputs
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("how", ["a number", "a generator", "a global generator", "nothing"])
 @pytest.mark.parametrize("fuse", ["auto", True])
 def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how, fuse):
@@ -515,6 +586,7 @@ RECURRENT = {
 }
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_step_that_cannot_be_noted_leaves_nothing_behind(said, name):
     def model():
@@ -610,6 +682,7 @@ class HearsSteps(kp.Hook):
         self.heard += 1
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("kind", [Trains, Fits, Looks, Moves, StopsAtTheBegin])
 @pytest.mark.parametrize("first", [66, 330])
 def test_a_callback_of_ones_own_may_do_what_it_likes_between_epochs(said, programs, kind, first):
@@ -642,6 +715,7 @@ def test_arrays_that_change_are_those_that_the_framework_holds(said, programs):
     assert programs
 
 
+@pytest.mark.sampled(3, "fused")
 @pytest.mark.parametrize("when", ["begin", "end"])
 @pytest.mark.parametrize("tail", [0, 2])
 def test_a_callback_that_makes_another_train_function(said, when, tail):
