@@ -173,6 +173,11 @@ class JaxBackend:
     def gradients(
         self, model: keras.Model, batch: tuple[Any, ...]
     ) -> tuple[float, list[np.ndarray | None]]:
+        return self.gradient_function(model)(batch)
+
+    def gradient_function(
+        self, model: keras.Model
+    ) -> Callable[[tuple[Any, ...]], tuple[float, list[np.ndarray | None]]]:
         # As JAXTrainer does; and the penalties are those of this call, not of the last one.
         mode = {"training": True} if model._call_has_training_arg else {}
 
@@ -194,21 +199,26 @@ class JaxBackend:
             )
             return loss
 
-        state = [
-            [variable.value for variable in variables]
-            for variables in (
-                model.trainable_variables,
-                model.non_trainable_variables,
-                model.metrics_variables,
-            )
-        ]
-        before = model._losses_override
-        data = jax.tree_util.tree_map(jax.numpy.asarray, batch)
-        try:
-            loss, found = jax.jit(jax.value_and_grad(loss_of_weights))(*state, data)
-        finally:
-            model._losses_override = before
-        return float(loss), [np.asarray(one) for one in found]
+        compiled = jax.jit(jax.value_and_grad(loss_of_weights))
+
+        def gradients(batch: tuple[Any, ...]) -> tuple[float, list[np.ndarray | None]]:
+            state = [
+                [variable.value for variable in variables]
+                for variables in (
+                    model.trainable_variables,
+                    model.non_trainable_variables,
+                    model.metrics_variables,
+                )
+            ]
+            before = model._losses_override
+            data = jax.tree_util.tree_map(jax.numpy.asarray, batch)
+            try:
+                loss, found = compiled(*state, data)
+            finally:
+                model._losses_override = before
+            return float(loss), [np.asarray(one) for one in found]
+
+        return gradients
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str

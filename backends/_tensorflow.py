@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
@@ -215,6 +216,11 @@ class TensorFlowBackend:
         return float(loss), [
             None if one is None else np.asarray(tf.convert_to_tensor(one)) for one in found
         ]
+
+    def gradient_function(
+        self, model: keras.Model
+    ) -> Callable[[tuple[Any, ...]], tuple[float, list[np.ndarray | None]]]:
+        return partial(self.gradients, model)
 
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str

@@ -157,6 +157,13 @@ class Backend(Protocol):
             batch: `(x, y, sample_weight)`, of arrays or None.
         """
 
+    def gradient_function(
+        self, model: keras.Model
+    ) -> Callable[[tuple[Any, ...]], tuple[float, list[np.ndarray | None]]]:
+        """`gradients` of a model for many batches, as a function of one that is compiled but once.
+        It goes by what the model is at its first call: its layers, losses, and what is trained.
+        """
+
     def measured_step(
         self, model: keras.Model, fresh: Values, counter: keras.Variable, loss_key: str
     ) -> Callable[..., Any]:

@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from .weights import (
         ParameterCounts,
         ParameterRow,
+        SwitchAugmentation,
         count_parameters,
         initialize,
         regularize,
@@ -153,6 +154,7 @@ __all__ = [
     "StoreError",
     "StoreInUseError",
     "SuccessiveRises",
+    "SwitchAugmentation",
     "TrainableTable",
     "WorstExample",
     "__version__",
@@ -228,7 +230,9 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
-        ".weights": "ParameterCounts ParameterRow count_parameters initialize regularize",
+        ".weights": (
+            "ParameterCounts ParameterRow SwitchAugmentation count_parameters initialize regularize"
+        ),
     }.items()
     for name in names.split()
 }

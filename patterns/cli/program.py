@@ -12,12 +12,14 @@ from typing import Any
 from .._util.text import write_line
 from ..storage import StoreError
 from . import looking
+from .script import NoCallError, examine
 
 _EXAMPLES = """examples:
   keras-patterns list runs/digits
   keras-patterns verify runs/digits
   keras-patterns diff runs/digits:900 runs/other:900
   keras-patterns export runs/digits digits.safetensors --step 900
+  keras-patterns preflight train.py -- --epochs 3
   keras-patterns env
   keras-patterns demo
 """
@@ -30,24 +32,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments. Defaults to those of the process.
 
     Returns:
-        The exit code: 0 if all is well; 1 if `verify` found damage, or `diff` or `demo` a
-        difference; 2 if the command failed.
+        The exit code: 0 if all is well; 1 if `verify` found damage, `diff` or `demo` a
+        difference, or `preflight` an error; 2 if the command failed.
     """
     parser = _parser()
     if "_ARGCOMPLETE" in os.environ:
         _complete(parser)
-    arguments = parser.parse_args(argv)
+    given, of_script = _split(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(given, argparse.Namespace(of_script=of_script))
     try:
         return arguments.command(arguments)
     except BrokenPipeError:
         # Whoever reads has seen enough; Python would say so once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
-    except (StoreError, OSError, ImportError) as error:
+    except (StoreError, NoCallError, OSError, ImportError) as error:
         return _fail(error)
     except KeyboardInterrupt:
         write_line("keras-patterns: interrupted.", sys.stderr)
         return 130
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Cuts off what a script is to be given: argparse finds options of its own behind `--`."""
+    given = list(argv)
+    if given[:1] != ["preflight"] or "--" not in given:
+        return given, []
+    end = given.index("--")
+    return given[:end], given[end + 1 :]
 
 
 def _fail(error: Exception) -> int:
@@ -59,7 +71,8 @@ def _fail(error: Exception) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "keras-patterns",
-        description="Looks at the checkpoints of kp.Checkpoint. Nothing in them is changed.",
+        description="Looks at the checkpoints of kp.Checkpoint, which it never changes, and at "
+        "scripts before they train.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -71,6 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     diff = add("diff", looking.diff, text, "a:900 b:900")
     text = "write the weights into one file"
     export = add("export", looking.export, text, "a a.safetensors --step 900")
+    text = "run a script up to its first fit, and look for faults; exit code 1 at an error"
+    script = add("preflight", examine, text, "train.py -- --epochs 3")
     text = "show versions, device and settings, for a report of a fault"
     env = add("env", _env, text, "--json")
     text = "kill a training run twice, resume it, and compare"
@@ -83,7 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     text = "the new .safetensors file; an existing one is never overwritten"
     export("path", metavar="PATH", help=text)
     export("--step", type=int, help="of the checkpoint; without it the newest sound one")
-    for with_json in (list_, verify, diff, env):
+    text = "calls kp.fit or model.fit; arguments of its own stand after --"
+    script("script", metavar="SCRIPT", help=text)
+    text = "a kind of finding to leave out; may be given several times"
+    script("--skip", metavar="KIND", action="append", default=[], help=text)
+    for with_json in (list_, verify, diff, script, env):
         with_json("--json", action="store_true", help="print one JSON object for other programs")
     show("--out", default="keras-patterns-demo", help="the folder for the picture (%(default)s)")
     show("--keep", action="store_true", help="keep the checkpoints there too")

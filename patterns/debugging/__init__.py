@@ -8,7 +8,7 @@ from .batch_size_report import BatchSizeReport
 from .batch_size_speed import Speed
 from .diagnosis import Diagnosis, Observation, diagnose
 from .examined import Examined
-from .finding import Finding, Findings, PreflightError
+from .finding import Finding, Findings, PreflightError, check_kinds
 from .inspection import before_fit, examine, preflight
 from .ladder import DebugReport, debug
 from .learning_curves import LearningCurve, learning_curve
@@ -33,6 +33,7 @@ __all__ = [
     "Speed",
     "baseline",
     "before_fit",
+    "check_kinds",
     "debug",
     "diagnose",
     "examine",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -12,6 +14,8 @@ from keras_patterns.backends import current
 
 from ..state import find_variables
 from .batch_size_rows import Rows
+
+Gradient: TypeAlias = Callable[[tuple[Any, ...]], list[np.ndarray]]
 
 REPEATS = 10
 MICRO_BATCHES = 4
@@ -83,21 +87,22 @@ def measure_noise(model: keras.Model, rows: Rows, size: int, seed: int) -> Noise
         seed: Of the draws.
     """
     rng = np.random.default_rng(seed)
-    found = np.array([_repeat(model, rows, size, rng) for _ in range(REPEATS)])
+    gradient = _gradient_function(model)
+    found = np.array([_repeat(gradient, rows, size, rng) for _ in range(REPEATS)])
     trace, square = found.mean(axis=0)
     low, high = _interval(found[:, 0], found[:, 1])
     return NoiseScale(float(trace), float(square), low, high, size, REPEATS * MICRO_BATCHES)
 
 
 def _repeat(
-    model: keras.Model, rows: Rows, size: int, rng: np.random.Generator
+    gradient: Gradient, rows: Rows, size: int, rng: np.random.Generator
 ) -> tuple[float, float]:
     """S and |G|² from the gradients of some batches and of all their examples together."""
     mean: list[np.ndarray] = []
     squares = 0.0
     for _ in range(MICRO_BATCHES):
         batch = rows.batch(rng.integers(0, rows.examples, size))
-        found = _gradient(model, batch)
+        found = gradient(batch)
         squares += _square(found) / MICRO_BATCHES
         parts = [one / MICRO_BATCHES for one in found]
         mean = [one + part for one, part in zip(mean, parts, strict=True)] if mean else parts
@@ -107,13 +112,22 @@ def _repeat(
     return (squares - large) / (1 / size - 1 / together), square
 
 
-def _gradient(model: keras.Model, batch: tuple) -> list[np.ndarray]:
-    _, found = current().gradients(model, batch)
-    # Where a step is a pure function, the next one would draw the same masks of dropout.
-    for variable in find_variables(model).variables.values():
-        if variable.name == "seed_generator_state":
-            variable.assign(variable.value + 1)
-    return [np.asarray(one, "float64") for one in found if one is not None]
+def _gradient_function(model: keras.Model) -> Gradient:
+    compute = current().gradient_function(model)
+    seeds = [
+        variable
+        for variable in find_variables(model).variables.values()
+        if variable.name == "seed_generator_state"
+    ]
+
+    def gradient(batch: tuple[Any, ...]) -> list[np.ndarray]:
+        _, found = compute(batch)
+        # Where a step is a pure function, the next one would draw the same masks of dropout.
+        for seed in seeds:
+            seed.assign(seed.value + 1)
+        return [np.asarray(one, "float64") for one in found if one is not None]
+
+    return gradient
 
 
 def _square(arrays: list[np.ndarray]) -> float:

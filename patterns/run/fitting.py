@@ -143,10 +143,10 @@ def fit(
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns", O'Reilly 2020,
             chapter 4.
     """
-    _check(model, fuse, preflight, verbose, x, y, sample_weight, validation_data, validation_split)
+    data = (x, y, sample_weight, validation_data, validation_split)
+    check_call(model, fuse, preflight, verbose, *data)
     if validation_split and validation_data is None:
-        data, validation_data = split_validation(x, y, sample_weight, validation_split)
-        x, y, sample_weight = data
+        (x, y, sample_weight), validation_data = split_validation(*data[:3], validation_split)
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -178,8 +178,13 @@ def fit(
         return train_by_fit(*open_run(asked, until_end), verbose, fuse)
 
 
-def _check(model: keras.Model, fuse: Fuse, preflight: bool, verbose: int | str, *data: Any) -> None:
-    """The preflight first: it says more about what the other check refuses."""
+def check_call(
+    model: keras.Model, fuse: Fuse, preflight: bool, verbose: int | str, *data: Any
+) -> None:
+    """The first that `fit` does; the command `preflight` puts its own in this place.
+
+    The preflight comes first: it says more about what the other check refuses.
+    """
     check_fuse(_CALLER, fuse)
     if not isinstance(preflight, bool):
         raise TypeError(f"{_CALLER}: `preflight` must be True or False. Received: {preflight!r}.")

@@ -40,10 +40,11 @@ class Stop:
 
 @dataclass(frozen=True)
 class SetTrainable:
-    """Changes what is trained from the next step on.
+    """Changes what is trained from the next step on, or something else that is compiled into it.
 
     Attributes:
-        change: Is given the model, and sets `trainable` of its layers and variables.
+        change: Is given the model, and sets `trainable` of its layers and variables, or another
+            attribute. The step is compiled anew.
     """
 
     change: Callable[[keras.Model], None]

@@ -116,6 +116,13 @@ def convolutional() -> keras.Model:
     return compiled(classifier(*hidden, inputs=(6, 6, 1)), keras.optimizers.SGD(0.05, momentum=0.9))
 
 
+def augmented() -> keras.Model:
+    """It is augmented in two ways, one of which takes a factor."""
+    augmentation = (layers.RandomFlip(), layers.RandomContrast(0.9, value_range=(-4, 4)))
+    hidden = (layers.Reshape((2, 3, 1)), *augmentation, layers.Flatten())
+    return compiled(classifier(*hidden))
+
+
 def recurrent(layer: type[keras.Layer]) -> keras.Model:
     inputs = keras.Input(batch_shape=(8, 5, 4))
     outputs = layers.Dense(1)(layer(6, stateful=True)(inputs))
@@ -345,6 +352,13 @@ def thawing() -> list[keras.callbacks.Callback]:
     return [kp.GradualUnfreeze({3: "norm", 4: "first"}, batch_norm="adapt")]
 
 
+def switching() -> list[keras.callbacks.Callback]:
+    """Weaker inside an epoch, off at its end, on again in the next one."""
+    weaker = {2: {"factor": 0.1}, 4: "off", 6: "on"}
+    flip = kp.SwitchAugmentation({5: "off"}, "random_flip*")
+    return [kp.SwitchAugmentation(weaker, "random_contrast*"), flip]
+
+
 def prechelt() -> list[keras.callbacks.Callback]:
     """Strips that end, a lowest value and a count of rises, none of which stops it."""
     rule = (
@@ -528,6 +542,7 @@ CASES = {
     "thawing": Case(
         frozen_body, {**TRAIN, **VALIDATION, "log_every_steps": 3, "callbacks": thawing}, 8
     ),
+    "switched augmentation": Case(augmented, {**TRAIN, "callbacks": switching}, 8),
     "two backbones": Case(two_backbones, TRAIN, 8),
     "Muon": Case(lambda: compiled(small(), keras.optimizers.Muon(0.01)), TRAIN, 8),
     "Adafactor": Case(lambda: compiled(small(), keras.optimizers.Adafactor(0.01)), TRAIN, 8),
