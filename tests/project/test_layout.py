@@ -26,7 +26,6 @@ LAYERS = (
     {"finder", "guard", "memorization", "plots", "stopping", "weights"},
     {"testing", "transfer"},
     {""},
-    {"demo"},
     {"cli"},
     {"__main__"},
 )
