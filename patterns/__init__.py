@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         trainable_table,
         unfreeze,
     )
+    from .tuning import Trial, TrialResult, TuneResult, TuningError, tune
     from .weights import (
         ParameterCounts,
         ParameterRow,
@@ -154,6 +155,10 @@ __all__ = [
     "StoreInUseError",
     "SuccessiveRises",
     "TrainableTable",
+    "Trial",
+    "TrialResult",
+    "TuneResult",
+    "TuningError",
     "WorstExample",
     "__version__",
     "average_checkpoints",
@@ -188,6 +193,7 @@ __all__ = [
     "tabulate",
     "testing",
     "trainable_table",
+    "tune",
     "unfreeze",
     "warm_start",
 ]
@@ -228,6 +234,7 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
+        ".tuning": "Trial TrialResult TuneResult TuningError tune",
         ".weights": "ParameterCounts ParameterRow count_parameters initialize regularize",
     }.items()
     for name in names.split()
