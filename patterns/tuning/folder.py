@@ -69,11 +69,13 @@ class TrialRecord(Fields, frozen=True):
         format: Of this file.
         study: The name of its study.
         number: Of the trial.
+        seed: Of its weights and its data.
         params: Those that it had when it began to train.
     """
 
     study: str
     number: Count
+    seed: Count
     params: dict[str, Any]
     format: Literal[1] = 1
 
@@ -156,7 +158,7 @@ class StudyFolder:
         """Says whose folder it is. The lock is held."""
         _replace(self.path / _STUDY, msgspec.json.encode(record))
 
-    def check_trial(self, study: str, number: int, params: dict[str, Any]) -> None:
+    def check_trial(self, study: str, number: int, seed: int, params: dict[str, Any]) -> None:
         """Notes the trial that a folder belongs to, or raises if it is that of another one.
 
         Raises:
@@ -165,17 +167,13 @@ class StudyFolder:
         path = self.trial(number) / _TRIAL
         params = msgspec.json.decode(msgspec.json.encode(params))
         found = self._read(path, TrialRecord)
-        if found is None:
-            _replace(
-                path, msgspec.json.encode(TrialRecord(study=study, number=number, params=params))
-            )
-            return
+        known = {} if found is None else found.params
         mixed = [
             f"{name} is {params[name]!r} in the storage and {value!r} in the folder"
-            for name, value in found.params.items()
+            for name, value in known.items()
             if params.get(name, value) != value
         ]
-        if found.study != study or found.number != number:
+        if found and (found.study != study or found.number != number):
             mixed = [f"the folder is that of trial {found.number} of the study {found.study!r}"]
         if mixed:
             raise TuningError(
@@ -183,6 +181,9 @@ class StudyFolder:
                 f"of trial {number} of the study {study!r}: {'; '.join(mixed)}. Put back the "
                 "storage that belongs to the folder, or give the search a new folder."
             )
+        if found is None or params.keys() > known.keys():
+            record = TrialRecord(study=study, number=number, seed=seed, params=params)
+            _replace(path, msgspec.json.encode(record))
 
     def _read(self, path: Path, kind: Any) -> Any:
         try:

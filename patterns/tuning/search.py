@@ -234,8 +234,9 @@ class Search:
             self._monitor,
             self.study.direction.name == "MAXIMIZE",
             self._prunes,
-            partial(self.folder.check_trial, self.study.study_name, asked.number),
+            partial(self.folder.check_trial, self.study.study_name, asked.number, part.seed),
         )
+        trial.check()
         try:
             with _random_states(part.seed):
                 value = trial.result(self._objective(trial))

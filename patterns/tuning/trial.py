@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -74,7 +74,7 @@ class Trial:
         monitor: str,
         maximizes: bool,
         prunes: bool,
-        check: Any = None,
+        check: Callable[[dict[str, Any]], None],
     ) -> None:
         self.optuna = trial
         self.number: int = trial.number
@@ -160,8 +160,7 @@ class Trial:
         number = len(self._runs)
         done = sum(run.step for run in self._runs)
         self._check_arguments(arguments)
-        if self._check:
-            self._check(self.params)
+        self.check()
         callbacks = flat_callbacks(_CALLER, arguments.pop("callbacks", None))
         if any(isinstance(one, Checkpoint) for one in callbacks):
             raise ValueError(
@@ -185,6 +184,14 @@ class Trial:
 
             raise TrialPruned(f"pruned after step {reporter.step:,}")
         return history
+
+    def check(self) -> None:
+        """Raises if its folder is that of another trial.
+
+        Raises:
+            TuningError: If it is.
+        """
+        self._check(self.params)
 
     def take(self, run: int, step: int, value: float) -> bool:
         """Takes a value of the monitored metric in a run; True if the trial is pruned there."""

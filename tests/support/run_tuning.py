@@ -1,8 +1,8 @@
 """Runs a search in the folder of the process, and may be killed in it.
 
-python run_tuning.py SEARCH FOLDER [--kill-after STEPS] [--storage URL] [--trials N] [--workers N]
+python run_tuning.py SEARCH FOLDER [--after STEPS] [--signal N] [--storage URL] [--trials N]
 
-It prints what each trial ended with, as JSON: {number: [state, value, parameters]}.
+It prints what each trial ended with, as JSON: {number: [state, value, parameters, reports]}.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -26,16 +27,17 @@ EXAMPLES, BATCH, EPOCHS = 64, 8, 4
 STEPS = EXAMPLES // BATCH * EPOCHS
 
 
-class KillAfter(keras.callbacks.Callback):
-    """Sends this process SIGKILL in the train step after so many, all trials counted."""
+class SendAfter(keras.callbacks.Callback):
+    """Sends this process a signal in the train step after so many, all trials counted."""
 
     left: int | None = None
+    signum = signal.SIGKILL
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if KillAfter.left is not None:
-            KillAfter.left -= 1
-            if KillAfter.left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if SendAfter.left is not None:
+            SendAfter.left -= 1
+            if SendAfter.left == -1:
+                os.kill(os.getpid(), SendAfter.signum)
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -53,63 +55,95 @@ def data() -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, 0] * x[:, 1] + 0.1 * rng.normal(size=len(x))).astype("float32")
 
 
-def train(trial: kp.Trial, rate: float, units: int, **how: Any) -> kp.RunHistory:
+def train(fit: Callable[..., kp.RunHistory], rate: float, units: int, **how: Any) -> kp.RunHistory:
     x, y = data()
     layers = [keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(keras.optimizers.Adam(rate), "mse")
-    how = {"epochs": EPOCHS, "checkpoint": {"every_steps": 5}, **how}
-    return trial.fit(
+    return fit(
         model,
         x[:EXAMPLES],
         y[:EXAMPLES],
         validation_data=(x[EXAMPLES:], y[EXAMPLES:]),
         batch_size=BATCH,
         verbose=0,
-        callbacks=[KillAfter()],
-        **how,
+        **{"epochs": EPOCHS, **how},
     )
+
+
+def straight(seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """The History of a run of its own with the seed and the parameters of a trial."""
+    keras.utils.set_random_seed(seed)
+    return train(kp.fit, params["rate"], units_of(params["layers"]), seed=seed).history
+
+
+def units_of(layers: int) -> int:
+    return 4 + 4 * layers
+
+
+SAVED = {"checkpoint": {"every_steps": 5}}
 
 
 def objective(trial: kp.Trial) -> None:
     rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
-    # Between the two, a sampler that were not seeded for each would go on elsewhere after a kill.
-    train(trial, rate, 4 + 4 * trial.suggest_int("layers", 0, 2))
+    # A sampler that was seeded once for both would go on elsewhere after a kill between them.
+    units = units_of(trial.suggest_int("layers", 0, 2))
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED)
 
 
 def on_grid(trial: kp.Trial) -> None:
-    train(
-        trial, trial.suggest_float("rate", 1e-3, 1e-1), trial.suggest_categorical("units", [4, 8])
-    )
+    rate = trial.suggest_float("rate", 1e-3, 1e-1)
+    units = trial.suggest_categorical("units", [4, 8])
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED)
+
+
+def in_two_runs(trial: kp.Trial) -> None:
+    """Two calls of fit, the second of which goes on with another rate."""
+    rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    train(trial.fit, rate, 4, callbacks=[SendAfter()], **SAVED, epochs=2)
+    train(trial.fit, rate / 2, 8, callbacks=[SendAfter()], **SAVED, epochs=2)
 
 
 GRID = {"rate": [0.001, 0.01, 0.1], "units": [4, 8]}
+PRUNER = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=8)
+
+
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(n_startup_trials=2, seed=seed)
+
+
+def cmaes(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.CmaEsSampler(n_startup_trials=1, seed=seed)
+
+
 SEARCHES: dict[str, dict[str, Any]] = {
     "random": {"sampler": optuna.samplers.RandomSampler},
-    "tpe": {"sampler": lambda seed: optuna.samplers.TPESampler(n_startup_trials=2, seed=seed)},
-    "cmaes": {"sampler": lambda seed: optuna.samplers.CmaEsSampler(n_startup_trials=1, seed=seed)},
+    "tpe": {"sampler": tpe},
+    "cmaes": {"sampler": cmaes},
     "grid": {"sampler": optuna.samplers.GridSampler(GRID), "objective": on_grid},
-    "pruned": {
-        "sampler": optuna.samplers.RandomSampler,
-        "pruner": optuna.pruners.MedianPruner(n_startup_trials=1),
-    },
+    "pruned": {"sampler": optuna.samplers.RandomSampler, "pruner": PRUNER},
+    "two runs": {"sampler": optuna.samplers.TPESampler(seed=3), "objective": in_two_runs},
 }
 
 
 def results(study: optuna.Study) -> dict[int, list[Any]]:
-    return {one.number: [one.state.name, one.value, one.params] for one in study.trials}
+    return {
+        one.number: [one.state.name, one.value, one.params, one.intermediate_values]
+        for one in study.trials
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("search", choices=SEARCHES)
     parser.add_argument("folder")
-    parser.add_argument("--kill-after", type=int)
+    parser.add_argument("--after", type=int)
+    parser.add_argument("--signal", type=int, default=signal.SIGKILL)
     parser.add_argument("--storage")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
-    KillAfter.left = asked.kill_after
+    SendAfter.left, SendAfter.signum = asked.after, asked.signal
     how = {"objective": objective, **SEARCHES[asked.search]}
     result = kp.tune(
         how.pop("objective"),
