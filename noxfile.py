@@ -135,6 +135,13 @@ def gallery(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def tuning(session: nox.Session, backend: str) -> None:
+    """Searches whose processes are killed, with every sampler and storage."""
+    run_marked(session, backend, "tuning", "--timeout=0")
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     run_marked(session, backend, "fuzz", "--timeout=0")

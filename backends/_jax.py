@@ -156,6 +156,9 @@ class JaxBackend:
     def set_random_state(self, state: Mapping[str, Any]) -> None:
         pass
 
+    def set_seed(self, seed: int) -> None:
+        pass
+
     def seeded(self, words: np.ndarray) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -156,6 +156,9 @@ class TensorFlowBackend:
         if generator is not None:
             tf.random.set_global_generator(tf.random.Generator.from_state(generator, alg="philox"))
 
+    def set_seed(self, seed: int) -> None:
+        tf.random.set_seed(seed)
+
     @contextmanager
     def seeded(self, words: np.ndarray) -> Iterator[None]:
         # The seeds of eager operations come from a generator of Python's. True for TensorFlow 2.21.

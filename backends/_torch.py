@@ -160,6 +160,9 @@ class TorchBackend:
             elif device.startswith("cuda") and int(device[5:]) < torch.cuda.device_count():
                 torch.cuda.set_rng_state(torch.from_numpy(np.array(value)), device)
 
+    def set_seed(self, seed: int) -> None:
+        torch.manual_seed(seed)
+
     @contextmanager
     def seeded(self, words: np.ndarray) -> Iterator[None]:
         cpu, seed = torch.default_generator, _seed(words)

@@ -124,6 +124,11 @@ class Backend(Protocol):
         such state.
         """
 
+    def set_seed(self, seed: int) -> None:
+        """Does to the framework's own global random states what `keras.utils.set_random_seed` does.
+        The seed is below 2**32.
+        """
+
     def seeded(self, words: np.ndarray) -> AbstractContextManager[None]:
         """Within it, the framework's own global random states are a function of four 32-bit words;
         after it they are as before.

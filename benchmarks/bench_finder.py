@@ -26,8 +26,8 @@ from keras import layers
 from sklearn.datasets import load_breast_cancer, load_digits
 
 import keras_patterns as kp
+from keras_patterns.cli.demo import training
 from keras_patterns.data import make_source
-from keras_patterns.demo import training
 from keras_patterns.finder import LearningRateSweep
 from keras_patterns.finder import run as finder
 from keras_patterns.finder.rules import RULES

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         trainable_table,
         unfreeze,
     )
+    from .tuning import Trial, TrialResult, TuneResult, TuningError, tune
     from .weights import (
         ParameterCounts,
         ParameterRow,
@@ -156,6 +157,10 @@ __all__ = [
     "SuccessiveRises",
     "SwitchAugmentation",
     "TrainableTable",
+    "Trial",
+    "TrialResult",
+    "TuneResult",
+    "TuningError",
     "WorstExample",
     "__version__",
     "average_checkpoints",
@@ -190,6 +195,7 @@ __all__ = [
     "tabulate",
     "testing",
     "trainable_table",
+    "tune",
     "unfreeze",
     "warm_start",
 ]
@@ -230,6 +236,7 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
+        ".tuning": "Trial TrialResult TuneResult TuningError tune",
         ".weights": (
             "ParameterCounts ParameterRow SwitchAugmentation count_parameters initialize regularize"
         ),

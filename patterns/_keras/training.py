@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 from keras.src.trainers.trainer import Trainer
 from keras.src.utils.python_utils import pythonify_logs
-from keras.src.utils.rng_utils import get_random_seed
+from keras.src.utils.rng_utils import GLOBAL_RANDOM_SEED, get_random_seed
 
 from .attributes import replaced
 
@@ -39,6 +40,23 @@ def random_seed() -> int | None:
     """
     seed: int | None = get_random_seed()
     return seed
+
+
+@contextmanager
+def random_seed_set(seed: int) -> Iterator[None]:
+    """Does to Python, NumPy and Keras what `keras.utils.set_random_seed` does; afterwards Keras
+    knows the value of the call before, and the random states stay where they are. Keras's own
+    function imports TensorFlow, if it is there, whatever the backend, and takes no value back.
+    """
+    before = get_random_seed()
+    global_state.set_global_attribute(GLOBAL_RANDOM_SEED, seed)
+    global_state.set_global_attribute(GLOBAL_SEED_GENERATOR, None)
+    random.seed(seed)
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(GLOBAL_RANDOM_SEED, before)
 
 
 def get_global_seed() -> np.ndarray | None:

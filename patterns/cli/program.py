@@ -140,7 +140,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from keras_patterns.backends import import_keras
 
     import_keras()
-    from .. import demo
+    from . import demo
 
     size = {"epochs": 2, "kills": 1, "seeds": 1} if arguments.quick else {}
     try:

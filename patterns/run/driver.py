@@ -21,6 +21,7 @@ from .open_plan import OpenPlan, is_open, known_steps
 from .parts import Parts
 from .requests import (
     Boundary,
+    Pause,
     Request,
     Requests,
     Rewind,
@@ -259,14 +260,18 @@ class Driver:
             self.carried.put_back()
         elif not self._is_inside_epoch(cursor.step):
             self.carried.metrics = {}
-        return self._plan_next()
+        verdict = self._plan_next()
+        return INTERRUPTED if self.signals.is_pause else verdict
 
     def _start_hooks(self) -> None:
         for hook in self.callbacks.hooks:
             assert hook.run
-            for request in self._asked(hook, hook.on_run_start(hook.run), Save, SetTrainable):
+            wanted = hook.on_run_start(hook.run)
+            for request in self._asked(hook, wanted, Save, SetTrainable, Pause):
                 if isinstance(request, SetTrainable):
                     self._set_trainable(request)
+                elif isinstance(request, Pause):
+                    self.signals.pause()
                 else:
                     self._save(is_planned=True)
 
@@ -402,6 +407,8 @@ class Driver:
             self.cursor = replace(self.cursor.also(Duty.CLOSE_EPOCH), logs=boundary.logs)
         if any(isinstance(request, Save) for request in requests):
             self.cursor = self.cursor.also(Duty.SAVE)
+        if any(isinstance(request, Pause) for request in requests):
+            self.signals.pause()
         changes = [one.change for one in requests if isinstance(one, SetTrainable)]
 
         def change_all(model: keras.Model) -> None:

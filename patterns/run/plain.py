@@ -12,7 +12,7 @@ from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 from ..storage import Position
 from .history import add_event
-from .requests import Boundary, Request, Rewind, Save, SetTrainable, Stop, as_requests
+from .requests import Boundary, Pause, Request, Rewind, Save, SetTrainable, Stop, as_requests
 
 
 class PlainRun:
@@ -117,6 +117,8 @@ class PlainRun:
                 case Stop(reason):
                     self.model.stop_training = True
                     add_event(self.history, "stopped", self.step, reason)
+                case Pause():
+                    raise _not_here("a run that goes on where it was left")
                 case SetTrainable():
                     raise _not_here("a change of what is trained")
                 case Save():

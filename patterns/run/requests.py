@@ -55,7 +55,14 @@ class Save:
     """Makes a checkpoint here, once everything else of this boundary is done."""
 
 
-Request: TypeAlias = Rewind | Stop | SetTrainable | Save
+@dataclass(frozen=True)
+class Pause:
+    """Saves the run here and leaves it with `RunPaused`, once everything else of this boundary is
+    done. The same call goes on with it as if it had not been left. Needs a `kp.Checkpoint`.
+    """
+
+
+Request: TypeAlias = Rewind | Stop | SetTrainable | Save | Pause
 Requests: TypeAlias = "Request | Sequence[Request] | None"
 
 
@@ -72,10 +79,10 @@ def as_requests(
 
     Raises:
         TypeError: If it returned something else.
-        ValueError: If it asked for a checkpoint, and the run has none.
+        ValueError: If it asked for what needs checkpoints, and the run has none.
     """
     requests = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
-    allowed = allowed or (Rewind, Stop, SetTrainable, Save)
+    allowed = allowed or (Rewind, Stop, SetTrainable, Save, Pause)
     for request in requests:
         if not isinstance(request, allowed):
             names = ", ".join(f"kp.{kind.__name__}" for kind in allowed)
@@ -83,7 +90,7 @@ def as_requests(
                 f"{type(hook).__name__} returned {request!r} to the run; expected {names}, a list "
                 "of these, or None."
             )
-        if isinstance(request, Save | Rewind) and not has_checkpoints:
+        if isinstance(request, Save | Rewind | Pause) and not has_checkpoints:
             raise ValueError(
                 f"{type(hook).__name__} asked for kp.{type(request).__name__}, and the run has no "
                 "checkpoints. Give it a kp.Checkpoint."

@@ -7,8 +7,11 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from .._util.errors import KerasPatternsError
 from .._util.messages import say
 
+# No signal has this number.
+_PAUSE = 0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -29,11 +32,24 @@ class RunInterrupted(SystemExit):
         self.signal = signum
 
 
+class RunPaused(KerasPatternsError):
+    """A hook asked for `Pause`: the run is left, and its state is saved.
+
+    Attributes:
+        step: Optimizer steps done.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the run was left after step {step:,}, as a hook asked")
+        self.step = step
+
+
 class StopRequests:
     """Catches the signals while a run is under way.
 
     Attributes:
-        received: The number of the signal that was caught, or None. Reading it costs nothing.
+        received: The number of the signal that was caught, or None; 0 where a hook asked to leave
+            the run. Reading it costs nothing.
     """
 
     def __init__(self, active: bool) -> None:
@@ -61,10 +77,22 @@ class StopRequests:
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._before = {}
 
+    def pause(self) -> None:
+        """Leaves the run as a signal does."""
+        if self.received is None:
+            self.received = _PAUSE
+
+    @property
+    def is_pause(self) -> bool:
+        """True if the run is to be left as a hook asked."""
+        return self.received == _PAUSE
+
     def interruption(
         self, step: int, total_steps: int | None, folder: os.PathLike[str]
-    ) -> RunInterrupted:
+    ) -> RunInterrupted | RunPaused:
         """Tells the person how to go on; returns what to raise. The state is saved by then."""
+        if self.is_pause:
+            return RunPaused(step)
         name = signal.Signals(self.received or 0).name
         of = "" if total_steps is None else f" of {total_steps:,}"
         say(
@@ -74,7 +102,7 @@ class StopRequests:
         return RunInterrupted(step, self.received or 0)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.received is None:
+        if self.received in (None, _PAUSE):
             self.received = signum
             # print() is not safe inside a handler that may have interrupted another print.
             os.write(

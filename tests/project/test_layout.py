@@ -24,9 +24,8 @@ LAYERS = (
     {"checkpoint", "debugging"},
     {"run"},
     {"finder", "guard", "memorization", "plots", "stopping", "weights"},
-    {"testing", "transfer"},
+    {"testing", "transfer", "tuning"},
     {""},
-    {"demo"},
     {"cli"},
     {"__main__"},
 )
@@ -40,6 +39,7 @@ PATTERNS = {
     "schedules",
     "stopping",
     "transfer",
+    "tuning",
     "weights",
 }
 LEVEL = {unit: level for level, units in enumerate(LAYERS) for unit in units}
@@ -50,7 +50,7 @@ DEPENDENCIES = {
 }
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Imported inside functions only, so that the core does without them.
-OPTIONAL = {"matplotlib", "pandas", "sklearn", "scipy", "rich", "argcomplete", "IPython"}
+OPTIONAL = {"matplotlib", "pandas", "sklearn", "scipy", "rich", "argcomplete", "IPython", "optuna"}
 
 CODE_IN_FILES = {
     "pickle",
@@ -82,6 +82,7 @@ ABOVE_RUN = {
     "stopping",
     "testing",
     "transfer",
+    "tuning",
     "weights",
 }
 # Words that had a better one: no identifier of patterns/ may be one of these.

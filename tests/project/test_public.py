@@ -31,7 +31,7 @@ def test_no_module_takes_the_place_of_a_public_name(backend):
             continue
         if own in {module.name, backend} and not own.endswith("__main__"):
             importlib.import_module(module.name)
-    assert "keras_patterns.demo.training" in sys.modules
+    assert "keras_patterns.cli.demo.training" in sys.modules
     assert {name: id(getattr(kp, name)) for name in kp.__all__} == before
     modules = {name for name in kp.__all__ if inspect.ismodule(getattr(kp, name))}
     assert modules == {"optimizers", "schedules", "stopping", "testing"}

@@ -8,7 +8,7 @@ from places import oracle
 from sweeps import descent, made, noise, sweep_of
 
 import keras_patterns as kp
-from keras_patterns.demo import training
+from keras_patterns.cli.demo import training
 from keras_patterns.finder.confidence import read
 from keras_patterns.finder.rules import RULES
 

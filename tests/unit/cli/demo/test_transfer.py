@@ -10,8 +10,8 @@ import pytest
 
 import keras_patterns as kp
 from keras_patterns.backends import current
-from keras_patterns.demo import few_examples, transfer
-from keras_patterns.demo.comparison import Outcome, compare, journey
+from keras_patterns.cli.demo import few_examples, transfer
+from keras_patterns.cli.demo.comparison import Outcome, compare, journey
 
 ACCURACIES = {(n, way): [0.1 * n, 0.2, 0.15 * n] for n in (2, 4) for way in few_examples.WAYS}
 

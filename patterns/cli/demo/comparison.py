@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .._util.table import format_table
-from ..state.codec import decode
-from ..storage import CheckpointFolder, StoredCheckpoint
-from ..storage.compare import Difference, differing_tensors, differing_values
-from ..storage.parts import plain_parts
+from ..._util.table import format_table
+from ...state.codec import decode
+from ...storage import CheckpointFolder, StoredCheckpoint
+from ...storage.compare import Difference, differing_tensors, differing_values
+from ...storage.parts import plain_parts
 from .processes import PREDICTIONS, TrainingProcess
 
 _VARIABLES = {

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._util.errors import KerasPatternsError
-from .._util.text import write_text
+from ..._util.errors import KerasPatternsError
+from ..._util.text import write_text
 
 PREDICTIONS = "predictions.npy"
 

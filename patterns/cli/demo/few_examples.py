@@ -13,9 +13,9 @@ from statistics import median
 
 import numpy as np
 
-from .._util.table import format_table
-from .._util.text import write_text
-from ..transfer.freezing import trainable_table
+from ..._util.table import format_table
+from ..._util.text import write_text
+from ...transfer.freezing import trainable_table
 from . import transfer
 from .comparison import Outcome, compare, journey, verdict
 from .picture import draw_accuracies

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .. import _keras
-from ..guard import NonFiniteGuard
+from ... import _keras
+from ...guard import NonFiniteGuard
 from .comparison import Outcome
 from .training import STEPS_PER_EPOCH
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keras_patterns.backends import current, installed
 
-from .._util.text import write_text
+from ..._util.text import write_text
 from . import few_examples, training
 from .comparison import Outcome, accuracy, compare, summary, verdict
 from .picture import draw

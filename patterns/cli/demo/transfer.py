@@ -1,7 +1,7 @@
 """The demo's script of transfer learning: a net that was pretrained on the digits 0 to 4 learns 5
 to 9 from a few examples.
 
-python -m keras_patterns.demo.transfer FOLDER
+python -m keras_patterns.cli.demo.transfer FOLDER
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._util.text import write_text
-from ..optimizers import with_layer_rates
-from ..run.checkpoint import Checkpoint
-from ..run.fitting import fit
-from ..transfer import replace_head
-from ..transfer.features import cache_features
-from ..transfer.freezing import GradualUnfreeze, freeze, trainable_table
+from ..._util.text import write_text
+from ...optimizers import with_layer_rates
+from ...run.checkpoint import Checkpoint
+from ...run.fitting import fit
+from ...transfer import replace_head
+from ...transfer.features import cache_features
+from ...transfer.freezing import GradualUnfreeze, freeze, trainable_table
 from .training import Data, StepCounter
 
 SIDE = 12

@@ -6,11 +6,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from keras_patterns import demo
 from keras_patterns.backends import current
-from keras_patterns.demo import kill_steps, training
-from keras_patterns.demo.comparison import Outcome, compare, parts, summary
-from keras_patterns.demo.processes import TrainingFailedError, find_rate, select, train_in_process
+from keras_patterns.cli import demo
+from keras_patterns.cli.demo import kill_steps, training
+from keras_patterns.cli.demo.comparison import Outcome, compare, parts, summary
+from keras_patterns.cli.demo.processes import (
+    TrainingFailedError,
+    find_rate,
+    select,
+    train_in_process,
+)
 from keras_patterns.storage.parts import plain_parts
 
 RATE, NAN_AT = 0.01, 52

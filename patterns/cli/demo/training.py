@@ -1,6 +1,6 @@
 """The training script of the demo, as a person would write it: run it, kill it, run it again.
 
-python -m keras_patterns.demo.training FOLDER
+python -m keras_patterns.cli.demo.training FOLDER
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._util.text import write_text
-from ..checkpoint import select_checkpoint
-from ..finder import LearningRateSweep, find_learning_rate
-from ..guard import NonFiniteGuard
-from ..optimizers import with_one_cycle
-from ..run.checkpoint import Checkpoint
-from ..run.fitting import fit
-from ..stopping import EarlyStopping, Patience
+from ..._util.text import write_text
+from ...checkpoint import select_checkpoint
+from ...finder import LearningRateSweep, find_learning_rate
+from ...guard import NonFiniteGuard
+from ...optimizers import with_one_cycle
+from ...run.checkpoint import Checkpoint
+from ...run.fitting import fit
+from ...stopping import EarlyStopping, Patience
 
 EPOCHS = 20
 BATCH_SIZE = 32

@@ -1,0 +1,293 @@
+"""One worker of a search: it takes trials, and brings each to its end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from keras_patterns.backends import current
+
+from .. import _keras
+from .._util.messages import first_line, say
+from ..checkpoint.identity import ResumeRefusedError
+from ..data.streams import stream_words
+from ..state.randomness import get_random_state, set_random_state
+from ..state.snapshot import StateMismatchError
+from ..storage import StoreError, StoreInUseError
+from .errors import TuningError, storage_errors
+from .folder import StudyFolder, copy_runs
+from .trial import ERROR, PART, Part, Trial
+
+# The purpose of the words of a seed.
+_SEED = 0x747269
+STOPPED = "keras_patterns:stopped"
+# They say that the script or the disk is not as it was, and nothing of the trial.
+_KEEPS = (TuningError, StoreError, ResumeRefusedError, StateMismatchError)
+
+
+def seed_of(seed: int, number: int) -> int:
+    """The seed of a trial: a whole number below 2**32."""
+    return int(stream_words(seed, _SEED, number)[0])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A trial that is to begin.
+
+    Attributes:
+        params: Its parameters; None leaves them to the sampler.
+        parent: See `Part`, as the rest.
+    """
+
+    params: Mapping[str, Any] | None = None
+    parent: int | None = None
+    until: int | None = None
+    extends: bool = False
+    total_steps: int | None = None
+    group: Mapping[str, int] = field(default_factory=dict)
+
+
+class Strategy(Protocol):
+    """Says what is tried, and for how long, from the trials so far."""
+
+    def next(self, trials: Sequence[Any]) -> Wanted | None:
+        """The next trial, or None if there is none, or none before others have ended.
+
+        Args:
+            trials: Those of the study that have started, by number, as Optuna's `FrozenTrial`.
+        """
+
+
+@dataclass(frozen=True)
+class NewTrials:
+    """So many trials, of which the sampler says the parameters; None for as many as there is time
+    for.
+    """
+
+    n_trials: int | None
+
+    def next(self, trials: Sequence[Any]) -> Wanted | None:
+        """One more, if there are fewer."""
+        limits = [self.n_trials, _points_of_grid(trials)]
+        return None if any(one is not None and len(trials) >= one for one in limits) else Wanted()
+
+
+def _points_of_grid(trials: Sequence[Any]) -> int | None:
+    """The number of points, where the sampler goes through a grid: it would begin again with
+    points that other workers have under way.
+    """
+    spaces = [one.system_attrs["search_space"] for one in trials if "grid_id" in one.system_attrs]
+    return math.prod(len(values) for values in spaces[0].values()) if spaces else None
+
+
+def part_of(trial: Any) -> Part:
+    """The part that one of Optuna's trials has in its search."""
+    return Part(**trial.user_attrs[PART])
+
+
+class Search:
+    """A worker.
+
+    Args:
+        caller: The public function, for messages.
+        folder: Of the search.
+        study: Optuna's.
+        objective: Of the search.
+        strategy: Says which trials there are.
+        seed: Of the search.
+        monitor: The metric that is reported.
+        prunes: Whether there is a pruner.
+        catch: Errors of the objective that end the trial and not the search.
+        verbose: 0 is silent.
+    """
+
+    def __init__(
+        self,
+        caller: str,
+        folder: StudyFolder,
+        study: Any,
+        objective: Callable[[Trial], float | None],
+        strategy: Strategy,
+        seed: int,
+        monitor: str,
+        prunes: bool,
+        catch: tuple[type[Exception], ...] = (),
+        verbose: int | str = "auto",
+    ) -> None:
+        self.folder, self.study = folder, study
+        self._caller, self._objective, self._strategy = caller, objective, strategy
+        self.seed, self._monitor, self._prunes = seed, monitor, prunes
+        self._catch = catch
+        self._say = partial(say, verbose=verbose)
+        # A sampler that has been through its whole space asks for it, and an objective may.
+        study.stop = partial(study.set_user_attr, STOPPED, True)
+
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
+        """Takes trials as long as there are any.
+
+        Args:
+            goes_on: Whether another one is to be taken. Defaults to always.
+        """
+        while goes_on():
+            with ExitStack() as held:
+                trial = self._take(held)
+                if trial is None:
+                    return
+                self._evaluate(trial)
+
+    def has_more(self) -> bool:
+        """True if there is a trial to begin, or one that has not ended."""
+        trials = self.study.get_trials(deepcopy=False)
+        started = [one for one in trials if one.state.name != "WAITING"]
+        is_open = any(not one.state.is_finished() for one in started)
+        is_stopped = bool(self.study.user_attrs.get(STOPPED))
+        return is_open or (not is_stopped and self._strategy.next(started) is not None)
+
+    def _take(self, held: ExitStack) -> Any:
+        """A trial that nobody else has: one that was left, or a new one; None if there is none."""
+        from optuna.trial import TrialState
+
+        with self.folder.lock(), storage_errors("hand out a trial"):
+            trials = self.study.get_trials(deepcopy=False)
+            for one in trials:
+                if one.state == TrialState.RUNNING and self._hold(one.number, held):
+                    if self._state(one.number) == TrialState.RUNNING:
+                        return self._taken_over(one, trials)
+                    held.close()
+            started = [one for one in trials if one.state != TrialState.WAITING]
+            wanted = self._strategy.next(started)
+            if wanted is None or self.study.user_attrs.get(STOPPED):
+                return None
+            if wanted.params is not None and len(started) == len(trials):
+                self.study.enqueue_trial(
+                    dict(wanted.params), user_attrs={PART: self._part(wanted, trials, len(trials))}
+                )
+            trial = self.study.ask()
+            if not self._hold(trial.number, held):
+                raise TuningError(
+                    f"{self._caller}: trial {trial.number} has just started, and another process "
+                    f"has its folder, {self.folder.trial(trial.number)}. End that process, and "
+                    "start the script again."
+                )
+            if PART not in trial.user_attrs:
+                trial.set_user_attr(PART, self._part(wanted, trials, trial.number))
+            return trial
+
+    def _taken_over(self, frozen: Any, trials: Sequence[Any]) -> Any:
+        """A trial that another process has left in its middle."""
+        import optuna
+
+        # Optuna has no public way to go on with one.
+        trial = optuna.Trial(self.study, frozen._trial_id)
+        if PART not in trial.user_attrs:
+            # Killed before it had one. What it is to be follows from the trials before it.
+            before = [one for one in trials if one.number < frozen.number]
+            trial.set_user_attr(
+                PART, self._part(self._strategy.next(before) or Wanted(), trials, frozen.number)
+            )
+        self._say(f"trial {trial.number} was left in its middle; it goes on.")
+        return trial
+
+    def _hold(self, number: int, held: ExitStack) -> bool:
+        try:
+            held.enter_context(self.folder.lock_trial(number))
+        except StoreInUseError:
+            return False
+        return True
+
+    def _state(self, number: int) -> Any:
+        return self.study.get_trials(deepcopy=False)[number].state
+
+    def _part(self, wanted: Wanted, trials: Sequence[Any], number: int) -> dict[str, Any]:
+        """The part of a trial in the search, as JSON."""
+        parent = wanted.parent
+        # What goes on with the checkpoints of another trial has its data, in its order.
+        seed = seed_of(self.seed, number) if parent is None else part_of(trials[parent]).seed
+        return asdict(
+            Part(
+                seed,
+                parent,
+                wanted.until,
+                wanted.extends,
+                wanted.total_steps,
+                dict(wanted.group),
+            )
+        )
+
+    def _evaluate(self, asked: Any) -> None:
+        from optuna import TrialPruned
+        from optuna.trial import TrialState
+
+        part = part_of(asked)
+        folder = self.folder.trial(asked.number)
+        if part.parent is not None:
+            copy_runs(self.folder.trial(part.parent), folder)
+        trial = Trial(
+            asked,
+            folder,
+            part,
+            self._monitor,
+            self.study.direction.name == "MAXIMIZE",
+            self._prunes,
+            partial(self.folder.check_trial, self.study.study_name, asked.number, part.seed),
+        )
+        trial.check()
+        try:
+            with _random_states(part.seed):
+                value = trial.result(self._objective(trial))
+        except TrialPruned as error:
+            self._tell(trial, None, TrialState.PRUNED, str(error) or "pruned")
+        except Exception as error:
+            # What its parent's checkpoints cannot be loaded into is not as it was asked to be.
+            is_misfit = isinstance(error, StateMismatchError) and part.parent is not None
+            if isinstance(error, _KEEPS) and not is_misfit:
+                raise
+            with storage_errors("keep an error"):
+                trial.set_user_attr(ERROR, first_line(error))
+            self._tell(trial, None, TrialState.FAIL, f"failed: {first_line(error)}")
+            if not isinstance(error, self._catch):
+                raise
+        else:
+            if value != value:
+                self._tell(trial, None, TrialState.FAIL, "failed: its value is NaN")
+            else:
+                self._tell(trial, value, TrialState.COMPLETE, f"ended with {value:.6g}")
+
+    def _tell(self, trial: Trial, value: float | None, state: Any, said: str) -> None:
+        with storage_errors("take the end of a trial"):
+            self.study.tell(trial.optuna, value, state)
+            self._say(f"trial {trial.number} {said}; {self._best()}")
+
+    def _best(self) -> str:
+        try:
+            best = self.study.best_trial
+        except ValueError:
+            return "none has a value yet."
+        return f"the best is trial {best.number} with {best.value:.6g}."
+
+
+@contextmanager
+def _random_states(seed: int) -> Iterator[None]:
+    """Within it, the global random states are those of `set_random_seed`; after it they are as
+    before.
+    """
+    before = get_random_state()
+    try:
+        with _keras.random_seed_set(seed):
+            current().set_seed(seed)
+            yield
+    finally:
+        set_random_state(before)
+
+
+def until(seconds: float | None) -> Callable[[], bool]:
+    """A function that tells whether there is time left, of so many seconds from now on."""
+    if seconds is None:
+        return lambda: True
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() < end

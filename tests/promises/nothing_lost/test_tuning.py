@@ -1,0 +1,132 @@
+"""Nothing lost: a search whose processes are killed ends with the trials that it would have had."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import optuna
+import pytest
+from children import check_end, run
+from places import SUPPORT
+
+from keras_patterns import CheckpointStore
+
+SCRIPT = SUPPORT / "run_tuning.py"
+STATE, VALUE, PARAMS = range(3)
+
+
+def search(path, *arguments, expect=0, alone=False):
+    """Runs the script to its end, or until it dies; returns what the trials have ended with."""
+    process = run(path, *arguments, script=SCRIPT, alone=alone)
+    check_end(process, expect)
+    return json.loads(process.stdout.splitlines()[-1]) if expect == 0 else None
+
+
+def killed(path, name, steps, *arguments):
+    """The same, after kills that each come so many steps after the start of a process."""
+    for after in steps:
+        search(path, name, "killed", "--after", after, *arguments, expect=-signal.SIGKILL)
+    return search(path, name, "killed", *arguments)
+
+
+def test_a_search_that_is_killed_and_stopped_has_the_trials_of_one_that_is_not(tmp_path):
+    few = ("--trials", 3)
+    expected = search(tmp_path, "tpe", "straight", *few)
+    # In the first trial and in the second; the parameters of the third go by both their values.
+    search(tmp_path, "tpe", "killed", *few, "--after", 18, expect=-signal.SIGKILL)
+    stopped = ("--after", 25, "--signal", int(signal.SIGTERM))
+    search(tmp_path, "tpe", "killed", *few, *stopped, expect=128 + signal.SIGTERM)
+    assert search(tmp_path, "tpe", "killed", *few) == expected
+    assert [one[STATE] for one in expected.values()] == ["COMPLETE"] * 3
+    first, second = (
+        CheckpointStore(tmp_path / "killed" / "trials" / number / "fit-0").read_record()[1]
+        for number in ("00000", "00001")
+    )
+    # Saved every 5 steps; where a signal asks, after the step in flight.
+    assert first.resumed_at == [15]
+    assert second.resumed_at == [25 + 1 - (32 - 15)]
+
+
+@pytest.mark.tuning
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"], ids=["journal", "sqlite"])
+@pytest.mark.parametrize("name", ["random", "tpe", "cmaes", "grid", "pruned", "two runs"])
+def test_one_worker_killed_equals_one_that_is_not(tmp_path, name, storage):
+    """For any sampler, at a pruner's decisions, and in an objective of two runs."""
+    first, second = tmp_path / "a", tmp_path / "b"
+    arguments = ["--trials", 6, *(["--storage", storage] if storage else [])]
+    expected = search(first, name, "straight", *arguments)
+    rng = random.Random(name)
+    steps = [rng.randrange(3, 60) for _ in range(4)]
+    assert killed(second, name, steps, *arguments) == expected
+    assert len({json.dumps(one[PARAMS]) for one in expected.values()}) == 6
+    if name == "pruned":
+        assert "PRUNED" in {one[STATE] for one in expected.values()}
+
+
+class Worker:
+    """A process that is started again each time that it is killed."""
+
+    def __init__(self, path, seed, kills, arguments):
+        self._path, self._arguments = path, [str(one) for one in arguments]
+        rng = random.Random(seed)
+        self._steps = [rng.randrange(2, 25) for _ in range(kills)]
+
+    def run(self):
+        """How often it was killed."""
+        codes = [self._start("--after", str(after)) for after in self._steps]
+        codes.append(self._start())
+        assert set(codes) <= {0, -signal.SIGKILL}, codes
+        assert codes[-1] == 0
+        return codes.count(-signal.SIGKILL)
+
+    def _start(self, *more):
+        command = [sys.executable, str(SCRIPT), *self._arguments, *more]
+        process = subprocess.run(
+            command, cwd=self._path, capture_output=True, text=True, check=False, env=os.environ
+        )
+        assert process.returncode in (0, -signal.SIGKILL), process.stderr
+        return process.returncode
+
+
+@pytest.mark.tuning
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"], ids=["journal", "sqlite"])
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage):
+    """Exactly 20 trials, none left, no parameters twice, and each value is that of a run of its
+    own.
+    """
+    from run_tuning import straight
+
+    arguments = [name, "search", "--trials", 20, *(["--storage", storage] if storage else [])]
+    workers = [Worker(tmp_path, seed, 10, arguments) for seed in (f"{name} 0", f"{name} 1")]
+    with ThreadPoolExecutor(2) as threads:
+        kills = list(threads.map(Worker.run, workers))
+    assert kills == [10, 10]
+    found = search(tmp_path, *arguments)
+    assert list(found) == [str(number) for number in range(20)]
+    assert {one[STATE] for one in found.values()} == {"COMPLETE"}
+    assert len({json.dumps(one[PARAMS]) for one in found.values()}) == 20
+    if name == "random":
+        assert search(tmp_path / "sequential", name, "search", "--trials", 20) == found
+    seeds = {
+        number: json.loads((folder / "trial.json").read_text())["seed"]
+        for number, folder in enumerate(sorted(Path(tmp_path, "search", "trials").iterdir()))
+    }
+    for number in range(20):
+        _, value, params, _ = found[str(number)]
+        assert min(straight(seeds[number], params)["val_loss"]) == value
+
+
+@pytest.mark.tuning
+def test_workers_of_one_call_are_the_sequential_search(tmp_path):
+    """Two processes, in place of one, on a grid: equal by the number of the trial."""
+    expected = search(tmp_path, "grid", "one", "--trials", 9)
+    # A grid of six points ends the search.
+    assert len(expected) == 6
+    assert search(tmp_path, "grid", "two", "--trials", 9, "--workers", 2, alone=True) == expected
+    assert optuna.trial.TrialState.COMPLETE.name == expected["5"][STATE]

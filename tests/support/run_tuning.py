@@ -1,0 +1,162 @@
+"""Runs a search in the folder of the process, and may be killed in it.
+
+python run_tuning.py SEARCH FOLDER [--after STEPS] [--signal N] [--storage URL] [--trials N]
+
+It prints what each trial ended with, as JSON: {number: [state, value, parameters, reports]}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import optuna
+
+import keras_patterns as kp
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+EXAMPLES, BATCH, EPOCHS = 64, 8, 4
+# Steps of a trial.
+STEPS = EXAMPLES // BATCH * EPOCHS
+
+
+class SendAfter(keras.callbacks.Callback):
+    """Sends this process a signal in the train step after so many, all trials counted."""
+
+    left: int | None = None
+    signum = signal.SIGKILL
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if SendAfter.left is not None:
+            SendAfter.left -= 1
+            if SendAfter.left == -1:
+                os.kill(os.getpid(), SendAfter.signum)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2 * EXAMPLES, 4)).astype("float32")
+    return x, (x[:, 0] * x[:, 1] + 0.1 * rng.normal(size=len(x))).astype("float32")
+
+
+def train(fit: Callable[..., kp.RunHistory], rate: float, units: int, **how: Any) -> kp.RunHistory:
+    x, y = data()
+    layers = [keras.layers.Dense(units, "relu"), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return fit(
+        model,
+        x[:EXAMPLES],
+        y[:EXAMPLES],
+        validation_data=(x[EXAMPLES:], y[EXAMPLES:]),
+        batch_size=BATCH,
+        verbose=0,
+        **{"epochs": EPOCHS, **how},
+    )
+
+
+def straight(seed: int, params: dict[str, Any]) -> dict[str, Any]:
+    """The History of a run of its own with the seed and the parameters of a trial."""
+    keras.utils.set_random_seed(seed)
+    return train(kp.fit, params["rate"], units_of(params["layers"]), seed=seed).history
+
+
+def units_of(layers: int) -> int:
+    return 4 + 4 * layers
+
+
+SAVED = {"checkpoint": {"every_steps": 5}}
+
+
+def objective(trial: kp.Trial) -> None:
+    rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    # A sampler that was seeded once for both would go on elsewhere after a kill between them.
+    units = units_of(trial.suggest_int("layers", 0, 2))
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED)
+
+
+def on_grid(trial: kp.Trial) -> None:
+    rate = trial.suggest_float("rate", 1e-3, 1e-1)
+    units = trial.suggest_categorical("units", [4, 8])
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED)
+
+
+def in_two_runs(trial: kp.Trial) -> None:
+    """Two calls of fit, the second of which goes on with another rate."""
+    rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    train(trial.fit, rate, 4, callbacks=[SendAfter()], **SAVED, epochs=2)
+    train(trial.fit, rate / 2, 8, callbacks=[SendAfter()], **SAVED, epochs=2)
+
+
+GRID = {"rate": [0.001, 0.01, 0.1], "units": [4, 8]}
+PRUNER = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=8)
+
+
+def tpe(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(n_startup_trials=2, seed=seed)
+
+
+def cmaes(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.CmaEsSampler(n_startup_trials=1, seed=seed)
+
+
+SEARCHES: dict[str, dict[str, Any]] = {
+    "random": {"sampler": optuna.samplers.RandomSampler},
+    "tpe": {"sampler": tpe},
+    "cmaes": {"sampler": cmaes},
+    "grid": {"sampler": optuna.samplers.GridSampler(GRID), "objective": on_grid},
+    "pruned": {"sampler": optuna.samplers.RandomSampler, "pruner": PRUNER},
+    "two runs": {"sampler": optuna.samplers.TPESampler(seed=3), "objective": in_two_runs},
+}
+
+
+def results(study: optuna.Study) -> dict[int, list[Any]]:
+    return {
+        one.number: [one.state.name, one.value, one.params, one.intermediate_values]
+        for one in study.trials
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("search", choices=SEARCHES)
+    parser.add_argument("folder")
+    parser.add_argument("--after", type=int)
+    parser.add_argument("--signal", type=int, default=signal.SIGKILL)
+    parser.add_argument("--storage")
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    SendAfter.left, SendAfter.signum = asked.after, asked.signal
+    how = {"objective": objective, **SEARCHES[asked.search]}
+    result = kp.tune(
+        how.pop("objective"),
+        asked.folder,
+        n_trials=asked.trials,
+        storage=asked.storage,
+        workers=asked.workers,
+        seed=7,
+        verbose=0,
+        **how,
+    )
+    print(json.dumps(results(result.study)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""kp.tune and kp.Trial: values, reports, pruning, and what is refused."""
+
+import json
+import warnings
+
+import keras
+import numpy as np
+import optuna
+import pytest
+
+import keras_patterns as kp
+from keras_patterns import _keras
+from keras_patterns.tuning.journal import JournalLock
+
+X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
+Y = X[:, 0]
+RandomSampler = optuna.samplers.RandomSampler
+
+
+@pytest.fixture(autouse=True)
+def quiet_optuna():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def tuned(objective, folder="search", **how):
+    how = {"n_trials": 2, "seed": 0, "verbose": 0, "sampler": RandomSampler, **how}
+    return kp.tune(objective, folder, **how)
+
+
+def square(trial):
+    """No training: a search is the same for any function."""
+    return trial.suggest_float("x", -1, 1) ** 2
+
+
+def train(trial, rate=0.1, **how):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    how = {"validation_split": 0.5, "batch_size": 8, "epochs": 3, "verbose": 0, **how}
+    return trial.fit(model, X, Y, **how)
+
+
+def trained(trial):
+    train(trial, trial.suggest_float("rate", 0.01, 0.1))
+
+
+class Once:
+    """An objective that fails as it is told, the first time only."""
+
+    def __init__(self, error, objective=square):
+        self.error, self.objective, self.calls = error, objective, 0
+
+    def __call__(self, trial):
+        self.calls += 1
+        value = self.objective(trial)
+        if self.calls == 1:
+            raise self.error
+        return value
+
+
+# Values
+
+
+def test_none_is_the_best_monitored_value_and_the_history_is_kept():
+    result = tuned(trained)
+    best = result.best
+    assert best.value == min(best.history.history["val_loss"])
+    assert best.history.epoch_end_steps == [2, 4, 6]
+    assert best.step == 6
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    best.store.restore(model, weights_only=True)
+    assert model.evaluate(X[16:], Y[16:], verbose=0) == pytest.approx(best.value)
+
+
+def test_a_search_that_has_ended_trains_nothing():
+    first = tuned(trained)
+    again = tuned(trained)
+    assert again.table() == first.table()
+    assert len(tuned(trained, n_trials=3).trials) == 3
+
+
+def test_a_report_has_its_step_and_runs_of_one_trial_count_on():
+    def objective(trial):
+        train(trial)
+        train(trial, epochs=1)
+
+    (trial,) = tuned(objective, n_trials=1).study.trials
+    assert list(trial.intermediate_values) == [2, 4, 6, 8]
+
+
+def test_a_trial_is_a_function_of_the_seed_and_its_number():
+    seeds = []
+
+    def objective(trial):
+        seeds.append(trial.seed)
+        return float(keras.random.uniform(()))
+
+    values = [[one.value for one in tuned(objective, name).trials] for name in "ab"]
+    assert values[0] == values[1]
+    keras.utils.set_random_seed(seeds[0])
+    assert float(keras.random.uniform(())) == values[0][0]
+
+
+def test_random_states_are_as_before_afterwards():
+    keras.utils.set_random_seed(5)
+    expected = np.random.random()
+    keras.utils.set_random_seed(5)
+    tuned(square)
+    assert np.random.random() == expected
+    assert kp.tune(square, "other", n_trials=1, verbose=0).trials[0].seed is not None
+
+
+def test_the_seed_is_drawn_said_and_kept(capsys, monkeypatch):
+    monkeypatch.setattr(_keras, "random_seed", lambda: None)
+    first = kp.tune(square, "drawn", n_trials=1, sampler=RandomSampler)
+    seed = json.loads((first.directory / "study.json").read_text())["seed"]
+    assert f"seed={seed} was drawn for the search" in capsys.readouterr().out
+    again = kp.tune(square, "drawn", n_trials=2, sampler=RandomSampler)
+    other = kp.tune(square, "other", n_trials=2, sampler=RandomSampler, seed=seed)
+    assert [one.params for one in again.trials] == [one.params for one in other.trials]
+    keras.utils.set_random_seed(5)
+    monkeypatch.undo()
+    assert (
+        json.loads((tuned(square, "third", seed=None).directory / "study.json").read_text())["seed"]
+        == 5
+    )
+
+
+def test_parameters_do_not_depend_on_those_that_were_asked_before():
+    """As after a kill between two of them."""
+
+    def backwards(trial):
+        return trial.suggest_float("y", 0, 1) + trial.suggest_float("x", 0, 1)
+
+    def forwards(trial):
+        return trial.suggest_float("x", 0, 1) + trial.suggest_float("y", 0, 1)
+
+    first, second = (tuned(one, one.__name__).trials for one in (forwards, backwards))
+    assert [one.params for one in first] == [one.params for one in second]
+
+
+def test_the_table_has_the_best_first():
+    result = tuned(square, n_trials=3, direction="maximize")
+    lines = str(result).splitlines()
+    assert lines[0].split() == ["trial", "value", "state", "steps", "x"]
+    assert [line.split()[0] for line in lines[2:]] == [
+        str(one.number) for one in sorted(result.trials, key=lambda one: -one.value)
+    ]
+    assert result._repr_html_().count("<tr>") == 4
+
+
+def test_plots(monkeypatch):
+    result = tuned(lambda trial: square(trial) + trial.suggest_float("y", 0, 1), n_trials=4)
+    assert len(result.plot().lines) == 3
+    with warnings.catch_warnings():
+        # Matplotlib's and Optuna's own.
+        warnings.simplefilter("ignore")
+        assert result.plot("importances").get_xlabel()
+        assert result.plot("parallel") is not None
+    with pytest.raises(ValueError, match="leave ax= out"):
+        result.plot("parallel", ax=result.plot())
+    with pytest.raises(ValueError, match="'history', 'importances', 'parallel'"):
+        result.plot("pie")
+
+
+# Pruning
+
+
+class PruneAt(optuna.pruners.BasePruner):
+    """Ends the second trial after so many steps."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def prune(self, study, trial):
+        return trial.number == 1 and trial.last_step >= self.step
+
+
+def test_a_pruned_trial_is_left_with_its_state_saved():
+    def objective(trial):
+        train(trial, checkpoint={"every_steps": 1_000})
+        seen.append(trial.number)
+
+    seen = []
+    first, second = tuned(objective, pruner=PruneAt(4)).trials
+    assert (first.state, second.state) == ("complete", "pruned")
+    assert (first.step, second.step, seen) == (6, 4, [0])
+    assert second.history.history.keys() == {"loss", "val_loss"}
+    # It was left, not ended: the same call would go on with it.
+    assert second.history.events == []
+
+
+def test_a_pruner_and_a_direction_that_do_not_belong_together():
+    with pytest.raises(kp.TuningError, match=r"the pruner would go by 'val_loss'.*more of it"):
+        tuned(trained, pruner=PruneAt(1), direction="maximize")
+
+
+def test_a_pruner_needs_something_to_validate_on():
+    def objective(trial):
+        train(trial, validation_split=0.0)
+
+    with pytest.raises(kp.TuningError, match="nothing to validate on"):
+        tuned(objective, pruner=PruneAt(1))
+    # The trial is kept, and a metric of the training mends it.
+    result = tuned(objective, pruner=PruneAt(1), monitor="loss")
+    assert [one.state for one in result.trials] == ["complete", "pruned"]
+
+
+# Errors
+
+
+def test_an_error_fails_its_trial_and_ends_the_search():
+    objective = Once(KeyError("no such column"))
+    with pytest.raises(KeyError, match="no such column"):
+        tuned(objective)
+    first, second = tuned(objective).trials
+    assert (first.state, first.error) == ("failed", "KeyError: 'no such column'")
+    assert second.state == "complete"
+
+
+def test_an_error_that_is_caught_fails_its_trial_alone():
+    assert [one.state for one in tuned(Once(ValueError()), catch=ValueError).trials] == [
+        "failed",
+        "complete",
+    ]
+
+
+@pytest.mark.parametrize("value", [float("nan"), "good"])
+def test_a_value_that_is_none(value):
+    def objective(trial):
+        return value
+
+    if value == "good":
+        with pytest.raises(TypeError, match=r"must return a number.*'good'"):
+            tuned(objective)
+    else:
+        tuned(objective)
+    assert {one.state for one in tuned(objective, catch=TypeError).trials} == {"failed"}
+
+
+def test_a_metric_that_does_not_exist_keeps_the_trial():
+    with pytest.raises(kp.TuningError, match=r"no metric monitor='val_accuracy'.*val_loss"):
+        tuned(trained, monitor="val_accuracy")
+    assert [one.state for one in tuned(trained).trials] == ["complete", "complete"]
+
+
+def test_none_without_a_monitored_value():
+    with pytest.raises(kp.TuningError, match=r"no kp.Trial.fit has had a finite one"):
+        tuned(lambda trial: None)
+
+
+def test_another_objective_in_the_folder():
+    tuned(square)
+    with pytest.raises(kp.TuningError, match=r"objective is '.*trained', it was '.*square'"):
+        tuned(trained)
+    with pytest.raises(kp.TuningError, match="seed is 1, it was 0"):
+        tuned(square, seed=1)
+    with pytest.raises(kp.TuningError, match="direction is 'maximize', it was 'minimize'"):
+        tuned(square, direction="maximize")
+    with pytest.raises(kp.TuningError, match="monitor is 'loss', it was 'val_loss'"):
+        tuned(square, monitor="loss")
+    assert len(tuned(square, n_trials=3).trials) == 3
+
+
+def test_a_folder_of_something_else(tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    with pytest.raises(kp.TuningError, match=r"holds no study, but a\.txt"):
+        tuned(square, tmp_path / "notes")
+    with pytest.raises(kp.TuningError, match="is no folder"):
+        tuned(square, tmp_path / "notes" / "a.txt")
+    assert (tmp_path / "notes" / "a.txt").read_text() == "mine"
+
+
+def test_a_storage_that_has_lost_the_study(tmp_path):
+    tuned(square)
+    (tmp_path / "search" / "journal.log").unlink()
+    with pytest.raises(kp.TuningError, match="has no such study"):
+        tuned(square)
+
+
+def test_a_storage_and_a_folder_that_tell_different_things(tmp_path):
+    tuned(trained, n_trials=1)
+    path = tmp_path / "search" / "trials" / "00000" / "trial.json"
+    record = json.loads(path.read_text())
+    other = tmp_path / "search" / "trials" / "00001"
+    other.mkdir()
+    (other / "trial.json").write_text(json.dumps(record))
+    with pytest.raises(kp.TuningError, match="tell different things of trial 1"):
+        tuned(trained)
+    record = {**record, "number": 1, "params": {"rate": 0.5}}
+    (other / "trial.json").write_text(json.dumps(record))
+    with pytest.raises(kp.TuningError, match=r"rate is 0\.\d+ in the storage and 0\.5 in the fold"):
+        tuned(trained)
+    (other / "trial.json").unlink()
+    assert tuned(trained).trials[1].state == "complete"
+
+
+def test_a_study_record_that_is_damaged(tmp_path):
+    tuned(square)
+    (tmp_path / "search" / "study.json").write_text('{"name": "x"}')
+    with pytest.raises(kp.TuningError, match="is damaged"):
+        tuned(square)
+
+
+class DownOnce(optuna.storages.JournalStorage):
+    """A storage that is out of reach at one report."""
+
+    is_down = False
+
+    def set_trial_intermediate_value(self, *arguments):
+        if DownOnce.is_down:
+            DownOnce.is_down = False
+            raise optuna.exceptions.StorageInternalError("no route to host")
+        super().set_trial_intermediate_value(*arguments)
+
+
+def test_a_storage_that_is_down_in_the_middle_keeps_the_trial():
+    file = optuna.storages.journal.JournalFileBackend("elsewhere.log")
+    DownOnce.is_down = True
+    with pytest.raises(kp.TuningError, match=r"no route to host.*Every trial is kept"):
+        tuned(trained, storage=DownOnce(file))
+    result = tuned(trained, storage=DownOnce(file))
+    assert [one.state for one in result.trials] == ["complete", "complete"]
+    assert result.best.history.history == tuned(trained, "straight").best.history.history
+
+
+def test_a_storage_that_cannot_be_opened():
+    with pytest.raises(kp.TuningError, match=r"storage 'sqlite:////no/such/folder/a\.db' cannot"):
+        tuned(square, storage="sqlite:////no/such/folder/a.db")
+    with pytest.raises(ValueError, match="is lost with its process"):
+        tuned(square, "other", storage=optuna.storages.InMemoryStorage())
+
+
+def test_a_line_of_the_journal_that_was_cut_short_is_dropped(tmp_path):
+    """Else the journal could not be read once another line follows."""
+    first = tuned(square).table()
+    journal = tmp_path / "search" / "journal.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 4, "wor')
+    assert len(tuned(square, n_trials=3).trials) == 3
+    assert tuned(square, n_trials=3).table() != first
+    assert journal.read_bytes().startswith(whole)
+    lock = JournalLock(journal)
+    journal.write_bytes(b"{")
+    lock.acquire()
+    lock.release()
+    assert journal.read_bytes() == b""
+
+
+class Unseeded(optuna.samplers.BaseSampler):
+    """Draws from the system."""
+
+    def infer_relative_search_space(self, study, trial):
+        return {}
+
+    def sample_relative(self, study, trial, search_space):
+        return {}
+
+    def sample_independent(self, study, trial, name, distribution):
+        return 0.5
+
+
+def test_a_sampler_that_cannot_be_seeded():
+    with pytest.raises(ValueError, match="cannot be seeded: Unseeded holds no random state"):
+        tuned(square, sampler=Unseeded())
+    with pytest.raises(ValueError, match=r"cannot be seeded: .* does not take seed="):
+        tuned(square, "second", sampler=Unseeded)
+    with pytest.raises(TypeError, match="must be an Optuna sampler"):
+        tuned(square, "third", sampler=3)
+    # A person may say that it needs none.
+    assert tuned(square, sampler=lambda seed: Unseeded()).best.params == {"x": 0.5}
+
+
+def test_workers_that_cannot_import_the_objective():
+    with pytest.raises(ValueError, match="is made inside a function, or has no name"):
+        tuned(lambda trial: 0.0, workers=2)
+    with pytest.raises(ValueError, match="give its URL"):
+        tuned(square, workers=2, storage=DownOnce)
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ({"n_trials": -1}, ValueError, "`n_trials` must be at least 1"),
+        ({"n_trials": None}, ValueError, "the search has no end"),
+        ({"timeout": 0}, ValueError, "`timeout` must be"),
+        ({"workers": 0}, ValueError, "`workers` must be at least 1"),
+        ({"direction": "down"}, ValueError, "`direction` must be one of"),
+        ({"monitor": ""}, TypeError, "`monitor` must be the name"),
+        ({"seed": -1}, ValueError, "`seed` must be at least 0"),
+        ({"pruner": "median"}, TypeError, "`pruner` must be one of"),
+    ],
+)
+def test_arguments_are_checked(how, error, said, tmp_path):
+    with pytest.raises(error, match=said):
+        tuned(square, **how)
+    assert not (tmp_path / "search").exists()
+
+
+def test_arguments_of_fit_are_checked():
+    with pytest.raises(ValueError, match=r"there must be no kp.Checkpoint"):
+        tuned(lambda trial: train(trial, callbacks=[kp.Checkpoint("mine")]))
+    with pytest.raises(ValueError, match="the folder is the trial's own"):
+        tuned(lambda trial: train(trial, checkpoint={"directory": "mine"}), "other")
+    with pytest.raises(TypeError, match="`objective` must be a function"):
+        tuned(3)
