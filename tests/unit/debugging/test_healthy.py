@@ -1,4 +1,4 @@
-"""Sound set-ups of all kinds are let through: widths, depths, activations, scales, losses, rates."""
+"""Sound set-ups of all kinds are let through: widths, depths, activations, scales, losses."""
 
 from dataclasses import asdict, dataclass
 
