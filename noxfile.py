@@ -72,7 +72,15 @@ def cross(session: nox.Session) -> None:
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
     chosen = session.posargs or ["tests", "--numprocesses=2", "--dist=loadfile"]
-    run_pytest(session, "jax", "-m", "cross", *chosen)
+    run_pytest(session, "jax", "-m", "cross and not gallery", *chosen)
+
+
+@nox.session
+def gallery_on_each_backend(session: nox.Session) -> None:
+    """A preflight of every program of benchmarks/model_faults finds the same on each backend."""
+    install_package(session, *EXTRAS.values())
+    install(session, *group("test"))
+    run_pytest(session, "jax", "tests/promises", "-m", "cross and gallery", "--timeout=0")
 
 
 @nox.session
@@ -130,7 +138,7 @@ def fused(session: nox.Session, backend: str) -> None:
 @each_backend
 def gallery(session: nox.Session, backend: str) -> None:
     """`kp.debug` on every faulty and every healthy program of benchmarks/model_faults."""
-    run_marked(session, backend, "gallery", "--timeout=0")
+    run_marked(session, backend, "gallery and not cross", "--timeout=0")
 
 
 @nox.session

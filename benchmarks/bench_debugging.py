@@ -22,13 +22,15 @@ from typing import Any
 import keras
 import numpy as np
 from _measure import is_asked_for, rounds_asked, say_where, table
-from model_faults import healthy, own, published
+from model_faults import healthy, met, own, published
 
 import keras_patterns as kp
 from keras_patterns.debugging.finding import EQUIVALENTS
 
 SEEDS = range(rounds_asked(3))
-assert own  # Registers its programs.
+# Each registers its programs.
+assert own
+assert met
 
 
 def programs(seed: int) -> Iterator[tuple[str, tuple[str, ...], Any]]:

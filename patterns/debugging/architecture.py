@@ -10,13 +10,15 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..optimizers.rates import with_rates
+from ..optimizers.rates import rates_of, with_rates
 from .examined import Examined
 from .finding import Finding, Severity
 from .observed import LayerView, rms
 
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
+# A schedule whose first steps are worth no more than a few at its highest rate is over at once.
+_FIRST_STEPS, _FEW_STEPS = 200, 10
 
 
 def check_ids(examined: Examined) -> Iterator[Finding]:
@@ -122,6 +124,14 @@ def check_regularisation(examined: Examined) -> Iterator[Finding]:
             "Divide the factors of the regularizers by 100.",
             "warning" if penalty > 10 * abs(loss - penalty) else "note",
         )
+    paid, left = _activity_penalty(examined), abs(loss - penalty)
+    if paid > 2 * abs(left - paid) > 0:
+        yield _too_much(
+            f"The penalties on what layers give are {paid:.3g}, and the loss without them is "
+            f"{left - paid:.3g}: silence gains more than right answers would.",
+            {"penalty": paid, "loss": left - paid},
+            "Divide the factors of the activity regularizers by 100.",
+        )
     for optimizer in _optimizers(examined.model):
         decay = getattr(optimizer, "weight_decay", None)
         if isinstance(decay, int | float) and decay >= 0.5:
@@ -133,7 +143,7 @@ def check_regularisation(examined: Examined) -> Iterator[Finding]:
 
 
 def check_rates(examined: Examined) -> Iterator[Finding]:
-    """Learning rates below zero, or zero."""
+    """Learning rates below zero, or zero, or soon zero."""
     for optimizer in _optimizers(examined.model):
         rate = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
         constant = isinstance(_keras.get_rate(optimizer), keras.Variable)
@@ -149,6 +159,23 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
             yield Finding(
                 "lr_low", "error", "The learning rate is 0.", {"rate": rate}, "Give one above 0."
             )
+        elif not constant:
+            yield from _soon_over(rates_of(optimizer, _FIRST_STEPS))
+
+
+def _soon_over(rates: list[float]) -> Iterator[Finding]:
+    """A schedule that falls at once; one that is still rising is not over."""
+    peak = max(rates)
+    worth = sum(rates) / peak if peak > 0 else 0.0
+    if min(rates) >= 0 and worth < _FEW_STEPS and rates.index(peak) < len(rates) // 2:
+        yield Finding(
+            "lr_low",
+            "warning",
+            f"The next {len(rates)} steps of the schedule move the weights no further than "
+            f"{worth:.1f} at its highest rate, {peak:.2g}, would.",
+            {"steps at the highest rate": worth, "highest": peak, "last": rates[-1]},
+            "Give the schedule its length in steps, not in epochs.",
+        )
 
 
 def check_linear(examined: Examined) -> Iterator[Finding]:
@@ -194,19 +221,6 @@ def _is_projection(layer: keras.Layer) -> bool:
     """True for layers that have no activation of their own for a reason."""
     kinds = (keras.layers.Embedding, keras.layers.DepthwiseConv2D, keras.layers.RNN)
     return isinstance(layer, kinds) or not hasattr(layer, "activation")
-
-
-def check_leak(examined: Examined) -> Iterator[Finding]:
-    """An output that depends on the other examples of its batch."""
-    if examined.leaked > 1e-3:
-        yield Finding(
-            "batch_leak",
-            "error",
-            f"The output of an example moves by {examined.leaked:.1%} when the other examples of "
-            "its batch are others, in inference.",
-            {"moved": examined.leaked},
-            "Look for a reshape, a transpose, a mean or a softmax along the first axis.",
-        )
 
 
 def check_width(examined: Examined) -> Iterator[Finding]:
@@ -262,6 +276,7 @@ def check_gradient(examined: Examined) -> Iterator[Finding]:
     sizes = layer_gradients(examined)
     largest = max(sizes.values(), default=0.0)
     nothing = [name for name, size in sizes.items() if size <= _NOTHING * max(largest, 1e-30)]
+    nothing = nothing[_reached_after_a_step(examined, sizes, nothing) :]
     if nothing and np.isfinite(largest):
         some = ", ".join(nothing[:3]) + (", ..." if len(nothing) > 3 else "")
         yield Finding(
@@ -271,6 +286,19 @@ def check_gradient(examined: Examined) -> Iterator[Finding]:
             {"layers": len(nothing), "of": len(sizes)},
             "Look for a step that has no derivative, such as round, argmax or a comparison.",
         )
+
+
+def _reached_after_a_step(examined: Examined, sizes: dict[str, float], nothing: list[str]) -> int:
+    """The number of layers without a gradient that stand before a layer which starts at zero, and
+    has one: after the first step it lets it pass.
+    """
+    count = passed = 0
+    for view in examined.weighted:
+        count += view.name in nothing
+        kernel = getattr(view.layer, "kernel", None)
+        if kernel is not None and view.name not in nothing and view.name in sizes:
+            passed = passed if np.any(keras.ops.convert_to_numpy(kernel.value)) else count
+    return passed
 
 
 def _loud(examined: Examined) -> Iterator[Finding]:
@@ -351,6 +379,17 @@ def _penalty(model: keras.Model) -> float:
         regularizer = getattr(variable, "regularizer", None)
         if regularizer is not None:
             found += float(np.asarray(keras.ops.convert_to_numpy(regularizer(variable.value))))
+    return found
+
+
+def _activity_penalty(examined: Examined) -> float:
+    """The penalties on what layers give, which Keras divides by the number of examples."""
+    found = 0.0
+    for view in examined.views:
+        regularizer = view.layer.activity_regularizer
+        if regularizer is not None:
+            value = regularizer(keras.ops.convert_to_tensor(view.output))
+            found += float(np.asarray(keras.ops.convert_to_numpy(value))) / len(view.output)
     return found
 
 

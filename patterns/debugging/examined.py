@@ -1,6 +1,6 @@
 """A model on some rows of its data: all that the checks look at, each computed when it is needed.
 
-In all at most five forward passes and one gradient.
+With the checks, at most six forward passes and one gradient.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import xxhash
 from ..state.snapshot import all_finite
 from .examined import Examined
 from .finding import Finding
-from .observed import rms
+from .observed import LayerView, rms
 
 _NORMALISERS = (
     keras.layers.Normalization,
@@ -22,6 +22,8 @@ _NORMALISERS = (
     keras.layers.GroupNormalization,
     keras.layers.UnitNormalization,
 )
+# A matrix for each array of inputs, with a row for each example.
+Rows = list[np.ndarray]
 # Rows that are compared between training and validation.
 _MOST_COMPARED = 50_000
 
@@ -117,15 +119,14 @@ def check_split(examined: Examined) -> Iterator[Finding]:
     if examined.split:
         for one in examined.outputs:
             yield from _ordered(one.classes, one.all_y, examined.split)
-    if examined.validation is None:
-        return
-    train, validation = (_hashes(one.all_x) for one in (examined.sample, examined.validation))
+    train, validation = _parts(examined)
     if not train or not validation:
         return
-    shared = sum(one in train for one in validation) / len(validation)
-    distinct = len(train) / min(_MOST_COMPARED, len(_rows(examined.sample.all_x)))
-    # Of a few kinds of rows, all are everywhere.
-    if shared > 0.02 and distinct > 0.9:
+    known = _hashes(train)
+    shared = sum(one in known for one in _each_hash(validation)) / min(
+        _MOST_COMPARED, len(validation[0])
+    )
+    if shared > 0.02 and _tells_apart(train, known):
         yield Finding(
             "validation_leak",
             "warning",
@@ -170,16 +171,39 @@ def _ordered(classes: np.ndarray | None, y: np.ndarray, split: float) -> Iterato
 
 
 def _scale(examined: Examined) -> Iterator[Finding]:
-    """By what reaches the first layer with weights."""
+    """By what reaches each layer with weights that no other is before."""
     views = examined.views
-    first = next((n for n, view in enumerate(views) if view.is_weighted), None)
-    values = None if first is None else views[first].input
-    if first is None or values is None or values.dtype.kind == "b":
-        return
-    if isinstance(views[first].layer, keras.layers.Embedding):
-        return
-    around = views[max(0, first - 1) : first + 2]
-    if any(isinstance(view.layer, _NORMALISERS) for view in around):
+    leaves = [leaf for leaf in keras.tree.flatten(examined.batch[0]) if leaf.dtype.kind in "fiu"]
+    is_first = True
+    for number, view in enumerate(views):
+        if not view.is_weighted:
+            continue
+        if (is_first or _is_among(view.input, leaves)) and not _is_normalised(views, number):
+            yield from _scale_at(view)
+        is_first = False
+
+
+def _is_among(values: np.ndarray | None, leaves: Rows) -> bool:
+    """True if a layer is given one of the inputs as it is."""
+    return values is not None and any(
+        leaf.shape == values.shape and np.array_equal(leaf.astype(values.dtype), values)
+        for leaf in leaves
+    )
+
+
+def _is_normalised(views: list[LayerView], number: int) -> bool:
+    """True if one of the layers around a layer, or behind it, normalises."""
+    view = views[number]
+    return any(
+        isinstance(one.layer, _NORMALISERS)
+        and (abs(place - number) <= 1 or _is_among(one.input, [view.output]))
+        for place, one in enumerate(views)
+    )
+
+
+def _scale_at(view: LayerView) -> Iterator[Finding]:
+    values = view.input
+    if values is None or values.dtype.kind == "b" or isinstance(view.layer, keras.layers.Embedding):
         return
     rows = values.reshape(-1, values.shape[-1]).astype("float64")
     if not np.isfinite(rows).all():
@@ -238,16 +262,45 @@ def _validation_scale(examined: Examined) -> Iterator[Finding]:
             )
 
 
-def _rows(x: Any) -> list[np.ndarray]:
+def _parts(examined: Examined) -> tuple[Rows, Rows]:
+    """The inputs to train on and to validate on, a matrix for each array; none if not known."""
+    train = _matrices(examined.sample.all_x)
+    if examined.validation is not None:
+        return train, _matrices(examined.validation.all_x)
+    if not examined.split or examined.sample.examples is None or not train:
+        return [], []
+    cut = math.floor(len(train[0]) * (1 - examined.split))
+    return [one[:cut] for one in train], [one[cut:] for one in train]
+
+
+def _matrices(x: Any) -> Rows:
     leaves = keras.tree.flatten(x)
-    if not leaves or not all(isinstance(leaf, np.ndarray) for leaf in leaves):
+    if not all(isinstance(leaf, np.ndarray) and len(leaf) for leaf in leaves):
         return []
-    whole = leaves[0].reshape(len(leaves[0]), -1)
-    return list(whole[:_MOST_COMPARED])
+    return [leaf.reshape(len(leaf), -1) for leaf in leaves]
 
 
-def _hashes(x: Any) -> set[int]:
-    return {xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).tobytes()) for row in _rows(x)}
+def _tells_apart(rows: Rows, known: set[int]) -> bool:
+    """True if rows that are equal are copies. Of a few kinds of rows, all are everywhere: there,
+    rows that agree in every other column need not agree in the rest.
+    """
+    distinct = len(known) / min(_MOST_COMPARED, len(rows[0]))
+    if distinct > 0.9:
+        return True
+    columns = sum(one.shape[1] for one in rows)
+    if distinct < 0.1 or columns < 4:
+        return False
+    return len(_hashes([one[:, ::2] for one in rows])) > 0.99 * len(known)
+
+
+def _hashes(rows: Rows) -> set[int]:
+    return set(_each_hash(rows))
+
+
+def _each_hash(rows: Rows) -> Iterator[int]:
+    kept = [np.ascontiguousarray(one[:_MOST_COMPARED]) for one in rows]
+    for row in zip(*kept, strict=True):
+        yield xxhash.xxh3_64_intdigest(b"".join(part.tobytes() for part in row))
 
 
 def _not_finite(what: str, evidence: dict[str, float]) -> Finding:

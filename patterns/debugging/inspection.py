@@ -11,7 +11,7 @@ from .. import _keras
 from .._util.messages import say
 from ..data import data_parts, split_validation
 from ..state.compiled import check_compiled
-from . import architecture, inputs, targets
+from . import architecture, dependence, inputs, targets
 from .examined import Examined
 from .finding import Finding, Findings, check_kinds, ranked
 from .sample import take_sample
@@ -41,7 +41,9 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (architecture.check_regularisation, "over_regularised"),
     (architecture.check_rates, "negated_loss lr_low"),
     (architecture.check_linear, "missing_nonlinearity hidden_activation"),
-    (architecture.check_leak, "batch_leak"),
+    (dependence.check_leak, "batch_leak"),
+    (dependence.check_ignored, "ignored_input"),
+    (dependence.check_look_ahead, "look_ahead"),
     (architecture.check_width, "capacity"),
     (architecture.check_flow, "dead_units saturated exploding vanishing"),
     (architecture.check_gradient, "no_gradient"),
@@ -63,7 +65,7 @@ def preflight(
 ) -> Findings:
     """Looks for what would keep a model from learning, without training it.
 
-    It judges by values on up to 512 examples and by settings, in at most five forward passes and
+    It judges by values on up to 512 examples and by settings, in at most six forward passes and
     one gradient. Afterwards model, optimizer, metrics and random states are as before, bit for bit,
     also if it is interrupted. A model that was not built is built. A generator has given its first
     batches: give the training a new one.

@@ -12,6 +12,7 @@ import keras
 from .. import _keras
 from .._util.arguments import whole_number
 from .._util.table import format_table, html_table
+from .alignment import check_alignment
 from .examined import Examined
 from .finding import Findings, ranked
 from .inspection import examine, look
@@ -143,6 +144,8 @@ def debug(
     short_run = None
     if examined.has_gradient:
         short_run = run_shortly(examined, data, steps, size, loss_key, baselines)
+        # Of two findings of one kind the first stays: the one that says more.
+        found += check_alignment(examined, baselines, short_run)
         found += findings_of(short_run, baselines)
     else:
         left_out["short run"] = "no weight has a gradient"

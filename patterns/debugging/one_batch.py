@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import _keras
 from .._util.arguments import whole_number
-from ..optimizers.rates import steps_made, with_rates
+from ..optimizers.rates import rates_of, with_rates
 from ..state.preservation import preserved
 from .architecture import layer_gradients
 from .examined import Examined
@@ -129,7 +129,7 @@ def memorise(
 def _without_gradient(examined: Examined) -> OverfitReport:
     """The report where no step would change anything."""
     assert examined.gradients
-    rates = [_values(one, 1)[0] for one in with_rates(examined.model).values()]
+    rates = [rates_of(one, 1)[0] for one in with_rates(examined.model).values()]
     losses = np.array([examined.gradients[0]])
     attempt = Attempt(1.0, max(rates, default=math.nan), losses, 0.0, "no gradient")
     evidence = "The gradient of the loss is 0 for every weight, so no rate can change it."
@@ -226,26 +226,13 @@ def _trial(
     with ExitStack() as stack:
         rates = []
         for optimizer in with_rates(model).values():
-            values = _values(optimizer, steps)
+            values = rates_of(optimizer, steps)
             rates.append((stack.enter_context(_keras.rate_in_variable(optimizer)), values))
         yield _Trial(model, batch, steps, loss_key, floor, rates)
 
 
-def _values(optimizer: keras.optimizers.Optimizer, steps: int) -> list[float]:
-    """The rates of the next steps."""
-    rate = _keras.get_rate(optimizer)
-    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        return [_number(optimizer.learning_rate)] * steps
-    start = steps_made(optimizer)
-    return [_number(rate(start + step)) for step in range(steps)]
-
-
 def _has_variable_rate(optimizer: keras.optimizers.Optimizer) -> bool:
     return isinstance(_keras.get_rate(optimizer), keras.Variable)
-
-
-def _number(value: Any) -> float:
-    return float(np.asarray(keras.ops.convert_to_numpy(value)))
 
 
 def _floor(examined: Examined) -> float:

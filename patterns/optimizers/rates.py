@@ -39,6 +39,19 @@ def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
     return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
 
 
+def rates_of(optimizer: keras.optimizers.Optimizer, steps: int) -> list[float]:
+    """The rates of the next steps."""
+    rate = _keras.get_rate(optimizer)
+    if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+        return [_number(optimizer.learning_rate)] * steps
+    start = steps_made(optimizer)
+    return [_number(rate(start + step)) for step in range(steps)]
+
+
+def _number(value: Any) -> float:
+    return float(np.asarray(ops.convert_to_numpy(value)))
+
+
 def set_rate(model: keras.Model, rate: float, among: Collection[str] = ()) -> None:
     """Makes `rate` the highest rate of the model's optimizers; the others keep their ratio to it.
 

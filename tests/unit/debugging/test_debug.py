@@ -118,3 +118,12 @@ def test_no_two_kinds_explain_each_other():
         assert {kind, *causes} <= KINDS.keys()
         assert not [cause for cause in causes if kind in CAUSES.get(cause, ())]
     assert {*EQUIVALENTS, *set().union(*EQUIVALENTS.values())} <= KINDS.keys()
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+def test_labels_of_another_row_are_a_note(rows):
+    labels = np.roll((X[:, 0] > 0).astype(int), rows)
+    (found,) = kp.debug(net(), X, labels, short_steps=20).findings
+    assert (found.kind, found.severity) == ("label_noise", "note")
+    where = "above" if rows == 1 else "below"
+    assert found.remedy.endswith(f"to the row {where}.")

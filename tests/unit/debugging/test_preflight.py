@@ -188,6 +188,68 @@ def test_an_output_that_depends_on_the_rest_of_the_batch():
     assert "batch_leak" in kinds(softmax(hidden=[centred, layers.Dense(8, "relu")]), X, LABELS)
 
 
+def two_inputs(reads):
+    """A model of two inputs, of which it may read one twice."""
+    one, other = keras.Input((6,)), keras.Input((3,))
+    both = layers.Concatenate()([one, other if reads else 0 * other])
+    # A last layer of zeros gives the same for all inputs, and learns.
+    last = layers.Dense(3, activation="softmax", kernel_initializer="zeros")
+    model = keras.Model([one, other], last(layers.Dense(8, "relu")(both)))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+@pytest.mark.parametrize(("reads", "expected"), [(False, ["ignored_input"]), (True, [])])
+def test_an_input_that_nothing_depends_on(reads, expected):
+    assert kinds(two_inputs(reads), [X, X[:, 3:] ** 2], LABELS) == expected
+
+
+def test_a_model_that_looks_at_nothing():
+    hidden = [layers.Lambda(lambda x: 0 * x + 1), layers.Dense(8, "relu")]
+    assert kinds(softmax(hidden=hidden), X, LABELS)[0] == "ignored_input"
+
+
+@pytest.mark.parametrize(("padding", "expected"), [("same", ["look_ahead"]), ("causal", [])])
+def test_a_model_that_sees_what_it_is_to_foretell(padding, expected):
+    series = np.cumsum(RNG.integers(1, 3, (200, 9)), axis=1) % 5
+    hidden = [layers.Embedding(5, 4), layers.Conv1D(8, 3, padding=padding, activation="relu")]
+    model = net(layers.Dense(5, activation="softmax"), hidden=hidden, inputs=8)
+    assert kinds(model, series[:, :-1], series[:, 1:]) == expected
+    # Labels of another kind may be read from both sides.
+    assert kinds(model, series[:, :-1], (series[:, :-1] + 1) % 5) == []
+
+
+RATES = keras.optimizers.schedules
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (RATES.ExponentialDecay(0.1, 1, 0.5), ["lr_low"]),
+        (RATES.PolynomialDecay(0.1, 5, 0.0), ["lr_low"]),
+        (RATES.CosineDecay(0.1, 100), []),
+        (RATES.CosineDecay(0.0, 5000, warmup_target=0.1, warmup_steps=1000), []),
+    ],
+)
+def test_a_schedule_that_is_over_at_once(schedule, expected):
+    assert kinds(softmax(optimizer=keras.optimizers.SGD(schedule)), X, LABELS) == expected
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, ["over_regularised"]), (1e-3, [])])
+def test_a_price_on_what_layers_give(factor, expected):
+    hidden = [layers.Dense(32, "relu", activity_regularizer=keras.regularizers.L1(factor))]
+    assert kinds(softmax(hidden=hidden), X, LABELS) == expected
+
+
+def test_the_scale_of_each_input_counts():
+    one, other = keras.Input((6,)), keras.Input((3,))
+    both = [layers.Dense(8, "relu")(one), layers.Dense(8, "relu")(other)]
+    last = layers.Dense(3, activation="softmax")(layers.Concatenate()(both))
+    model = keras.Model([one, other], last)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert kinds(model, [X, 100 * X[:, 3:]], LABELS)[0] == "input_scale"
+
+
 NORMAL = keras.initializers.RandomNormal
 
 
@@ -268,6 +330,20 @@ def test_validation_examples_among_the_training_examples():
     shared = (np.concatenate([X[:30], X[:20] + 1]), LABELS[:50])
     assert kinds(softmax(), X, LABELS, validation_data=shared) == ["validation_leak"]
     assert kinds(softmax(), X, LABELS, validation_data=(X + 1, LABELS)) == []
+
+
+def test_examples_that_were_repeated_before_the_split():
+    rare = np.repeat(np.flatnonzero(LABELS == 0), 4)
+    rows = RNG.permutation(np.concatenate([np.arange(200), rare]))
+    found = kp.preflight(softmax(), X[rows], LABELS[rows], validation_split=0.3)
+    assert [one.kind for one in found] == ["validation_leak"]
+
+
+def test_a_few_kinds_of_rows_are_everywhere():
+    copies = X[RNG.integers(0, 80, 200)]
+    assert kinds(softmax(), copies, LABELS, validation_split=0.3) == ["validation_leak"]
+    signs = RNG.integers(0, 2, (200, 6)).astype("float32")
+    assert kinds(softmax(), signs, LABELS, validation_split=0.3) == []
 
 
 def test_validation_data_of_another_scale():

@@ -1,0 +1,135 @@
+"""Checks of what an output depends on, by changing some of the inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from .examined import Examined
+from .finding import Finding
+from .observed import observe
+
+# Rows of each input that are exchanged at a time.
+_EXCHANGED = 16
+# Relative to the size of the values: nothing but rounding.
+_ROUNDING = 1e-6
+
+
+def check_leak(examined: Examined) -> Iterator[Finding]:
+    """An output that depends on the other examples of its batch."""
+    if examined.leaked > 1e-3:
+        yield Finding(
+            "batch_leak",
+            "error",
+            f"The output of an example moves by {examined.leaked:.1%} when the other examples of "
+            "its batch are others, in inference.",
+            {"moved": examined.leaked},
+            "Look for a reshape, a transpose, a mean or a softmax along the first axis.",
+        )
+
+
+def check_ignored(examined: Examined) -> Iterator[Finding]:
+    """Inputs that change nothing of what the last layer is given."""
+    found, views = examined.seen
+    leaves = keras.tree.flatten(examined.batch[0])
+    if found is None or examined.rows < 2 or examined.leaked > 1e-3:
+        return
+    before = _judged_by(examined, found, views)
+    count = min(_EXCHANGED, examined.rows // (len(leaves) + 1))
+    if len(leaves) == 1:
+        after, rows = [np.roll(one, 1, axis=0) for one in before], [slice(None)]
+    elif count:
+        # One call for all inputs: the rows of each block have another input exchanged.
+        rows = [slice(n * count, (n + 1) * count) for n in range(len(leaves))]
+        exchanged = [
+            _put(leaf, part, np.roll(leaf, count, axis=0)[part])
+            for leaf, part in zip(leaves, rows, strict=True)
+        ]
+        others = keras.tree.pack_sequence_as(examined.batch[0], exchanged)
+        after = _judged_by(examined, *observe(examined.model, others))
+    else:
+        return
+    for number, (leaf, part) in enumerate(zip(leaves, rows, strict=True)):
+        moved = max(
+            _moved(one[part], other[part]) for one, other in zip(before, after, strict=True)
+        )
+        if moved <= _ROUNDING and _varies(leaf, part, count):
+            which = f"input {number + 1} of {len(leaves)}" if len(leaves) > 1 else "the inputs"
+            yield Finding(
+                "ignored_input",
+                "warning",
+                f"The output is the same whatever is in {which}.",
+                {"moved": moved},
+                "Look at the masks, and at which tensor each layer is given.",
+            )
+
+
+def check_look_ahead(examined: Examined) -> Iterator[Finding]:
+    """Sequences whose next element is to be foretold, by a model that sees it."""
+    found, _ = examined.seen
+    leaves = keras.tree.flatten(examined.batch[0])
+    if found is None or examined.rows < 2:
+        return
+    for number, leaf in enumerate(leaves):
+        for one in examined.outputs:
+            if not _is_next(leaf, one.y) or one.pred.shape[:2] != leaf.shape[:2]:
+                continue
+            half = leaf.shape[1] // 2
+            other = _put(leaf, np.s_[:, half:], np.roll(leaf, 1, axis=0)[:, half:])
+            changed = [*leaves[:number], other, *leaves[number + 1 :]]
+            after, _ = observe(
+                examined.model, keras.tree.pack_sequence_as(examined.batch[0], changed)
+            )
+            pairs = zip(keras.tree.flatten(found), keras.tree.flatten(after), strict=True)
+            same = (
+                _moved(before[:, :half], now[:, :half])
+                for before, now in pairs
+                if before.shape == one.pred.shape
+            )
+            moved = max(same, default=0.0)
+            if moved > 1e-3:
+                yield Finding(
+                    "look_ahead",
+                    "error",
+                    f"{one.named.capitalize()} is to foretell the next element, and moves by "
+                    f"{moved:.1%} when only later elements are others: it can copy the answer.",
+                    {"moved": moved},
+                    "Use a causal mask (use_causal_mask=True), causal padding, or one direction.",
+                )
+            return
+
+
+def _judged_by(examined: Examined, outputs: Any, views: Any) -> list[np.ndarray]:
+    """Outputs, and what the last layer with weights is given: it may start at zero."""
+    last = examined.weighted[-1].layer if examined.weighted else None
+    given = [view.input for view in views if view.layer is last and view.input is not None]
+    found = [*keras.tree.flatten(outputs), *given]
+    return [one.astype("float64") for one in found if len(one) == examined.rows]
+
+
+def _is_next(x: np.ndarray, y: np.ndarray) -> bool:
+    """True if the targets are the inputs of one step later."""
+    if x.ndim < 2 or y.shape[: x.ndim] != x.shape or y.size != x.size or x.shape[1] < 4:
+        return False
+    x, y = x[:, 1:], y.reshape(x.shape)[:, :-1]
+    return bool((x == y).mean() > 0.9 and np.ptp(x, axis=1).any(axis=-1).mean() > 0.5)
+
+
+def _put(leaf: np.ndarray, part: Any, values: np.ndarray) -> np.ndarray:
+    changed = leaf.copy()
+    changed[part] = values
+    return changed
+
+
+def _varies(leaf: np.ndarray, part: slice, count: int) -> bool:
+    """True if most of the exchanged rows differ from those in their place."""
+    before, after = leaf[part], np.roll(leaf, count or 1, axis=0)[part]
+    return bool((before != after).reshape(len(before), -1).any(axis=1).mean() > 0.5)
+
+
+def _moved(before: np.ndarray, after: np.ndarray) -> float:
+    size = float(np.abs(before).mean()) or 1.0
+    return float(np.abs(before - after).mean() / size)
