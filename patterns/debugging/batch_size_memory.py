@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.children import last_words, run_child
 from .._util.messages import first_line
 from ..data.rows import batch_dtype
 from ..state import find_variables
@@ -25,8 +25,6 @@ from .batch_size_speed import StepTimer
 # A child that takes longer is ended; what it had shown to fit counts.
 _SECONDS = 300
 _CHILD = "keras_patterns.debugging.batch_size_child"
-# The environment of a child trains on the CPU.
-_ON_CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
 
 
 @dataclass(frozen=True)
@@ -135,13 +133,8 @@ def search_in_child(model: keras.Model, rows: Rows, limit: int, first: int = 1) 
 
 def _run_child(asked: str) -> tuple[list[str], str]:
     """The lines that a child printed, and its end in words."""
-    path = os.pathsep.join(part or os.getcwd() for part in sys.path)
-    environment = {**os.environ, **_ON_CPU, "PYTHONPATH": path, "KERAS_BACKEND": current().name}
-    command = [sys.executable, "-m", _CHILD]
     try:
-        done = subprocess.run(
-            command, input=asked, capture_output=True, text=True, env=environment, timeout=_SECONDS
-        )
+        done = run_child(_CHILD, asked, current().name, _SECONDS)
     except subprocess.TimeoutExpired as late:
         out = late.stdout or b""
         text = out.decode("utf-8", "replace") if isinstance(out, bytes) else out
@@ -150,8 +143,7 @@ def _run_child(asked: str) -> tuple[list[str], str]:
     said = [line.removeprefix("refused: ") for line in lines if line.startswith("refused: ")]
     if said:
         return lines, f"was refused more ({said[-1]:.100})"
-    last = (done.stderr.strip().splitlines() or ["nothing on its standard error"])[-1]
-    return lines, f"ended with {done.returncode}: {last:.200}"
+    return lines, f"ended with {done.returncode}: {last_words(done)}"
 
 
 def _shapes(part: Any) -> Any:

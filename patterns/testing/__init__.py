@@ -1,5 +1,5 @@
 """Assertions for a person's own tests: that a model can learn and does, that it trains the same
-way twice, and that a killed run goes on exactly.
+way twice and on each backend, and that a killed run goes on exactly.
 """
 
 from keras_patterns.backends import with_keras  # noqa: F401 - before the rest
@@ -12,6 +12,7 @@ from .learning import (
     assert_preflight_clean,
     assert_trains_every_variable,
 )
+from .on_backends import assert_same_on_backends
 from .runs import assert_deterministic, assert_resumes_exactly
 from .scores import assert_beats_baseline, assert_no_regression
 
@@ -24,6 +25,7 @@ __all__ = [
     "assert_preflight_clean",
     "assert_restores",
     "assert_resumes_exactly",
+    "assert_same_on_backends",
     "assert_same_state",
     "assert_trains_every_variable",
     "differences",
