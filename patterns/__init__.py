@@ -96,7 +96,17 @@ if TYPE_CHECKING:
         trainable_table,
         unfreeze,
     )
-    from .tuning import Trial, TrialResult, TuneResult, TuningError, tune
+    from .tuning import (
+        Trial,
+        TrialResult,
+        TuneResult,
+        TuningError,
+        continue_trial,
+        hyperband,
+        population,
+        successive_halving,
+        tune,
+    )
     from .weights import (
         ParameterCounts,
         ParameterRow,
@@ -167,6 +177,7 @@ __all__ = [
     "baseline",
     "batches",
     "cache_features",
+    "continue_trial",
     "count_parameters",
     "debug",
     "diagnose",
@@ -175,6 +186,7 @@ __all__ = [
     "fit",
     "freeze",
     "head_then_all",
+    "hyperband",
     "initialize",
     "last_layers_first",
     "learning_curve",
@@ -183,6 +195,7 @@ __all__ = [
     "optimizers",
     "overfit_batch",
     "plot_history",
+    "population",
     "preflight",
     "preserved",
     "probe_batch_size",
@@ -191,6 +204,7 @@ __all__ = [
     "schedules",
     "select_checkpoint",
     "stopping",
+    "successive_halving",
     "suggest_patience",
     "tabulate",
     "testing",
@@ -236,7 +250,8 @@ _HOMES = {
         ".transfer": "CachedFeatures GradualUnfreeze LoadReport LoadRow TrainableTable "
         "cache_features fine_tune freeze head_then_all last_layers_first load_pretrained "
         "replace_head trainable_table unfreeze",
-        ".tuning": "Trial TrialResult TuneResult TuningError tune",
+        ".tuning": "Trial TrialResult TuneResult TuningError continue_trial hyperband population "
+        "successive_halving tune",
         ".weights": (
             "ParameterCounts ParameterRow SwitchAugmentation count_parameters initialize regularize"
         ),

@@ -28,7 +28,7 @@ _OPEN_LIBRARIES = {"keras", "keras_patterns", "torch", "torchvision", "torchdata
 _CLOSED_LIBRARIES = {
     *("tensorflow", "jax", "jaxlib", "numpy", "pandas", "scipy", "ml_dtypes", "h5py", "pyarrow"),
     *("matplotlib", "PIL", "rich", "optree", "xxhash", "safetensors", "_pytest", "pytest"),
-    *("absl", "fsspec", "huggingface_hub", "multiprocess", "dill"),
+    *("absl", "fsspec", "huggingface_hub", "multiprocess", "dill", "optuna", "sqlalchemy"),
 }
 _SMALL = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...))
 _SETTINGS = (*_SMALL, keras.DTypePolicy, keras.InputSpec, keras.KerasTensor, types.ModuleType)

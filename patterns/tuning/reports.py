@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,7 +57,8 @@ class Reporter(Hook):
         self.best: float | None = None
         self.history: Any = None
         self.is_pruned, self.step = False, 0
-        self._trial, self._number = trial, run
+        # What a callback holds is looked through for state that the run must carry.
+        self._told, self._number = weakref.ref(trial), run
         self._pruned_at, self._until = pruned_at, until
 
     def next_boundary(self, step: int) -> int | None:
@@ -99,6 +101,12 @@ class Reporter(Hook):
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts it back."""
         self.best = state["best"]
+
+    @property
+    def _trial(self) -> Reporting:
+        trial = self._told()
+        assert trial is not None
+        return trial
 
     def _pause_at(self, step: int, total: int | None) -> Pause | None:
         ends = total is not None and step >= total

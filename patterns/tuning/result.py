@@ -90,11 +90,12 @@ class TuneResult:
     Attributes:
         study: The `optuna.Study`, with all that Optuna has for one.
         directory: The folder.
+        asked: The search as it was asked for.
     """
 
     study: Any
     directory: Path
-    _asked: SearchArguments = field(repr=False)
+    asked: SearchArguments = field(repr=False)
 
     @property
     def trials(self) -> list[TrialResult]:
@@ -201,7 +202,7 @@ class TuneResult:
             part.get("parent"),
             dict(part.get("group", {})),
             frozen.user_attrs.get(ERROR),
-            StudyFolder(self._asked.caller, self.directory).trial(frozen.number),
+            StudyFolder(self.asked.caller, self.directory).trial(frozen.number),
         )
 
     def _rows(self) -> tuple[list[str], list[list[Any]]]:

@@ -55,11 +55,12 @@ class Wanted:
 class Strategy(Protocol):
     """Says what is tried, and for how long, from the trials so far."""
 
-    def next(self, trials: Sequence[Any]) -> Wanted | None:
+    def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """The next trial, or None if there is none, or none before others have ended.
 
         Args:
             trials: Those of the study that have started, by number, as Optuna's `FrozenTrial`.
+            seed: Of the search.
         """
 
 
@@ -71,10 +72,11 @@ class NewTrials:
 
     n_trials: int | None
 
-    def next(self, trials: Sequence[Any]) -> Wanted | None:
-        """One more, if there are fewer."""
-        limits = [self.n_trials, _points_of_grid(trials)]
-        return None if any(one is not None and len(trials) >= one for one in limits) else Wanted()
+    def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
+        """One more, if there are fewer. Those that go on with another one are no new ones."""
+        new = [one for one in trials if one.user_attrs.get(PART, {}).get("parent") is None]
+        limits = [self.n_trials, _points_of_grid(new)]
+        return None if any(one is not None and len(new) >= one for one in limits) else Wanted()
 
 
 def _points_of_grid(trials: Sequence[Any]) -> int | None:
@@ -146,7 +148,7 @@ class Search:
         started = [one for one in trials if one.state.name != "WAITING"]
         is_open = any(not one.state.is_finished() for one in started)
         is_stopped = bool(self.study.user_attrs.get(STOPPED))
-        return is_open or (not is_stopped and self._strategy.next(started) is not None)
+        return is_open or (not is_stopped and self._strategy.next(started, self.seed) is not None)
 
     def _take(self, held: ExitStack) -> Any:
         """A trial that nobody else has: one that was left, or a new one; None if there is none."""
@@ -160,7 +162,7 @@ class Search:
                         return self._taken_over(one, trials)
                     held.close()
             started = [one for one in trials if one.state != TrialState.WAITING]
-            wanted = self._strategy.next(started)
+            wanted = self._strategy.next(started, self.seed)
             if wanted is None or self.study.user_attrs.get(STOPPED):
                 return None
             if wanted.params is not None and len(started) == len(trials):
@@ -188,7 +190,10 @@ class Search:
             # Killed before it had one. What it is to be follows from the trials before it.
             before = [one for one in trials if one.number < frozen.number]
             trial.set_user_attr(
-                PART, self._part(self._strategy.next(before) or Wanted(), trials, frozen.number)
+                PART,
+                self._part(
+                    self._strategy.next(before, self.seed) or Wanted(), trials, frozen.number
+                ),
             )
         self._say(f"trial {trial.number} was left in its middle; it goes on.")
         return trial

@@ -61,7 +61,7 @@ def test_one_worker_killed_equals_one_that_is_not(tmp_path, name, storage):
     arguments = ["--trials", 6, *(["--storage", storage] if storage else [])]
     expected = search(first, name, "straight", *arguments)
     rng = random.Random(name)
-    steps = [rng.randrange(3, 60) for _ in range(4)]
+    steps = [rng.randrange(3, 25) for _ in range(4)]
     assert killed(second, name, steps, *arguments) == expected
     assert len({json.dumps(one[PARAMS]) for one in expected.values()}) == 6
     if name == "pruned":

@@ -163,6 +163,27 @@ def test_plots(monkeypatch):
         result.plot("pie")
 
 
+class Holding(keras.callbacks.Callback):
+    """A callback that holds its trial, as those of other libraries do."""
+
+    def __init__(self, trial):
+        super().__init__()
+        self.trial = trial
+
+
+@pytest.mark.filterwarnings("ignore:The state of Holding")
+def test_nothing_of_the_study_is_state_of_the_run():
+    """Through a callback a run is looked through for random states to carry; a study has some."""
+
+    def objective(trial):
+        train(trial, callbacks=[Holding(trial), Holding(trial.optuna)])
+
+    best = tuned(objective, n_trials=1, storage="sqlite:///study.db").best
+    _, record = best.store.read_record()
+    assert record.held == {}
+    assert json.dumps(record.callbacks["Reporter"]) == json.dumps({"best": best.value})
+
+
 # Pruning
 
 

@@ -1,0 +1,232 @@
+"""What does a step of `kp.Trial.fit` cost over one of `kp.fit`? What does a search cost beside
+Optuna's own loop with `model.fit`, without a kill and with one?
+
+Steps: both train the same net on the same arrays, saved at the end of each epoch. A trial reports
+there too, to a journal. Equal results: the weights must be the same.
+
+Searches: the same number of trials of the same steps. `study.optimize` goes over SQLite, as its
+users do; after a kill the same script is started again and asks for the trials that are missing.
+Counted are the steps that are trained in all processes, and their seconds, imports included.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import optuna
+from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
+
+import keras_patterns as kp
+
+STEPS, EPOCHS, BATCH = 2_000, 4, 32
+TRIALS, TRIAL_STEPS, TRIAL_EPOCHS, KILLED_AFTER = 6, 400, 4, 1_350
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(4_096, 32)).astype("float32")
+Y = (X[:, 0] * X[:, 1]).astype("float32")
+VALIDATION = (X[:512], Y[:512])
+
+
+def make_model(rate: float = 1e-3) -> keras.Model:
+    layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(64, "relu")]
+    model = keras.Sequential([keras.Input((32,)), *layers, keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(rate), "mse")
+    return model
+
+
+HOW: dict[str, Any] = {
+    "batch_size": BATCH,
+    "total_steps": STEPS,
+    "epochs": EPOCHS,
+    "validation_data": VALIDATION,
+    "verbose": 0,
+}
+
+
+def plain(model: keras.Model, folder: str) -> None:
+    saving = kp.Checkpoint(folder, keep_last=2, keep_best=1)
+    kp.fit(model, X, Y, seed=0, callbacks=[Timed(), saving], **HOW)
+
+
+def by_trial(model: keras.Model, folder: str) -> None:
+    def objective(trial: kp.Trial) -> None:
+        trial.fit(model, X, Y, seed=0, callbacks=[Timed()], **HOW)
+
+    kp.tune(objective, folder, n_trials=1, seed=0, verbose=0)
+
+
+SIDES = {"kp.fit": plain, "kp.Trial.fit": by_trial}
+
+
+class Timed(keras.callbacks.Callback):
+    """The seconds from the first step of the second epoch to the end of the run."""
+
+    seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 1:
+            self.begun = time.perf_counter()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        Timed.seconds = time.perf_counter() - self.begun
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def timed(side: Callable[[keras.Model, str], None], model: keras.Model) -> Callable[[], float]:
+    def run() -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            side(model, folder)
+        return Timed.seconds
+
+    return run
+
+
+def cost_of_steps(rounds: int) -> list[str]:
+    weights = {}
+    for name, side in SIDES.items():
+        keras.utils.set_random_seed(0)
+        model = make_model()
+        timed(side, model)()
+        weights[name] = model.get_weights()
+    first, second = weights.values()
+    same = all(np.array_equal(one, two) for one, two in zip(first, second, strict=True))
+    seconds = interleave({name: timed(side, make_model()) for name, side in SIDES.items()}, rounds)
+    steps = STEPS * (EPOCHS - 1) // EPOCHS
+    rows = [
+        [name, milliseconds(seconds[name] / steps), ratio(seconds[name], seconds["kp.fit"])]
+        for name in SIDES
+    ]
+    header = ("", "ms a step", "time, over kp.fit (quartiles)")
+    table(f"{steps} steps, {EPOCHS - 1} reports, {rounds} rounds", header, rows)
+    return [] if same else ["kp.Trial.fit: other weights than kp.fit"]
+
+
+# Searches, in processes of their own.
+
+
+class Count(keras.callbacks.Callback):
+    """Notes the steps of this process in a file, and kills it after so many."""
+
+    done = 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        Count.done += 1
+        if Count.done == int(os.environ.get("KILLED_AFTER", -1)):
+            note_steps()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def get_config(self) -> dict[str, Any]:
+        return {}
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
+def note_steps() -> None:
+    with open("steps", "a", encoding="utf-8") as file:
+        print(Count.done, file=file)
+
+
+def search_by_optuna() -> None:
+    def objective(trial: optuna.Trial) -> float:
+        model = make_model(trial.suggest_float("rate", 1e-4, 1e-2, log=True))
+        history = model.fit(
+            X,
+            Y,
+            batch_size=BATCH,
+            steps_per_epoch=TRIAL_STEPS // TRIAL_EPOCHS,
+            epochs=TRIAL_EPOCHS,
+            validation_data=VALIDATION,
+            verbose=0,
+            callbacks=[Count()],
+        )
+        return min(history.history["val_loss"])
+
+    how = {"study_name": "search", "load_if_exists": True}
+    sampler = optuna.samplers.TPESampler(seed=0)
+    study = optuna.create_study(storage="sqlite:///study.db", sampler=sampler, **how)
+    done = [one for one in study.trials if one.state.is_finished()]
+    study.optimize(objective, n_trials=TRIALS - len(done))
+    left = sum(one.state.name == "RUNNING" for one in study.trials)
+    twice = TRIALS - len({str(one.params) for one in study.trials if one.state.is_finished()})
+    Path("found").write_text(f"{left} {twice}", encoding="utf-8")
+
+
+def search_by_tune() -> None:
+    def objective(trial: kp.Trial) -> None:
+        model = make_model(trial.suggest_float("rate", 1e-4, 1e-2, log=True))
+        trial.fit(
+            model,
+            X,
+            Y,
+            batch_size=BATCH,
+            total_steps=TRIAL_STEPS,
+            epochs=TRIAL_EPOCHS,
+            validation_data=VALIDATION,
+            verbose=0,
+            callbacks=[Count()],
+        )
+
+    study = kp.tune(objective, "search", n_trials=TRIALS, seed=0, verbose=0).study
+    left = sum(one.state.name == "RUNNING" for one in study.trials)
+    twice = TRIALS - len({str(one.params) for one in study.trials})
+    Path("found").write_text(f"{left} {twice}", encoding="utf-8")
+
+
+SEARCHES = {"study.optimize and model.fit": search_by_optuna, "kp.tune": search_by_tune}
+
+
+def one_search(name: str, kill: bool) -> list[str]:
+    """A row: seconds, steps, trials left RUNNING, parameters that came twice."""
+    command = [sys.executable, str(Path(__file__).resolve()), "--search", name]
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        if kill:
+            environment = {**os.environ, "KILLED_AFTER": str(KILLED_AFTER)}
+            killed = subprocess.run(command, cwd=folder, env=environment, check=False)
+            assert killed.returncode == -signal.SIGKILL, killed
+        subprocess.run(command, cwd=folder, check=True)
+        seconds = time.perf_counter() - began
+        steps = sum(map(int, Path(folder, "steps").read_text(encoding="utf-8").split()))
+        left, twice = Path(folder, "found").read_text(encoding="utf-8").split()
+    how = f"killed after {KILLED_AFTER:,} steps" if kill else "not killed"
+    return [name, how, f"{seconds:.1f}", f"{steps:,}", left, twice]
+
+
+def main() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if sys.argv[1:2] == ["--search"]:
+        SEARCHES[sys.argv[2]]()
+        note_steps()
+        return
+    rounds = rounds_asked(default=9)
+    say_where()
+    failures = cost_of_steps(rounds)
+    rows = [one_search(name, kill) for kill in (False, True) for name in SEARCHES]
+    header = ("", "", "seconds", "steps trained", "left RUNNING", "parameters twice")
+    table(f"{TRIALS} trials of {TRIAL_STEPS} steps", header, rows)
+    leave(failures)
+
+
+if __name__ == "__main__":
+    main()

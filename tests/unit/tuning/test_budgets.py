@@ -1,0 +1,279 @@
+"""Successive halving, Hyperband, populations, and trials that are continued."""
+
+import itertools
+from typing import ClassVar
+
+import keras
+import optuna
+import pytest
+from run_tuning import SendAfter, train
+
+import keras_patterns as kp
+from keras_patterns.testing import assert_same_state
+from keras_patterns.testing.comparison import flat_state
+from keras_patterns.tuning.strategies import brackets_of
+
+STEPS = 64
+
+
+@pytest.fixture(autouse=True)
+def quiet_optuna():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class Counted(keras.callbacks.Callback):
+    """Counts the steps of all models, and the rates that they are trained with."""
+
+    steps = 0
+    rates: ClassVar[list[float]] = []
+
+    def on_train_begin(self, logs=None):
+        Counted.rates.append(float(self.model.optimizer.learning_rate))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        Counted.steps += 1
+
+    get_config = get_state = lambda self: {}
+
+    def set_state(self, state):
+        pass
+
+
+def budgeted(trial, **how):
+    """The objective of tests/support/run_tuning.py, for as many steps as the search says."""
+    rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    how = {"epochs": None, "total_steps": trial.total_steps, "steps_per_epoch": 8, **how}
+    train(trial.fit, rate, how.pop("units", 4), callbacks=[Counted(), SendAfter()], **how)
+
+
+def of_two_sizes(trial):
+    budgeted(trial, units=trial.suggest_categorical("units", [4, 8]))
+
+
+def halved(folder="search", **how):
+    Counted.steps, Counted.rates = 0, []
+    how = {"n_trials": 8, "min_steps": 8, "max_steps": STEPS, "seed": 3, "verbose": 0, **how}
+    return kp.successive_halving(how.pop("objective", budgeted), folder, **how)
+
+
+def contents(store):
+    """Weights, slots, seeds, random states and History of the newest checkpoint."""
+    _, record = store.read_record()
+    history = record.callbacks["RunHistory"]
+    parts = {"history": history, "variables": record.values, "random": record.random}
+    return dict(flat_state(parts, ""))
+
+
+def straight_store(folder, trial, steps, **how):
+    """The run of its own that a trial's parameters and seed make."""
+    keras.utils.set_random_seed(trial.seed)
+    how = {"epochs": None, "total_steps": steps, "steps_per_epoch": 8, **how}
+    callbacks = [Counted(), SendAfter(), kp.Checkpoint(folder)]
+    train(kp.fit, trial.params["rate"], 4, seed=trial.seed, callbacks=callbacks, **how)
+    return kp.CheckpointStore(folder)
+
+
+def test_halving_trains_each_step_once_and_its_winner_is_a_straight_run():
+    result = halved()
+    assert Counted.steps == 8 * 8 + 4 * 8 + 2 * 16 + 1 * 32 == 160
+    assert [one.group["rung"] for one in result.trials] == [0] * 8 + [1] * 4 + [2] * 2 + [3]
+    for rung, count in ((0, 4), (1, 2), (2, 1)):
+        own = sorted(
+            (one for one in result.trials if one.group["rung"] == rung), key=lambda one: one.value
+        )
+        parents = [one.parent for one in result.trials if one.group["rung"] == rung + 1]
+        assert parents == [one.number for one in own[:count]]
+    winner = result.trials[-1]
+    assert winner.step == STEPS
+    assert_same_state(contents(straight_store("straight", winner, STEPS)), contents(winner.store))
+    # It was left three times, and nothing of that is seen.
+    assert winner.history.events == []
+    assert winner.history.resumes == [8, 16, 32]
+    again = halved()
+    assert (again.table(), Counted.steps) == (result.table(), 0)
+
+
+@pytest.mark.tuning
+def test_halving_goes_on_where_an_error_has_ended_it():
+    seen = []
+
+    def objective(trial):
+        seen.append(trial.number)
+        budgeted(trial)
+        if len(seen) == 5:
+            raise kp.TuningError("as if the storage were down")
+
+    how = {"objective": objective, "n_trials": 4, "max_steps": 16}
+    with pytest.raises(kp.TuningError, match="as if"):
+        halved(**how)
+    result = halved(**how)
+    assert seen == [0, 1, 2, 3, 4, 4, 5]
+    assert [one.state for one in result.trials] == ["complete"] * 6
+
+
+def test_halving_needs_a_plan_of_all_steps():
+    def objective(trial):
+        budgeted(trial, total_steps=16)
+
+    with pytest.raises(kp.TuningError, match="for 32 steps, and the objective plans 16"):
+        halved(objective=objective, n_trials=1, min_steps=32)
+
+
+@pytest.mark.tuning
+def test_a_place_inside_an_epoch_is_no_other_place():
+    result = halved(n_trials=2, min_steps=12, max_steps=24)
+    winner = result.trials[-1]
+    expected = straight_store("straight", winner, 24)
+    assert_same_state(contents(expected), contents(winner.store))
+
+
+@pytest.mark.tuning
+def test_hyperband_has_its_brackets():
+    result = kp.hyperband(
+        budgeted, "search", min_steps=8, max_steps=32, factor=2, seed=0, verbose=0
+    )
+    assert brackets_of(8, 32, 2) == ((4, 8), (3, 16), (3, 32))
+    places = [(one.group["bracket"], one.group["rung"], one.step) for one in result.trials]
+    assert places == (
+        [(0, 0, 8)] * 4
+        + [(0, 1, 16)] * 2
+        + [(0, 2, 32)]
+        + [(1, 0, 16)] * 3
+        + [(1, 1, 32)]
+        + [(2, 0, 32)] * 3
+    )
+
+
+class PruneSecond(optuna.pruners.BasePruner):
+    def prune(self, study, trial):
+        return trial.number == 1 and trial.last_step >= 16
+
+
+def objective(trial):
+    budgeted(trial, total_steps=32)
+
+
+@pytest.mark.parametrize(
+    "total",
+    [32, *(pytest.param(other, marks=pytest.mark.tuning) for other in (48, 24))],
+)
+def test_a_pruned_trial_that_is_continued_is_a_straight_run(total):
+    """To the end of its plan, beyond it, and short of it."""
+    how = {"n_trials": 2, "pruner": PruneSecond(), "sampler": optuna.samplers.RandomSampler}
+    result = kp.tune(objective, "search", seed=0, verbose=0, **how)
+    assert (result.trial(1).state, result.trial(1).step) == ("pruned", 16)
+    longer = kp.continue_trial(result, 1, total)
+    assert (longer.number, longer.parent, longer.step, longer.state) == (2, 1, total, "complete")
+    expected = straight_store("straight", longer, total)
+    assert_same_state(contents(expected), contents(longer.store))
+    assert (result.trial(1).state, result.trial(1).step) == ("pruned", 16)
+    Counted.steps = 0
+    assert kp.continue_trial(result, 1, total) == longer
+    # One that was continued is no new trial of the search.
+    kp.tune(objective, "search", seed=0, verbose=0, **how)
+    assert Counted.steps == 0
+    with pytest.raises(kp.TuningError, match=r"has done 16 steps\. Ask for more"):
+        kp.continue_trial(result, 1, 16)
+    with pytest.raises(IndexError, match="there is no trial 9"):
+        kp.continue_trial(result, 9, 99)
+
+
+# Populations
+
+
+def warmer(params, random):
+    return {**params, "rate": params["rate"] * random.choice([0.8, 1.25])}
+
+
+def populated(folder="search", **how):
+    Counted.steps, Counted.rates = 0, []
+    how = {"size": 4, "total_steps": 24, "exploit_every_steps": 8, "explore": warmer, **how}
+    return kp.population(how.pop("objective", budgeted), folder, seed=1, verbose=0, **how)
+
+
+@pytest.mark.tuning
+def test_the_worst_of_a_population_goes_on_with_the_state_of_the_best():
+    result = populated()
+    assert Counted.steps == 4 * 24
+    generations = [
+        [one for one in result.trials if one.group["generation"] == number] for number in range(3)
+    ]
+    assert [len(one) for one in generations] == [4, 4, 4]
+    for before, after in itertools.pairwise(generations):
+        ranked = sorted(before, key=lambda one: one.history.history["val_loss"][-1])
+        for one in after:
+            own = next(o for o in before if o.group["member"] == one.group["member"])
+            if own.number != ranked[-1].number:
+                assert (one.parent, one.params) == (own.number, own.params)
+                continue
+            assert one.parent == ranked[0].number
+            ratio = one.params["rate"] / ranked[0].params["rate"]
+            assert ratio == pytest.approx(0.8) or ratio == pytest.approx(1.25)
+            # The new rate is in force.
+            assert Counted.rates[one.number] == pytest.approx(one.params["rate"])
+            # Its History is that of the better one, and its own from there.
+            shared = len(ranked[0].history.history["val_loss"])
+            assert one.history.history["val_loss"][:shared] == ranked[0].history.history["val_loss"]
+    assert populated().table() == result.table()
+    assert Counted.steps == 0
+
+
+def test_slots_are_carried_to_the_member_that_takes_over(monkeypatch):
+    result = populated(total_steps=16, explore=lambda params, random: params)
+    (taken,) = [
+        one
+        for one in result.trials[4:]
+        if one.group["member"] != result.trial(one.parent).group["member"]
+    ]
+    # With the same parameters as its parent, it is the run of the parent.
+    twin = next(one for one in result.trials[4:] if one.parent == taken.parent and one != taken)
+    assert_same_state(contents(twin.store), contents(taken.store))
+
+
+def test_checkpoints_are_taken_over_by_hard_links():
+    result = populated(size=2, total_steps=16)
+    child = result.trials[-1]
+    parent = result.trial(child.parent)
+    own = {file.stat().st_ino for file in child.directory.rglob("*.safetensors")}
+    assert own & {file.stat().st_ino for file in parent.directory.rglob("*.safetensors")}
+
+
+@pytest.mark.tuning
+def test_another_architecture_is_refused():
+    def other(params, random):
+        return {**params, "units": 12 - params["units"]}
+
+    with pytest.raises(kp.StateMismatchError):
+        populated(objective=of_two_sizes, explore=other, size=2, total_steps=16)
+
+
+@pytest.mark.tuning
+def test_what_explore_returns_is_checked_and_put_into_the_ranges():
+    with pytest.raises(kp.TuningError, match="must return a dict of the parameters"):
+        populated(explore=lambda params, random: {}, size=2)
+    how = {"size": 2, "total_steps": 16}
+    result = populated("wide", explore=lambda params, random: {"rate": 10.0}, **how)
+    assert max(one.params["rate"] for one in result.trials) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda: halved(min_steps=64), ValueError, "`min_steps` must be below `max_steps`"),
+        (lambda: halved(factor=1), ValueError, "`factor` must be at least 2"),
+        (lambda: halved(n_trials=0), ValueError, "`n_trials` must be at least 1"),
+        (lambda: populated(size=1), ValueError, "`size` must be at least 2"),
+        (lambda: populated(explore=None), TypeError, "`explore` must be a function"),
+    ],
+)
+def test_arguments_are_checked(call, error, said):
+    with pytest.raises(error, match=said):
+        call()
+
+
+def test_another_budget_in_the_folder_is_refused():
+    halved(n_trials=2, max_steps=16)
+    with pytest.raises(kp.TuningError, match="max_steps is 32, it was 16"):
+        halved(n_trials=2, max_steps=32)
+    with pytest.raises(kp.TuningError, match=r"the search is 'kp\.tune', it was"):
+        kp.tune(budgeted, "search", n_trials=2, verbose=0)
