@@ -129,6 +129,9 @@ class JaxBackend:
         devices = jax.local_devices()
         return f"{len(devices)} x {devices[0].device_kind}"
 
+    def peak_memory(self) -> int | None:
+        return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_memory_error(
             error,

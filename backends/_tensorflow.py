@@ -102,6 +102,12 @@ class TensorFlowBackend:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return f"{len(devices)} x {devices[0].device_type}"
 
+    def peak_memory(self) -> int | None:
+        if not tf.config.list_logical_devices("GPU"):
+            return None
+        peak: int = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return peak
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_memory_error(error, lambda one: isinstance(one, tf.errors.ResourceExhaustedError))
 

@@ -116,6 +116,10 @@ class TorchBackend:
             return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
         return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
 
+    def peak_memory(self) -> int | None:
+        is_cuda = keras.ops.zeros(()).is_cuda
+        return torch.cuda.max_memory_allocated() if is_cuda else None
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_memory_error(
             error,

@@ -102,6 +102,11 @@ class Backend(Protocol):
     def device(self) -> str:
         """The device that trains, for people: its kind, and the number where there are several."""
 
+    def peak_memory(self) -> int | None:
+        """The most bytes that the first device has had in use in this process; None where it does
+        not say, as a CPU.
+        """
+
     def is_out_of_memory(self, error: BaseException) -> bool:
         """True if an error, or one that it stands for, says that the device or the host has no
         memory left.

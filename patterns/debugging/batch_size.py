@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, get_args
 
 import keras
+import numpy as np
 
 from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.arguments import check_choice, whole_number
+from ..data import data_parts
 from ..state import preserved, preserved_attributes
 from ..state.compiled import check_compiled
+from .batch_size_loss import LossPlan, RateRule, SizeLoss, measure_losses
 from .batch_size_memory import find_largest
 from .batch_size_noise import measure_noise
 from .batch_size_report import BatchSizeReport
@@ -22,7 +25,10 @@ from .batch_size_speed import measure_speeds, timed_steps
 _CALLER = "probe_batch_size"
 _LARGEST_DEFAULT = 1024
 _MICRO_BATCH = 32
-_PARTS = ("noise", "memory")
+_DEFAULT_PARTS = ("noise", "memory")
+_PARTS = (*_DEFAULT_PARTS, "loss")
+# Of the examples, held out where no validation data are given.
+_HELD_OUT = 0.2
 _MEBIBYTE = 2**20
 
 
@@ -35,8 +41,12 @@ def probe_batch_size(
     sample_weight: Any = None,
     sizes: Iterable[int] | None = None,
     rounds: int = 5,
-    measure: Collection[str] = _PARTS,
+    measure: Collection[str] = _DEFAULT_PARTS,
     micro_batch_size: int | None = None,
+    validation_data: Any = None,
+    loss_examples: int | None = None,
+    loss_seeds: int = 3,
+    rate_rule: RateRule = "kept",
     memory_limit: int = 512 * _MEBIBYTE,
     seed: int = 0,
 ) -> BatchSizeReport:
@@ -59,15 +69,27 @@ def probe_batch_size(
         sizes: Batch sizes to time, at most the number of examples. Defaults to None: powers of two
             up to 1024, or the size that the model's inputs fix.
         rounds: How often each size is timed. Defaults to 5.
-        measure: Beside the speed, `"noise"`, `"memory"`, both or none. Defaults to both.
+        measure: Beside the speed, any of `"noise"`, `"memory"` and `"loss"`: the validation loss
+            of each size after the same number of examples, which trains sizes times seeds times.
+            Defaults to the first two.
         micro_batch_size: Examples in each gradient for the noise scale. Defaults to None: 32, or
             fewer where there are few examples.
+        validation_data: For `"loss"`, arrays as in `kp.fit`. Defaults to None: a fifth of the
+            examples, drawn at random and left out of that training.
+        loss_examples: For `"loss"`, the examples of a run, cut to whole steps of the largest size.
+            Defaults to None: one pass over those that are trained on.
+        loss_seeds: For `"loss"`, runs of each size, which differ in the order of the examples and
+            begin with the weights of now. Defaults to 3.
+        rate_rule: For `"loss"`, what becomes of the learning rate, which is meant for a size of 32:
+            `"kept"`; `"linear"`, times size / 32; or `"sqrt"`, times its square root. Defaults to
+            `"kept"`.
         memory_limit: Bytes that training may take on a CPU beside what the process has after its
             start. Defaults to 512 MiB.
         seed: Of the draws of examples and of the order of the sizes. Defaults to 0.
 
     Returns:
-        The report: `.recommended`, `.recommendation`, `.speeds`, `.noise`, `.largest`, `.plot()`.
+        The report: `.recommended`, `.recommendation`, `.speeds`, `.noise`, `.largest`, `.losses`,
+        `.plot()`.
 
     Raises:
         TypeError: If an argument is of the wrong type, or the data are no arrays.
@@ -100,6 +122,15 @@ def probe_batch_size(
     rows = rows_of(_CALLER, x, y, sample_weight)
     fixed = _fixed_size(model)
     timed = _sizes(sizes, rows, fixed)
+    check_choice(_CALLER, "rate_rule", rate_rule, get_args(RateRule))
+    loss_seeds = whole_number(_CALLER, "loss_seeds", loss_seeds)
+    plan = None
+    if "loss" in parts:
+        train, held_out = _held_out(rows, validation_data, fixed, seed)
+        wanted = train.examples
+        if loss_examples is not None:
+            wanted = whole_number(_CALLER, "loss_examples", loss_examples)
+        plan = LossPlan(train, held_out, wanted, loss_seeds, rate_rule, seed)
     micro = fixed or min(_MICRO_BATCH, rows.examples)
     if micro_batch_size is not None:
         micro = whole_number(_CALLER, "micro_batch_size", micro_batch_size)
@@ -112,7 +143,29 @@ def probe_batch_size(
             speeds = measure_speeds(timer, timed, rounds, seed)
             searched = "memory" in parts and not fixed
             largest = find_largest(model, rows, timer, limit) if searched else None
-    return BatchSizeReport(speeds, noise, largest, rows.examples)
+        losses: tuple[SizeLoss, ...] = ()
+        if plan:
+            # From the weights of now, which the timing has moved.
+            with preserved(model), timed_steps(model, rows):
+                losses = measure_losses(model, plan, [one.size for one in speeds])
+    return BatchSizeReport(speeds, noise, largest, rows.examples, losses)
+
+
+def _held_out(rows: Rows, validation_data: Any, fixed: int, seed: int) -> tuple[Rows, Rows]:
+    """The examples that are trained on, and those that are not."""
+    if validation_data is not None:
+        x, y, weight = (*data_parts("validation_data", validation_data), None, None)[:3]
+        return rows, rows_of(_CALLER, x, y, weight)
+    order = np.random.default_rng(seed).permutation(rows.examples)
+    held = int(rows.examples * _HELD_OUT)
+    # A model with a fixed size takes whole batches only.
+    held -= held % (fixed or 1)
+    if not held:
+        raise ValueError(
+            f"{_CALLER}: of {rows.examples} examples none can be held out for the loss. Give "
+            "validation_data=, or more examples."
+        )
+    return rows.at(order[held:]), rows.at(order[:held])
 
 
 def _check_loss(model: keras.Model) -> None:

@@ -16,7 +16,8 @@ from keras_patterns.backends import current
 
 
 def main() -> None:
-    """Prints `ready` once the model is made and the limit set, then every size that fits."""
+    """Prints `ready` once the model is made and the limit set, then `fits`, the size and
+    the bytes that it took, for every size that fits."""
     # Imported here: other systems have no such module.
     import resource
 
@@ -27,14 +28,24 @@ def main() -> None:
     most = pages * resource.getpagesize() + asked["limit"]
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
     print("ready", flush=True)
+    at_start = _from_status("VmRSS")
     for size in asked["sizes"]:
+        # The peak from here on: that of the imports may be higher.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         try:
             _train(model, asked["rows"], size)
         except Exception as error:
             print(f"refused: {type(error).__name__}", flush=True)
             # A device that was refused memory may not end in order.
             break
-        print(size, flush=True)
+        print(f"fits {size} {max(0, _from_status('VmHWM') - at_start)}", flush=True)
+
+
+def _from_status(name: str) -> int:
+    """Bytes, from a line of the kernel's account of this process."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (one for one in text.splitlines() if one.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
 
 
 def _train(model: keras.Model, rows: list[Any], size: int) -> None:

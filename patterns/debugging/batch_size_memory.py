@@ -6,8 +6,9 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -35,11 +36,14 @@ class LargestSize:
         size: The largest power of two that does, or the number of examples; 0 if not even one does.
         source: `"child"`, `"device"` or `"estimate"`.
         reason: What ended the search, or why there is only an estimate.
+        memory: Bytes that training takes beside what a process has at its start, by the size;
+            measured in a child, or an estimate. Empty on a device.
     """
 
     size: int
     source: str
     reason: str
+    memory: Mapping[int, int] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         if self.source == "estimate":
@@ -64,7 +68,7 @@ def find_largest(model: keras.Model, rows: Rows, timer: StepTimer, limit: int) -
     try:
         return _by_children(model, rows, limit)
     except _NoChildError as error:
-        return LargestSize(_estimate(model, rows, limit), "estimate", str(error))
+        return _estimate(model, rows, limit, str(error))
 
 
 class _NoChildError(Exception):
@@ -95,7 +99,7 @@ def _by_children(model: keras.Model, rows: Rows, limit: int) -> LargestSize:
         more = search_in_child(model, rows, limit, first=min(2 * found.size, rows.examples))
         if not more.size:
             break
-        found = more
+        found = replace(more, memory={**found.memory, **more.memory})
     return found
 
 
@@ -124,11 +128,12 @@ def search_in_child(model: keras.Model, rows: Rows, limit: int, first: int = 1) 
     lines, ended = _run_child(asked)
     if "ready" not in lines:
         raise _NoChildError(f"a child process could not make the model: {ended}")
-    fitting = [int(line) for line in lines[lines.index("ready") + 1 :] if line.isdigit()]
-    best = max(fitting, default=0)
+    fitting = [line.split() for line in lines if line.startswith("fits ")]
+    memory = {int(size): int(taken) for _, size, taken in fitting}
+    best = max(memory, default=0)
     if best == rows.examples:
-        return LargestSize(best, "child", "these are all examples")
-    return LargestSize(best, "child", f"a child with {limit / 2**20:,.0f} MiB {ended}")
+        return LargestSize(best, "child", "these are all examples", memory)
+    return LargestSize(best, "child", f"a child with {limit / 2**20:,.0f} MiB {ended}", memory)
 
 
 def _run_child(asked: str) -> tuple[list[str], str]:
@@ -159,7 +164,7 @@ def _shapes(part: Any) -> Any:
     return {"/": [list(part.shape[1:]), str(batch_dtype(part.dtype))]}
 
 
-def _estimate(model: keras.Model, rows: Rows, limit: int) -> int:
+def _estimate(model: keras.Model, rows: Rows, limit: int, reason: str) -> LargestSize:
     """The size at which what is kept for the gradient would fill the limit."""
     seen: list[int] = []
     with ExitStack() as stack:
@@ -169,8 +174,11 @@ def _estimate(model: keras.Model, rows: Rows, limit: int) -> int:
         model(keras.tree.map_structure(keras.ops.convert_to_tensor, x), training=False)
     weights = sum(_bytes(one) for one in find_variables(model).of("weight").values())
     # An output and its gradient.
-    room = (limit - weights) / max(1, 2 * sum(seen))
-    return min(rows.examples, 2 ** int(math.log2(room))) if room >= 1 else 0
+    each = max(1, 2 * sum(seen))
+    room = (limit - weights) / each
+    best = min(rows.examples, 2 ** int(math.log2(room))) if room >= 1 else 0
+    memory = {size: weights + size * each for size in sizes_up_to(rows.examples)}
+    return LargestSize(best, "estimate", reason, memory)
 
 
 def _counted(call: Any, seen: list[int]) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._util.plots import given_or_new_axes
 from .._util.table import format_table, html_table
+from .batch_size_loss import SizeLoss
 from .batch_size_memory import LargestSize
 from .batch_size_noise import NoiseScale
 from .batch_size_speed import Speed
@@ -15,6 +17,8 @@ from .batch_size_speed import Speed
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_MEBIBYTE = 2**20
+_MEMORY = "memory"
 _HEADER = ["batch size", "examples/s", "half of the rounds", "relative time to a loss"]
 # Without a noise scale: the share of the highest speed that is enough.
 _ENOUGH = 0.9
@@ -29,12 +33,15 @@ class BatchSizeReport:
         noise: The gradient noise scale; None if it was not asked for.
         largest: The largest size that fits; None if it was not asked for.
         examples: How many there are.
+        losses: The validation loss of each size after the same number of examples; empty if it was
+            not asked for.
     """
 
     speeds: tuple[Speed, ...]
     noise: NoiseScale | None
     largest: LargestSize | None
     examples: int
+    losses: tuple[SizeLoss, ...] = ()
 
     @property
     def has_noise_scale(self) -> bool:
@@ -70,10 +77,33 @@ class BatchSizeReport:
             )
         if self.largest and self.largest.size < self.speeds[-1].size:
             said += f" Larger ones than {self.largest.size:,} may not fit into memory."
+        said += self._loss_in_words
         return f"{said} The learning rate goes with the size: find it anew after a change."
 
+    @property
+    def _loss_in_words(self) -> str:
+        """The loss of the recommended size beside the lowest one; empty where none was measured."""
+        if not self.losses:
+            return ""
+        best = min(self.losses, key=lambda one: one.mean)
+        (chosen,) = (one for one in self.losses if one.size == self.recommended)
+        runs = len(best.losses)
+        said = (
+            f" After the same number of examples the validation loss is lowest at {best.size}: "
+            f"{_loss(best)} over {runs} seeds"
+        )
+        if chosen is best:
+            return f"{said}."
+        error = math.sqrt((best.spread**2 + chosen.spread**2) / runs)
+        is_clear = runs > 1 and chosen.mean - best.mean > 2 * error
+        return (
+            f"{said}; at {chosen.size} it is {_loss(chosen)}, which "
+            f"{'is clearly worse' if is_clear else 'may be chance'}."
+        )
+
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draws the speeds over the size, with the noise scale and its interval.
+        """Draws the speeds over the size, with the noise scale and its interval, and if they were
+        measured the validation losses, on an axis of their own.
 
         Args:
             ax: The matplotlib axes to draw in. Defaults to None: those of a new figure, which a
@@ -100,15 +130,19 @@ class BatchSizeReport:
         axes.set(xlabel="batch size", ylabel="examples per second")
         axes.set_ylim(bottom=0)
         axes.set_title(f"Batch size: {self.recommended} is recommended", fontsize=10)
-        axes.legend(frameon=False, fontsize=9)
+        lines, labels = axes.get_legend_handles_labels()
+        if self.losses:
+            more = self._draw_losses(axes)
+            lines, labels = lines + more[0], labels + more[1]
+        axes.legend(lines, labels, frameon=False, fontsize=9)
         return axes
 
     def __repr__(self) -> str:
-        return "\n".join([format_table(_HEADER, self._rows), *self._lines])
+        return "\n".join([format_table(self._header, self._rows), *self._lines])
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines)
-        return html_table(_HEADER, self._rows) + lines
+        return html_table(self._header, self._rows) + lines
 
     @property
     def _lines(self) -> list[str]:
@@ -116,17 +150,36 @@ class BatchSizeReport:
         return [*parts, self.recommendation]
 
     @property
+    def _header(self) -> list[str]:
+        loss = ["validation loss", "rate times"] if self.losses else []
+        return [*_HEADER, *([_MEMORY] if any(map(self._memory, self.speeds)) else []), *loss]
+
+    @property
     def _rows(self) -> list[list[str]]:
         least = min(map(self._time, self.speeds)) if self.has_noise_scale else 1.0
+        losses = {one.size: [_loss(one), f"{one.rate_factor:.3g}"] for one in self.losses}
+        has_memory = _MEMORY in self._header
         return [
             [
                 f"{one.size:,}",
                 f"{one.median:,.0f}",
                 "{:,.0f} to {:,.0f}".format(*one.quartiles),
                 f"{self._time(one) / least:.2f}" if self.has_noise_scale else "not known",
+                *([self._memory(one)] if has_memory else []),
+                *losses.get(one.size, []),
             ]
             for one in self.speeds
         ]
+
+    def _memory(self, speed: Speed) -> str:
+        """The memory of a size, with the way in which it is known."""
+        if speed.peak_bytes is not None:
+            return f"{speed.peak_bytes / _MEBIBYTE:,.0f} MiB on the device"
+        found = self.largest.memory.get(speed.size) if self.largest else None
+        if found is None or self.largest is None:
+            return ""
+        how = "in a child" if self.largest.source == "child" else "estimated"
+        return f"{found / _MEBIBYTE:,.0f} MiB {how}"
 
     def _time(self, speed: Speed) -> float:
         """The seconds to a given loss, in a unit that all sizes share: the examples that are needed
@@ -135,6 +188,19 @@ class BatchSizeReport:
         assert self.noise is not None
         return (1 + speed.size / self.noise.critical_batch_size) / speed.median
 
+    def _draw_losses(self, axes: Axes) -> tuple[list[Any], list[str]]:
+        right = axes.twinx()
+        right.errorbar(
+            [one.size for one in self.losses],
+            [one.mean for one in self.losses],
+            yerr=[one.spread for one in self.losses],
+            color="#d95f02",
+            marker="s",
+            label="validation loss",
+        )
+        right.set_ylabel("validation loss after the same number of examples")
+        return right.get_legend_handles_labels()
+
     def _draw_noise(self, axes: Axes, noise: NoiseScale) -> None:
         # An end that is infinite, or zero on an axis of logarithms, is not drawn.
         left, right = self.speeds[0].size / 2, self.speeds[-1].size * 4
@@ -142,3 +208,7 @@ class BatchSizeReport:
         axes.axvspan(low, high, color="#1b9e77", alpha=0.15, label="noise scale, 95 %")
         if left <= noise.critical_batch_size <= right:
             axes.axvline(noise.critical_batch_size, color="#1b9e77", label="noise scale")
+
+
+def _loss(one: SizeLoss) -> str:
+    return f"{one.mean:.4g} ± {one.spread:.2g}"

@@ -27,9 +27,17 @@ class Rows:
         x, y, weight = (each_array(lambda leaf: take(leaf, places), one) for one in self.data)
         return x, y, weight
 
+    def at(self, places: np.ndarray) -> Rows:
+        """Some of the examples."""
+        return Rows(self.batch(places), len(places))
+
     def step_batch(self, size: int) -> tuple[Any, ...]:
         """The first examples, as a train step takes them: without the parts that are not there."""
-        parts = self.batch(np.arange(size))
+        return self.step_batch_at(np.arange(size))
+
+    def step_batch_at(self, places: np.ndarray) -> tuple[Any, ...]:
+        """The examples at some places, as a train step takes them."""
+        parts = self.batch(places)
         count = max(place for place, part in enumerate(parts) if part is not None) + 1
         return parts[:count]
 

@@ -26,10 +26,13 @@ class Speed:
     Attributes:
         size: Examples in a batch.
         rates: Examples per second in each round, of shape `(rounds,)`.
+        peak_bytes: The most memory that the device had in use until after its first step; None
+            where the device does not say, as a CPU.
     """
 
     size: int
     rates: np.ndarray
+    peak_bytes: int | None = None
 
     @property
     def median(self) -> float:
@@ -94,7 +97,8 @@ def measure_speeds(
     """Times every size once a round, in an order drawn anew, so that what slows the machine for a
     while strikes all of them. Sizes from the first that does not fit on are left out.
     """
-    fitting = _fitting(timer, sizes)
+    peaks = _peaks(timer, sizes)
+    fitting = list(peaks)
     steps = {}
     for size in fitting:
         # The first step of a size is also compiled; it is over.
@@ -104,15 +108,16 @@ def measure_speeds(
     for _ in range(rounds):
         for size in rng.permutation(fitting).tolist():
             rates[size].append(size * steps[size] / timer.seconds(size, steps[size]))
-    return tuple(Speed(size, np.array(found)) for size, found in rates.items())
+    return tuple(Speed(size, np.array(found), peaks[size]) for size, found in rates.items())
 
 
-def _fitting(timer: StepTimer, sizes: Sequence[int]) -> list[int]:
-    found: list[int] = []
+def _peaks(timer: StepTimer, sizes: Sequence[int]) -> dict[int, int | None]:
+    """The memory after a first step of each size that fits. Sizes grow, and so the peak does."""
+    found: dict[int, int | None] = {}
     for size in sizes:
         if not timer.fits(size):
             break
-        found.append(size)
+        found[size] = current().peak_memory()
     if not found:
         raise ValueError(
             f"probe_batch_size: not even a batch of {sizes[0]} fits into the memory of "

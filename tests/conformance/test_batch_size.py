@@ -31,11 +31,12 @@ def trained(case):
     return model, kp.fit(model, **how, seed=0, verbose=0)
 
 
-def probe(model, case):
+def probe(model, case, *more):
     data = {name: case.arguments[name] for name in TAKEN if name in case.arguments}
     # Two of the cases have a loss in their train_step alone.
-    measure = ["noise"] if model.loss is not None else []
-    return kp.probe_batch_size(model, **data, sizes=[8], rounds=1, measure=measure)
+    measure = ["noise", *more] if model.loss is not None else []
+    how = {"sizes": [8], "rounds": 1, "measure": measure}
+    return kp.probe_batch_size(model, **data, **how, loss_seeds=1, loss_examples=8)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_a_probe_leaves_everything_as_it_was(case):
     model, history = trained(case)
     function, before = model.train_function, run_state(model, history)
     data = {name: keras.tree.map_structure(bytes, case.arguments[name]) for name in ("x", "y")}
-    found = probe(model, case)
+    found = probe(model, case, "loss")
     assert found.speeds[0].median > 0
     assert_same_state(before, run_state(model, history))
     assert model.train_function is function

@@ -1,6 +1,7 @@
 """kp.probe_batch_size: its estimates, its report, its arguments."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras import layers
 import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.debugging import batch_size_memory, batch_size_noise, batch_size_speed
+from keras_patterns.debugging.batch_size_loss import SizeLoss
 from keras_patterns.debugging.batch_size_memory import LargestSize, search_in_child
 from keras_patterns.debugging.batch_size_noise import NoiseScale, measure_noise
 from keras_patterns.debugging.batch_size_report import BatchSizeReport
@@ -103,6 +105,8 @@ def test_a_child_finds_the_largest_size_and_twice_as_much_does_not_fit():
     # In children that have trained on nothing else.
     assert search_in_child(model, rows, limit, first=found.size).size >= found.size
     assert search_in_child(model, rows, limit, first=2 * found.size).size == 0
+    # What it takes grows with the size: some megabytes for each example.
+    assert 2**20 < found.memory[16] / 16 < 20 * 2**20
 
 
 class Unknown(keras.Model):
@@ -177,6 +181,67 @@ def test_a_device_that_takes_nothing_is_an_error(monkeypatch):
         kp.probe_batch_size(net(), X, Y, measure=[])
 
 
+def test_the_memory_of_a_size_stands_in_the_table_with_its_source():
+    for source, said in (("child", "12 MiB in a child"), ("estimate", "12 MiB estimated")):
+        largest = LargestSize(64, source, "these are all examples", {4: 12 * 2**20})
+        assert said in repr(report(largest=largest))
+
+
+# The validation loss over sizes.
+
+
+def line(rate):
+    """One weight of 0, on y = 2 x."""
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.layers[0].set_weights([np.zeros((1, 1))])
+    model.compile(keras.optimizers.SGD(rate), "mse")
+    return model
+
+
+@pytest.mark.parametrize(("rule", "factors"), [("kept", (1, 1)), ("linear", (0.25, 0.5))])
+def test_the_loss_of_each_size_is_that_after_the_same_number_of_examples(rule, factors):
+    """On examples that are all alike a step takes `4 * rate` of what is left of the error."""
+    model = line(0.1)
+    x, y = np.ones((32, 1), "float32"), np.full((32, 1), 2.0, "float32")
+    found = kp.probe_batch_size(
+        *(model, x, y),
+        **{"sizes": [8, 16], "rounds": 1, "measure": ["loss"], "rate_rule": rule},
+        **{"validation_data": (x, y), "loss_examples": 40, "loss_seeds": 2},
+    )
+    # 40 examples are 32 in whole steps of both: 4 steps of 8, and 2 of 16.
+    for one, factor, steps in zip(found.losses, factors, (4, 2), strict=True):
+        left = 2 * (1 - 2 * 0.1 * factor) ** steps
+        assert one.rate_factor == factor
+        np.testing.assert_allclose(one.losses, [left**2] * 2, rtol=1e-4)
+    assert float(model.get_weights()[0][0, 0]) == 0
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_a_schedule_is_scaled_and_put_back():
+    rate = keras.optimizers.schedules.ExponentialDecay(0.1, 1000, 1.0)
+    model = line(rate)
+    x, y = np.ones((20, 1), "float32"), np.full((20, 1), 2.0, "float32")
+    how = {"sizes": [8], "rounds": 1, "measure": ["loss"], "rate_rule": "sqrt"}
+    found = kp.probe_batch_size(model, x, y, **how)
+    (one,) = found.losses
+    # A fifth is held out; 16 examples are two steps.
+    assert one.losses == pytest.approx([4 * (1 - 0.2 * 0.5) ** 4] * 3, rel=1e-4)
+    assert model.optimizer._learning_rate is rate
+
+
+def test_the_losses_stand_in_table_words_and_picture():
+    worse = [SizeLoss(size, np.array([a, b]), 1.0) for size, a, b in LOSSES]
+    found = replace(report(noise_of(10.0)), losses=tuple(worse))
+    assert "0.15 ± 0.071" in repr(found)
+    assert "lowest at 4: 0.15 ± 0.071 over 2 seeds; at 16 it is 0.9 ± 0.14" in found.recommendation
+    assert "clearly worse" in found.recommendation
+    axes = found.plot()
+    assert "validation loss" in [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+LOSSES = [(4, 0.1, 0.2), (16, 0.8, 1.0), (64, 3.0, 3.0)]
+
+
 # The report.
 
 
@@ -243,7 +308,10 @@ def test_a_model_without_a_loss_has_no_noise_scale():
         ({"sizes": []}, ValueError, "`sizes` must be batch sizes"),
         ({"rounds": 0}, ValueError, "`rounds` must be at least 1"),
         ({"measure": "noise"}, TypeError, "`measure` must be a list of names"),
-        ({"measure": ["speed"]}, ValueError, "`measure` must be one of 'noise', 'memory'"),
+        ({"measure": ["speed"]}, ValueError, "`measure` must be one of 'noise', 'memory', 'loss'"),
+        ({"measure": ["loss"], "rate_rule": "cubic"}, ValueError, "`rate_rule` must be one of"),
+        ({"measure": ["loss"], "loss_seeds": 0}, ValueError, "`loss_seeds` must be at least 1"),
+        ({"measure": ["loss"], "x": X[:4], "y": Y[:4]}, ValueError, "none can be held out"),
         ({"micro_batch_size": 0}, ValueError, "`micro_batch_size`"),
         ({"memory_limit": 1.5}, TypeError, "`memory_limit`"),
         ({"x": iter([(X, Y)]), "y": None}, TypeError, "arrays only.*Pass x and y as arrays"),
