@@ -66,7 +66,7 @@ CAUSES = {
     "no_gradient": {
         *("output_activation", "logits", "symmetric_init", "input_scale", "exploding"),
         *("constant_input", "vanishing", "frozen", "non_finite", "output_width"),
-        *("dead_units", "saturated"),
+        *("dead_units", "saturated", "ignored_input"),
     },
     "ignored_input": {
         *("dead_units", "saturated", "constant_input", "symmetric_init", "output_activation"),

@@ -117,7 +117,7 @@ def accused(count, look):
 
 
 def test_a_preflight_lets_a_few_sound_set_ups_through():
-    assert accused(6, lambda model, x, y, fit: kp.preflight(model, x, y)) == []
+    assert accused(3, lambda model, x, y, fit: kp.preflight(model, x, y)) == []
 
 
 @pytest.mark.gallery

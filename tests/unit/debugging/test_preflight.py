@@ -205,7 +205,7 @@ def test_an_input_that_nothing_depends_on(reads, expected):
 
 
 def test_a_model_that_looks_at_nothing():
-    hidden = [layers.Lambda(lambda x: 0 * x + 1), layers.Dense(8, "relu")]
+    hidden = [layers.Lambda(lambda x: 0 * x + 1), layers.Dense(8, "tanh")]
     assert kinds(softmax(hidden=hidden), X, LABELS)[0] == "ignored_input"
 
 
