@@ -51,7 +51,9 @@ def objective(trial):
     dropout = trial.suggest_float("dropout", 0.0, 0.5)
     layers = [keras.layers.Dense(units, "relu"), keras.layers.Dropout(dropout)]
     model = keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(10, "softmax")])
-    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
     trial.fit(
         model,
         (x / 16).astype("float32"),

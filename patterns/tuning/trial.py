@@ -123,6 +123,15 @@ class Trial:
         with storage_errors("keep a parameter"):
             return self.optuna.suggest_categorical(name, choices)
 
+    def report(self, value: float, step: int) -> None:
+        """As in `optuna.Trial`, for a loop of one's own. What was reported before a kill is passed
+        over.
+        """
+        with storage_errors("take a report"):
+            if step not in self._reported:
+                self.optuna.report(value, step)
+                self._reported[step] = value
+
     def fit(
         self,
         model: keras.Model,
@@ -197,9 +206,7 @@ class Trial:
         """Takes a value of the monitored metric in a run; True if the trial is pruned there."""
         at = sum(one.step for one in self._runs[:run]) + step
         with storage_errors("take a report"):
-            if at not in self._reported:
-                self.optuna.report(value, at)
-                self._reported[at] = value
+            self.report(value, at)
             # What came before was decided by the process that reported it.
             if not self._prunes or at < self._last_reported or not self.optuna.should_prune():
                 return False

@@ -29,10 +29,15 @@ def check_workers(asked: SearchArguments) -> None:
     Raises:
         ValueError: If they cannot import the objective, or reach the storage.
     """
-    blocker = import_blocker(asked.objective)
-    if blocker:
+    functions = {"objective": asked.objective}
+    if callable(asked.sampler):
+        functions["sampler"] = asked.sampler
+    for name, function in functions.items():
+        blocker = import_blocker(function)
+        if not blocker:
+            continue
         raise ValueError(
-            f"{asked.caller}: workers > 1 start processes, which cannot import the objective: "
+            f"{asked.caller}: workers > 1 start processes, which cannot import `{name}`: "
             f"{blocker}. Define it with `def` at the top of a module or of the script, and call "
             f'{asked.caller} under `if __name__ == "__main__":`.'
         )

@@ -2,6 +2,8 @@
 module that it names.
 """
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -373,6 +375,17 @@ def test_an_optimizer_computes_updates_in_methods_that_are_found_on_the_instance
     assert int(counter.numpy()) == 8
     assert _keras.put_first_steps(optimizer, {})
     assert not {"update_step", "_parallel_update_step", "_own_steps"} & set(vars(optimizer))
+
+
+def test_a_seed_is_set_as_keras_does_and_taken_back():
+    keras.utils.set_random_seed(5)
+    expected = float(keras.random.uniform(())), random.random(), np.random.random()
+    keras.utils.set_random_seed(6)
+    with _keras.random_seed_set(5):
+        found = float(keras.random.uniform(())), random.random(), np.random.random()
+        assert _keras.random_seed() == 5
+    assert found == expected
+    assert _keras.random_seed() == 6
 
 
 def test_the_seed_of_set_random_seed_is_known():

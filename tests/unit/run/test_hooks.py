@@ -6,8 +6,10 @@ import pytest
 from models import FEATURES, TRAIN
 
 import keras_patterns as kp
+from keras_patterns.run.requests import Pause
+from keras_patterns.run.signals import RunPaused
 from keras_patterns.storage import Position
-from keras_patterns.testing import assert_restores
+from keras_patterns.testing import assert_restores, assert_same_state, run_state
 
 NUMBERS = FEATURES[:, :1]
 DATA = {**TRAIN, "y": NUMBERS}
@@ -176,3 +178,23 @@ def test_a_state_that_leaves_something_out_is_found():
     train(hook)
     with pytest.raises(AssertionError, match=r"Forgets is another one .*\n  attributes/seen"):
         assert_restores(hook, Forgets)
+
+
+@pytest.mark.parametrize("at", [3, 6, 7])
+def test_a_run_that_a_hook_leaves_goes_on_as_if_it_had_not_been_left(tmp_path, at):
+    """Inside an epoch, at the end of one, and at the first step of one."""
+    steps = {"total_steps": 12, "epochs": 2}
+    expected, straight = train(kp.Checkpoint(tmp_path / "straight"), Asks(at=at), **steps)
+    with pytest.raises(RunPaused) as left:
+        train(kp.Checkpoint(tmp_path / "left"), Asks(Pause(), at), **steps)
+    assert left.value.step == at
+    model, history = train(kp.Checkpoint(tmp_path / "left"), Asks(at=at), **steps)
+    assert_same_state(run_state(expected, straight), run_state(model, history))
+    assert history.events == []
+
+
+def test_a_run_without_checkpoints_cannot_be_left():
+    with pytest.raises(ValueError, match=r"asked for kp\.Pause, and the run has no checkpoint"):
+        train(Asks(Pause()))
+    with pytest.raises(ValueError, match=r"goes on where it was left is not to be had in plain"):
+        net().fit(FEATURES, NUMBERS, batch_size=8, verbose=0, callbacks=[Asks(Pause(), at=6)])

@@ -88,6 +88,19 @@ def test_a_report_has_its_step_and_runs_of_one_trial_count_on():
     assert list(trial.intermediate_values) == [2, 4, 6, 8]
 
 
+def test_what_was_reported_before_a_kill_is_passed_over():
+    def objective(trial):
+        for step in range(3):
+            trial.report(1.0 / (trial.number + step + 1), step)
+            assert not trial.should_prune()
+        return 0.0
+
+    first = Once(kp.TuningError("as if killed"), objective)
+    with pytest.raises(kp.TuningError, match="as if"):
+        tuned(first)
+    assert [len(one.intermediate_values) for one in tuned(first).study.trials] == [3, 3]
+
+
 def test_a_trial_is_a_function_of_the_seed_and_its_number():
     seeds = []
 
@@ -180,7 +193,7 @@ def test_nothing_of_the_study_is_state_of_the_run():
 
     best = tuned(objective, n_trials=1, storage="sqlite:///study.db").best
     _, record = best.store.read_record()
-    assert record.held == {}
+    assert not any(record.held.values())
     assert json.dumps(record.callbacks["Reporter"]) == json.dumps({"best": best.value})
 
 
@@ -396,6 +409,8 @@ def test_a_sampler_that_cannot_be_seeded():
 def test_workers_that_cannot_import_the_objective():
     with pytest.raises(ValueError, match="is made inside a function, or has no name"):
         tuned(lambda trial: 0.0, workers=2)
+    with pytest.raises(ValueError, match="cannot import `sampler`"):
+        tuned(square, workers=2, sampler=lambda seed: RandomSampler(seed=seed))
     with pytest.raises(ValueError, match="give its URL"):
         tuned(square, workers=2, storage=DownOnce)
 
