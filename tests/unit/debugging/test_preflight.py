@@ -204,6 +204,20 @@ def test_an_input_that_nothing_depends_on(reads, expected):
     assert kinds(two_inputs(reads), [X, X[:, 3:] ** 2], LABELS) == expected
 
 
+def test_an_input_that_is_there_for_a_loss_of_a_layer():
+    class AddsLoss(keras.layers.Layer):
+        def call(self, given):
+            outputs, targets = given
+            self.add_loss(keras.ops.mean((outputs - targets) ** 2))
+            return outputs
+
+    inputs, targets = keras.Input((4,)), keras.Input((1,))
+    outputs = AddsLoss()([layers.Dense(1)(layers.Dense(8, "tanh")(inputs)), targets])
+    model = keras.Model([inputs, targets], outputs)
+    model.compile(keras.optimizers.Adam(0.01))
+    assert "ignored_input" not in kinds(model, [X[:, :4], X[:, :1]], None)
+
+
 def test_a_model_that_looks_at_nothing():
     hidden = [layers.Lambda(lambda x: 0 * x + 1), layers.Dense(8, "tanh")]
     assert kinds(softmax(hidden=hidden), X, LABELS)[0] == "ignored_input"
