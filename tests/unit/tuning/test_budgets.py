@@ -230,15 +230,15 @@ def test_the_worst_of_a_population_goes_on_with_the_state_of_the_best():
     assert Counted.steps == 0
 
 
-def test_slots_are_carried_to_the_member_that_takes_over(monkeypatch):
-    result = populated(total_steps=16, explore=lambda params, random: params)
+def test_slots_are_carried_to_the_member_that_takes_over():
+    result = populated(size=2, total_steps=16, explore=lambda params, random: params)
     (taken,) = [
         one
-        for one in result.trials[4:]
+        for one in result.trials[2:]
         if one.group["member"] != result.trial(one.parent).group["member"]
     ]
     # With the same parameters as its parent, it is the run of the parent.
-    twin = next(one for one in result.trials[4:] if one.parent == taken.parent and one != taken)
+    twin = next(one for one in result.trials[2:] if one.parent == taken.parent and one != taken)
     assert_same_state(contents(twin.store), contents(taken.store))
 
 
