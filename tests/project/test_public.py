@@ -79,6 +79,7 @@ ERRORS = {
     "StateMismatchError": ValueError,
     "StoreError": Exception,
     "StoreInUseError": Exception,
+    "TuningError": RuntimeError,
 }
 RENAMED = ("DamagedCheckpoint", "DataExhausted", "ResumeRefused", "StateMismatch", "StoreInUse")
 

@@ -13,8 +13,6 @@ from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import flat_state
 from keras_patterns.tuning.strategies import brackets_of
 
-STEPS = 64
-
 
 @pytest.fixture(autouse=True)
 def quiet_optuna():
@@ -52,7 +50,7 @@ def of_two_sizes(trial):
 
 def halved(folder="search", **how):
     Counted.steps, Counted.rates = 0, []
-    how = {"n_trials": 8, "min_steps": 8, "max_steps": STEPS, "seed": 3, "verbose": 0, **how}
+    how = {"n_trials": 8, "min_steps": 8, "max_steps": 64, "seed": 3, "verbose": 0, **how}
     return kp.successive_halving(how.pop("objective", budgeted), folder, **how)
 
 
@@ -73,23 +71,37 @@ def straight_store(folder, trial, steps, **how):
     return kp.CheckpointStore(folder)
 
 
-def test_halving_trains_each_step_once_and_its_winner_is_a_straight_run():
-    result = halved()
-    assert Counted.steps == 8 * 8 + 4 * 8 + 2 * 16 + 1 * 32 == 160
-    assert [one.group["rung"] for one in result.trials] == [0] * 8 + [1] * 4 + [2] * 2 + [3]
-    for rung, count in ((0, 4), (1, 2), (2, 1)):
+@pytest.mark.parametrize(
+    ("trials", "steps", "resumes"),
+    [
+        (4, 4 * 8 + 2 * 8 + 1 * 16, [8, 16]),
+        pytest.param(8, 8 * 8 + 4 * 8 + 2 * 16 + 1 * 32, [8, 16, 32], marks=pytest.mark.tuning),
+    ],
+)
+def test_halving_trains_each_step_once_and_its_winner_is_a_straight_run(trials, steps, resumes):
+    """64 steps in place of 96; and 160 in place of 256."""
+    how = {"n_trials": trials, "max_steps": 8 * trials}
+    result = halved(**how)
+    assert Counted.steps == steps
+    counts = [trials >> rung for rung in range(len(resumes) + 1)]
+    assert [one.group["rung"] for one in result.trials] == [
+        rung for rung, count in enumerate(counts) for _ in range(count)
+    ]
+    for rung, count in enumerate(counts[1:]):
         own = sorted(
             (one for one in result.trials if one.group["rung"] == rung), key=lambda one: one.value
         )
         parents = [one.parent for one in result.trials if one.group["rung"] == rung + 1]
         assert parents == [one.number for one in own[:count]]
     winner = result.trials[-1]
-    assert winner.step == STEPS
-    assert_same_state(contents(straight_store("straight", winner, STEPS)), contents(winner.store))
-    # It was left three times, and nothing of that is seen.
+    assert winner.step == 8 * trials
+    expected = straight_store("straight", winner, 8 * trials)
+    assert_same_state(contents(expected), contents(winner.store))
+    # It was left each time, and nothing of that is seen.
     assert winner.history.events == []
-    assert winner.history.resumes == [8, 16, 32]
-    again = halved()
+    assert winner.history.resumes == resumes
+    Counted.steps = 0
+    again = halved(**how)
     assert (again.table(), Counted.steps) == (result.table(), 0)
 
 
@@ -218,15 +230,15 @@ def test_the_worst_of_a_population_goes_on_with_the_state_of_the_best():
     assert Counted.steps == 0
 
 
-def test_slots_are_carried_to_the_member_that_takes_over(monkeypatch):
-    result = populated(total_steps=16, explore=lambda params, random: params)
+def test_slots_are_carried_to_the_member_that_takes_over():
+    result = populated(size=2, total_steps=16, explore=lambda params, random: params)
     (taken,) = [
         one
-        for one in result.trials[4:]
+        for one in result.trials[2:]
         if one.group["member"] != result.trial(one.parent).group["member"]
     ]
     # With the same parameters as its parent, it is the run of the parent.
-    twin = next(one for one in result.trials[4:] if one.parent == taken.parent and one != taken)
+    twin = next(one for one in result.trials[2:] if one.parent == taken.parent and one != taken)
     assert_same_state(contents(twin.store), contents(taken.store))
 
 
