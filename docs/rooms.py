@@ -160,7 +160,7 @@ def draw(arrows: Arrows, path: Path) -> None:
     centres, chains = place(levels, drawn(arrows))
     right = max(x for x, _ in centres.values()) + BOX / 2 + GAP / 2
     top = max(levels.values()) * ROW
-    height = 9.6 * (top + 0.5) / right
+    height = 10.8 * (top + 0.5) / right
     figure = Figure(figsize=(10.8, height), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.set(xlim=(-0.1, right + 0.4), ylim=(-0.25, top + 0.25), aspect="equal")
