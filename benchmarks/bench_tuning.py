@@ -258,8 +258,9 @@ def populations() -> None:
             trials = kp.tune(
                 on_digits, f"{folder}/random", n_trials=MEMBERS, sampler=sampler, **how
             )
-        values = [one.best.value for one in (members, trials)]
-        best = "the population" if values[0] < values[1] else "random search"
+            values = [one.best.value for one in (members, trials)]
+        names = ["the population", "random search"]
+        best = "neither" if values[0] == values[1] else names[int(np.argmin(values))]
         rows.append([str(seed), *(f"{value:.4f}" for value in values), best])
     title = f"{MEMBERS} trials of {MEMBER_STEPS} steps, exploited every {EVERY}"
     table(title, ("seed", "population", "random search", "lower"), rows)
