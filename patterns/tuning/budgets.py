@@ -229,6 +229,25 @@ def population(
         kp.StateMismatchError: If the changed parameters make another model.
         ValueError: If an argument is out of range.
 
+    Example:
+
+    >>> import tempfile, keras, numpy as np, keras_patterns as kp
+    >>> x = np.random.default_rng(0).normal(size=(64, 4)).astype("float32")
+    >>> def objective(trial):
+    ...     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    ...     rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    ...     model.compile(keras.optimizers.SGD(rate), "mse")
+    ...     trial.fit(model, x, x[:, 0], validation_split=0.5, total_steps=trial.total_steps,
+    ...         steps_per_epoch=2, verbose=0)
+    >>> def explore(params, random):
+    ...     return {"rate": params["rate"] * random.choice([0.8, 1.25])}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = kp.population(objective, folder, size=2, total_steps=4, exploit_every_steps=2,
+    ...         explore=explore, seed=0, verbose=0)
+    ...     [(*trial.group.values(), trial.step) for trial in result.trials] # doctest: +ELLIPSIS
+    keras-patterns: going on from step 2 of 4: ...
+    [(0, 0, 2), (0, 1, 2), (1, 0, 4), (1, 1, 4)]
+
     References:
         M. Jaderberg, V. Dalibard, S. Osindero, W. M. Czarnecki et al., "Population Based Training
             of Neural Networks", 2017, arXiv:1711.09846.
