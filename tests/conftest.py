@@ -84,15 +84,16 @@ def pytest_configure():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of the parameters of a test that is marked as `sampled(every, session)`, every n-th one is
-    left to the ordinary run on TensorFlow, which traces each model anew; that session runs the
-    others.
+    """Of the parameters of a test that is marked as `sampled(every, session, *backends)`, every
+    n-th one is left to the ordinary run on backends that trace or compile each model anew; that
+    session runs the others.
     """
-    if os.environ.get("KERAS_BACKEND") != "tensorflow":
-        return
     seen = Counter()
     for item in items:
-        for every, session in (mark.args for mark in item.iter_markers("sampled")):
+        for mark in item.iter_markers("sampled"):
+            every, session, *backends = mark.args
+            if os.environ.get("KERAS_BACKEND") not in backends:
+                continue
             if seen[item.function] % every:
                 item.add_marker(session)
             seen[item.function] += 1

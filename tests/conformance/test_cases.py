@@ -17,6 +17,7 @@ def arguments(case):
     return {name: value() if callable(value) else value for name, value in taken.items()}
 
 
+@pytest.mark.sampled(3, "every_step", "jax", "tensorflow")
 @pytest.mark.parametrize("case", runnable(name for name in CASES if not CASES[name].saved))
 def test_the_finder_leaves_everything_as_it_was(case):
     keras.utils.set_random_seed(5)

@@ -114,7 +114,7 @@ def ended(name, order):
     return state(train(wrapped(MAKERS[name], order)))
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(("name", "order"), TABLE)
 def test_every_order_trains_alike_to_the_bit(name, order):
     assert_same(*(ended(name, one) for one in ORDERS[order]))
@@ -128,7 +128,7 @@ def test_every_order_has_the_same_class_and_configuration(name, order):
     assert without_names(one.get_config()) == without_names(other.get_config())
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(
     "order",
     [
@@ -149,7 +149,7 @@ def test_each_wrapper_leaves_its_mark_in_every_order(order):
         assert np.abs(one - other).max() > 1e-4
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(
     "order",
     [

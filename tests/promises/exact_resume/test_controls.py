@@ -161,7 +161,7 @@ GAPS = {
 }
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(
     "part", [pytest.param(part, marks=GAPS.get((current().name, part), [])) for part in VARIABLES]
 )
@@ -201,7 +201,7 @@ CALLBACKS = [
 ]
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(("name", "kill_at", "callback", "part", "wrong"), CALLBACKS)
 def test_a_changed_part_of_a_callback_is_seen(
     name, kill_at, callback, part, wrong, runs, monkeypatch

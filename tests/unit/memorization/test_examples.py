@@ -8,6 +8,7 @@ from places import ROOT
 pytestmark = pytest.mark.once
 
 
+@pytest.mark.sampled(3, "gallery", "jax", "tensorflow")
 @pytest.mark.parametrize(
     ("name", "tolerance"),
     [

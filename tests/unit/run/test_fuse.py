@@ -188,7 +188,7 @@ def test_an_error_of_a_loader_comes_after_the_steps_before_it(said, programs):
     assert sum(programs) == 4
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("kills", [(9, 21), (9,), (20, 33)])
 def test_a_killed_run_in_blocks_ends_in_the_same_bits(said, kills):
     assert_resumes_exactly(
@@ -225,7 +225,7 @@ if keras.backend.backend() == "torch":
     OPTIMIZERS += ["Lion", "Lamb", "Muon"]
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("momentum", [False, True])
 def test_a_rate_that_a_callback_changes_holds_in_the_next_block(said, name, momentum):
@@ -486,7 +486,7 @@ class Counting(keras.layers.Layer):
         return inputs
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("how", ["a number", "a generator", "a global generator", "nothing"])
 @pytest.mark.parametrize("fuse", ["auto", True])
 def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how, fuse):
@@ -586,7 +586,7 @@ RECURRENT = {
 }
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("name", RECURRENT)
 def test_a_step_that_cannot_be_noted_leaves_nothing_behind(said, name):
     def model():
@@ -682,7 +682,7 @@ class HearsSteps(kp.Hook):
         self.heard += 1
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("kind", [Trains, Fits, Looks, Moves, StopsAtTheBegin])
 @pytest.mark.parametrize("first", [66, 330])
 def test_a_callback_of_ones_own_may_do_what_it_likes_between_epochs(said, programs, kind, first):
@@ -715,7 +715,7 @@ def test_arrays_that_change_are_those_that_the_framework_holds(said, programs):
     assert programs
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("when", ["begin", "end"])
 @pytest.mark.parametrize("tail", [0, 2])
 def test_a_callback_that_makes_another_train_function(said, when, tail):

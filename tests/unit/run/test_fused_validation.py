@@ -95,7 +95,7 @@ def test_each_validation_but_the_first_is_run_in_blocks(sizes):
     assert sizes == [12, "single"] * 3
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize(
     "how",
     [
@@ -116,7 +116,7 @@ def test_whatever_is_evaluated_the_end_is_the_same(how):
     in_blocks("so few batches" if few else None, **how)
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("most", [3, 12, 64])
 def test_the_length_of_a_block_changes_no_bit(monkeypatch, sizes, most):
     monkeypatch.setattr(blocks, "_MOST_STEPS", most)
@@ -283,7 +283,7 @@ def test_another_run_on_the_model_compiles_nothing(monkeypatch):
     assert way["way"] == IN_BLOCKS
 
 
-@pytest.mark.sampled(3, "fused")
+@pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("asked", [0, 1, 2, 14])
 def test_a_signal_leaves_it_between_two_blocks(asked):
     """The first evaluation is left in its blocks, or in its single batches; the model is put back

@@ -116,7 +116,7 @@ def train(make_data, folder=None, break_at=0, seed=1):
     return run_state(model, history)
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize("make_data", DATA.values(), ids=DATA)
 def test_a_resume_validates_as_without_one(make_data, tmp_path):
     expected = train(make_data, tmp_path / "whole")
@@ -125,7 +125,7 @@ def test_a_resume_validates_as_without_one(make_data, tmp_path):
     assert_same_state(train(make_data, tmp_path / "broken", seed=3), expected)
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize("make_data", DATA.values(), ids=DATA)
 def test_each_validation_draws_anew(make_data):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, kernel_initializer="ones")])
@@ -137,7 +137,7 @@ def test_each_validation_draws_anew(make_data):
     assert first != second
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize("make_data", DATA.values(), ids=DATA)
 def test_a_selection_ranks_the_same_each_time(make_data, tmp_path):
     train(make_data, tmp_path)

@@ -72,7 +72,7 @@ def trained(make, optimizer="adam"):
 seen = functools.cache(trained)
 
 
-@pytest.mark.sampled(3, "every_step")
+@pytest.mark.sampled(3, "every_step", "tensorflow")
 @pytest.mark.parametrize(
     ("make", "optimizer"),
     [
