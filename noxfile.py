@@ -150,6 +150,19 @@ def tuning(session: nox.Session, backend: str) -> None:
 
 @nox.session
 @each_backend
+def services(session: nox.Session, backend: str) -> None:
+    """Searches whose study is in a real PostgreSQL server, which `apt-get` installs if it is not
+    there.
+    """
+    if not any(Path("/usr/lib/postgresql").glob("*/bin")) and not shutil.which("pg_ctl"):
+        session.run("apt-get", "install", "--yes", "postgresql", external=True)
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"), *group("test-services"))
+    run_pytest(session, backend, "tests", "-m", "services", "--timeout=0", *session.posargs)
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     run_marked(session, backend, "fuzz", "--timeout=0")

@@ -13,6 +13,7 @@ import optuna
 import pytest
 from children import check_end, run
 from places import SUPPORT
+from postgres import Server, missing
 
 from keras_patterns import CheckpointStore
 
@@ -70,6 +71,50 @@ def test_one_worker_killed_equals_one_that_is_not(tmp_path, name, storage):
         assert "PRUNED" in {one[STATE] for one in expected.values()}
 
 
+@pytest.fixture
+def server():
+    """A PostgreSQL server."""
+    if reason := missing():
+        pytest.skip(reason)
+    pytest.importorskip("psycopg", reason="the group test-services is not installed")
+    server = Server()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.mark.services
+def test_a_server_that_goes_away_and_comes_back_has_lost_no_trial(tmp_path, server):
+    """Killed in one trial; and in another one the server is gone when a validation is reported."""
+    few = ("--trials", 3)
+    expected = search(tmp_path, "tpe", "straight", *few)
+    held = (*few, "--storage", server.url)
+    search(tmp_path, "tpe", "held", *held, "--after", 18, expect=-signal.SIGKILL)
+    arguments = ("tpe", "held", *held, "--after", 25, "--signal", int(signal.SIGSTOP))
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT, *map(str, arguments)],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    server.stop()
+    os.kill(process.pid, signal.SIGCONT)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    assert "TuningError" in said
+    assert "Every trial is kept" in said
+    # Nor can it be begun.
+    again = run(tmp_path, "tpe", "held", *held, script=SCRIPT)
+    assert "cannot be opened" in again.stderr
+    server.start()
+    assert search(tmp_path, "tpe", "held", *held) == expected
+
+
 class Worker:
     """A process that is started again each time that it is killed."""
 
@@ -95,15 +140,23 @@ class Worker:
         return process.returncode
 
 
-@pytest.mark.tuning
-@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"], ids=["journal", "sqlite"])
 @pytest.mark.parametrize("name", ["random", "tpe"])
-def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage):
+@pytest.mark.parametrize(
+    "storage",
+    [
+        pytest.param(None, id="journal", marks=pytest.mark.tuning),
+        pytest.param("sqlite:///study.db", id="sqlite", marks=pytest.mark.tuning),
+        pytest.param("postgresql", marks=pytest.mark.services),
+    ],
+)
+def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage, request):
     """Exactly 20 trials, none left, no parameters twice, and each value is that of a run of its
     own.
     """
     from run_tuning import straight
 
+    if storage == "postgresql":
+        storage = request.getfixturevalue("server").url
     arguments = [name, "search", "--trials", 20, *(["--storage", storage] if storage else [])]
     workers = [Worker(tmp_path, seed, 10, arguments) for seed in (f"{name} 0", f"{name} 1")]
     with ThreadPoolExecutor(2) as threads:
