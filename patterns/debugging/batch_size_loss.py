@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -37,14 +38,19 @@ class SizeLoss:
     rate_factor: float
 
     @property
+    def is_finite(self) -> bool:
+        """True if each run ended with a finite loss."""
+        return bool(np.isfinite(self.losses).all())
+
+    @property
     def mean(self) -> float:
-        """Over the seeds."""
-        return float(self.losses.mean())
+        """Over the seeds; infinite if one of them ended without a finite loss."""
+        return float(self.losses.mean()) if self.is_finite else math.inf
 
     @property
     def spread(self) -> float:
-        """The standard deviation of one run; 0 if there is but one."""
-        return float(self.losses.std(ddof=1)) if len(self.losses) > 1 else 0.0
+        """The standard deviation of one run; 0 if there is but one, or no finite mean."""
+        return float(self.losses.std(ddof=1)) if len(self.losses) > 1 and self.is_finite else 0.0
 
 
 @dataclass(frozen=True)

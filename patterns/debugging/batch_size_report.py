@@ -86,6 +86,8 @@ class BatchSizeReport:
         if not self.losses:
             return ""
         best = min(self.losses, key=lambda one: one.mean)
+        if not best.is_finite:
+            return " After the same number of examples no size has a finite validation loss."
         (chosen,) = (one for one in self.losses if one.size == self.recommended)
         runs = len(best.losses)
         said = (
@@ -95,7 +97,7 @@ class BatchSizeReport:
         if chosen is best:
             return f"{said}."
         error = math.sqrt((best.spread**2 + chosen.spread**2) / runs)
-        is_clear = runs > 1 and chosen.mean - best.mean > 2 * error
+        is_clear = not chosen.is_finite or (runs > 1 and chosen.mean - best.mean > 2 * error)
         return (
             f"{said}; at {chosen.size} it is {_loss(chosen)}, which "
             f"{'is clearly worse' if is_clear else 'may be chance'}."
@@ -190,10 +192,11 @@ class BatchSizeReport:
 
     def _draw_losses(self, axes: Axes) -> tuple[list[Any], list[str]]:
         right = axes.twinx()
+        finite = [one for one in self.losses if one.is_finite]
         right.errorbar(
-            [one.size for one in self.losses],
-            [one.mean for one in self.losses],
-            yerr=[one.spread for one in self.losses],
+            [one.size for one in finite],
+            [one.mean for one in finite],
+            yerr=[one.spread for one in finite],
             color="#d95f02",
             marker="s",
             label="validation loss",
@@ -211,4 +214,4 @@ class BatchSizeReport:
 
 
 def _loss(one: SizeLoss) -> str:
-    return f"{one.mean:.4g} ± {one.spread:.2g}"
+    return f"{one.mean:.4g} ± {one.spread:.2g}" if one.is_finite else "not finite"

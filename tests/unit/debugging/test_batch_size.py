@@ -239,6 +239,20 @@ def test_the_losses_stand_in_table_words_and_picture():
     assert "validation loss" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
+def test_a_loss_that_is_not_finite_is_never_the_lowest():
+    """Not even of the first size, with which every comparison fails."""
+    lost = [(4, np.nan, 0.2), (16, 0.8, 1.0), (64, np.inf, np.inf)]
+    losses = tuple(SizeLoss(size, np.array([a, b]), 1.0) for size, a, b in lost)
+    found = replace(report(noise_of(10.0)), losses=losses)
+    assert "lowest at 16: 0.9 ± 0.14 over 2 seeds." in found.recommendation
+    assert repr(found).count("not finite") == 2
+    found.plot()
+    found = replace(report(noise_of(1e6)), losses=losses)
+    assert "at 64 it is not finite, which is clearly worse" in found.recommendation
+    found = replace(found, losses=(losses[0], losses[2]))
+    assert "no size has a finite validation loss" in found.recommendation
+
+
 LOSSES = [(4, 0.1, 0.2), (16, 0.8, 1.0), (64, 3.0, 3.0)]
 
 
