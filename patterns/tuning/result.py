@@ -168,13 +168,13 @@ class TuneResult:
             for state in ("complete", "pruned")
         }
         for state, marker in (("complete", "o"), ("pruned", "x")):
-            shown = values[state]
-            ax.plot([*shown], [*shown.values()], marker, label=f"{state} ({len(shown)})")
+            if shown := values[state]:
+                ax.plot([*shown], [*shown.values()], marker, label=f"{state} ({len(shown)})")
         better = max if self.study.direction.name == "MAXIMIZE" else min
         best = [*itertools.accumulate(values["complete"].values(), better)]
         ax.step([*values["complete"]], best, where="post", label="best so far")
         ax.set(xlabel="trial", ylabel="value")
-        ax.legend()
+        ax.legend(frameon=False, fontsize=9)
         return ax
 
     def _plot_by_optuna(self, kind: Plot) -> Axes:
