@@ -164,7 +164,8 @@ def test_the_table_has_the_best_first():
 
 def test_plots(monkeypatch):
     result = tuned(lambda trial: square(trial) + trial.suggest_float("y", 0, 1), n_trials=4)
-    assert len(result.plot().lines) == 3
+    texts = [text.get_text() for text in result.plot().get_legend().get_texts()]
+    assert texts == ["complete (4)", "best so far"]
     with warnings.catch_warnings():
         # Matplotlib's and Optuna's own.
         warnings.simplefilter("ignore")
