@@ -162,6 +162,19 @@ def services(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The page of `keras-patterns report` in a headless Chromium, which `apt-get` installs if it is
+    not there.
+    """
+    if not shutil.which("chromium-headless-shell") and not shutil.which("chromium"):
+        packages = ("install", "--yes", "--no-install-recommends", "chromium-headless-shell")
+        session.run("apt-get", *packages, external=True)
+    install_package(session, EXTRAS["jax"])
+    install(session, *group("test"), *group("test-browser"))
+    run_pytest(session, "jax", "tests", "-m", "browser", *session.posargs)
+
+
+@nox.session
 @each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import keras
 import numpy as np
 
 from .arguments import check_choice
@@ -88,6 +87,9 @@ def number_in(logs: Mapping[str, Any], name: str, caller: str) -> float:
     Raises:
         ValueError: If it is more than one number.
     """
+    # Imported here: what reads folders for people knows metrics by their names alone.
+    import keras
+
     array = np.asarray(keras.ops.convert_to_numpy(logs[name]))
     if array.size != 1:
         raise ValueError(

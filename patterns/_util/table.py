@@ -55,3 +55,15 @@ def html_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
         return f"<tr>{''.join(made)}</tr>"
 
     return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+
+
+def html_lines(*lines: str) -> str:
+    """Lines of text in HTML, those that are empty left out.
+
+    Example:
+
+    >>> html_lines("a < b", "")
+    '<p>a &lt; b</p>'
+    """
+    made = (html.escape(visible(line)) for text in lines for line in text.split("\n") if line)
+    return "".join(f"<p>{line}</p>" for line in made)

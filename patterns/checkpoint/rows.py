@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .._util.metrics import Mode
-from .._util.table import format_table
+from .._util.table import format_table, html_lines, html_table
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,28 @@ class CheckpointSelection:
         return self.best.step
 
     def __str__(self) -> str:
+        return "\n".join([format_table(*self._table), *self._lines])
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table) + html_lines(*self._lines)
+
+    @property
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
         columns = [_format_column([row.values.get(name) for row in self.rows]) for name in names]
         cells = [
             [row.step, *values, self._mark(row)]
             for row, *values in zip(self.rows, *columns, strict=True)
         ]
-        lines = [format_table(["step", *names, ""], cells)]
-        lines += [
-            f"Step {row.step:,} was left out. {row.problem}" for row in self.rows if row.problem
-        ]
+        return ["step", *names, ""], cells
+
+    @property
+    def _lines(self) -> list[str]:
         how = "lowest" if self.mode == "min" else "highest"
-        return "\n".join([*lines, f"Step {self.best_step:,} has the {how} {self.metric}."])
+        return [
+            *(f"Step {row.step:,} was left out. {row.problem}" for row in self.rows if row.problem),
+            f"Step {self.best_step:,} has the {how} {self.metric}.",
+        ]
 
     def _mark(self, row: SelectionRow) -> str:
         marks = {

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +14,16 @@ from .._util.text import write_line
 from ..storage import (
     CheckpointFolder,
     DamagedCheckpointError,
-    Entry,
-    MissingCheckpointError,
     Report,
     StoredCheckpoint,
     StoreError,
     SystemRefusalError,
     phase_folder,
-    phases_in,
     read_document,
 )
 from ..storage.compare import Difference, differing_tensors, differing_values
 from ..storage.parts import export_checkpoint, plain_parts
+from .folders import rows_of, stores_in, text_or_none
 
 
 def write_json(value: Any) -> None:
@@ -39,14 +35,11 @@ def write_json(value: Any) -> None:
 def list_(arguments: argparse.Namespace) -> int:
     """Shows a line for each checkpoint of a folder."""
     rows: list[dict[str, Any]] = []
-    files = {}
-    for phase, store in _stores(arguments.directory):
-        for entry in store.entries():
-            # Else its writer has just retired it.
-            with suppress(FileNotFoundError, MissingCheckpointError):
-                statuses = _statuses(entry)
-                rows.append({"phase": phase, **_described(entry, statuses)})
-                files.update({(one.st_dev, one.st_ino): one.st_size for one in statuses})
+    files: dict[tuple[int, int], int] = {}
+    for phase, store in stores_in(arguments.directory):
+        found, sizes = rows_of(store)
+        rows += [{"phase": phase, **row} for row in found]
+        files.update(sizes)
     on_disk = sum(files.values())
     if arguments.json:
         write_json({**_folder(arguments), "checkpoints": rows, "bytes_on_disk": on_disk})
@@ -62,42 +55,6 @@ def list_(arguments: argparse.Namespace) -> int:
         "is there once."
     )
     return 0
-
-
-def _described(entry: Entry, statuses: Sequence[os.stat_result]) -> dict[str, Any]:
-    run, step, phase = entry.position
-    found = {
-        "run": run,
-        "step": step,
-        "state": "complete" if phase else "validating",
-        "folder": entry.folder.name,
-        "created": None,
-        "backend": None,
-        "keras": None,
-        "bytes": sum(one.st_size for one in statuses),
-        "linked_bytes": sum(one.st_size for one in statuses if one.st_nlink > 1),
-        "score": None,
-        "problem": None,
-    }
-    try:
-        manifest = entry.manifest
-    except MissingCheckpointError:
-        raise
-    except StoreError as error:
-        return {**found, "problem": str(error)}
-    score = manifest.score
-    return {
-        **found,
-        "created": manifest.created,
-        **{name: _text(manifest.made_with.get(name)) for name in ("backend", "keras")},
-        # JSON has no NaN.
-        "score": score
-        and {**score._asdict(), "value": score.value if math.isfinite(score.value) else None},
-    }
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
@@ -117,21 +74,11 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _statuses(entry: Entry) -> list[os.stat_result]:
-    """Those of the files of a checkpoint. No link is followed."""
-    with os.scandir(entry.folder) as files:
-        return [
-            file.stat(follow_symlinks=False)
-            for file in files
-            if file.is_file(follow_symlinks=False)
-        ]
-
-
 def verify(arguments: argparse.Namespace) -> int:
     """Reads every byte of every checkpoint of a folder."""
     reports = [
         (phase, report)
-        for phase, store in _stores(arguments.directory, read_document)
+        for phase, store in stores_in(arguments.directory, read_document)
         for report in store.verify()
     ]
     # What the system refuses to read may be sound.
@@ -161,7 +108,7 @@ def _verdict(report: Report) -> dict[str, Any]:
         "state": "complete" if entry.position.phase else "validating",
         "folder": entry.folder.name,
         "sound": problem is None,
-        "problem": _text(problem),
+        "problem": text_or_none(problem),
         "file": damage and damage.file,
         "tensors": list(damage.tensors) if damage else [],
     }
@@ -218,24 +165,9 @@ def _folder(arguments: argparse.Namespace) -> dict[str, str]:
     return {"folder": arguments.directory}
 
 
-def _stores(
-    directory: str, check: Callable[..., Any] | None = None
-) -> list[tuple[str | None, CheckpointFolder]]:
-    """The folder, and those of its phases, that hold checkpoints; there must be some. `check` is
-    that of `CheckpointFolder`.
-    """
-    phases: list[str | None] = [None, *phases_in(directory)]
-    stores = [(phase, CheckpointFolder(phase_folder(directory, phase), check)) for phase in phases]
-    found = [(phase, store) for phase, store in stores if store.entries()]
-    if not found:
-        what = "no checkpoint is there" if Path(directory).is_dir() else "there is no such folder"
-        raise StoreError.empty(directory, what)
-    return found
-
-
 def _store(directory: str) -> CheckpointFolder:
     """The folder of one run, which holds checkpoints."""
-    stores = _stores(directory)
+    stores = stores_in(directory)
     phase, store = stores[0]
     if phase is not None:
         folders = ", ".join(str(store.directory) for _, store in stores)

@@ -19,6 +19,7 @@ _EXAMPLES = """examples:
   keras-patterns verify runs/digits
   keras-patterns diff runs/digits:900 runs/other:900
   keras-patterns export runs/digits digits.safetensors --step 900
+  keras-patterns report runs/digits -o report.html
   keras-patterns preflight train.py -- --epochs 3
   keras-patterns env
   keras-patterns demo
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     diff = add("diff", looking.diff, text, "a:900 b:900")
     text = "write the weights into one file"
     export = add("export", looking.export, text, "a a.safetensors --step 900")
+    text = "write one HTML file for people: curves, events, checkpoints, settings"
+    report = add("report", _report, text, "runs/digits runs/other -o report.html")
     text = "run a script up to its first fit, and look for faults; exit code 1 at an error"
     script = add("preflight", examine, text, "train.py -- --epochs 3")
     text = "show versions, device and settings, for a report of a fault"
@@ -98,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "the new .safetensors file; an existing one is never overwritten"
     export("path", metavar="PATH", help=text)
     export("--step", type=int, help="of the checkpoint; without it the newest sound one")
+    text = "the folder that kp.Checkpoint was given; several stand side by side"
+    report("directories", metavar="DIR", nargs="+", help=text)
+    text = "the file; an older report is replaced, another file never (%(default)s)"
+    report("-o", "--out", metavar="FILE", default="report.html", help=text)
+    text = "write it again and again until the runs end; the page reloads itself"
+    report("--watch", action="store_true", help=text)
+    text = "seconds between two writings (%(default)g)"
+    report("--every", type=_seconds, default=5.0, metavar="SECONDS", help=text)
     text = "calls kp.fit or model.fit; arguments of its own stand after --"
     script("script", metavar="SCRIPT", help=text)
     text = "a kind of finding to leave out; may be given several times"
@@ -127,6 +138,21 @@ def _complete(parser: argparse.ArgumentParser) -> None:
     import argcomplete
 
     argcomplete.autocomplete(parser)
+
+
+def _seconds(given: str) -> float:
+    """An argument that is a number of seconds."""
+    seconds = float(given)
+    if not 0.1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"from 0.1 to 86400 seconds, not {given}")
+    return seconds
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    # Imported here: the other commands need nothing of it.
+    from .reporting.command import report
+
+    return report(arguments)
 
 
 def _env(arguments: argparse.Namespace) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._util.plots import given_or_new_axes
-from .._util.table import format_table, html_table
+from .._util.table import format_table, html_lines, html_table
 from .batch_size_loss import SizeLoss
 from .batch_size_memory import LargestSize
 from .batch_size_noise import NoiseScale
@@ -143,8 +142,7 @@ class BatchSizeReport:
         return "\n".join([format_table(self._header, self._rows), *self._lines])
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{html.escape(line)}</p>" for line in self._lines)
-        return html_table(self._header, self._rows) + lines
+        return html_table(self._header, self._rows) + html_lines(*self._lines)
 
     @property
     def _lines(self) -> list[str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import keras
 import numpy as np
 
 from .._util.metrics import resolve_mode
+from .._util.table import html_lines, html_table
+from ..storage.results import DiagnosisFile, ObservationRow, numbers, write_result
 from .curves import SURE, Curve, read_curves
 
 _CALLER = "kp.diagnose"
@@ -93,6 +97,39 @@ class Diagnosis:
     def __getitem__(self, kind: str) -> Observation:
         """The observation of a kind; KeyError if there is none."""
         return {one.kind: one for one in self.observations}[kind]
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Writes the diagnosis into a folder as `diagnosis.json`, in the place of an older one.
+        `keras-patterns report` shows it beside the run in that folder.
+
+        Args:
+            directory: Such as that of `kp.Checkpoint`; made if it does not exist.
+
+        Returns:
+            The file.
+
+        Raises:
+            StoreError: If another file of that name is there, or the system refuses.
+        """
+        rows = [
+            ObservationRow(
+                kind=one.kind,
+                message=one.message,
+                evidence=dict(zip(one.evidence, numbers(one.evidence.values()), strict=True)),
+                remedy=one.remedy,
+                caution=one.caution,
+            )
+            for one in self.observations
+        ]
+        result = DiagnosisFile(metric=self.metric, observations=rows, doubt=self.doubt)
+        return write_result(directory, result)
+
+    def _repr_html_(self) -> str:
+        if not self.observations:
+            return html_lines(repr(self))
+        header = ["kind", "what the curves show", "what to do", "caution"]
+        rows = [[one.kind, one.message, one.remedy, one.caution] for one in self.observations]
+        return html_table(header, rows)
 
     def __repr__(self) -> str:
         lines = [f"{one.kind}: {one.message} {one.remedy}" for one in self.observations]

@@ -21,7 +21,7 @@ from .._util.display import Shown
 from .._util.metrics import resolve_mode
 from .._util.plots import given_or_new_axes
 from .._util.progress import Progress, duration
-from .._util.table import format_table
+from .._util.table import format_table, html_lines, html_table
 from ..data import Permutation, split_validation
 from ..data.rows import as_rows, count_examples, take
 from ..data.streams import seeded, stream_words
@@ -84,23 +84,31 @@ class LearningCurve:
         return "variance" if self.gap > max(_GAP * score, 2 * error) else "bias"
 
     def __repr__(self) -> str:
+        return f"{format_table(*self._table)}\n{self._words}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table) + html_lines(self._words)
+
+    @property
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
         rows = [
             [size, *(f"{float(np.mean(one)):.4g}" for one in pair)]
             for size, *pair in zip(self.sizes, self.training, self.validation, strict=True)
         ]
-        table = format_table(["examples", self.metric, f"val_{self.metric}"], rows)
+        return ["examples", self.metric, f"val_{self.metric}"], rows
+
+    @property
+    def _words(self) -> str:
         gain = f"Twice the examples would gain about {self.gain_per_doubling:.2g}."
         if self.verdict == "variance":
-            words = (
+            return (
                 f"Variance: with all examples the gap is {self.gap:.3g}. {gain} More data, "
                 "augmentation or a penalty (kp.regularize) close it."
             )
-        else:
-            words = (
-                f"Bias: with all examples the gap is {self.gap:.3g}, so the two have met. {gain} "
-                "Where the score is not good enough, try a larger net, more steps, better inputs."
-            )
-        return f"{table}\n{words}"
+        return (
+            f"Bias: with all examples the gap is {self.gap:.3g}, so the two have met. {gain} "
+            "Where the score is not good enough, try a larger net, more steps, better inputs."
+        )
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draws both scores against the number of examples, with the range over the repeats.

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from .._util.plots import given_or_new_axes
-from .._util.table import format_table
+from .._util.table import format_table, html_lines, html_table
 from ..optimizers.rates import set_rate
 from ..run.checks import check_model
+from ..storage.results import Suggestion, SweepFile, numbers, write_result
 from .confidence import Reading, read
 from .plotting import draw_losses, mark_range, mark_suggestions
 from .rules import RULES, centred, fall, smooth
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 # last few, which diverge.
 WARMUP_SHARE = 0.1
 _DIVERGING_STEPS = 5
+_HEADER = ["rule", "rate", "noise: from", "to"]
 
 
 class Suggestions(Mapping[str, float]):
@@ -66,20 +70,31 @@ class Suggestions(Mapping[str, float]):
         return len(self._rates)
 
     def __repr__(self) -> str:
-        rows = [
+        table = [format_table(_HEADER, self._rows)] if self else []
+        return "\n".join([*table, *self._lines])
+
+    def _repr_html_(self) -> str:
+        table = html_table(_HEADER, self._rows) if self else ""
+        return table + html_lines(*self._lines)
+
+    @property
+    def _rows(self) -> list[list[str]]:
+        return [
             [rule, *(f"{one:.2e}" for one in (rate, *self.intervals[rule]))]
             for rule, rate in self.items()
         ]
-        parts = [format_table(["rule", "rate", "noise: from", "to"], rows)] if rows else []
-        parts += [f"Not sure: {rule}: {reason}." for rule, reason in self.unsure.items()]
+
+    @property
+    def _lines(self) -> list[str]:
+        lines = [f"Not sure: {rule}: {reason}." for rule, reason in self.unsure.items()]
         advice = (
             "they agree, as rules do"
             if self.spread < 30
             else "they disagree: look at the curve (.plot()), or sweep in more steps"
         )
-        if len(rows) > 1:
-            parts.append(f"The highest is {self.shown_spread} times the lowest; {advice}.")
-        return "\n".join(parts)
+        if len(self) > 1:
+            lines.append(f"The highest is {self.shown_spread} times the lowest; {advice}.")
+        return lines
 
 
 @dataclass(frozen=True, repr=False)
@@ -225,16 +240,65 @@ class LearningRateSweep:
         axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return axes
 
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Writes the sweep into a folder as `sweep.json`, in the place of an older one.
+        `keras-patterns report` shows it beside the run in that folder.
+
+        Args:
+            directory: Such as that of `kp.Checkpoint`; made if it does not exist.
+
+        Returns:
+            The file.
+
+        Raises:
+            StoreError: If another file of that name is there, or the system refuses.
+        """
+        suggestions, doubt, cycle = Suggestions({}), "", None
+        try:
+            suggestions, cycle = self.suggestions(), self.range()
+        except ValueError as error:
+            doubt = str(error)
+        result = SweepFile(
+            rates=[float(rate) for rate in self.rates],
+            losses=numbers(self.losses),
+            smoothed=numbers(self.smoothed),
+            steps=self.steps,
+            ended=self.ended,
+            smoothing=self.smoothing,
+            optimizers=list(self.optimizers),
+            suggestions=[
+                Suggestion(rule=rule, rate=rate, low=low, high=high)
+                for rule, rate in suggestions.items()
+                for low, high in [suggestions.intervals[rule]]
+            ],
+            unsure=suggestions.unsure,
+            cycle=cycle,
+            doubt=doubt,
+        )
+        return write_result(directory, result)
+
+    def _repr_html_(self) -> str:
+        try:
+            low, high = self.range()
+            cycle = html_lines(f"For a cycle: from {low:.2e} to {high:.2e}.")
+            return html_lines(self._head) + self.suggestions()._repr_html_() + cycle
+        except ValueError as error:
+            return html_lines(self._head, f"No suggestion. {error}")
+
     def __repr__(self) -> str:
-        head = (
+        try:
+            low, high = self.range()
+            cycle = f"For a cycle: from {low:.2e} to {high:.2e}."
+            return f"{self._head}\n{self.suggestions()!r}\n{cycle}"
+        except ValueError as error:
+            return f"{self._head}\nNo suggestion. {error}"
+
+    @property
+    def _head(self) -> str:
+        return (
             f"LearningRateSweep: {len(self.rates)} of {self.steps} steps, from {self.rates[0]:.1e} "
             f"to {self.rates[-1]:.1e}; {self.ended}."
         )
-        try:
-            low, high = self.range()
-            return f"{head}\n{self.suggestions()!r}\nFor a cycle: from {low:.2e} to {high:.2e}."
-        except ValueError as error:
-            return f"{head}\nNo suggestion. {error}"
 
     @cached_property
     def _suggestions(self) -> Suggestions:

@@ -14,7 +14,7 @@ import xxhash
 
 from .._util.paths import bound_path
 from .._util.schema import Count, Digest, Fields, SchemaError, check_json, checked
-from .._util.table import format_table
+from .._util.table import format_table, html_lines, html_table
 from ..run.history import RunHistory
 from ..state import copy_values, find_variables, is_seed
 from ..storage import StoreError, SystemRefusalError
@@ -23,6 +23,7 @@ from .errors import Table
 
 _FORMAT = "keras-patterns memorization 1"
 _MOST_BYTES = 1 << 24
+_HEADER = ["at", "error", "target", "output", "inputs"]
 
 
 class _Worst(Fields, frozen=True):
@@ -193,21 +194,31 @@ class MemorizationReport:
         return cls(**_with_infinity(found), worst=worst)
 
     def __repr__(self) -> str:
+        table = "" if self.within else f"\n{format_table(_HEADER, self._rows)}"
+        return self._verdict + table
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._verdict) + ("" if self.within else html_table(_HEADER, self._rows))
+
+    @property
+    def _verdict(self) -> str:
         unit = " of the range" if self.relative else ""
         error, tolerance = f"{self.largest_error:.3g}", f"{self.tolerance:.3g}"
         where = f"the largest error over all {self.examples:,} examples is {error}{unit}"
         if self.within:
             return f"Memorised: {where}, within the tolerance of {tolerance} ({self._effort})."
         times = f"{self.largest_error / self.tolerance:.3g} times" if self.tolerance else "above"
-        rows = [
+        return (
+            f"Fell short: {where}, {times} the tolerance of {tolerance}; {self.outside:,} examples "
+            f"are outside it ({self._effort})."
+        )
+
+    @property
+    def _rows(self) -> list[list[Any]]:
+        return [
             [one.place, f"{one.error:.3g}", _shown(one.target), _shown(one.output), one.inputs]
             for one in self.worst
         ]
-        table = format_table(["at", "error", "target", "output", "inputs"], rows)
-        return (
-            f"Fell short: {where}, {times} the tolerance of {tolerance}; {self.outside:,} examples "
-            f"are outside it ({self._effort}).\n{table}"
-        )
 
     @property
     def _effort(self) -> str:

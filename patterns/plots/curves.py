@@ -12,7 +12,7 @@ import numpy as np
 
 from .._util.arguments import check_choice, whole_number
 from .._util.metrics import direction
-from ..run.history import KEPT
+from ..run.history_state import KEPT
 
 _RATE = "learning_rate"
 _CALLER = "kp.plot_history"

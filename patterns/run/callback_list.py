@@ -167,7 +167,9 @@ class RunCallbacks(keras.callbacks.CallbackList):
         if self._progress:
             self._progress.end_epoch(plain)
         self.history.epoch_end_steps.append(step)
-        self.history.learning_rates.append(_rate(getattr(self.model, "optimizer", None)))
+        optimizer = getattr(self.model, "optimizer", None)
+        self.history.learning_rates.append(_rate(optimizer))
+        self.history.momentums.append(_momentum(optimizer))
         return stopper
 
     def who_may_have_stopped(self) -> str:
@@ -256,3 +258,12 @@ def _rate(optimizer: keras.optimizers.Optimizer | None) -> float | None:
         return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     except (AttributeError, NotImplementedError, TypeError, ValueError):
         return None
+
+
+def _momentum(optimizer: keras.optimizers.Optimizer | None) -> float | None:
+    """The momentum now; None where it has no schedule."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    schedule = getattr(inner, "momentum_schedule", None)
+    if schedule is None:
+        return None
+    return float(keras.ops.convert_to_numpy(schedule(_keras.steps_of(inner))))

@@ -65,7 +65,13 @@ class NoCheckpoints:
         """None are kept."""
         return False
 
-    def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
+    def take_over(
+        self,
+        position: Position,
+        record: Record,
+        made_with: Mapping[str, Any],
+        changed: Sequence[str],
+    ) -> None:
         """There is no run to go on with."""
 
     def load_sound(self, position: Position) -> tuple[Position, Record]:
@@ -142,7 +148,7 @@ class Checkpoints:
         self._saved: Position | None = None
         self._kept: dict[str, Any] = {}
         self._before: list[dict[str, Any]] = []
-        self._first_step = 0
+        self._beginning: dict[str, Any] = {"first_step": 0, "changed": []}
         self._versions = versions()
         self._began = time.monotonic()
 
@@ -229,12 +235,20 @@ class Checkpoints:
         """True if the state with these metrics is to be saved for its score."""
         return self.checkpoint.is_of_the_best(logs, is_validated, ends_epoch)
 
-    def take_over(self, position: Position, record: Record, made_with: Mapping[str, Any]) -> None:
-        """Goes on with the run of a checkpoint, which other processes have made."""
+    def take_over(
+        self,
+        position: Position,
+        record: Record,
+        made_with: Mapping[str, Any],
+        changed: Sequence[str],
+    ) -> None:
+        """Goes on with the run of a checkpoint, which other processes have made; `changed` says
+        what is different from here on.
+        """
         self._saved = position
         self.checkpoint.take_over_scores(self._saved)
         self._before = list(made_with.get("processes", []))
-        self._first_step = position.step
+        self._beginning = {"first_step": position.step, "changed": list(changed)}
         self._kept = {"unknown": record.unknown, "unknown_tensors": record.unknown_tensors}
 
     def save(
@@ -396,7 +410,7 @@ class Checkpoints:
             "host": platform.node(),
             "backend": f"{current().name} {current().version}",
             "device": current().device(),
-            "first_step": self._first_step,
+            **self._beginning,
             "last_step": step,
             "seconds": round(time.monotonic() - self._began, 3),
         }

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
-import msgspec
 
-from .._util.schema import Count, checked, require, shown
+from .history_state import KEPT, RENAMED, checked_history
 
 if TYPE_CHECKING:
     import pandas
-
-# The names of release 0.1, and what they are called now.
-_RENAMED = {"steps": "step_logs", "ends": "epoch_end_steps", "rates": "learning_rates"}
-
-
-class _At(msgspec.Struct):
-    step: Count
-
-
-class _Event(_At):
-    kind: str
-    text: str
-
-
-_KINDS: dict[str, Any] = {
-    "history": dict[str, list[Any]],
-    "epoch": list[Count],
-    "step_logs": list[_At],
-    "validations": list[_At],
-    "epoch_end_steps": list[Count],
-    "learning_rates": list[float | None],
-    "events": list[_Event],
-}
-# All that it keeps beside what Keras does.
-KEPT = ("step_logs", "validations", "epoch_end_steps", "learning_rates", "events")
 
 
 class RunHistory(keras.callbacks.History):
@@ -51,6 +24,7 @@ class RunHistory(keras.callbacks.History):
         validations: The metrics of all validations, a dict each, with its `"step"`.
         epoch_end_steps: Optimizer steps done at the end of each epoch.
         learning_rates: The learning rate at the end of each epoch; None where there is no one rate.
+        momentums: The momentum there; None where it has no schedule.
         events: Changes of the course (`"stopped"`, `"rolled back"`, `"thawed"`), dicts of `"kind"`,
             `"step"` and `"text"`.
         resumes: The steps at which other processes went on with the run.
@@ -77,6 +51,7 @@ class RunHistory(keras.callbacks.History):
         self.validations: list[dict[str, Any]] = []
         self.epoch_end_steps: list[int] = []
         self.learning_rates: list[float | None] = []
+        self.momentums: list[float | None] = []
         self.events: list[dict[str, Any]] = []
         self.resumes: list[int] = []
         self.ways: list[dict[str, Any]] = []
@@ -124,6 +99,9 @@ class RunHistory(keras.callbacks.History):
         """Puts back what `get_state` gave, now or in release 0.1."""
         for name, value in checked_history(state).items():
             setattr(self, name, value)
+        # Those of the epochs that a checkpoint without momentums has.
+        unknown = len(self.epoch_end_steps) - len(self.momentums)
+        self.momentums = [*[None] * unknown, *self.momentums]
 
 
 def _renamed(old: str, new: str) -> property:
@@ -138,16 +116,7 @@ def _renamed(old: str, new: str) -> property:
     return property(get, doc=f"The old name of `{new}`.")
 
 
-def checked_history(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a History by its names of today; SchemaError if it is none."""
-    found = {_RENAMED.get(name, name): value for name, value in state.items()}
-    for name, value in found.items():
-        require(name in ("history", "epoch", *KEPT), "RunHistory", f"it has no {shown(name)}")
-        checked(value, _KINDS.get(name, list[Any]), f"RunHistory.{name}")
-    return found
-
-
-for _old, _new in _RENAMED.items():
+for _old, _new in RENAMED.items():
     setattr(RunHistory, _old, _renamed(_old, _new))
 
 

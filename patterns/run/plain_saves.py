@@ -18,7 +18,7 @@ from ..checkpoint.restore import restore_variables, restore_weights, set_by_scri
 from ..checkpoint.store import CheckpointStore
 from ..state import find_variables, putting_back, set_random_state
 from ..storage import Position, Tensor
-from .history import checked_history
+from .history_state import checked_history
 
 _DATA = {"kind": "model.fit, which keeps the order of its data to itself"}
 _HISTORY = "RunHistory"

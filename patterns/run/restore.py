@@ -90,7 +90,7 @@ class Restorer:
             self.begin_foreign()
             self.carried.take_random()
             return
-        self.checkpoints.take_over(start.position, record, start.made_with)
+        self.checkpoints.take_over(start.position, record, start.made_with, start.changed)
         self.checkpoints.begin(cursor.step)
         names = callback_states.named(self.callbacks.callbacks)
         self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))

@@ -30,6 +30,7 @@ class StartPoint:
         weights_only: Whether only the weights of `record` are put back.
         messages: For the person, first line first.
         made_with: The versions and processes that made the checkpoint.
+        changed: What the script says otherwise than the checkpoint, a line each.
         first_step: Where it begins if it does not go on.
     """
 
@@ -40,6 +41,7 @@ class StartPoint:
     weights_only: bool = False
     messages: tuple[str, ...] = ()
     made_with: Mapping[str, Any] = field(default_factory=dict)
+    changed: tuple[str, ...] = ()
     first_step: int = 0
 
 
@@ -149,14 +151,16 @@ def _go_on(
             f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
             "streams differ."
         )
-    lines += not_finite_lines(checkpoint.store, found.position, record)
+    messages = [_headline(folder, record, total, found.fell_back), *lines]
+    messages += not_finite_lines(checkpoint.store, found.position, record)
     return StartPoint(
         number=found.position.run,
         start_mode=record.start_mode,
         record=record,
         position=found.position,
-        messages=(_headline(folder, record, total, found.fell_back), *lines),
+        messages=tuple(messages),
         made_with=found.made_with,
+        changed=tuple(lines),
     )
 
 

@@ -144,17 +144,7 @@ def read_document(document: Mapping[str, Any], arrays: _Arrays, position: Positi
         SchemaError: If it is not as such a document must be; names the place.
         NewerFormatError: If a section that cannot be left out is not known here.
     """
-    unknown: dict[str, Any] = {}
-    if "begun" in document:
-        sections = _from_format_1(document, position.step)
-    else:
-        envelopes = table(document, _Section, "document")
-        lost = sorted(REQUIRED.keys() - envelopes.keys())
-        require(not lost, "document", f"there is no section {', '.join(lost)}")
-        contents = {name: _content(name, section) for name, section in envelopes.items()}
-        known = REQUIRED | OPTIONAL
-        unknown = {name: section for name, section in document.items() if name not in known}
-        sections = {name: content for name, content in contents.items() if name in known}
+    sections, unknown = _split(document, position.step)
     _check_identity(sections["identity"])
     _check_variables(sections, arrays)
     sections["cursor"] = _read_cursor(sections["cursor"], arrays, position)
@@ -168,6 +158,40 @@ def read_document(document: Mapping[str, Any], arrays: _Arrays, position: Positi
         _check_random(sections["random"], "random")
     sections["resumes"] = checked(sections.get("resumes", []), list[Count], "resumes")
     return Contents(sections, unknown)
+
+
+def read_outline(document: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Of a document of either format, the sections for which none of its tensors is needed,
+    checked: `identity`, `resumes`, and of `cursor` all but the logs. The states of `callbacks` are
+    as they were encoded.
+
+    Raises:
+        SchemaError, NewerFormatError: As `read_document`.
+    """
+    sections, _ = _split(document, step)
+    _check_identity(sections["identity"])
+    cursor = checked(sections["cursor"], _Cursor, "cursor")
+    return {
+        "identity": sections["identity"],
+        "cursor": {"step": cursor.step, "todo": cursor.todo, "ended": cursor.ended},
+        "resumes": checked(sections.get("resumes", []), list[Count], "resumes"),
+        "callbacks": table(sections.get("callbacks", {}), Any, "callbacks"),
+    }
+
+
+def _split(document: Mapping[str, Any], step: int) -> Contents:
+    """The contents of the sections of a document, none of them looked at."""
+    if "begun" in document:
+        return Contents(_from_format_1(document, step), {})
+    envelopes = table(document, _Section, "document")
+    lost = sorted(REQUIRED.keys() - envelopes.keys())
+    require(not lost, "document", f"there is no section {', '.join(lost)}")
+    contents = {name: _content(name, section) for name, section in envelopes.items()}
+    known = REQUIRED | OPTIONAL
+    return Contents(
+        {name: content for name, content in contents.items() if name in known},
+        {name: section for name, section in document.items() if name not in known},
+    )
 
 
 def _content(name: str, section: _Section) -> Any:

@@ -42,6 +42,15 @@ def write_durably(path: Path, parts: Iterable[bytes | memoryview]) -> None:
         os.fsync(file.fileno())
 
 
+def replace_durably(path: Path, data: bytes) -> None:
+    """Puts a small file in the place of an older one, as a whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    write_durably(unfinished, [data])
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder, with the parents that are missing, and waits until its name is on disk."""
     try:

@@ -22,7 +22,7 @@ from .._util.schema import Count, Fields
 from ..storage import StoreError, StoreInUseError
 from ..storage.errors import refusals
 from ..storage.lock import check_lock_file, writer_lock
-from ..storage.plain_files import make_folder, open_plain, sync_folder, write_durably
+from ..storage.plain_files import make_folder, open_plain, replace_durably, sync_folder
 from .errors import TuningError
 
 _STUDY, _TRIAL, _TRIALS = "study.json", "trial.json", "trials"
@@ -235,12 +235,8 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.new")
     with refusals(path.parent, "write to the folder", _KEPT):
-        unfinished.unlink(missing_ok=True)
-        write_durably(unfinished, [data])
-        os.replace(unfinished, path)
-        sync_folder(path.parent)
+        replace_durably(path, data)
 
 
 def name_of(objective: Callable[..., Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -12,6 +13,7 @@ from .._util.plots import given_or_new_axes
 from .._util.table import format_table, html_table
 from ..checkpoint.store import CheckpointStore
 from ..run.history import RunHistory
+from ..storage.results import SearchFile, TrialRow, as_parameter, numbers, write_result
 from .errors import TuningError
 from .folder import StudyFolder
 from .trial import ERROR, PART
@@ -135,6 +137,36 @@ class TuneResult:
 
     def _repr_html_(self) -> str:
         return html_table(*self._rows())
+
+    def save(self, directory: str | os.PathLike[str] | None = None) -> Path:
+        """Writes the trials into a folder as `search.json`, in the place of an older one.
+        `keras-patterns report` shows them.
+
+        Args:
+            directory: Made if it does not exist. Defaults to None: that of the search.
+
+        Returns:
+            The file.
+
+        Raises:
+            StoreError: If another file of that name is there, or the system refuses.
+        """
+        result = SearchFile(
+            name=self.study.study_name,
+            monitor=self.asked.monitor,
+            direction=self.study.direction.name.lower(),
+            trials=[
+                TrialRow(
+                    number=one.number,
+                    state=one.state,
+                    value=None if one.value is None else numbers([one.value])[0],
+                    params={name: as_parameter(value) for name, value in one.params.items()},
+                    error=one.error,
+                )
+                for one in self.trials
+            ],
+        )
+        return write_result(self.directory if directory is None else directory, result)
 
     def plot(self, kind: Plot = "history", ax: Axes | None = None) -> Axes:
         """Draws the search.

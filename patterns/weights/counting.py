@@ -13,7 +13,7 @@ import keras
 from .. import _keras
 from .._util.arguments import whole_number
 from .._util.models import check_built
-from .._util.table import format_table
+from .._util.table import format_table, html_table
 from ..optimizers.rebuild import parts_of_slot
 from ..select.where import Node, nodes_of
 from ..state import find_variables
@@ -79,18 +79,23 @@ class ParameterCounts:
         return None if None in parts else sum(one or 0 for one in parts)
 
     def __str__(self) -> str:
+        return format_table(*self._table)
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table)
+
+    @property
+    def _table(self) -> tuple[list[str], list[list[Any]]]:
         header = ["part", "class", "parameters", "trained"]
         header += ["weights", "gradients", "slots", f"activations of {self.batch_size:,}"]
-        return format_table(
-            header,
+        cells = [
             [
-                [
-                    *(row.part, row.kind, row.parameters, row.trained),
-                    *map(_shown, (row.weights, row.gradients, row.slots, row.activations)),
-                ]
-                for row in [*self.rows, self.total]
-            ],
-        )
+                *(row.part, row.kind, row.parameters, row.trained),
+                *map(_shown, (row.weights, row.gradients, row.slots, row.activations)),
+            ]
+            for row in [*self.rows, self.total]
+        ]
+        return header, cells
 
 
 @_keras.quiet_arrays()

@@ -73,6 +73,7 @@ COMMANDS = {
     "verify": ["verify", "{}"],
     "diff": ["diff", "{}:1", "{}:2"],
     "export": ["export", "{}", "weights.safetensors"],
+    "report": ["report", "{}", "-o", "report.html"],
 }
 
 

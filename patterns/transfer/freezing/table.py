@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import ops
 
 from ... import _keras
-from ..._util.table import format_table
+from ..._util.table import format_table, html_table
 from ...optimizers import rate_factor_of
 from ...optimizers.rates import with_rates
 from ...select.where import nodes_of
 from .trained import is_batch_norm
+
+_HEADER = ["layer", "class", "parameters", "trained", "BatchNorm", "rate"]
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,14 @@ class TrainableTable:
         return sum(row.trained for row in self.rows)
 
     def __str__(self) -> str:
-        header = ["layer", "class", "parameters", "trained", "BatchNorm", "rate"]
-        cells = [
+        return format_table(_HEADER, self._cells)
+
+    def _repr_html_(self) -> str:
+        return html_table(_HEADER, self._cells)
+
+    @property
+    def _cells(self) -> list[list[Any]]:
+        cells: list[list[Any]] = [
             [
                 row.layer,
                 row.kind,
@@ -71,9 +80,7 @@ class TrainableTable:
             ]
             for row in self.rows
         ]
-        return format_table(
-            header, [*cells, ["together", "", self.parameters, self.trained, "", ""]]
-        )
+        return [*cells, ["together", "", self.parameters, self.trained, "", ""]]
 
 
 @_keras.quiet_arrays()

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ... import _keras
-from ..._util.table import format_table
+from ..._util.table import format_table, html_lines, html_table
 from ...checkpoint.store import CheckpointStore
 from ...select.where import Where, nodes_of, select
 from ...state.snapshot import StateMismatchError, as_dtype, put_back, refresh_derived_state
@@ -58,8 +58,14 @@ class LoadReport:
     loaded: int
 
     def __str__(self) -> str:
-        rows = [*self.mismatched, *self.missing, *self.unused, *self.matched]
-        return f"{self._summary()}\n{format_table(LoadRow._fields, rows)}"
+        return f"{self._summary()}\n{format_table(LoadRow._fields, self._rows)}"
+
+    def _repr_html_(self) -> str:
+        return html_lines(self._summary()) + html_table(LoadRow._fields, self._rows)
+
+    @property
+    def _rows(self) -> list[LoadRow]:
+        return [*self.mismatched, *self.missing, *self.unused, *self.matched]
 
     def _summary(self) -> str:
         others = ", ".join(
