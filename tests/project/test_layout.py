@@ -493,3 +493,20 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         return lines
     docstring = function.body[0]
     return lines - (docstring.end_lineno - docstring.lineno + 1)
+
+
+def test_every_file_that_is_no_module_is_in_the_wheel():
+    """setuptools leaves out what package-data does not name."""
+    data = {
+        path
+        for package, patterns in PROJECT["tool"]["setuptools"]["package-data"].items()
+        for pattern in patterns
+        for path in (ROOT / "patterns").joinpath(*package.split(".")[1:]).glob(pattern)
+    }
+    others = {
+        path
+        for folder in ("patterns", "backends")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert data == others

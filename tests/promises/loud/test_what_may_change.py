@@ -73,6 +73,16 @@ def test_more_epochs(told):
     assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 15
 
 
+def test_the_checkpoint_keeps_what_each_process_changed():
+    crash()
+    train(epochs=3)
+    processes = kp.CheckpointStore("run").latest().manifest.made_with["processes"]
+    assert [(one["first_step"], one["last_step"], one["changed"]) for one in processes] == [
+        (0, 6, []),
+        (6, 15, ["total_steps is 15, it was 10.", "KillAt is gone, and its state with it."]),
+    ]
+
+
 def test_a_longer_run_is_the_run_that_was_longer_from_the_start(tmp_path, monkeypatch):
     keras.utils.set_random_seed(0)
     expected = run_state(*train(epochs=3))

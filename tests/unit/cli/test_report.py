@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -347,3 +348,39 @@ def test_a_watch_that_is_interrupted_leaves_a_page_that_does_not_reload(tmp_path
 
 def test_the_mark_is_the_beginning_of_every_page():
     assert make_page([FolderFacts("empty")]).startswith(MARK)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Baselines", "BatchSizeReport", "CheckpointSelection", "DebugReport", "Diagnosis"),
+        *("Findings", "LearningCurve", "LearningRateSweep", "LoadReport", "MemorizationReport"),
+        *("OverfitReport", "ParameterCounts", "TrainableTable", "TuneResult"),
+    ],
+)
+def test_report_objects_show_themselves_in_notebooks(name):
+    assert callable(getattr(kp, name)._repr_html_)
+
+
+def test_a_sweep_and_a_diagnosis_in_a_notebook():
+    sweep = made(descent())
+    shown = sweep._repr_html_()
+    assert f"<td>{sweep.suggest():.2e}</td>" in shown
+    assert "For a cycle" in shown
+    assert "No suggestion" in made(noise(0))._repr_html_()
+    diagnosis = kp.diagnose({"loss": [1.0, 0.5, 0.3, 0.2, 0.1, 0.09, 0.08]})
+    assert diagnosis.kinds[0] in diagnosis._repr_html_()
+
+
+def test_the_vendored_library_is_the_one_that_was_published():
+    """uPlot 1.6.32, from dist/ of the package `uplot` in npm's registry."""
+    folder = files("keras_patterns.cli.reporting").joinpath("uplot")
+    digests = {
+        "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+        "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+        "LICENSE.txt": "8f989229699b4fe2f1a0432d0e9edc338a8a911e250e2d1b01ecd770a5f5b1bd",
+    }
+    found = {
+        name: hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() for name in digests
+    }
+    assert found == digests

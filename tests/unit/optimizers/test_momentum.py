@@ -390,3 +390,15 @@ def test_keras_gives_its_own_schedules_the_same_counter():
     np.testing.assert_allclose(
         trained(kp.optimizers.with_momentum(OPTIMIZERS.SGD(rate), momentum)), sgd(), rtol=1e-5
     )
+
+
+def test_the_history_has_the_momentum_at_the_ends_of_epochs():
+    schedule = listed([0.9, 0.8, 0.7, 0.6, 0.5])
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(kp.optimizers.with_momentum(keras.optimizers.SGD(0.1), schedule), "mse")
+    history = kp.fit(model, np.ones((8, 2)), np.ones(8), batch_size=4, epochs=2, verbose=0, seed=0)
+    assert history.momentums == pytest.approx([0.7, 0.5])
+    before = {name: value for name, value in history.get_state().items() if name != "momentums"}
+    restored = kp.RunHistory()
+    restored.set_state(before)
+    assert restored.momentums == [None, None]

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import keras_patterns as kp
 from keras_patterns import _keras
+from keras_patterns.cli import main
+from keras_patterns.cli.reporting.reading import read_folder_facts
 from keras_patterns.tuning.journal import JournalLock
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
@@ -160,6 +163,20 @@ def test_the_table_has_the_best_first():
         str(one.number) for one in sorted(result.trials, key=lambda one: -one.value)
     ]
     assert result._repr_html_().count("<tr>") == 4
+
+
+def test_a_saved_search_is_in_the_report():
+    result = tuned(square, n_trials=3)
+    assert result.save() == result.directory / "search.json"
+    found = read_folder_facts(str(result.directory)).search
+    assert [(one.number, one.value, one.params) for one in found.trials] == [
+        (one.number, one.value, one.params) for one in result.trials
+    ]
+    assert main(["report", str(result.directory)]) == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert f"{result.best.value:.5g}" in page
+    # The search goes on in a folder with this file.
+    assert len(tuned(square, n_trials=4).trials) == 4
 
 
 def test_plots(monkeypatch):
