@@ -59,14 +59,14 @@ def metric_charts(runs: Sequence[RunFacts]) -> tuple[list[Chart], list[str]]:
     read = [_metrics(index, run) for index, run in enumerate(runs)]
     charts: dict[str, Chart] = {}
     left_out: dict[str, None] = {}
-    for found, not_numbers in read:
-        left_out.update(dict.fromkeys(not_numbers))
+    for found, words in read:
+        left_out.update(dict.fromkeys(words))
         for name, series in found.items():
             chart = charts.setdefault(name, Chart(name))
             chart.series += series
             if best := _best(name, series):
                 chart.best.append(best)
-    words = [f"{name} is no single number at each step" for name in left_out if name not in charts]
+    words = list(left_out)
     ordered = sorted(charts.values(), key=lambda chart: chart.title != "loss")
     if more := ordered[_MOST_CHARTS:]:
         words.append(f"{len(more)} more metrics, of {len(ordered)}")
@@ -162,39 +162,56 @@ def _thinned(series: Series, most: int) -> dict[str, Any]:
 
 
 def _metrics(index: int, run: RunFacts) -> tuple[dict[str, list[Series]], list[str]]:
-    """The series of each metric of a run, and the names of those that are no single numbers."""
-    kept = run.history
-    if not kept:
+    """The series of each metric of a run, and what of them cannot be drawn, in words."""
+    if not run.history:
         return {}, []
+    points, left_out = _points(run)
+    found: dict[str, list[Series]] = {}
+    for kind in ("running", "training", "validation"):
+        for (name, one), rows in points.items():
+            if one != kind or not rows:
+                continue
+            if any(isinstance(value, list | dict | str) for value in rows.values()):
+                left_out.append(f"{name} is no single number at each step")
+            else:
+                found.setdefault(name, []).append(_series(index, kind, sorted(rows.items())))
+    return found, left_out
+
+
+def _points(run: RunFacts) -> tuple[dict[tuple[str, str], dict[int, Any]], list[str]]:
+    """The values by step of each metric and kind, and what has no place, in words."""
     points: dict[tuple[str, str], dict[int, Any]] = {}
-    ends = kept["epoch_end_steps"]
-    for name, values in kept["history"].items():
-        if len(values) == len(ends) and name != _RATE:
-            kind = "validation" if name.startswith("val_") else "training"
-            points[name.removeprefix("val_"), kind] = dict(zip(ends, values, strict=True))
-    for row in kept["validations"]:
+    left_out = []
+    ends = _epoch_ends(run)
+    for row in run.history["validations"]:
         for name, value in row.items():
             if name != "step":
-                place = points.setdefault((name.removeprefix("val_"), "validation"), {})
-                place[row["step"]] = value
-    for row in kept["step_logs"]:
+                key = (name.removeprefix("val_"), "validation")
+                points.setdefault(key, {})[row["step"]] = value
+    for name, values in run.history["history"].items():
+        place = name.removeprefix("val_"), "validation" if name.startswith("val_") else "training"
+        if len(values) == len(ends) and name != _RATE:
+            points[place] = {**dict(zip(ends, values, strict=True)), **points.get(place, {})}
+        elif values and name != _RATE and place not in points:
+            left_out.append(f"{name} has {len(values)} values in {len(ends)} epochs")
+    for row in run.history["step_logs"]:
         for name, value in row.items():
             if name != "step":
                 points.setdefault((name, "running"), {})[row["step"]] = value
     for (name, kind), rows in points.items():
         if kind == "running":
             rows.update(points.get((name, "training"), {}))
-    found: dict[str, list[Series]] = {}
-    not_numbers = []
-    for kind in ("running", "training", "validation"):
-        for (name, one), rows in points.items():
-            if one != kind:
-                continue
-            if any(isinstance(value, list | dict | str) for value in rows.values()):
-                not_numbers.append(name)
-            elif rows:
-                found.setdefault(name, []).append(_series(index, kind, sorted(rows.items())))
-    return found, not_numbers
+    return points, left_out
+
+
+def _epoch_ends(run: RunFacts) -> list[int]:
+    """The steps at the ends of epochs. Those of plain `model.fit`, which notes none, are all of one
+    length.
+    """
+    count = len(run.history["epoch"])
+    return run.history["epoch_end_steps"] or [
+        run.step * (epoch + 1) // count for epoch in range(count)
+    ]
 
 
 def _series(run: int, kind: str, points: Iterable[tuple[int, Any]]) -> Series:

@@ -126,6 +126,17 @@ def test_checkpoints_have_their_sizes(tmp_path, report):
     assert "val_loss 0.01" in page.words
 
 
+def test_a_run_of_model_fit_has_epochs_of_one_length(tmp_path, report):
+    history = {
+        "history": {"loss": [3.0, 2.0, 1.0, 0.5], "val_loss": [2.0, 1.0]},
+        "epoch": [*range(4)],
+    }
+    write_run(tmp_path / "run", history=history)
+    page = report("run")
+    assert series_of(page, "loss", "training")["x"] == [25, 50, 75, 100]
+    assert "val_loss has 2 values in 4 epochs" in page.text
+
+
 def test_several_runs_stand_side_by_side(tmp_path, report):
     write_run(tmp_path / "a", seed=3)
     write_run(tmp_path / "b", steps=50, total_steps=80, seed=4)
