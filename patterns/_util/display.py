@@ -133,10 +133,11 @@ class LastLines:
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self.lock = threading.RLock()
+        self._process = os.getpid()
         self._drawn = 0
         self._is_inside_line = False
         self._watched = {
-            name: _Watched(stream, self._before)
+            name: _Watched(stream, self)
             for name in ("stdout", "stderr")
             if (stream := getattr(sys, name)) is file or is_terminal(stream)
         }
@@ -178,13 +179,18 @@ class LastLines:
             columns = lines = 0
         return os.terminal_size((columns or 80, lines or 24))
 
-    def _before(self, text: str) -> None:
-        """Takes them away before a text is printed."""
-        with self.lock:
+    def print(self, text: str, file: TextIO) -> None:
+        """Writes a text to a watched file, in their place."""
+        if os.getpid() != self._process:
+            # A thread that is not in this fork of the process may have held the lock.
+            file.write(text)
+            return
+        with self.lock, suppress(OSError):
             if erased := self._erased():
                 self._write(erased)
             if text:
                 self._is_inside_line = not text.endswith("\n")
+            file.write(text)
 
     def _erased(self) -> str:
         """The signs that take them away."""
@@ -242,15 +248,13 @@ class _Watched:
         watched_file: What it stands for.
     """
 
-    def __init__(self, file: TextIO, before: Callable[[str], None]) -> None:
+    def __init__(self, file: TextIO, last: LastLines) -> None:
         self.watched_file = file
-        self._before = before
+        self._last = last
 
     def write(self, text: str) -> int:
         """Writes it."""
-        self._before(text)
-        with suppress(OSError):
-            self.watched_file.write(text)
+        self._last.print(text, self.watched_file)
         return len(text)
 
     def flush(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import os
 import sys
@@ -53,7 +54,7 @@ class Overview:
         return f"{format_table(self.header, self.rows)}\n{self.summary}"
 
     def _repr_html_(self) -> str:
-        return html_table(self.header, self.rows) + html_table([self.summary], [])
+        return f"{html_table(self.header, self.rows)}<p>{html.escape(self.summary)}</p>"
 
 
 class Watched:
@@ -81,16 +82,16 @@ class Watched:
         complete = [one for one in trials if one.state.name == "COMPLETE"]
         best = min(complete, key=lambda one: sign * one.value, default=None)
         shown = _of_interest(trials, best, most)
-        columns = self._columns(shown)
-        kept = {name: cells for name, cells in columns.items() if any(cells) or name == "state"}
+        columns = [(name, cells) for name, cells in self._columns(shown) if any(cells)]
         return Overview(
-            list(kept),
-            [list(row) for row in zip(*kept.values(), strict=True)],
+            [name for name, _ in columns],
+            [list(row) for row in zip(*(cells for _, cells in columns), strict=True)],
             shown.index(best) if best in shown else None,
             self._summary(trials, best, len(trials) - len(shown)),
         )
 
-    def _columns(self, shown: Sequence[Any]) -> dict[str, list[str]]:
+    def _columns(self, shown: Sequence[Any]) -> list[tuple[str, list[str]]]:
+        """The columns, some of which may be empty."""
         parts = [self._result.trial_of(one) for one in shown]
         groups = sorted({name for part in parts for name in part.group})
         names = sorted({name for one in shown for name in one.params})
@@ -101,16 +102,16 @@ class Watched:
                 return float(trial.value)
             return better(trial.intermediate_values.values(), default=None)
 
-        return {
-            "trial": [str(one.number) for one in shown],
-            **{name: [_text(part.group.get(name)) for part in parts] for name in groups},
-            "from": [_text(part.parent) for part in parts],
-            "state": [_state_of(one) for one in shown],
-            "steps": [self._steps_of(one) for one in shown],
-            self._monitor: [_text(_newest(one)) for one in shown],
-            "best": [_text(best_of(one)) for one in shown],
-            **{name: [_text(one.params.get(name)) for one in shown] for name in names},
-        }
+        return [
+            ("trial", [str(one.number) for one in shown]),
+            *((name, [_text(part.group.get(name)) for part in parts]) for name in groups),
+            ("from", [_text(part.parent) for part in parts]),
+            ("state", [_state_of(one) for one in shown]),
+            ("steps", [self._steps_of(one) for one in shown]),
+            (self._monitor, [_text(_newest(one)) for one in shown]),
+            ("best", [_text(best_of(one)) for one in shown]),
+            *((name, [_text(one.params.get(name)) for one in shown]) for name in names),
+        ]
 
     def _steps_of(self, trial: Any) -> str:
         """Steps done, of how many."""
@@ -174,7 +175,7 @@ class Screen(Protocol):
         """Processes that are started within it do not print into what is shown."""
 
     def close(self, overview: Overview | None) -> None:
-        """Leaves this, or what is shown."""
+        """Leaves this, unless nothing was shown."""
 
 
 class Printed:
@@ -327,6 +328,7 @@ class LiveTable:
 
     def __init__(self, watched: Watched, screen: Screen) -> None:
         self._watched, self.screen = watched, screen
+        self._newest: Overview | None = None
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keras-patterns trials", daemon=True)
 
@@ -337,11 +339,14 @@ class LiveTable:
     def __exit__(self, *error: object) -> None:
         self._ends.set()
         self._thread.join()
-        overview = None
         with suppress(Exception):
-            overview = self._watched.look(self.screen.rows)
+            self._look()
         with suppress(Exception):
-            self.screen.close(overview)
+            self.screen.close(self._newest)
+
+    def _look(self) -> Overview:
+        self._newest = self._watched.look(self.screen.rows)
+        return self._newest
 
     def _run(self) -> None:
         seconds = 0.0
@@ -349,7 +354,7 @@ class LiveTable:
             start = time.monotonic()
             # The storage may be away for a while, and so may the terminal.
             with suppress(Exception):
-                self.screen.show(self._watched.look(self.screen.rows))
+                self.screen.show(self._look())
             seconds = max(_SECONDS, (time.monotonic() - start) / _SHARE)
 
 

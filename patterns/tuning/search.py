@@ -314,7 +314,7 @@ def _in_brackets(params: Mapping[str, Any]) -> str:
 def _beginning(trial: Any, part: Part) -> str:
     if TAKEN_OVER in trial.user_attrs:
         return "was left in its middle; it goes on"
-    return "begins" if part.parent is None else f"goes on with the checkpoints of {part.parent}"
+    return "begins" if part.parent is None else f"goes on from trial {part.parent}"
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -99,6 +101,9 @@ def run_workers(
 
 
 def _work(asked: SearchArguments, seconds: float | None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What it has printed is not lost when it is killed, nor late.
+        sys.stdout.reconfigure(line_buffering=True)
     # A Ctrl-C in the terminal reaches the process that has started this one, which passes it on.
     os.setpgid(0, 0)
     parent, in_time = multiprocessing.parent_process(), until(seconds)

@@ -173,6 +173,14 @@ def test_of_many_trials_those_in_progress_the_best_and_the_newest_are_shown(open
     assert [line.split()[0] for line in lines[-11:-1]] == ["0", *map(str, range(21, 30))]
 
 
+def test_parameters_that_are_named_as_columns_are(open_screen):
+    screen = open_screen()
+    tuned(lambda trial: trial.suggest_int("best", 7, 7) + trial.suggest_int("state", 5, 5))
+    lines = screen.wait_for("3 of 3 ended")
+    assert lines[-6].split() == ["trial", "state", "best", "best", "state"]
+    assert lines[-4].split() == ["0", "complete", "12", "7", "5"]
+
+
 def test_a_line_that_is_open_is_not_drawn_over(open_screen):
     screen = open_screen()
 
@@ -211,6 +219,8 @@ def test_a_storage_that_cannot_be_read_leaves_the_table_as_it_is(open_screen, mo
 
     assert len(tuned(objective, n_trials=1).trials) == 1
     assert sys.stdout is screen.file
+    print("said after it", flush=True)
+    assert screen.wait_for("said")[-2:] == ["0 of 1 ended - 1 running", "said after it"]
 
 
 def test_what_a_worker_prints_stands_above_the_table(open_screen, monkeypatch):
