@@ -3,9 +3,9 @@
 python run_tuning.py SEARCH FOLDER [--after STEPS] [--signal N] [--storage URL] [--trials N]
     [--workers N] [--beside]
 
-With `--beside` another process works on the search, which is the one that is killed; with
-`--workers` each file in the folder `kills` is for a worker that reads it, and says after how many
-steps that dies.
+With `--beside` another process works on the search, which is the one that is killed; this one
+begins when that is at its first step. With `--workers` each file in the folder `kills` is for a
+worker that reads it, and says after how many steps that dies.
 
 It prints what each trial ended with, as JSON: {number: [state, value, parameters, reports]}.
 """
@@ -41,10 +41,15 @@ class SendAfter(keras.callbacks.Callback):
     left: int | None = None
     signum = signal.SIGKILL
     may_claim = True
+    # Closed at the first step.
+    began: int | None = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if SendAfter.may_claim and multiprocessing.parent_process() is not None:
             SendAfter.left, SendAfter.may_claim = claimed(), False
+        if SendAfter.began is not None:
+            os.close(SendAfter.began)
+            SendAfter.began = None
         if SendAfter.left is not None:
             SendAfter.left -= 1
             if SendAfter.left == -1:
@@ -175,6 +180,16 @@ def results(study: optuna.Study) -> dict[int, list[Any]]:
     }
 
 
+def begin_beside() -> int:
+    """0 in another process, and here its number, once it is at its first step."""
+    read, SendAfter.began = os.pipe()
+    if other := os.fork():
+        os.close(SendAfter.began)
+        SendAfter.began = None
+        assert os.read(read, 1) == b""
+    return other
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("search", choices=SEARCHES)
@@ -186,7 +201,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--beside", action="store_true")
     asked = parser.parse_args()
-    other = os.fork() if asked.beside else None
+    other = begin_beside() if asked.beside else None
     if not other:
         SendAfter.left, SendAfter.signum = asked.after, asked.signal
     how = {"search": kp.tune, "objective": objective, **SEARCHES[asked.search]}
