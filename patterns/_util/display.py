@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 import keras
@@ -116,12 +117,96 @@ class PartLines(Silence):
         write_line(progress.line())
 
 
-class Bar(Silence):
-    """Draws a bar in the last line of a terminal, below all else that is printed.
+class LastLines:
+    """The last lines of a terminal, below all else that is printed.
 
-    Standard output is watched meanwhile, to take the bar away before anything is printed. Rich has
+    Standard output is watched meanwhile, to take them away before anything is printed. Rich has
     such a thing, which takes text without a newline, as of a debugger, for a line, and square
     brackets in it for markup.
+
+    A terminal that goes away takes nothing with it: what is printed from then on is dropped.
+
+    Args:
+        file: A terminal.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.lock = threading.RLock()
+        self._process = os.getpid()
+        self._drawn = 0
+        self._is_inside_line = False
+        self._watched = {
+            name: _Watched(stream, self)
+            for name in ("stdout", "stderr")
+            if (stream := getattr(sys, name)) is file or is_terminal(stream)
+        }
+        for name, stream in self._watched.items():
+            setattr(sys, name, stream)
+
+    def draw(self, lines: Sequence[str]) -> None:
+        """Draws them anew, unless something has been printed that does not end its line.
+
+        Args:
+            lines: None wider than the terminal, and no more than it has.
+        """
+        with self.lock:
+            if not self._is_inside_line:
+                self._write(self._erased() + "\n".join(lines))
+                self._drawn = len(lines)
+
+    def leave(self, text: str) -> None:
+        """Leaves a text in their place."""
+        with self.lock:
+            start = "\n" if self._is_inside_line else ""
+            self._is_inside_line = False
+            self._write(f"{self._erased()}{start}{text}\n")
+
+    def close(self) -> None:
+        """Takes them away, and gives standard output back."""
+        with self.lock:
+            self._is_inside_line = False
+            self._write(self._erased())
+        for name, stream in self._watched.items():
+            if getattr(sys, name) is stream:
+                setattr(sys, name, stream.watched_file)
+
+    def size(self) -> os.terminal_size:
+        """Columns and lines of the terminal."""
+        try:
+            columns, lines = os.get_terminal_size(self._file.fileno())
+        except OSError:
+            columns = lines = 0
+        return os.terminal_size((columns or 80, lines or 24))
+
+    def print(self, text: str, file: TextIO) -> None:
+        """Writes a text to a watched file, in their place."""
+        if os.getpid() != self._process:
+            # A thread that is not in this fork of the process may have held the lock.
+            file.write(text)
+            return
+        with self.lock, suppress(OSError):
+            if erased := self._erased():
+                self._write(erased)
+            if text:
+                self._is_inside_line = not text.endswith("\n")
+            file.write(text)
+
+    def _erased(self) -> str:
+        """The signs that take them away."""
+        lines, self._drawn = self._drawn, 0
+        if lines < 2:
+            return _ERASE if lines else ""
+        return f"\r\x1b[{lines - 1}A\x1b[J"
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+            self._file.flush()
+
+
+class Bar(Silence):
+    """Draws a bar in the last line of a terminal.
 
     Args:
         file: A terminal.
@@ -131,84 +216,51 @@ class Bar(Silence):
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self._lock = threading.RLock()
-        self._is_drawn = False
-        self._is_inside_line = False
+        self._last = LastLines(file)
         self._signs = "━─" if encodable("━─", file) == "━─" else "=-"
-        self._watched = {
-            name: _Watched(stream, self._before)
-            for name in ("stdout", "stderr")
-            if (stream := getattr(sys, name)) is file or is_terminal(stream)
-        }
-        for name, stream in self._watched.items():
-            setattr(sys, name, stream)
 
     def show(self, progress: Progress) -> None:
-        """Draws the bar anew, unless something has been printed that does not end its line."""
+        """Draws the bar anew."""
         # Imported here, since only a terminal needs it.
         from rich.cells import cell_len, set_cell_size
 
         # A full line would make the cursor go on to the next.
-        width = self._width() - 1
+        width = self._last.size().columns - 1
         size = min(max(width - cell_len(progress.line(progress.title)) - 1, _LEAST_BAR), _MOST_BAR)
         done = size * progress.done // progress.total if progress.total else 0
         bar = self._signs[0] * done + self._signs[1] * (size - done)
         text = encodable(progress.line(f"{progress.title} {bar}".lstrip()), self._file)
-        with self._lock:
-            if not self._is_inside_line:
-                shown = set_cell_size(text, width).rstrip()
-                self._file.write(_ERASE + shown)
-                self._file.flush()
-                self._is_drawn = True
+        self._last.draw([set_cell_size(text, width).rstrip()])
 
     def finish(self, progress: Progress) -> None:
         """Leaves a line in place of the bar."""
-        with self._lock:
-            start = "\n" if self._is_inside_line else ""
-            self._before("\n")
-            self._file.write(f"{start}{encodable(progress.titled_line(), self._file)}\n")
-            self._file.flush()
+        self._last.leave(encodable(progress.titled_line(), self._file))
 
     def close(self) -> None:
         """Takes the bar away, and gives standard output back."""
-        with self._lock:
-            self._before("\n")
-            self._file.flush()
-        for name, stream in self._watched.items():
-            if getattr(sys, name) is stream:
-                setattr(sys, name, stream.watched_file)
-
-    def _before(self, text: str) -> None:
-        """Takes the bar away before a text is printed."""
-        with self._lock:
-            if self._is_drawn:
-                self._file.write(_ERASE)
-                self._is_drawn = False
-            if text:
-                self._is_inside_line = not text.endswith("\n")
-
-    def _width(self) -> int:
-        try:
-            return os.get_terminal_size(self._file.fileno()).columns or 80
-        except OSError:
-            return 80
+        self._last.close()
 
 
 class _Watched:
-    """A text file that says what it is about to write.
+    """A terminal that says what it is about to write, and drops what it cannot.
 
     Attributes:
         watched_file: What it stands for.
     """
 
-    def __init__(self, file: TextIO, before: Callable[[str], None]) -> None:
+    def __init__(self, file: TextIO, last: LastLines) -> None:
         self.watched_file = file
-        self._before = before
+        self._last = last
 
     def write(self, text: str) -> int:
         """Writes it."""
-        self._before(text)
-        return self.watched_file.write(text)
+        self._last.print(text, self.watched_file)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes it."""
+        with suppress(OSError):
+            self.watched_file.flush()
 
     def writelines(self, lines: Any) -> None:
         """Writes them."""
@@ -282,16 +334,25 @@ def make_display(verbose: int | str, parts: int, clock: Callable[[], float]) -> 
         return Silence()
     if verbose == 2:
         return PartLines()
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    if getattr(shell, "kernel", None) is not None:
+    if is_notebook():
         from IPython.display import display
 
         return Table(display)
-    # Another display has the terminal, or it can only write lines.
+    return Bar(sys.stdout) if has_free_terminal() else Lines(parts, clock)
+
+
+def is_notebook() -> bool:
+    """True if what is printed shows in a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+def has_free_terminal() -> bool:
+    """True if standard output is a terminal that can do more than write lines, and no other display
+    has it.
+    """
     is_taken = hasattr(sys.stdout, "rich_proxied_file") or isinstance(sys.stdout, _Watched)
-    if is_terminal(sys.stdout) and not is_taken and os.environ.get("TERM") != "dumb":
-        return Bar(sys.stdout)
-    return Lines(parts, clock)
+    return is_terminal(sys.stdout) and not is_taken and os.environ.get("TERM") != "dumb"
 
 
 class Shown:

@@ -30,6 +30,17 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
+def short(value: object) -> str:
+    """A value in few signs.
+
+    Example:
+
+    >>> short(0.0123456), short(64), short("adam")
+    ('0.01235', '64', 'adam')
+    """
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def encodable(text: str, file: TextIO | None) -> str:
     """Text in which what a file cannot take shows as escapes."""
     # There is no file under `pythonw`, and one in memory has no encoding.

@@ -13,6 +13,7 @@ from .._util.arguments import check_order, whole_number
 from .errors import TuningError
 from .opening import SearchArguments
 from .result import TrialResult, TuneResult
+from .sampling import random_sampler
 from .searching import run_search
 from .strategies import Continued, Explore, Population, Rungs, brackets_of, with_parts
 from .trial import Trial
@@ -33,6 +34,7 @@ def successive_halving(
     monitor: str = "val_loss",
     storage: Any = None,
     seed: int | None = None,
+    workers: int = 1,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Trains many trials for a few steps, and the best of them for more, without training any step
@@ -59,6 +61,8 @@ def successive_halving(
         monitor: As in `kp.tune`.
         storage: As in `kp.tune`.
         seed: As in `kp.tune`.
+        workers: As in `kp.tune`. The trials of a rung are shared out; the next rung begins when all
+            have ended.
         verbose: As in `kp.tune`.
 
     Returns:
@@ -91,6 +95,7 @@ def successive_halving(
     """
     caller = "kp.successive_halving"
     whole_number(caller, "n_trials", n_trials)
+    whole_number(caller, "workers", workers)
     _check_steps(caller, min_steps, max_steps, factor)
     rungs = Rungs(((n_trials, min_steps),), max_steps, factor, direction == "maximize")
     steps = {"min_steps": min_steps, "max_steps": max_steps, "factor": factor}
@@ -101,13 +106,14 @@ def successive_halving(
             directory,
             rungs,
             storage,
-            _random_by_default(sampler),
+            random_sampler if sampler is None else sampler,
             direction=direction,
             monitor=monitor,
             seed=seed,
             verbose=verbose,
             budget={"n_trials": n_trials, **steps},
-        )
+        ),
+        workers,
     )
 
 
@@ -123,6 +129,7 @@ def hyperband(
     monitor: str = "val_loss",
     storage: Any = None,
     seed: int | None = None,
+    workers: int = 1,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Successive halvings, from one that begins with many trials of `min_steps` to one of few
@@ -139,6 +146,7 @@ def hyperband(
         monitor: The metric.
         storage: Of the study.
         seed: Of the search.
+        workers: How many processes.
         verbose: 0 is silent.
 
     Returns:
@@ -160,6 +168,7 @@ def hyperband(
             arXiv:1603.06560, algorithm 1.
     """
     caller = "kp.hyperband"
+    whole_number(caller, "workers", workers)
     _check_steps(caller, min_steps, max_steps, factor)
     brackets = brackets_of(min_steps, max_steps, factor)
     rungs = Rungs(brackets, max_steps, factor, direction == "maximize")
@@ -170,13 +179,14 @@ def hyperband(
             directory,
             rungs,
             storage,
-            _random_by_default(sampler),
+            random_sampler if sampler is None else sampler,
             direction=direction,
             monitor=monitor,
             seed=seed,
             verbose=verbose,
             budget={"min_steps": min_steps, "max_steps": max_steps, "factor": factor},
-        )
+        ),
+        workers,
     )
 
 
@@ -193,6 +203,7 @@ def population(
     monitor: str = "val_loss",
     storage: Any = None,
     seed: int | None = None,
+    workers: int = 1,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Trains a population, in which the worst members take over the state of the best and go on
@@ -219,6 +230,8 @@ def population(
         monitor: As in `kp.tune`.
         storage: As in `kp.tune`.
         seed: As in `kp.tune`; of the changes, too.
+        workers: As in `kp.tune`. The members are shared out; between two changes all are waited
+            for. Processes must be able to import `explore`, too.
         verbose: As in `kp.tune`.
 
     Returns:
@@ -256,6 +269,7 @@ def population(
     whole_number(caller, "size", size, least=2)
     whole_number(caller, "total_steps", total_steps)
     whole_number(caller, "exploit_every_steps", exploit_every_steps)
+    whole_number(caller, "workers", workers)
     if not callable(explore):
         raise TypeError(f"{caller}: `explore` must be a function. Received: {explore!r}.")
     members = Population(size, total_steps, exploit_every_steps, explore, direction == "maximize")
@@ -267,13 +281,14 @@ def population(
             directory,
             members,
             storage,
-            _random_by_default(sampler),
+            random_sampler if sampler is None else sampler,
             direction=direction,
             monitor=monitor,
             seed=seed,
             verbose=verbose,
             budget=budget,
-        )
+        ),
+        workers,
     )
 
 
@@ -335,15 +350,3 @@ def _check_steps(caller: str, min_steps: int, max_steps: int, factor: int) -> No
     whole_number(caller, "max_steps", max_steps)
     whole_number(caller, "factor", factor, least=2)
     check_order(caller, "min_steps", min_steps, "max_steps", max_steps)
-
-
-def _random_by_default(sampler: Any) -> Any:
-    if sampler is not None:
-        return sampler
-
-    def random(seed: int) -> Any:
-        from optuna.samplers import RandomSampler
-
-        return RandomSampler(seed=seed)
-
-    return random

@@ -22,6 +22,9 @@ class Reporting(Protocol):
     monitor: str
     maximizes: bool
 
+    def plan(self, run: int, steps: int) -> None:
+        """Notes how many steps there are up to the end of a run."""
+
     def take(self, run: int, step: int, value: float) -> bool:
         """Takes a value of the monitored metric; True if the trial is pruned here."""
 
@@ -69,6 +72,9 @@ class Reporter(Hook):
         """Leaves at once what another process has brought to the place where it is left."""
         self.history, self.step = run.history, run.step
         self._check_until(run)
+        planned = self._until or run.total_steps
+        if planned is not None:
+            self._trial.plan(self._number, planned)
         if self._pruned_at is not None and run.step >= self._pruned_at:
             self.is_pruned = True
             return Pause()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from .._util.arguments import check_choice
 from .._util.plots import given_or_new_axes
 from .._util.table import format_table, html_table
+from .._util.text import short
 from ..checkpoint.store import CheckpointStore
 from ..run.history import RunHistory
 from ..storage.results import SearchFile, TrialRow, as_parameter, numbers, write_result
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .opening import SearchArguments
 
 Plot: TypeAlias = Literal["history", "importances", "parallel"]
-_STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class TuneResult:
     @property
     def trials(self) -> list[TrialResult]:
         """All trials, by number."""
-        return [self._result(one) for one in self.study.get_trials(deepcopy=False)]
+        return [self.trial_of(one) for one in self.study.get_trials(deepcopy=False)]
 
     def trial(self, number: int) -> TrialResult:
         """A trial by its number.
@@ -113,7 +114,7 @@ class TuneResult:
         trials = self.study.get_trials(deepcopy=False)
         if not 0 <= number < len(trials):
             raise IndexError(f"there is no trial {number}; there are {len(trials)}, from 0.")
-        return self._result(trials[number])
+        return self.trial_of(trials[number])
 
     @property
     def best(self) -> TrialResult:
@@ -223,11 +224,12 @@ class TuneResult:
             warnings.simplefilter("ignore", ExperimentalWarning)
             return draw(self.study)
 
-    def _result(self, frozen: Any) -> TrialResult:
+    def trial_of(self, frozen: Any) -> TrialResult:
+        """The trial that is one of Optuna's."""
         part = frozen.user_attrs.get(PART, {})
         return TrialResult(
             frozen.number,
-            _STATES.get(frozen.state.name, frozen.state.name.lower()),
+            STATES.get(frozen.state.name, frozen.state.name.lower()),
             frozen.value if frozen.state.is_finished() else None,
             dict(frozen.params),
             part.get("seed"),
@@ -263,12 +265,8 @@ class TuneResult:
                 "" if one.value is None else f"{one.value:.6g}",
                 one.state,
                 one.step,
-                *(_shown(one.params.get(name, "")) for name in names),
+                *(short(one.params.get(name, "")) for name in names),
             ]
             for one in trials
         ]
         return header, rows
-
-
-def _shown(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value

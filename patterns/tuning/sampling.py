@@ -58,6 +58,13 @@ def make_sampler(caller: str, sampler: Sampler | Callable[..., Sampler] | None, 
     return SeededSampler(made, seed)
 
 
+def random_sampler(seed: int) -> Sampler:
+    """Optuna's `RandomSampler`."""
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
 class SeededSampler:
     """An Optuna sampler that is seeded anew before each of its choices, by the seed, the number of
     the trial and the name of the parameter.

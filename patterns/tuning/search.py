@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.messages import first_line, say
+from .._util.text import short
 from ..checkpoint.identity import ResumeRefusedError
 from ..data.streams import stream_words
 from ..state.randomness import get_random_state, set_random_state
@@ -21,11 +22,13 @@ from ..state.snapshot import StateMismatchError
 from ..storage import StoreError, StoreInUseError
 from .errors import TuningError, storage_errors
 from .folder import StudyFolder, copy_runs
-from .trial import ERROR, PART, Part, Trial
+from .trial import ERROR, PART, TAKEN_OVER, Part, Trial
 
 # The purpose of the words of a seed.
 _SEED = 0x747269
 STOPPED = "keras_patterns:stopped"
+# Between two looks for a trial where others have all that there are.
+_WAIT_SECONDS = 0.25
 # They say that the script or the disk is not as it was, and nothing of the trial.
 _KEEPS = (TuningError, StoreError, ResumeRefusedError, StateMismatchError)
 
@@ -53,7 +56,18 @@ class Wanted:
 
 
 class Strategy(Protocol):
-    """Says what is tried, and for how long, from the trials so far."""
+    """Says what is tried, and for how long, from the trials so far.
+
+    Attributes:
+        waits: Whether a worker that finds no trial waits for those of others, by which there may
+            be more.
+    """
+
+    waits: ClassVar[bool]
+
+    @property
+    def count(self) -> int | None:
+        """The most trials that there are to be in all; None if nobody knows."""
 
     def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """The next trial, or None if there is none, or none before others have ended.
@@ -71,6 +85,12 @@ class NewTrials:
     """
 
     n_trials: int | None
+    waits: ClassVar[bool] = False
+
+    @property
+    def count(self) -> int | None:
+        """As many as there are to be."""
+        return self.n_trials
 
     def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """One more, if there are fewer. Those that go on with another one are no new ones."""
@@ -106,6 +126,9 @@ class Search:
         prunes: Whether there is a pruner.
         catch: Errors of the objective that end the trial and not the search.
         verbose: 0 is silent.
+
+    Attributes:
+        strategy: As given, as the rest.
     """
 
     def __init__(
@@ -122,15 +145,14 @@ class Search:
         verbose: int | str = "auto",
     ) -> None:
         self.folder, self.study = folder, study
-        self._caller, self._objective, self._strategy = caller, objective, strategy
-        self.seed, self._monitor, self._prunes = seed, monitor, prunes
-        self._catch = catch
-        self._say = partial(say, verbose=verbose)
+        self._caller, self._objective, self.strategy = caller, objective, strategy
+        self.seed, self.monitor, self._prunes = seed, monitor, prunes
+        self._catch, self.verbose = catch, verbose
         # A sampler that has been through its whole space asks for it, and an objective may.
         study.stop = partial(study.set_user_attr, STOPPED, True)
 
     def run(self, goes_on: Callable[[], bool] = lambda: True) -> None:
-        """Takes trials as long as there are any.
+        """Takes trials as long as there are any, or may be when others have ended theirs.
 
         Args:
             goes_on: Whether another one is to be taken. Defaults to always.
@@ -138,9 +160,12 @@ class Search:
         while goes_on():
             with ExitStack() as held:
                 trial = self._take(held)
-                if trial is None:
-                    return
-                self._evaluate(trial)
+                if trial is not None:
+                    self._evaluate(trial)
+                    continue
+            if not (self.strategy.waits and self.has_more()):
+                return
+            time.sleep(_WAIT_SECONDS)
 
     def has_more(self) -> bool:
         """True if there is a trial to begin, or one that has not ended."""
@@ -148,7 +173,7 @@ class Search:
         started = [one for one in trials if one.state.name != "WAITING"]
         is_open = any(not one.state.is_finished() for one in started)
         is_stopped = bool(self.study.user_attrs.get(STOPPED))
-        return is_open or (not is_stopped and self._strategy.next(started, self.seed) is not None)
+        return is_open or (not is_stopped and self.strategy.next(started, self.seed) is not None)
 
     def _take(self, held: ExitStack) -> Any:
         """A trial that nobody else has: one that was left, or a new one; None if there is none."""
@@ -162,7 +187,7 @@ class Search:
                         return self._taken_over(one, trials)
                     held.close()
             started = [one for one in trials if one.state != TrialState.WAITING]
-            wanted = self._strategy.next(started, self.seed)
+            wanted = self.strategy.next(started, self.seed)
             if wanted is None or self.study.user_attrs.get(STOPPED):
                 return None
             if wanted.params is not None and len(started) == len(trials):
@@ -192,10 +217,11 @@ class Search:
             trial.set_user_attr(
                 PART,
                 self._part(
-                    self._strategy.next(before, self.seed) or Wanted(), trials, frozen.number
+                    self.strategy.next(before, self.seed) or Wanted(), trials, frozen.number
                 ),
             )
-        self._say(f"trial {trial.number} was left in its middle; it goes on.")
+        times = trial.user_attrs.get(TAKEN_OVER, 0) + 1
+        trial.set_user_attr(TAKEN_OVER, times)
         return trial
 
     def _hold(self, number: int, held: ExitStack) -> bool:
@@ -229,6 +255,7 @@ class Search:
         from optuna.trial import TrialState
 
         part = part_of(asked)
+        self._say(f"trial {asked.number} {_beginning(asked, part)}.")
         folder = self.folder.trial(asked.number)
         if part.parent is not None:
             copy_runs(self.folder.trial(part.parent), folder)
@@ -236,7 +263,7 @@ class Search:
             asked,
             folder,
             part,
-            self._monitor,
+            self.monitor,
             self.study.direction.name == "MAXIMIZE",
             self._prunes,
             partial(self.folder.check_trial, self.study.study_name, asked.number, part.seed),
@@ -266,7 +293,10 @@ class Search:
     def _tell(self, trial: Trial, value: float | None, state: Any, said: str) -> None:
         with storage_errors("take the end of a trial"):
             self.study.tell(trial.optuna, value, state)
-            self._say(f"trial {trial.number} {said}; {self._best()}")
+            self._say(f"trial {trial.number}{_in_brackets(trial.params)} {said}; {self._best()}")
+
+    def _say(self, text: str) -> None:
+        say(text, verbose=self.verbose)
 
     def _best(self) -> str:
         try:
@@ -274,6 +304,17 @@ class Search:
         except ValueError:
             return "none has a value yet."
         return f"the best is trial {best.number} with {best.value:.6g}."
+
+
+def _in_brackets(params: Mapping[str, Any]) -> str:
+    named = ", ".join(f"{name}={short(value)}" for name, value in params.items())
+    return named and f" ({named})"
+
+
+def _beginning(trial: Any, part: Part) -> str:
+    if TAKEN_OVER in trial.user_attrs:
+        return "was left in its middle; it goes on"
+    return "begins" if part.parent is None else f"goes on from trial {part.parent}"
 
 
 @contextmanager

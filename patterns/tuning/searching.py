@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from .._util.arguments import check_number, whole_number
+from .live import live_trials
 from .opening import SearchArguments, open_search
 from .result import TuneResult
 from .search import NewTrials, until
@@ -61,7 +62,9 @@ def tune(
         workers: How many processes. The objective must be importable then. Defaults to 1: this one.
         catch: Errors of the objective after which the search goes on. Their trials fail, as in
             `optuna.Study.optimize`. Defaults to none: an error fails its trial and ends the search.
-        verbose: 0 is silent. Defaults to `"auto"`.
+        verbose: Defaults to `"auto"`: a table of the trials on a terminal and in a notebook, of
+            other workers' too; in a file, a line where a trial begins and ends. 2 writes these
+            lines anywhere; 0 is silent.
 
     Returns:
         The `TuneResult`: `.best`, `.table()`, `.plot()`, and the `.study` of Optuna's.
@@ -128,8 +131,10 @@ def run_search(
     if workers > 1:
         check_workers(asked)
     search = open_search(asked)
-    if workers > 1:
-        run_workers(asked, workers, timeout, search)
-    else:
-        search.run(until(timeout))
-    return TuneResult(search.study, search.folder.path, asked)
+    result = TuneResult(search.study, search.folder.path, asked)
+    with live_trials(search, result) as starts_workers:
+        if workers > 1:
+            run_workers(asked, workers, timeout, search, starts_workers)
+        else:
+            search.run(until(timeout))
+    return result

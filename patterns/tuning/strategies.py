@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,12 @@ class Rungs:
     max_steps: int
     factor: int
     maximizes: bool
+    waits: ClassVar[bool] = True
+
+    @property
+    def count(self) -> int:
+        """Those of all rungs."""
+        return sum(count for bracket in self.brackets for count, _ in self._rungs(*bracket))
 
     def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """The next trial of the first bracket that is not at its end."""
@@ -53,23 +59,26 @@ class Rungs:
     def _next_in(self, count: int, steps: int, trials: Sequence[Any]) -> tuple[Wanted | None, bool]:
         """The next trial of a bracket, and whether it waits for others."""
         best: list[Any] = []
-        rung = 0
-        while True:
+        for rung, (size, until) in enumerate(self._rungs(count, steps)):
             own = [one for one in trials if _is_in(one, {"rung": rung})]
-            wanted = Wanted(until=steps, total_steps=self.max_steps, group={"rung": rung})
-            if rung == 0 and len(own) < count:
+            wanted = Wanted(until=until, total_steps=self.max_steps, group={"rung": rung})
+            if rung == 0 and len(own) < size:
                 return wanted, False
             promoted = {part_of(one).parent for one in own}
-            for one in best:
+            for one in best[:size]:
                 if one.number not in promoted:
                     return replace(wanted, params=one.params, parent=one.number), False
             if any(not one.state.is_finished() for one in own):
                 return None, True
-            if steps >= self.max_steps:
-                return None, False
-            count, steps, rung = count // self.factor, steps * self.factor, rung + 1
-            steps = min(steps, self.max_steps)
-            best = _best_first(own, self.maximizes)[: max(count, 1)]
+            best = _best_first(own, self.maximizes)
+        return None, False
+
+    def _rungs(self, count: int, steps: int) -> Iterator[tuple[int, int]]:
+        """For each rung of a bracket, how many trials it has, and the step after which they end."""
+        while steps < self.max_steps:
+            yield count, steps
+            count, steps = max(count // self.factor, 1), steps * self.factor
+        yield count, self.max_steps
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,8 @@ class Continued:
 
     number: int
     total_steps: int
+    waits: ClassVar[bool] = False
+    count: ClassVar[None] = None
 
     def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """The one trial, unless it has been."""
@@ -119,11 +130,21 @@ class Population:
     every: int
     explore: Explore
     maximizes: bool
+    waits: ClassVar[bool] = True
+
+    @property
+    def count(self) -> int:
+        """Those of all generations."""
+        return self.size * self._generations
+
+    @property
+    def _generations(self) -> int:
+        return math.ceil(self.total_steps / self.every)
 
     def next(self, trials: Sequence[Any], seed: int) -> Wanted | None:
         """The next member of the first generation that is not complete."""
         before: list[Any] = []
-        for generation in range(math.ceil(self.total_steps / self.every)):
+        for generation in range(self._generations):
             own = [one for one in with_parts(trials) if _is_in(one, {"generation": generation})]
             there = {part_of(one).group["member"]: one for one in own}
             for member in range(self.size):

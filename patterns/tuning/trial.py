@@ -21,8 +21,11 @@ from .errors import TuningError, storage_errors
 from .reports import Reporter
 
 _CALLER = "kp.Trial.fit"
-# What a trial keeps of itself in the storage: its part in the search, and where it was pruned.
-PART, PRUNED, ERROR = (f"keras_patterns:{name}" for name in ("part", "pruned_at", "error"))
+# What a trial keeps of itself in the storage: its part in the search, where it was pruned, the
+# error that it failed with, how many steps it is to have, and how often it was taken over.
+PART, PRUNED, ERROR, PLANNED, TAKEN_OVER = (
+    f"keras_patterns:{name}" for name in ("part", "pruned_at", "error", "steps", "taken_over")
+)
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,8 @@ class Trial:
             checkpoint: Arguments of `kp.Checkpoint` other than the folder, such as
                 `{"every_steps": 100}`. Defaults to None: a checkpoint at the end of each epoch, of
                 which the newest two and the best are kept.
-            **arguments: Others of `kp.fit`. `seed` defaults to that of the trial.
+            **arguments: Others of `kp.fit`. `seed` defaults to that of the trial, and `verbose` to
+                0: the search shows its trials.
 
         Returns:
             The `kp.RunHistory`, across kills.
@@ -182,7 +186,7 @@ class Trial:
         pruned_at = self._pruned_at[1] if self._pruned_at and self._pruned_at[0] == number else None
         reporter = Reporter(self, number, pruned_at, until)
         self._runs.append(reporter)
-        arguments = {"seed": self.seed, **arguments}
+        arguments = {"seed": self.seed, "verbose": 0, **arguments}
         saving = self._checkpoint(number, bool(_validates(arguments)), checkpoint)
         try:
             history = fit(model, x, y, callbacks=[*callbacks, reporter, saving], **arguments)
@@ -201,6 +205,15 @@ class Trial:
             TuningError: If it is.
         """
         self._check(self.params)
+
+    def plan(self, run: int, steps: int) -> None:
+        """Notes how many steps it is to have, up to the end of a run, for people who look at the
+        search.
+        """
+        planned = sum(one.step for one in self._runs[:run]) + steps
+        if self.optuna.user_attrs.get(PLANNED) != planned:
+            with storage_errors("keep a number of steps"):
+                self.optuna.set_user_attr(PLANNED, planned)
 
     def take(self, run: int, step: int, value: float) -> bool:
         """Takes a value of the monitored metric in a run; True if the trial is pruned there."""

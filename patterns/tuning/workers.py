@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -27,11 +29,10 @@ def check_workers(asked: SearchArguments) -> None:
     """Raises if other processes cannot work on a search.
 
     Raises:
-        ValueError: If they cannot import the objective, or reach the storage.
+        ValueError: If they cannot import a function of the search, or reach the storage.
     """
-    functions = {"objective": asked.objective}
-    if callable(asked.sampler):
-        functions["sampler"] = asked.sampler
+    given = {"objective": asked.objective, "sampler": asked.sampler, **vars(asked.strategy)}
+    functions = {name: one for name, one in given.items() if callable(one)}
     for name, function in functions.items():
         blocker = import_blocker(function)
         if not blocker:
@@ -49,7 +50,11 @@ def check_workers(asked: SearchArguments) -> None:
 
 
 def run_workers(
-    asked: SearchArguments, workers: int, seconds: float | None, search: Search
+    asked: SearchArguments,
+    workers: int,
+    seconds: float | None,
+    search: Search,
+    starts_workers: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Lets processes work on a search until nothing is left to do.
 
@@ -58,21 +63,24 @@ def run_workers(
         workers: How many processes.
         seconds: After so many no trial is begun.
         search: The same, opened here.
+        starts_workers: Makes a context in which they are started. Defaults to one that does
+            nothing.
 
     Raises:
         TuningError: If trials are left because processes have ended before their time.
         SystemExit: If a signal asked this process to end. The others have saved by then.
     """
     # What was drawn here is not drawn again there.
-    asked = replace(asked, seed=search.seed)
+    asked = replace(asked, seed=search.seed, verbose=search.verbose)
     context = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = [
         context.Process(target=_work, args=(asked, seconds), name=f"keras-patterns worker {number}")
         for number in range(workers)
     ]
     with _passed_on(processes) as received:
-        for process in processes:
-            process.start()
+        with starts_workers():
+            for process in processes:
+                process.start()
         _wait(processes)
     if received:
         raise SystemExit(128 + received[0])
@@ -93,6 +101,9 @@ def run_workers(
 
 
 def _work(asked: SearchArguments, seconds: float | None) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What it has printed is not lost when it is killed, nor late.
+        sys.stdout.reconfigure(line_buffering=True)
     # A Ctrl-C in the terminal reaches the process that has started this one, which passes it on.
     os.setpgid(0, 0)
     parent, in_time = multiprocessing.parent_process(), until(seconds)

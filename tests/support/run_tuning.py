@@ -1,6 +1,11 @@
 """Runs a search in the folder of the process, and may be killed in it.
 
 python run_tuning.py SEARCH FOLDER [--after STEPS] [--signal N] [--storage URL] [--trials N]
+    [--workers N] [--beside]
+
+With `--beside` another process works on the search, which is the one that is killed; this one
+begins when that is at its first step. With `--workers` each file in the folder `kills` is for a
+worker that reads it, and says after how many steps that dies.
 
 It prints what each trial ended with, as JSON: {number: [state, value, parameters, reports]}.
 """
@@ -9,9 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -32,8 +40,16 @@ class SendAfter(keras.callbacks.Callback):
 
     left: int | None = None
     signum = signal.SIGKILL
+    may_claim = True
+    # Closed at the first step.
+    began: int | None = None
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if SendAfter.may_claim and multiprocessing.parent_process() is not None:
+            SendAfter.left, SendAfter.may_claim = claimed(), False
+        if SendAfter.began is not None:
+            os.close(SendAfter.began)
+            SendAfter.began = None
         if SendAfter.left is not None:
             SendAfter.left -= 1
             if SendAfter.left == -1:
@@ -47,6 +63,16 @@ class SendAfter(keras.callbacks.Callback):
 
     def set_state(self, state: dict[str, Any]) -> None:
         pass
+
+
+def claimed() -> int | None:
+    """The steps after which a worker is to die, if there is a file that no other has read."""
+    for file in sorted(Path("kills").glob("*")):
+        with suppress(FileNotFoundError):
+            steps = int(file.read_text())
+            file.unlink()
+            return steps
+    return None
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
@@ -104,6 +130,18 @@ def in_two_runs(trial: kp.Trial) -> None:
     train(trial.fit, rate / 2, 8, callbacks=[SendAfter()], **SAVED, epochs=2)
 
 
+def budgeted(trial: kp.Trial) -> None:
+    """As many steps as the search says."""
+    rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+    units = units_of(trial.suggest_int("layers", 0, 2))
+    steps = {"epochs": None, "total_steps": trial.total_steps, "steps_per_epoch": 8}
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED, **steps)
+
+
+def warmer(params: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:
+    return {**params, "rate": params["rate"] * random.choice([0.8, 1.25])}
+
+
 GRID = {"rate": [0.001, 0.01, 0.1], "units": [4, 8]}
 PRUNER = optuna.pruners.MedianPruner(n_startup_trials=1, n_warmup_steps=8)
 
@@ -123,6 +161,15 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "grid": {"sampler": optuna.samplers.GridSampler(GRID), "objective": on_grid},
     "pruned": {"sampler": optuna.samplers.RandomSampler, "pruner": PRUNER},
     "two runs": {"sampler": optuna.samplers.TPESampler(seed=3), "objective": in_two_runs},
+    "halving": {"search": kp.successive_halving, "n_trials": 4, "min_steps": 8, "max_steps": 16},
+    "hyperband": {"search": kp.hyperband, "min_steps": 8, "max_steps": 16, "factor": 2},
+    "population": {
+        "search": kp.population,
+        "size": 4,
+        "total_steps": 24,
+        "exploit_every_steps": 8,
+        "explore": warmer,
+    },
 }
 
 
@@ -131,6 +178,16 @@ def results(study: optuna.Study) -> dict[int, list[Any]]:
         one.number: [one.state.name, one.value, one.params, one.intermediate_values]
         for one in study.trials
     }
+
+
+def begin_beside() -> int:
+    """0 in another process, and here its number, once it is at its first step."""
+    read, SendAfter.began = os.pipe()
+    if other := os.fork():
+        os.close(SendAfter.began)
+        SendAfter.began = None
+        assert os.read(read, 1) == b""
+    return other
 
 
 def main() -> None:
@@ -142,20 +199,31 @@ def main() -> None:
     parser.add_argument("--storage")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--beside", action="store_true")
     asked = parser.parse_args()
-    SendAfter.left, SendAfter.signum = asked.after, asked.signal
-    how = {"objective": objective, **SEARCHES[asked.search]}
-    result = kp.tune(
+    other = begin_beside() if asked.beside else None
+    if not other:
+        SendAfter.left, SendAfter.signum = asked.after, asked.signal
+    how = {"search": kp.tune, "objective": objective, **SEARCHES[asked.search]}
+    search = how.pop("search")
+    if search is kp.tune:
+        how["n_trials"] = asked.trials
+    else:
+        how["objective"] = budgeted
+    result = search(
         how.pop("objective"),
         asked.folder,
-        n_trials=asked.trials,
         storage=asked.storage,
         workers=asked.workers,
         seed=7,
         verbose=0,
         **how,
     )
-    print(json.dumps(results(result.study)))
+    if other:
+        _, status = os.waitpid(other, 0)
+        assert os.waitstatus_to_exitcode(status) == (0 if asked.after is None else -asked.signal)
+    if other != 0:
+        print(json.dumps(results(result.study)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from keras_patterns import CheckpointStore
 
 SCRIPT = SUPPORT / "run_tuning.py"
 STATE, VALUE, PARAMS = range(3)
+BUDGETS = ("hyperband", "population")
 
 
 def search(path, *arguments, expect=0, alone=False):
@@ -175,6 +176,40 @@ def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage, req
     for number in range(20):
         _, value, params, _ = found[str(number)]
         assert min(straight(seeds[number], params)["val_loss"]) == value
+
+
+@pytest.mark.parametrize(
+    "name", ["halving", *(pytest.param(one, marks=pytest.mark.tuning) for one in BUDGETS)]
+)
+def test_two_processes_share_out_a_search_of_rungs_and_one_is_killed(tmp_path, name):
+    """Each trial has the parameters, the reports and the value that it has in one process."""
+    expected = search(tmp_path / "one", name, "search")
+    # In its first trial, past its first checkpoint.
+    after = ("--after", 6, "--beside")
+    assert search(tmp_path / "two", name, "search", *after) == expected
+    assert {one[STATE] for one in expected.values()} == {"COMPLETE"}
+
+
+@pytest.mark.tuning
+@pytest.mark.parametrize("name", ["halving", *BUDGETS])
+@pytest.mark.parametrize("storage", [None, "sqlite:///study.db"], ids=["journal", "sqlite"])
+def test_workers_that_are_killed_at_random_in_a_search_of_rungs(tmp_path, name, storage):
+    """Two workers of one call, of which first one and then both are killed."""
+    held = ["--storage", storage] if storage else []
+    expected = search(tmp_path / "one", name, "search", *held)
+    rng = random.Random(f"{name} {storage}")
+    kills = tmp_path / "two" / "kills"
+    kills.mkdir(parents=True)
+    both = ["search", "--workers", 2, *held]
+    kills.joinpath("0").write_text(str(rng.randrange(2, 20)))
+    assert search(tmp_path / "two", name, *both, alone=True) == expected
+    for number in range(2):
+        kills.joinpath(str(number)).write_text(str(rng.randrange(2, 20)))
+    both[0] = "other"
+    process = run(tmp_path / "two", name, *both, script=SCRIPT, alone=True)
+    assert "all workers have ended, and trials are left" in process.stderr
+    assert search(tmp_path / "two", name, *both, alone=True) == expected
+    assert not list(kills.iterdir())
 
 
 @pytest.mark.tuning

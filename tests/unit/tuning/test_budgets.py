@@ -275,6 +275,12 @@ def test_what_explore_returns_is_checked_and_put_into_the_ranges():
         (lambda: halved(factor=1), ValueError, "`factor` must be at least 2"),
         (lambda: halved(n_trials=0), ValueError, "`n_trials` must be at least 1"),
         (lambda: populated(size=1), ValueError, "`size` must be at least 2"),
+        (lambda: halved(workers=0), ValueError, "`workers` must be at least 1"),
+        (
+            lambda: populated(workers=2, explore=lambda *_: {}),
+            ValueError,
+            "cannot import `explore`",
+        ),
         (lambda: populated(explore=None), TypeError, "`explore` must be a function"),
     ],
 )
