@@ -12,8 +12,6 @@ import sys
 
 import numpy as np
 
-from keras_patterns.data import positions
-
 
 def kill_after(published_wanted):
     """Kills this process once so many checkpoints have been published."""
@@ -33,6 +31,9 @@ def kill_after(published_wanted):
 
 
 def main(path, kill_at):
+    # Here, since workers of the example import this file.
+    from keras_patterns.data import positions
+
     positions.SHARE = math.inf
     if kill_at:
         kill_after(kill_at)
@@ -42,6 +43,5 @@ def main(path, kill_at):
     np.savez("weights.npz", **example.main("."))
 
 
-# Workers of the example import this file.
 if __name__ == "__main__":
     main(sys.argv[1], int(sys.argv[2]))
