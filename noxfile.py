@@ -21,6 +21,9 @@ TESTS = PROJECT["tool"]["pytest"]["ini_options"]["testpaths"]
 # What pyproject.toml leaves out of every run that does not ask for it.
 ADDOPTS = PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
 DESELECTED = ADDOPTS[ADDOPTS.index("-m") + 1]
+# Two processes take a file each at a time, so that no file's fixtures are made twice, in the order
+# of tests/conftest.py: the longest ones first.
+SPREAD = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2"}
 
 nox.needs_version = ">=2025.2.9"
@@ -71,7 +74,7 @@ def cross(session: nox.Session) -> None:
     """What concerns several backends, with all three installed."""
     install_package(session, *EXTRAS.values())
     install(session, *group("test"))
-    chosen = session.posargs or ["tests", "--numprocesses=2", "--dist=loadfile"]
+    chosen = session.posargs or ["tests", *SPREAD]
     run_pytest(session, "jax", "-m", "cross and not gallery", *chosen)
 
 
@@ -310,12 +313,9 @@ def run_tests(session: nox.Session, backend: str) -> None:
             "keras_patterns",
         )
         run_pytest(session, backend, *examples, "--numprocesses=2")
-    # Each process has one half of the files, and helps the other when it is done: few fixtures are
-    # made twice.
-    spread = ("--numprocesses=2", "--dist=worksteal")
     elsewhere = [f"--ignore={path}" for path in FROM_SOURCES]
     once = () if backend == "jax" else ("-m", f"{DESELECTED} and not once")
-    run_pytest(session, backend, *TESTS, *elsewhere, *once, *spread)
+    run_pytest(session, backend, *TESTS, *elsewhere, *once, *SPREAD)
 
 
 def run_marked(session: nox.Session, backend: str, mark: str, *options: str) -> None:

@@ -5,8 +5,41 @@ import os
 import random
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
+
+TESTS = Path(__file__).parent
+# The files that take longest, in the session that is named or on each backend. They are begun
+# first, lest one process is left alone with one of them.
+LONGEST = (
+    # cross
+    "promises/any_backend/test_continuing.py",
+    "unit/testing/test_on_backends.py",
+    "promises/any_backend/test_loading.py",
+    "promises/any_backend/test_thawing.py",
+    "promises/any_backend/test_findings.py",
+    # tests
+    "promises/exact_resume/test_exact_resume.py",
+    "unit/run/test_fuse.py",
+    "promises/exact_resume/test_kills.py",
+    "unit/cli/demo/test_demo.py",
+    "promises/exact_resume/test_controls.py",
+    "conformance/test_debugging.py",
+    "conformance/test_cases.py",
+    "unit/finder/test_finder.py",
+    "unit/run/test_fused_validation.py",
+    "unit/memorization/test_examples.py",
+    "conformance/test_wrappers.py",
+    "promises/exact_resume/test_loaders.py",
+    "promises/exact_resume/test_loader_examples.py",
+    "unit/cli/demo/test_transfer.py",
+    "unit/debugging/test_preflight.py",
+    "unit/transfer/test_features.py",
+    "unit/guard/test_guard.py",
+    "project/test_readme.py",
+    "conformance/test_batch_size.py",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +75,16 @@ def closed_figures():
         sys.modules["matplotlib.pyplot"].close("all")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def unseen_leftovers():
+    """What outlives its file, as the graphs of all steps that TensorFlow has traced do, is not
+    looked through for garbage in all later ones.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def numpy_weights(monkeypatch):
     """Initial weights of the usual size that NumPy draws: for a large model JAX would compile a
@@ -74,6 +117,7 @@ def backend() -> str:
 
 def pytest_configure():
     """Examples of Hypothesis compile models at times: only pytest's timeout limits them."""
+    assert all((TESTS / one).exists() for one in LONGEST), "a file of LONGEST is not there"
     try:
         from hypothesis import settings
     except ModuleNotFoundError:  # the layout session has no need of it
@@ -86,7 +130,7 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     """Of the parameters of a test that is marked as `sampled(every, session, *backends)`, every
     n-th one is left to the ordinary run on backends that trace or compile each model anew; that
-    session runs the others.
+    session runs the others. The longest files come first.
     """
     seen = Counter()
     for item in items:
@@ -97,6 +141,12 @@ def pytest_collection_modifyitems(items):
             if seen[item.function] % every:
                 item.add_marker(session)
             seen[item.function] += 1
+    items.sort(key=_rank)
+
+
+def _rank(item):
+    """The place of its file among those that take longest, or the one after them."""
+    return next((n for n, one in enumerate(LONGEST) if item.path == TESTS / one), len(LONGEST))
 
 
 def pytest_collection_finish():

@@ -25,7 +25,13 @@ SERVER = Path(__file__).with_name("fork_server.py")
 Process = subprocess.CompletedProcess[str]
 
 
-def run(path: Path, *arguments: Any, script: Path = SCRIPT, alone: bool = False) -> Process:
+def run(
+    path: Path,
+    *arguments: Any,
+    script: Path = SCRIPT,
+    alone: bool = False,
+    backend: str | None = None,
+) -> Process:
     """Runs run_case.py, or another script, in a folder, which need not be there.
 
     Args:
@@ -34,22 +40,31 @@ def run(path: Path, *arguments: Any, script: Path = SCRIPT, alone: bool = False)
         script: Defaults to run_case.py.
         alone: Import everything anew, in a process that shares nothing with others. Defaults to
             False: a child of fork_server.py.
+        backend: Defaults to that under test.
     """
     path.mkdir(parents=True, exist_ok=True)
+    backend = backend or os.environ["KERAS_BACKEND"]
     argv = [str(part) for part in (script, *arguments)]
     if alone or not Path("/proc/self/task").exists():
-        command = [sys.executable, *argv]
-        return subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            [sys.executable, *argv],
+            cwd=path,
+            env={**os.environ, "KERAS_BACKEND": backend},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        status = _forked({"argv": argv, "cwd": str(path), "out": str(out), "err": str(err)})
+        program = {"argv": argv, "cwd": str(path), "out": str(out), "err": str(err)}
+        status = _forked(program, backend)
         said = [one.read_text(encoding="utf-8") if one.exists() else "" for one in (out, err)]
     return Process(argv, status, *said)
 
 
-def _forked(program: dict[str, Any]) -> int:
-    """The exit status of a program that the server has run."""
-    server = _server()
+def _forked(program: dict[str, Any], backend: str) -> int:
+    """The exit status of a program that the backend's server has run."""
+    server = _server(backend)
     try:
         print(json.dumps(program), file=server.stdin, flush=True)
         return int(server.stdout.readline())
@@ -62,10 +77,11 @@ def _forked(program: dict[str, Any]) -> int:
 
 
 @functools.cache
-def _server() -> Any:
-    """One for this process of pytest."""
+def _server(backend: str) -> Any:
+    """One for this process of pytest and each backend."""
     server = subprocess.Popen(
         [sys.executable, SERVER],
+        env={**os.environ, "KERAS_BACKEND": backend},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -75,15 +91,9 @@ def _server() -> Any:
     return server
 
 
-def run_script(script: Path, backend: str, *arguments: Any) -> str:
-    """Runs a program of its own to its end on a backend; returns what it printed."""
-    process = subprocess.run(
-        [sys.executable, *map(str, (script, *arguments))],
-        env={**os.environ, "KERAS_BACKEND": backend},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run_script(script: Path, backend: str, *arguments: Any, alone: bool = False) -> str:
+    """Runs a script to its end on a backend; returns what it printed. See `run`."""
+    process = run(Path.cwd(), *arguments, script=script, alone=alone, backend=backend)
     check_end(process, 0)
     return process.stdout
 

@@ -16,7 +16,7 @@ from keras_patterns.testing import (
     differences,
 )
 
-# Whose state moves between the ends of epochs, too. test_kills.py kills each case at every step.
+# Whose state moves between the ends of epochs, too.
 EVERY_STEP = {
     *("dense", "generator", "gradient accumulation", "moving average", "mixed precision"),
     *("early stopping", "Prechelt", "validation by steps", "planted NaN", "thawing"),
@@ -24,10 +24,11 @@ EVERY_STEP = {
 
 
 def steps_of(name):
-    """After which a case is killed: each, or every second one; every third one where each start
-    is traced anew. Some cases begin with the first step, some with the next one.
+    """After which a case is killed: each step, or one of so many, where each start is traced anew.
+    The first one differs from case to case; test_kills.py kills each case at every step.
     """
-    every = {"torch": 1, "jax": 1 if name in EVERY_STEP else 2, "tensorflow": 3}[current().name]
+    often = name in EVERY_STEP
+    every = {"torch": 1, "jax": 2 if often else 4, "tensorflow": 3 if often else 6}[current().name]
     return range(1 + list(CASES).index(name) % every, CASES[name].steps, every)
 
 

@@ -2,15 +2,12 @@
 none.
 """
 
-import contextlib
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from places import ROOT
+from children import check_end, run
+from places import ROOT, SUPPORT
 
 import keras_patterns as kp
 
@@ -24,56 +21,18 @@ EXAMPLES = {
 }
 FOUND_AGAIN = {"torch_loader.py": "by index"}
 
-# Runs an example with a position before every save, killed once so many checkpoints have been
-# published; saves its last weights.
-PROGRAM = """
-import importlib.util, math, os, signal, sys
-import numpy as np
-from keras_patterns.data import positions
-positions.SHARE = math.inf
-path, kill_at = sys.argv[1], int(sys.argv[2])
-published = 0
-def hook(event, arguments):
-    global published
-    if event == "os.rename" and "checkpoints" in str(arguments[1]) and "run-" in str(arguments[1]):
-        published += 1
-        if published == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-if kill_at:
-    sys.addaudithook(hook)
-spec = importlib.util.spec_from_file_location("example", path)
-example = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(example)
-np.savez("weights.npz", **example.main("."))
-"""
-
-
-def run(folder, name, kill_at=0):
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", PROGRAM, str(ROOT / "examples" / "loaders" / name)]
-    # Not pipes, which the workers of a killed process would keep open.
-    with open(folder / "out", "w+") as out, open(folder / "err", "w+") as err:
-        process = subprocess.Popen(
-            [*command, str(kill_at)], cwd=folder, stdout=out, stderr=err, start_new_session=True
-        )
-        status = process.wait()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        said = [file.seek(0) or file.read() for file in (out, err)]
-    return subprocess.CompletedProcess(command, status, *said)
+SCRIPT = SUPPORT / "run_loader_example.py"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_that_is_killed_ends_with_the_same_weights(tmp_path, name):
     pytest.importorskip(EXAMPLES[name])
-    alone, killed = tmp_path / "alone", tmp_path / "killed"
-    process = run(alone, name)
-    assert process.returncode == 0, process.stderr
-    process = run(killed, name, kill_at=3)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    alone, killed, path = tmp_path / "alone", tmp_path / "killed", ROOT / "examples/loaders" / name
+    check_end(run(alone, path, 0, script=SCRIPT), 0)
+    check_end(run(killed, path, 3, script=SCRIPT), -signal.SIGKILL)
     assert kp.CheckpointStore(killed / "checkpoints").latest().position.step > 0
-    process = run(killed, name)
-    assert process.returncode == 0, process.stderr
+    process = run(killed, path, 0, script=SCRIPT)
+    check_end(process, 0)
     assert "keras-patterns: going on from step " in process.stdout
     found_again = FOUND_AGAIN.get(name, "by its saved position")
     assert f"will be found again {found_again}" in process.stdout
