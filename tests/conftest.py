@@ -76,6 +76,8 @@ def ray_at_home(monkeypatch):
             ("RAY_TMPDIR", folder),
             ("RAY_AUTH_MODE", "disabled"),
             ("RAY_USAGE_STATS_ENABLED", "0"),
+            # Else the actors come after all that runs beside the tests.
+            ("RAY_worker_niceness", "0"),
         ):
             monkeypatch.setenv(name, value)
         yield

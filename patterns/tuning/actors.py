@@ -237,6 +237,7 @@ class _Crew:
         self._ends = None if seconds is None else time.monotonic() + seconds
         self._at_work: dict[Any, _Member] = {}
         self._error: TuningError | None = None
+        self._has_died = False
 
     def run(self, workers: int, received: list[int]) -> None:
         """Starts them, and waits for all; one that dies is replaced.
@@ -262,6 +263,12 @@ class _Crew:
                 self._ray.kill(member.actor)
         if self._error:
             raise self._error
+        if self._has_died and not is_told and self._left() != 0.0 and self._search.has_more():
+            raise TuningError(
+                f"{self._asked.caller}: a worker has died, and its trial is still locked, as file "
+                "systems of the network do for some time. Every trial is kept. Start the script "
+                "again to go on with it."
+            )
 
     def _start(self, deaths: int = 0, seen: int = 0) -> None:
         resources = dict(self._needed)
@@ -275,11 +282,13 @@ class _Crew:
             )
             .remote()
         )
-        left = None if self._ends is None else max(self._ends - time.monotonic(), 0.0)
         where = actor.where.remote()
         study = self._search.study.study_name
-        work = actor.work.remote(self._sent, study, _keras_settings(), left)
+        work = actor.work.remote(self._sent, study, _keras_settings(), self._left())
         self._at_work[work] = _Member(actor, where, deaths, seen)
+
+    def _left(self) -> float | None:
+        return None if self._ends is None else max(self._ends - time.monotonic(), 0.0)
 
     def _take(self, work: Any, is_ending: bool) -> None:
         """Takes the end of an actor's work."""
@@ -293,6 +302,7 @@ class _Crew:
         except self._ray.exceptions.RayError as error:
             died = first_line(error)
         self._ray.kill(member.actor)
+        self._has_died |= died is not None
         if died and not is_ending and self._error is None and self._search.has_more():
             self._replace(member, died)
 

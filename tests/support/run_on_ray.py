@@ -21,7 +21,12 @@ from run_tuning import SAVED, SEARCHES, results, train, units_of
 
 import keras_patterns as kp
 
-LIMITS = {"num_cpus": 2, "object_store_memory": 80 << 20, "include_dashboard": False}
+LIMITS = {
+    "num_cpus": 2,
+    "object_store_memory": 80 << 20,
+    "include_dashboard": False,
+    "log_to_driver": False,
+}
 
 
 class DieAt(keras.callbacks.Callback):
