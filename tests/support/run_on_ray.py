@@ -1,9 +1,10 @@
 """Runs a search by two actors of Ray in the folder of the process.
 
-python run_on_ray.py SEARCH FOLDER [--trials N] [--signal STEP] [--alone]
+python run_on_ray.py SEARCH FOLDER [--trials N] [--signal TRIAL-STEP]
 
 An actor dies in each train step for which there is a file `kill-TRIAL-STEP` in the folder of the
-process, which is gone then. It prints what each trial ended with, as run_tuning.py does.
+process, which is gone then. In the step of --signal one sends SIGTERM to this process. It prints
+what each trial ended with, as run_tuning.py does.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LIMITS = {
 
 
 class DieAt(keras.callbacks.Callback):
-    """Kills the process in the steps that files name, and signals to another one in a step."""
+    """Kills the process in the steps that files name, and in one asks the driver to end."""
 
     def __init__(self, folder: Path, number: int) -> None:
         super().__init__()
@@ -38,12 +39,22 @@ class DieAt(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._step += 1
-        for name in ("kill", "signal"):
-            named = self._folder / f"{name}-{self._number}-{self._step}"
-            if named.exists():
-                process = int(named.read_text() or os.getpid())
-                named.unlink()
-                os.kill(process, signal.SIGKILL if name == "kill" else signal.SIGTERM)
+        kill, stop = (
+            self._folder / f"{name}-{self._number}-{self._step}" for name in ("kill", "signal")
+        )
+        if kill.exists():
+            kill.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if stop.exists():
+            driver = int(stop.read_text())
+            stop.unlink()
+            # The step ends when the driver has passed the signal on.
+            arrived, wake = os.pipe()
+            os.set_blocking(wake, False)
+            before = signal.set_wakeup_fd(wake)
+            os.kill(driver, signal.SIGTERM)
+            os.read(arrived, 1)
+            signal.set_wakeup_fd(before)
 
     def get_config(self) -> dict[str, Any]:
         return {}
