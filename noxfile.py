@@ -179,6 +179,15 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 @each_backend
+def ray(session: nox.Session, backend: str) -> None:
+    """Searches by actors on a real local cluster of Ray, with two CPUs and a small store."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"), *group("test-ray"))
+    run_pytest(session, backend, "tests", "-m", "ray", "--timeout=1200", *session.posargs)
+
+
+@nox.session
+@each_backend
 def fuzz(session: nox.Session, backend: str) -> None:
     """Hostile folders of checkpoints, by the thousand."""
     run_marked(session, backend, "fuzz", "--timeout=0")

@@ -2,7 +2,8 @@
 Optuna's own loop with `model.fit`, without a kill and with one?
 
 Steps: both train the same net on the same arrays, saved at the end of each epoch. A trial reports
-there too, to a journal. Equal results: the weights must be the same.
+there too, to a journal. Equal results: the weights must be the same. Measured is the time of the
+processor, all threads together, which other programs disturb least.
 
 Searches: the same number of trials of the same steps. `study.optimize` goes over SQLite, as its
 users do; after a kill the same script is started again and asks for the trials that are missing.
@@ -73,16 +74,16 @@ SIDES = {"kp.fit": plain, "kp.Trial.fit": by_trial}
 
 
 class Timed(keras.callbacks.Callback):
-    """The seconds from the first step of the second epoch to the end of the run."""
+    """Seconds of the processor from the first step of the second epoch to the end of the run."""
 
     seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if epoch == 1:
-            self.begun = time.perf_counter()
+            self.begun = time.process_time()
 
     def on_train_end(self, logs: Any = None) -> None:
-        Timed.seconds = time.perf_counter() - self.begun
+        Timed.seconds = time.process_time() - self.begun
 
     def get_config(self) -> dict[str, Any]:
         return {}
@@ -118,7 +119,7 @@ def cost_of_steps(rounds: int) -> list[str]:
         [name, milliseconds(seconds[name] / steps), ratio(seconds[name], seconds["kp.fit"])]
         for name in SIDES
     ]
-    header = ("", "ms a step", "time, over kp.fit (quartiles)")
+    header = ("", "ms a step, of the processor", "over kp.fit (quartiles)")
     table(f"{steps} steps, {EPOCHS - 1} reports, {rounds} rounds", header, rows)
     return [] if same else ["kp.Trial.fit: other weights than kp.fit"]
 

@@ -4,6 +4,7 @@ import gc
 import os
 import random
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def numpy_weights(monkeypatch):
             "__call__",
             lambda self, shape, dtype=None, full=full, **_: full(shape, dtype or "float32"),
         )
+
+
+@pytest.fixture
+def ray_at_home(monkeypatch):
+    """Ray writes into a folder of its own, whose name is short enough for its sockets."""
+    pytest.importorskip("ray", reason="the group test-ray is not installed")
+    with tempfile.TemporaryDirectory(prefix="kp-", ignore_cleanup_errors=True) as folder:
+        for name, value in (
+            ("RAY_TMPDIR", folder),
+            ("RAY_AUTH_MODE", "disabled"),
+            ("RAY_USAGE_STATS_ENABLED", "0"),
+            # Else the actors come after all that runs beside the tests.
+            ("RAY_worker_niceness", "0"),
+        ):
+            monkeypatch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -255,14 +255,19 @@ def digest_of(objective: Callable[..., Any]) -> str:
     return ""
 
 
-def import_blocker(objective: Callable[..., Any]) -> str | None:
-    """The reason why another process cannot import a function; None if it can."""
+def import_blocker(objective: Callable[..., Any], by_file: bool = True) -> str | None:
+    """The reason why another process cannot import a function; None if it can.
+
+    Args:
+        objective: The function.
+        by_file: Whether that process reads the script anew, to find what it defines.
+    """
     plain = _plain(objective)
     name = plain.__qualname__
     if "<" in name:
         return f"{name} is made inside a function, or has no name"
     is_typed_in = not getattr(sys.modules["__main__"], "__file__", None)
-    if plain.__module__ == "__main__" and is_typed_in:
+    if by_file and plain.__module__ == "__main__" and is_typed_in:
         return f"{name} was typed in, and stands in no file"
     return None
 

@@ -275,6 +275,7 @@ class Search:
         except TrialPruned as error:
             self._tell(trial, None, TrialState.PRUNED, str(error) or "pruned")
         except Exception as error:
+            error.add_note(f"in trial {trial.number} of {self.folder.path}")
             # What its parent's checkpoints cannot be loaded into is not as it was asked to be.
             is_misfit = isinstance(error, StateMismatchError) and part.parent is not None
             if isinstance(error, _KEEPS) and not is_misfit:

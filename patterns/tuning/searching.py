@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from .._util.arguments import check_number, whole_number
+from .._util.arguments import check_choice, check_number, whole_number
+from .actors import check_actors, run_actors
 from .live import live_trials
 from .opening import SearchArguments, open_search
 from .result import TuneResult
@@ -30,6 +31,8 @@ def tune(
     monitor: str = "val_loss",
     seed: int | None = None,
     workers: int = 1,
+    engine: Literal["ray"] | None = None,
+    resources_per_worker: Mapping[str, float] | None = None,
     catch: type[Exception] | tuple[type[Exception], ...] = (),
     verbose: int | str = "auto",
 ) -> TuneResult:
@@ -60,6 +63,12 @@ def tune(
         seed: Of the sampler, and of the trials' weights and data. Defaults to None: the one that
             the study has; in a new one that of `keras.utils.set_random_seed`, or a drawn one.
         workers: How many processes. The objective must be importable then. Defaults to 1: this one.
+        engine: `"ray"` has actors of Ray (the extra `ray`) as workers, on all machines of the
+            cluster that this process is connected to; of the one that `RAY_ADDRESS` or `ray start`
+            names; or else of a new one on this machine, which ends with the search. The folder must
+            be on storage that these machines share. Defaults to None: processes.
+        resources_per_worker: What Ray gives each worker, such as `{"CPU": 4, "GPU": 1}`. Defaults
+            to None: one CPU, and no GPU.
         catch: Errors of the objective after which the search goes on. Their trials fail, as in
             `optuna.Study.optimize`. Defaults to none: an error fails its trial and ends the search.
         verbose: Defaults to `"auto"`: a table of the trials on a terminal and in a notebook, of
@@ -73,7 +82,7 @@ def tune(
         kp.TuningError: If the folder or the storage is that of another search, or cannot be
             reached. Every trial is kept.
         kp.RunInterrupted: If a signal asked a trial to stop; its state is saved.
-        ImportError: If Optuna is missing.
+        ImportError: If Optuna is missing, or the engine.
         TypeError: If an argument is of the wrong type.
         ValueError: If one is out of range, the sampler cannot be seeded, or workers cannot import
             the objective.
@@ -107,6 +116,10 @@ def tune(
     if timeout is not None:
         check_number(_CALLER, "timeout", timeout, above=0.0)
     whole_number(_CALLER, "workers", workers)
+    if engine is not None:
+        check_choice(_CALLER, "engine", engine, ("ray",))
+    elif resources_per_worker is not None:
+        raise ValueError(f'{_CALLER}: resources_per_worker= is for engine="ray"; leave it out.')
     asked = SearchArguments(
         _CALLER,
         objective,
@@ -121,7 +134,14 @@ def tune(
         catch if isinstance(catch, tuple) else (catch,),
         verbose,
     )
-    return run_search(asked, workers, timeout)
+    if engine is None:
+        return run_search(asked, workers, timeout)
+    check_actors(asked, resources_per_worker)
+    search = open_search(asked)
+    result = TuneResult(search.study, search.folder.path, asked)
+    with live_trials(search, result):
+        run_actors(asked, workers, timeout, resources_per_worker, search)
+    return result
 
 
 def run_search(

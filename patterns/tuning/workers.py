@@ -25,8 +25,15 @@ from .search import Search, until
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def check_workers(asked: SearchArguments) -> None:
+def check_workers(
+    asked: SearchArguments, start: str = "workers > 1 start processes", by_file: bool = True
+) -> None:
     """Raises if other processes cannot work on a search.
+
+    Args:
+        asked: The search.
+        start: That there are others, for messages.
+        by_file: Whether they read the script anew, to find what it defines.
 
     Raises:
         ValueError: If they cannot import a function of the search, or reach the storage.
@@ -34,18 +41,18 @@ def check_workers(asked: SearchArguments) -> None:
     given = {"objective": asked.objective, "sampler": asked.sampler, **vars(asked.strategy)}
     functions = {name: one for name, one in given.items() if callable(one)}
     for name, function in functions.items():
-        blocker = import_blocker(function)
+        blocker = import_blocker(function, by_file)
         if not blocker:
             continue
         raise ValueError(
-            f"{asked.caller}: workers > 1 start processes, which cannot import `{name}`: "
-            f"{blocker}. Define it with `def` at the top of a module or of the script, and call "
-            f'{asked.caller} under `if __name__ == "__main__":`.'
+            f"{asked.caller}: {start}, which cannot import `{name}`: {blocker}. Define it with "
+            f"`def` at the top of a module or of the script, and call {asked.caller} under "
+            '`if __name__ == "__main__":`.'
         )
     if asked.storage is not None and not isinstance(asked.storage, str):
         raise ValueError(
-            f"{asked.caller}: workers > 1 start processes, which open the storage by themselves: "
-            f"give its URL, or leave storage= out. Received: {asked.storage!r}."
+            f"{asked.caller}: {start}, which open the storage by themselves: give its URL, or "
+            f"leave storage= out. Received: {asked.storage!r}."
         )
 
 
@@ -77,7 +84,13 @@ def run_workers(
         context.Process(target=_work, args=(asked, seconds), name=f"keras-patterns worker {number}")
         for number in range(workers)
     ]
-    with _passed_on(processes) as received:
+
+    def stop() -> None:
+        for process in processes:
+            if process.pid is not None and process.is_alive():
+                process.terminate()
+
+    with signals_to(stop) as received:
         with starts_workers():
             for process in processes:
                 process.start()
@@ -123,15 +136,13 @@ def _wait(processes: list[BaseProcess]) -> None:
 
 
 @contextmanager
-def _passed_on(processes: list[BaseProcess]) -> Iterator[list[int]]:
-    """Within it, SIGTERM and SIGINT are passed on; gives those that came."""
+def signals_to(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Within it, SIGTERM and SIGINT stop the workers; gives those that came."""
     received: list[int] = []
 
     def handle(signum: int, frame: FrameType | None) -> None:
         received.append(signum)
-        for process in processes:
-            if process.pid is not None and process.is_alive():
-                process.terminate()
+        stop()
 
     before: dict[int, Callable[..., Any] | int | None] = {}
     if threading.current_thread() is threading.main_thread():

@@ -50,7 +50,17 @@ DEPENDENCIES = {
 }
 FRAMEWORKS = {"jax", "jaxlib", "tensorflow", "torch"}
 # Imported inside functions only, so that the core does without them.
-OPTIONAL = {"matplotlib", "pandas", "sklearn", "scipy", "rich", "argcomplete", "IPython", "optuna"}
+OPTIONAL = {
+    "matplotlib",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "rich",
+    "argcomplete",
+    "IPython",
+    "optuna",
+    "ray",
+}
 
 CODE_IN_FILES = {
     "pickle",

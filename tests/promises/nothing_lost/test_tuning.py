@@ -16,15 +16,16 @@ from places import SUPPORT
 from postgres import Server, missing
 
 from keras_patterns import CheckpointStore
+from keras_patterns.tuning.folder import StudyFolder
 
-SCRIPT = SUPPORT / "run_tuning.py"
+SCRIPT, ON_RAY = SUPPORT / "run_tuning.py", SUPPORT / "run_on_ray.py"
 STATE, VALUE, PARAMS = range(3)
 BUDGETS = ("hyperband", "population")
 
 
-def search(path, *arguments, expect=0, alone=False):
+def search(path, *arguments, expect=0, alone=False, script=SCRIPT):
     """Runs the script to its end, or until it dies; returns what the trials have ended with."""
-    process = run(path, *arguments, script=SCRIPT, alone=alone)
+    process = run(path, *arguments, script=script, alone=alone or script == ON_RAY)
     check_end(process, expect)
     return json.loads(process.stdout.splitlines()[-1]) if expect == 0 else None
 
@@ -54,6 +55,19 @@ def test_a_search_that_is_killed_and_stopped_has_the_trials_of_one_that_is_not(t
     assert again in (15, 16)
     # Where a signal asks, after the step in flight.
     assert second.resumed_at == [25 + 1 - (32 - again)]
+
+
+def check_values(folder, found):
+    """Each value is that of a run of its own."""
+    from run_tuning import straight
+
+    seeds = {
+        number: json.loads((one / "trial.json").read_text())["seed"]
+        for number, one in enumerate(sorted(Path(folder, "trials").iterdir()))
+    }
+    for number, seed in seeds.items():
+        _, value, params, _ = found[str(number)]
+        assert min(straight(seed, params)["val_loss"]) == value
 
 
 @pytest.mark.tuning
@@ -154,8 +168,6 @@ def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage, req
     """Exactly 20 trials, none left, no parameters twice, and each value is that of a run of its
     own.
     """
-    from run_tuning import straight
-
     if storage == "postgresql":
         storage = request.getfixturevalue("server").url
     arguments = [name, "search", "--trials", 20, *(["--storage", storage] if storage else [])]
@@ -169,13 +181,7 @@ def test_two_workers_that_are_killed_ten_times_each(tmp_path, name, storage, req
     assert len({json.dumps(one[PARAMS]) for one in found.values()}) == 20
     if name == "random":
         assert search(tmp_path / "sequential", name, "search", "--trials", 20) == found
-    seeds = {
-        number: json.loads((folder / "trial.json").read_text())["seed"]
-        for number, folder in enumerate(sorted(Path(tmp_path, "search", "trials").iterdir()))
-    }
-    for number in range(20):
-        _, value, params, _ = found[str(number)]
-        assert min(straight(seeds[number], params)["val_loss"]) == value
+    check_values(tmp_path / "search", found)
 
 
 @pytest.mark.parametrize(
@@ -220,3 +226,51 @@ def test_workers_of_one_call_are_the_sequential_search(tmp_path):
     assert len(expected) == 6
     assert search(tmp_path, "grid", "two", "--trials", 9, "--workers", 2, alone=True) == expected
     assert optuna.trial.TrialState.COMPLETE.name == expected["5"][STATE]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["random", "tpe"])
+def test_two_actors_that_are_killed_again_and_again(tmp_path, name, ray_at_home):
+    """Exactly 20 trials, none left, and each value is that of a run of its own; with a random
+    sampler all are those of the sequential search.
+    """
+    kills = [tmp_path / f"kill-{number}-{step}" for number, step in KILLS]
+    for kill in kills:
+        kill.touch()
+    found = search(tmp_path, name, "search", "--trials", 20, script=ON_RAY)
+    assert not any(kill.exists() for kill in kills)
+    assert list(found) == [str(number) for number in range(20)]
+    assert {one[STATE] for one in found.values()} == {"COMPLETE"}
+    assert len({json.dumps(one[PARAMS]) for one in found.values()}) == 20
+    resumed = [resumes(tmp_path / "search", number) for number, _ in KILLS]
+    # Not from the start: the newest checkpoint that was written before the kill.
+    assert all(0 < first <= step for (first, *_), (_, step) in zip(resumed, KILLS, strict=True))
+    if name == "random":
+        assert search(tmp_path / "sequential", name, "search", "--trials", 20) == found
+    check_values(tmp_path / "search", found)
+
+
+# Trials, and the steps in which the actors that have them are killed. By then a checkpoint has been
+# written: the third one waits for the first.
+KILLS = [(0, 17), (1, 20), (3, 19), (8, 27), (9, 18), (19, 24)]
+
+
+def resumes(folder, number):
+    """The steps at which a trial was taken up."""
+    store = CheckpointStore(folder / "trials" / f"{number:05d}" / "fit-0")
+    return store.read_record()[1].resumed_at
+
+
+@pytest.mark.ray
+def test_a_signal_to_the_driver_lets_actors_save(tmp_path, ray_at_home):
+    """Nobody has a trial then, and the same script goes on to the values of the sequential one."""
+    few = ("--trials", 4)
+    stopped = ("--signal", "1-12")
+    search(tmp_path, "random", "search", *few, *stopped, script=ON_RAY, expect=128 + signal.SIGTERM)
+    folder = StudyFolder("test", tmp_path / "search")
+    assert all(folder.is_free(number) for number in (0, 1))
+    steps = CheckpointStore(folder.trial(1) / "fit-0").steps()
+    found = search(tmp_path, "random", "search", *few, script=ON_RAY)
+    # After the step in flight.
+    assert [steps[-1]] == resumes(folder.path, 1) == [12]
+    assert search(tmp_path / "sequential", "random", "search", *few) == found
