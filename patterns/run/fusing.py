@@ -15,10 +15,12 @@ import keras
 from keras_patterns.backends import CannotFuseError, current
 
 from .._util.messages import say
-from .blocks import FEWEST_STEPS, Blocks
-from .comparing import Candidate, Trial, has_program, own_method
+from ..data.stacked import FEWEST_STEPS
+from ..state.fused_evaluation import BlockTerms
+from ..state.programs import has_program, own_method
+from .blocks import Blocks
+from .comparing import Candidate, Trial
 from .driver import Driver
-from .fused_validation import BlockTerms
 from .segments import Segment
 
 Fuse = Literal["auto", True, False]

@@ -17,6 +17,7 @@ from models import Scaled
 
 import keras_patterns as kp
 from keras_patterns.backends import CannotFuseError, current
+from keras_patterns.data import stacked
 from keras_patterns.run import blocks, comparing, fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
@@ -50,7 +51,7 @@ def said(monkeypatch):
     monkeypatch.setattr(fusing, "say", lambda text, **_: lines.append(text))
     monkeypatch.setattr(fusing, "_TIMED", 2)
     # Nothing depends on how fast this machine is.
-    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
+    monkeypatch.setattr(stacked, "_MOST_SECONDS", float("inf"))
     monkeypatch.setattr(fusing, "_LEAST_SHARE", 0.0)
     monkeypatch.setattr(fusing, "_PATIENCE", math.inf)
     return lines
@@ -96,7 +97,7 @@ def test_neither_the_length_of_a_block_nor_logs_change_a_bit(said, programs, mon
     long = {"x": np.tile(X, (5, 1)), "y": np.tile(Y, (5, 1)), "batch_size": 3, "total_steps": 100}
     expected = end(fuse=False, **long, epochs=1)
     for most in (2, 7, 16, 64):
-        monkeypatch.setattr(blocks, "_MOST_STEPS", most)
+        monkeypatch.setattr(stacked, "_MOST_STEPS", most)
         assert_same_state(expected, end(fuse=True, **long, epochs=1))
         assert programs[-2:] == {2: [2, 2], 7: [7, 7], 16: [16, 2], 64: [64, 34]}[most]
     logged = end(fuse=True, **long, epochs=1, log_every_steps=10)
@@ -905,11 +906,11 @@ def test_no_room_is_made_that_no_block_needs(said, monkeypatch):
         return find(*how)
 
     monkeypatch.setattr(comparing, "difference", noted)
-    monkeypatch.setattr(blocks, "_MOST_STEPS", 8)
+    monkeypatch.setattr(stacked, "_MOST_STEPS", 8)
     model = compiled()
     end(model, fuse=True)
     assert len(compared) == 1
-    monkeypatch.setattr(blocks, "_MOST_STEPS", 64)
+    monkeypatch.setattr(stacked, "_MOST_STEPS", 64)
     end(model, fuse=True)
     # With rooms, for longer blocks it is compared anew; on PyTorch in each call.
     assert len(compared) == {"jax": 3, "tensorflow": 1, "torch": 2}[keras.backend.backend()]

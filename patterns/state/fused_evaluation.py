@@ -15,18 +15,18 @@ import numpy as np
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
 from ..data import ArraySource
-from ..state.preservation import preserved
-from ..state.randomness import get_random_state
-from ..state.snapshot import copy_values
-from ..state.values import digest
-from ..state.variables import find_variables
-from .blocks import FEWEST_STEPS, indexed_block, most_steps
-from .comparing import has_test_program, kept_test_program, made_program, own_method, trying
+from ..data.stacked import FEWEST_STEPS, indexed_block, most_steps
+from .preservation import preserved
+from .programs import has_test_program, kept_test_program, made_program, own_method, trying
+from .randomness import get_random_state
+from .snapshot import copy_values
+from .values import digest
+from .variables import find_variables
 
 Logs = dict[str, Any]
 
 
-class ValidationInterrupted(Exception):
+class EvaluationInterrupted(Exception):
     """Leaves `model.evaluate`."""
 
 
@@ -51,7 +51,7 @@ class BlockTerms:
     note: Callable[[str, str], None]
 
 
-class FusedValidation:
+class FusedEvaluation:
     """Evaluates a model on arrays in blocks. The first time it is done both ways, from the same
     state: if any bit differs, it is done one batch after the other from then on.
 
@@ -131,7 +131,7 @@ class FusedValidation:
         """The blocks, and the outcome of an evaluation by them; the model stays as it is."""
         if reason := self._blocker(model):
             raise CannotFuseError(reason)
-        with trying(model, ValidationInterrupted) as own:
+        with trying(model, EvaluationInterrupted) as own:
             source = ArraySource(**self._arguments, shuffle=False)
             sample = source.step_batch(0)
             batches = _Batches(source, self._steps, most_steps(sample, self._terms.seconds))
