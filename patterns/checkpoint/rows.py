@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from .._util.metrics import Mode
 from .._util.table import format_table
@@ -34,12 +35,15 @@ class CheckpointSelection:
         mode: `"min"` if less of it is better, `"max"` if more is.
         rows: One for each step, in order; those that could not be read included.
         best: The row of the best one, whose weights the model has.
+        ways: With `fuse`, the ways in which checkpoints were evaluated, as dicts: `"step"` of the
+            first one, `"way"`, and `"why"`.
     """
 
     metric: str
     mode: Mode
     rows: tuple[SelectionRow, ...]
     best: SelectionRow
+    ways: tuple[dict[str, Any], ...] = ()
 
     @property
     def best_step(self) -> int:

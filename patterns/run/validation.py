@@ -215,8 +215,8 @@ class Validation:
 
     def allow_blocks(self, terms: BlockTerms) -> None:
         """From now on batches of arrays may be run in blocks, if that makes no difference."""
-        if self._batches is None and not self._evaluate.draws:
-            self._fused = FusedEvaluation(self._arguments, self._batch_size, self._steps, terms)
+        if self._batches is None:
+            self._fused = self._evaluate.in_blocks(terms, self._steps)
 
     def forbid_blocks(self) -> None:
         """From now on it is run one batch after the other."""

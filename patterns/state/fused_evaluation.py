@@ -1,4 +1,4 @@
-"""Validation on arrays in blocks of batches that are one program."""
+"""Evaluating a model on arrays in blocks of batches that are one program."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class EvaluationInterrupted(Exception):
 
 @dataclass(frozen=True)
 class BlockTerms:
-    """The terms on which a validation is run in blocks.
+    """The terms on which an evaluation is run in blocks.
 
     Attributes:
-        seconds: That a step of the training takes; one of the validation takes no longer.
-        is_worth_it: Tells whether it is worth a compilation that each validation has so many fewer
+        seconds: That a batch takes at most.
+        is_worth_it: Tells whether it is worth a compilation that each evaluation has so many fewer
             calls.
         gives_up: Whether blocks that take longer than single batches are given up.
         needs_new: Whether the model must not have been evaluated before, since somebody may have
@@ -124,7 +124,7 @@ class FusedEvaluation:
             self._stay(f"a block is not equal to its batches: {wrong[0]} is another one")
         else:
             self._batches = batches
-            self._terms.note("validation in blocks", f"each is one program ({batches.kind})")
+            self._terms.note("in blocks", f"each is one program ({batches.kind})")
         return logs
 
     def _tried(self, model: keras.Model, silent: Any) -> tuple[_Batches, Mapping[str, bytes]]:
@@ -149,6 +149,10 @@ class FusedEvaluation:
 
     def _blocker(self, model: keras.Model) -> str:
         """Why there can be no blocks; empty if there can."""
+        if keras.distribution.distribution() is not None:
+            return "the model or its batches are spread over devices"
+        if model.steps_per_execution != 1:
+            return "steps_per_execution says how many batches run together"
         if name := own_method(model, "evaluate", "get_metrics_result", "reset_metrics"):
             return f"the model's own {name} would be called more often"
         if not all(type(leaf) is np.ndarray for leaf in keras.tree.flatten(self._arrays)):
@@ -159,7 +163,7 @@ class FusedEvaluation:
 
     def _stay(self, reason: str) -> None:
         self._batches = None
-        self._terms.note("validation one by one", reason)
+        self._terms.note("one by one", reason)
 
 
 class _Batches:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,20 @@ from .preservation import preserved
 # live as long as the function, which goes where the model is compiled anew, and no longer than the
 # model, which they hold.
 PROGRAMS = "_keras_patterns_programs"
+# A program is worth its compilation if what it saves is more, with room.
+_ROOM = 3.0
+
+
+def pays(calls: float, seconds: float = math.inf, compilation: float = 0.0) -> bool:
+    """True if a program that saves so many calls is likely to win back what it costs.
+
+    Args:
+        calls: How many fewer there are.
+        seconds: That a step takes, which bounds what a call costs. Defaults to no bound.
+        compilation: Seconds that a program takes to compile at least. Defaults to 0.
+    """
+    saved = calls * min(seconds, current().step_overhead)
+    return saved / 2 > _ROOM * max(compilation, current().program_cost)
 
 
 def own_method(model: keras.Model, *names: str) -> str:

@@ -284,7 +284,7 @@ def test_the_history_tells_the_ways(said):
     ],
 )
 def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, reason):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     for name, value in set_up.items():
         monkeypatch.setattr(fusing, name, value)
     history = kp.fit(compiled(), **{**DATA, **how}, epochs=4, seed=0, verbose=0, fuse="auto")
@@ -294,14 +294,14 @@ def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, re
 
 
 def test_many_steps_pay(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     assert_same_state(one_by_one(), end(fuse="auto"))
     assert programs
 
 
 def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
     """The control: without the comparison, the end would be another one."""
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     make = type(current()).block_program
 
     def wrong(self, *how):
@@ -335,7 +335,7 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
 
 
 def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     slow = property(lambda self: "blocks took longer" if len(programs) > 3 else "")
     monkeypatch.setattr(blocks.Blocks, "drawback", slow)
     assert_same_state(one_by_one(), end(fuse="auto"))
@@ -343,7 +343,7 @@ def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
 
 
 def test_short_blocks_are_given_up(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     how = {**DATA, "total_steps": 80, "epochs": 2, "seed": 0, "verbose": 0, "log_every_steps": 3}
     history = kp.fit(compiled(), **how, fuse="auto")
     assert [one["way"] for one in history.ways] == ["in blocks", "one by one"]
@@ -399,7 +399,7 @@ def compiling(monkeypatch):
 
 def test_steps_go_on_while_a_program_is_compiled(said, monkeypatch, compiling):
     """Not where the person said that there are to be blocks, which would come the later."""
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     monkeypatch.setattr(fusing, "_PATIENCE", 0.0)
     monkeypatch.setattr(fusing, "_LOOKS_EVERY", 1e-9)
     looks = []
@@ -491,7 +491,7 @@ class Counting(keras.layers.Layer):
 @pytest.mark.parametrize("how", ["a number", "a generator", "a global generator", "nothing"])
 @pytest.mark.parametrize("fuse", ["auto", True])
 def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how, fuse):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
 
     def run(fuse):
         layer = Counting(how)

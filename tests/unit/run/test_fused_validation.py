@@ -11,7 +11,7 @@ from keras_patterns.data import stacked
 from keras_patterns.run import fusing
 from keras_patterns.run.callback_list import RunCallbacks
 from keras_patterns.run.validation import Validation
-from keras_patterns.state import fused_evaluation
+from keras_patterns.state import fused_evaluation, programs
 from keras_patterns.state.fused_evaluation import BlockTerms
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
@@ -167,17 +167,17 @@ def test_a_step_that_fails_is_met_where_it_runs_by_itself(monkeypatch):
 
 
 def test_a_validation_that_does_not_pay_is_left_alone(monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(programs, "_ROOM", 0.0)
     _, (way,) = fitted(fuse="auto")
     assert way["way"] == IN_BLOCKS
-    monkeypatch.setattr(fusing, "_ROOM", 1e9)
+    monkeypatch.setattr(programs, "_ROOM", 1e9)
     monkeypatch.setattr(fusing.Fusing, "_no_gain", lambda *_: "")
     _, (way,) = fitted(fuse="auto")
     assert (way["way"], way["why"][:6]) == (ONE_BY_ONE, "so few")
 
 
 def test_blocks_that_take_longer_are_given_up(monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(programs, "_ROOM", 0.0)
     now = iter(range(100))
     monkeypatch.setattr(fused_evaluation.time, "perf_counter", lambda: -(next(now) ** 2))
     _, ways = fitted(fuse="auto")
