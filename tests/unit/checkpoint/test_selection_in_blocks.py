@@ -67,29 +67,27 @@ def blocks(monkeypatch):
     return taken
 
 
-@pytest.fixture(autouse=True)
-def checkpoints():
-    """A folder with the checkpoints of a run."""
-    callbacks = [kp.Checkpoint("runs", every_steps=1, keep_last=len(STEPS))]
-    arguments = {"total_steps": len(STEPS), "epochs": 1, "seed": 0, "verbose": 0}
-    kp.fit(compiled(), X, X[:, :1], batch_size=6, callbacks=callbacks, **arguments)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With the checkpoints of a run."""
+    path = tmp_path_factory.mktemp("runs")
+    callbacks = [kp.Checkpoint(path, every_steps=1, keep_last=len(STEPS))]
+    kp.fit(compiled(), X, X[:, :1], total_steps=5, epochs=1, seed=0, verbose=0, callbacks=callbacks)
+    return path
 
 
-def selected(make=compiled, data=DATA, **how):
-    """A selection by a model that has been trained, and the state that it leaves."""
+def selected(folder, make=compiled, data=DATA, **how):
+    """A selection, and the state that it leaves."""
     model = make()
-    arguments = {"total_steps": 2, "epochs": 1, "seed": 1, "verbose": 0}
-    history = kp.fit(model, X, X[:, :1], batch_size=6, **arguments)
-    selection = kp.select_checkpoint(
-        "runs", model, data, batch_size=6, **{"verbose": 0, "fuse": True, **how}
-    )
-    return selection, run_state(model, history)
+    how = {"verbose": 0, "fuse": True, **how}
+    selection = kp.select_checkpoint(folder, model, data, batch_size=6, **how)
+    return selection, run_state(model, keras.callbacks.History())
 
 
-def in_blocks(reason=None, make=compiled, data=DATA, **how):
+def in_blocks(folder, reason=None, make=compiled, data=DATA, **how):
     """Asserts that rows and state are the same, and that blocks were used, or why they were not."""
-    expected, state = selected(make, data, fuse=False)
-    found, same = selected(make, data, **how)
+    expected, state = selected(folder, make, data, fuse=False)
+    found, same = selected(folder, make, data, **how)
     assert found.rows == expected.rows
     assert_same_state(state, same)
     assert expected.ways == ()
@@ -99,15 +97,15 @@ def in_blocks(reason=None, make=compiled, data=DATA, **how):
     return found
 
 
-def test_all_but_the_first_are_in_blocks(blocks):
-    selection = in_blocks()
+def test_all_but_the_first_are_in_blocks(folder, blocks):
+    selection = in_blocks(folder)
     assert [row.step for row in selection.rows] == STEPS
     assert selection.ways[0]["step"] == STEPS[1]
     # The second one is evaluated both ways.
     assert blocks == [12, "single"] * (len(STEPS) - 1)
 
 
-def test_a_program_that_is_not_equal_is_not_used(monkeypatch):
+def test_a_program_that_is_not_equal_is_not_used(folder, monkeypatch):
     """The control: without the comparison, the rows would be others."""
     made = fused_evaluation._Batches._blocks
 
@@ -118,13 +116,13 @@ def test_a_program_that_is_not_equal_is_not_used(monkeypatch):
             yield one
 
     monkeypatch.setattr(fused_evaluation._Batches, "_blocks", wrong)
-    in_blocks("a block is not equal to its batches")
-    expected, _ = selected(fuse=False)
+    in_blocks(folder, "a block is not equal to its batches")
+    expected, _ = selected(folder, fuse=False)
     monkeypatch.setattr(fused_evaluation, "_outcome", lambda *_: {})
-    assert selected()[0].rows != expected.rows
+    assert selected(folder)[0].rows != expected.rows
 
 
-def test_a_model_that_is_interrupted_in_a_block_is_as_before(monkeypatch):
+def test_a_model_that_is_interrupted_in_a_block_is_as_before(folder, monkeypatch):
     model = compiled()
     history = kp.fit(model, X, X[:, :1], total_steps=2, epochs=1, seed=1, verbose=0)
     before = run_state(model, history)
@@ -140,20 +138,24 @@ def test_a_model_that_is_interrupted_in_a_block_is_as_before(monkeypatch):
 
     monkeypatch.setattr(fused_evaluation._Batches, "_blocks", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        kp.select_checkpoint("runs", model, DATA, batch_size=6, fuse=True, verbose=0)
+        kp.select_checkpoint(folder, model, DATA, batch_size=6, fuse=True, verbose=0)
     assert next(evaluations) == 3
     assert_same_state(before, run_state(model, history))
     monkeypatch.undo()
-    assert selected()[0].rows == selected(fuse=False)[0].rows
+    expected, again = (
+        kp.select_checkpoint(folder, model, DATA, batch_size=6, fuse=fuse, verbose=0)
+        for fuse in (False, True)
+    )
+    assert again.rows == expected.rows
 
 
-def test_blocks_that_do_not_pay_are_left_alone(monkeypatch):
+def test_blocks_that_do_not_pay_are_left_alone(folder, monkeypatch):
     room = "keras_patterns.state.programs._ROOM"
     monkeypatch.setattr(room, 1e9)
-    in_blocks("so few are left that a program would not pay", fuse="auto")
+    in_blocks(folder, "so few are left that a program would not pay", fuse="auto")
     monkeypatch.setattr(room, -1.0)
     monkeypatch.setattr(fused_evaluation.time, "perf_counter", lambda: 0.0)
-    in_blocks(fuse="auto")
+    in_blocks(folder, fuse="auto")
 
 
 @pytest.mark.parametrize(
@@ -165,14 +167,14 @@ def test_blocks_that_do_not_pay_are_left_alone(monkeypatch):
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
-def test_why_there_are_no_blocks_is_said(reason, how, capsys):
+def test_why_there_are_no_blocks_is_said(folder, reason, how, capsys):
     if reason == "steps_per_execution" and keras.backend.backend() == "torch":
         pytest.skip("Keras has none there")
-    in_blocks(reason, **how, verbose=1)
+    in_blocks(folder, reason, **how, verbose=1)
     assert "checkpoints are evaluated batch by batch" in capsys.readouterr().out
 
 
-def test_data_that_may_draw_are_evaluated_batch_by_batch():
+def test_data_that_may_draw_are_evaluated_batch_by_batch(folder):
     class Batches(keras.utils.PyDataset):
         def __len__(self):
             return 12
@@ -181,16 +183,16 @@ def test_data_that_may_draw_are_evaluated_batch_by_batch():
             rows = slice(6 * index, 6 * index + 6)
             return DATA[0][rows], DATA[1][rows]
 
-    in_blocks("the data are no arrays", data=Batches())
+    in_blocks(folder, "the data are no arrays", data=Batches())
 
 
-def test_a_ranking_is_in_blocks_too():
-    model, store = compiled(), kp.CheckpointStore("runs")
+def test_a_ranking_is_in_blocks_too(folder):
+    model, store = compiled(), kp.CheckpointStore(folder)
     ranking = store.rank(model, DATA, batch_size=6, fuse=True, verbose=0)
     assert [way["way"] for way in ranking.ways] == ["in blocks"]
     assert store.load_best(model, DATA, batch_size=6, fuse=True, verbose=0).rows == ranking.rows
 
 
-def test_the_argument_is_checked():
+def test_the_argument_is_checked(folder):
     with pytest.raises(ValueError, match="select_checkpoint: fuse must be"):
-        kp.select_checkpoint("runs", compiled(), DATA, fuse="always")
+        kp.select_checkpoint(folder, compiled(), DATA, fuse="always")
