@@ -8,17 +8,30 @@ the last ones.
 
 Cost: over a loop that restores and evaluates each checkpoint, and then restores the best. Both must
 give the same values.
+
+Blocks: what does `fuse` gain for a small net and many batches? Each call is on a new model, so that
+compiling counts. All must give the same values.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
+from _measure import (
+    interleave,
+    is_asked_for,
+    leave,
+    milliseconds,
+    ratio,
+    rounds_asked,
+    say_where,
+    table,
+)
 from keras import layers
 from sklearn.datasets import load_breast_cancer
 
@@ -26,6 +39,8 @@ import keras_patterns as kp
 
 SEEDS, STEPS, EVERY, AVERAGED = range(9), 1_000, 25, 5
 TRAINED, VALIDATED = 190, 190
+# Of the blocks.
+EXAMPLES, SELECTED = (1_000, 5_000, 20_000), 20
 
 Data = tuple[np.ndarray, np.ndarray]
 
@@ -129,15 +144,62 @@ def costs(rounds: int) -> tuple[dict[str, np.ndarray], bool]:
         return seconds, _same(results["loop"], results["select"])
 
 
+def small_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((30,)), layers.Dense(64, activation="relu"), layers.Dense(2)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    return model
+
+
+def block_row(examples: int, rounds: int) -> tuple[list[str], bool]:
+    random = np.random.default_rng(0)
+    data = random.normal(size=(examples, 30)).astype("float32"), random.integers(0, 2, examples)
+    found: dict[Any, kp.CheckpointSelection] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        callbacks = [kp.Checkpoint(folder, every_steps=1, keep_last=SELECTED)]
+        plan = {"total_steps": SELECTED, "epochs": 1, "seed": 0, "verbose": 0}
+        kp.fit(small_model(), *data, **plan, callbacks=callbacks)
+
+        def select(fuse: Any) -> float:
+            model = small_model()
+            begun = time.perf_counter()
+            found[fuse] = kp.select_checkpoint(folder, model, data, fuse=fuse, verbose=0)
+            return time.perf_counter() - begun
+
+        ways = (False, "auto", True)
+        seconds = interleave({str(fuse): partial(select, fuse) for fuse in ways}, rounds)
+    each = [milliseconds(seconds[str(fuse)]) for fuse in ways]
+    ratios = [ratio(seconds[str(fuse)], seconds["False"]) for fuse in ways[1:]]
+    same = found[False].rows == found["auto"].rows == found[True].rows
+    way = found["auto"].ways[-1]["way"]
+    return [f"{examples:,}", *each, *ratios, way], same
+
+
 def _same(one: Any, other: Any) -> bool:
     return one[0] == other[0] and all(
         np.array_equal(a, b) for a, b in zip(one[1], other[1], strict=True)
     )
 
 
-def main() -> None:
-    rounds = rounds_asked(9)
-    say_where()
+def blocks(rounds: int) -> list[str]:
+    """Prints what blocks gain; returns where they differ."""
+    rows, failures = [], []
+    for examples in EXAMPLES:
+        if not is_asked_for(f"blocks, {examples:,} examples"):
+            continue
+        row, same = block_row(examples, rounds)
+        rows.append(row)
+        failures += [] if same else [f"the values in blocks, {examples:,} examples"]
+    header = ["examples", "fuse=False, ms", 'fuse="auto", ms', "fuse=True, ms"]
+    header += ["auto / False", "True / False", "way of auto"]
+    table(f"{SELECTED} checkpoints of a net of 2,114 weights, {rounds} rounds", header, rows)
+    return failures
+
+
+def qualities_table() -> None:
     header = ["weights", "validation loss", "validation accuracy", "test loss", "test accuracy"]
     header += ["test loss below the last's", "test accuracy above the last's"]
     rows = quality_rows()
@@ -147,6 +209,10 @@ def main() -> None:
         header,
         rows,
     )
+
+
+def costs_table(rounds: int) -> list[str]:
+    """Prints what choosing costs; returns where it differs."""
     seconds, same = costs(rounds)
     count = STEPS // EVERY
     each = [milliseconds(seconds[side] / count) for side in ("loop", "select")]
@@ -156,7 +222,18 @@ def main() -> None:
         ["a loop of restore and evaluate", "kp.select_checkpoint", "ratio"],
         [cells],
     )
-    leave([] if same else ["the values of kp.select_checkpoint and of the loop"])
+    return [] if same else ["the values of kp.select_checkpoint and of the loop"]
+
+
+def main() -> None:
+    rounds = rounds_asked(9)
+    say_where()
+    failures: list[str] = []
+    if is_asked_for("quality"):
+        qualities_table()
+    if is_asked_for("cost"):
+        failures += costs_table(rounds)
+    leave([*failures, *blocks(rounds)])
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import operator
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
+
+# Steps, or the batches of an evaluation, in blocks that are one program: where that pays, where it
+# can be had, never.
+Fuse = Literal["auto", True, False]
 
 
 def whole_number(caller: str, name: str, value: Any, *, least: int = 1) -> int:
@@ -102,3 +106,9 @@ def check_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -
             f"{caller}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: "
             f"{value!r}."
         )
+
+
+def check_fuse(caller: str, fuse: Any) -> None:
+    """Raises if `fuse` is none of its three values."""
+    if not (fuse == "auto" or isinstance(fuse, bool)):
+        raise ValueError(f'{caller}: fuse must be "auto", True or False. Received: {fuse!r}.')

@@ -35,12 +35,15 @@ class CheckpointSelection:
         mode: `"min"` if less of it is better, `"max"` if more is.
         rows: One for each step, in order; those that could not be read included.
         best: The row of the best one, whose weights the model has.
+        ways: With `fuse`, the ways in which checkpoints were evaluated, as dicts: `"step"` of the
+            first one, `"way"`, and `"why"`.
     """
 
     metric: str
     mode: Mode
     rows: tuple[SelectionRow, ...]
     best: SelectionRow
+    ways: tuple[dict[str, Any], ...] = ()
 
     @property
     def best_step(self) -> int:

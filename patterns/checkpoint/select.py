@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import keras
 
 from .. import _keras
+from .._util.arguments import Fuse, check_fuse
 from .._util.messages import say
 from .._util.metrics import Mode, resolve_mode
 from .._util.models import check_built
 from .._util.step_counter import StepCounter
-from ..data import evaluate_arguments
 from ..state import (
     Evaluation,
-    copy_values,
     find_variables,
-    get_random_state,
     is_seed,
     preserved,
     put_back,
     refresh_derived_state,
-    set_random_state,
 )
 from ..storage import (
     CheckpointFolder,
-    Entry,
     MissingCheckpointError,
     StoreError,
-    SystemRefusalError,
 )
 from .contents import Record
-from .reading import entries_by_step, open_folder, read_first_sound
-from .restore import restore_weights
+from .evaluating import CheckpointEvaluation, evaluated, evaluation_on
+from .reading import entries_by_step, open_folder
 from .rows import CheckpointSelection, SelectionRow, best_row
 
 _CALLER = "select_checkpoint"
@@ -50,6 +45,7 @@ def select_checkpoint(
     *,
     batch_size: int | None = None,
     steps: Iterable[int] | None = None,
+    fuse: Fuse = False,
     verbose: int | str = "auto",
 ) -> CheckpointSelection:
     """Evaluates the checkpoints of a run, and loads the weights of the best into the model.
@@ -74,6 +70,9 @@ def select_checkpoint(
             goes by the name.
         batch_size: Of arrays. Defaults to None: Keras's 32.
         steps: Which checkpoints, by their steps. Defaults to None: all that are kept.
+        fuse: Whether batches of arrays are evaluated in blocks, each of which is one program of the
+            device: `"auto"`, where that pays and a comparison finds no difference in any bit; True,
+            where it can be had; False, never. Defaults to False. docs/blocks.md says more.
         verbose: Whether to show progress and the outcome: 0, 1 or `"auto"`, which is 1.
 
     Returns:
@@ -84,7 +83,8 @@ def select_checkpoint(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If `evaluate` returns no such metric, the name does not say whether less of it
-            is better, no value is finite, or the model is not built or compiled.
+            is better, no value is finite, the model is not built or compiled, or `fuse` is none of
+            its values.
         kp.StoreError: If there is no checkpoint, none of a step, or none that is sound.
         kp.StateMismatchError: If the model is another one.
 
@@ -107,7 +107,7 @@ def select_checkpoint(
             chapter 4, "Checkpoints".
     """
     selection, record = evaluate_checkpoints(
-        _CALLER, store, model, data, metric, mode, batch_size, steps, verbose
+        _CALLER, store, model, data, metric, mode, batch_size, steps, fuse, verbose
     )
     put_back(_without_seeds(model), record.values)
     refresh_derived_state(model)
@@ -129,27 +129,24 @@ def evaluate_checkpoints(
     mode: str,
     batch_size: int | None,
     steps: Iterable[int] | None,
+    fuse: Fuse,
     verbose: int | str,
 ) -> tuple[CheckpointSelection, Record]:
     """The table of a selection, and the content of its best checkpoint; the model is as before.
 
     Args:
         caller: The function that was called, for messages.
-        store, model, data, metric, mode, batch_size, steps, verbose: As in `select_checkpoint`.
+        store, model, data, metric, mode, batch_size, steps, fuse, verbose: As in
+            `select_checkpoint`.
     """
     better = resolve_mode(caller, metric, mode)
+    check_fuse(caller, fuse)
     check_built(caller, model, compiled=True)
-    if isinstance(data, Iterator):
-        raise TypeError(
-            f"{caller}: `data` is a {type(data).__name__}, which gives its batches once, and each "
-            "checkpoint needs them. Give arrays, a keras.utils.PyDataset or another dataset that "
-            "can be gone through again."
-        )
-    evaluation = Evaluation(evaluate_arguments(f"{caller}: `data`", data), batch_size)
+    evaluation = evaluation_on(caller, data, batch_size)
     store = open_folder(store)
     wanted = None if steps is None else list(steps)
     return store.again(
-        lambda: _ranking(caller, store, wanted, model, evaluation, metric, better, verbose)
+        lambda: _ranking(caller, store, wanted, model, evaluation, metric, better, fuse, verbose)
     )
 
 
@@ -161,15 +158,17 @@ def _ranking(
     evaluation: Evaluation,
     metric: str,
     better: Mode,
+    fuse: Fuse,
     verbose: int | str,
 ) -> tuple[CheckpointSelection, Record]:
     entries = entries_by_step(caller, store, steps)
     rows: list[SelectionRow] = []
     chosen: Record | None = None
     counter = StepCounter(len(entries), 0 if verbose == 0 else "auto")
+    evaluate = CheckpointEvaluation(evaluation, fuse, len(entries))
     with preserved(model), counter:
         evaluation.build(model)
-        for row, record in _evaluated(store, entries, model, evaluation):
+        for row, record in evaluated(store, entries, model, evaluate):
             if record and metric not in row.values:
                 raise ValueError(
                     f"{caller}: evaluate returns no {metric!r}, but "
@@ -185,42 +184,8 @@ def _ranking(
     best = best_row(rows, metric, better)
     if best is None or chosen is None:
         raise _without_best(caller, store, rows, metric)
-    return CheckpointSelection(metric, better, tuple(rows), best), chosen
-
-
-def _evaluated(
-    store: CheckpointFolder,
-    entries: dict[int, list[Entry]],
-    model: keras.Model,
-    evaluation: Evaluation,
-) -> Iterator[tuple[SelectionRow, Record | None]]:
-    """Evaluates one checkpoint after the other, each from the seeds and random states that there
-    were.
-    """
-    seeds = {
-        key: variable
-        for key, variable in find_variables(model).of("weight").items()
-        if is_seed(variable)
-    }
-    initial_seeds = copy_values(seeds)
-    random_state = get_random_state()
-    for step, candidates in entries.items():
-        try:
-            record = read_first_sound(store, candidates)
-        except MissingCheckpointError:
-            continue
-        except SystemRefusalError:
-            raise
-        except StoreError as error:
-            yield SelectionRow(step, problem=str(error)), None
-            continue
-        restore_weights(model, record)
-        put_back(seeds, initial_seeds)
-        set_random_state(random_state)
-        values = evaluation(model, number=0)
-        yield SelectionRow(step, {name: float(value) for name, value in values.items()}), record
-    # Those that the first evaluation has made are not among what is put back.
-    model.reset_metrics()
+    evaluate.say_ways(verbose)
+    return CheckpointSelection(metric, better, tuple(rows), best, tuple(evaluate.ways)), chosen
 
 
 def _without_seeds(model: keras.Model) -> dict[str, keras.Variable]:

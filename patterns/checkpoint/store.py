@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 
 from .. import _keras
+from .._util.arguments import Fuse
 from .._util.messages import say
 from ..storage import (
     CheckpointFolder,
@@ -154,6 +155,7 @@ class CheckpointStore(CheckpointFolder):
         *,
         batch_size: int | None = None,
         steps: Iterable[int] | None = None,
+        fuse: Fuse = False,
         verbose: int | str = "auto",
     ) -> CheckpointSelection:
         """Evaluates the checkpoints of the newest run, and leaves the model as it is.
@@ -177,7 +179,7 @@ class CheckpointStore(CheckpointFolder):
         """
         caller = "CheckpointStore.rank"
         selection, _ = evaluate_checkpoints(
-            caller, self, model, data, metric, mode, batch_size, steps, verbose
+            caller, self, model, data, metric, mode, batch_size, steps, fuse, verbose
         )
         return selection
 
@@ -190,13 +192,22 @@ class CheckpointStore(CheckpointFolder):
         *,
         batch_size: int | None = None,
         steps: Iterable[int] | None = None,
+        fuse: Fuse = False,
         verbose: int | str = "auto",
     ) -> CheckpointSelection:
         """Evaluates the checkpoints of the newest run, and loads the weights of the best into the
         model: `kp.select_checkpoint` of this store, with its arguments, table and errors.
         """
         return select_checkpoint(
-            self, model, data, metric, mode, batch_size=batch_size, steps=steps, verbose=verbose
+            self,
+            model,
+            data,
+            metric,
+            mode,
+            batch_size=batch_size,
+            steps=steps,
+            fuse=fuse,
+            verbose=verbose,
         )
 
     def average(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,18 +12,14 @@ import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram
 
-from ..data import ArraySource, DataExhaustedError
+from ..data import DataExhaustedError
+from ..data.stacked import FEWEST_STEPS, form_of, indexed_block, room_for, stacked
 from ..data.stream import NativeStream
 from .run_data import RunData
 
-_MOST_STEPS = 64
-_MOST_BYTES = 16 * 2**20
-# A signal waits for two blocks at most.
-_MOST_SECONDS = 0.1
 # So many full blocks are timed, the first of which may compile.
 _TIMED = 4
-# Blocks of fewer steps do not pay; so many are looked at.
-FEWEST_STEPS = 4
+# So many blocks are looked at for their length.
 _LOOKED_AT = 8
 
 
@@ -138,27 +134,6 @@ class _ByIndex:
         return indexed_block(self._data, numbers, self._size, self._rooms)
 
 
-def indexed_block(
-    source: RunData | ArraySource, numbers: Iterable[int], size: int, rooms: Sequence[int]
-) -> Any:
-    """A block of batches that are made by their numbers; the first batch if it has another size.
-
-    Args:
-        source: Makes them, of arrays.
-        numbers: Of the batches; the block ends before the first that has another size.
-        size: Examples of a batch.
-        rooms: Of the program.
-    """
-    first, *rest = numbers
-    if source.batch_length(first) != size:
-        return source.step_batch(first)
-    alike = [
-        first,
-        *itertools.takewhile(lambda number: source.batch_length(number) == size, rest),
-    ]
-    return Block(source.block(alike, room_for(len(alike), rooms)), len(alike))
-
-
 class _AsTheyCome:
     """Batches that are read from the stream of the run, one after the other."""
 
@@ -196,47 +171,3 @@ class _AsTheyCome:
         if not batches:
             raise DataExhaustedError(f"the data gave no batch after step {step:,}. Give some.")
         return Block(stacked(batches, room_for(len(batches), self._rooms)), len(batches))
-
-
-def form_of(batch: Any) -> str:
-    """The structure of a batch with the dtype and the shape of each array, as text."""
-    return repr(
-        keras.tree.map_structure(
-            lambda leaf: None if leaf is None else (str(leaf.dtype), tuple(leaf.shape)), batch
-        )
-    )
-
-
-def most_steps(sample: Any, seconds: float) -> int:
-    """The most steps that a block may have.
-
-    Args:
-        sample: A batch.
-        seconds: That a step takes.
-    """
-    nbytes = sum(leaf.nbytes for leaf in keras.tree.flatten(sample) if leaf is not None)
-    most = min(_MOST_BYTES / max(nbytes, 1), _MOST_SECONDS / max(seconds, 1e-9))
-    return int(max(1, min(_MOST_STEPS, most)))
-
-
-def room_for(count: int, rooms: Sequence[int]) -> int:
-    """The places of a block for so many batches."""
-    return next(room for room in (*rooms, count) if room >= count)
-
-
-def stacked(batches: Sequence[Any], room: int) -> Any:
-    """Batches of one form along a new first axis of `room` places, of which the last ones may be
-    left as they are.
-    """
-
-    def stack(*leaves: Any) -> Any:
-        if leaves[0] is None:
-            return None
-        if room == len(leaves) and not isinstance(leaves[0], np.ndarray):
-            return keras.ops.stack(leaves)
-        array = np.empty((room, *leaves[0].shape), np.asarray(leaves[0]).dtype)
-        for place, leaf in enumerate(leaves):
-            array[place] = leaf
-        return array
-
-    return keras.tree.map_structure(stack, *batches)

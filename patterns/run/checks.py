@@ -127,12 +127,6 @@ def limited(plan: Plan, verbose: int | str) -> Plan:
     return StepPlan(total, length)
 
 
-def check_fuse(caller: str, fuse: Any) -> None:
-    """Raises if `fuse` is none of its three values."""
-    if not (fuse == "auto" or isinstance(fuse, bool)):
-        raise ValueError(f'{caller}: fuse must be "auto", True or False. Received: {fuse!r}.')
-
-
 def check_epochs(where: str, epochs: Any, initial_epoch: Any, steps_per_epoch: Any) -> int:
     """Returns the first epoch, or raises for what `model.fit` takes and a plan cannot say."""
     if epochs is not None and whole_number(where, "epochs", epochs, least=-sys.maxsize) < 1:

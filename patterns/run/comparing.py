@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +14,18 @@ import numpy as np
 
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
-from .. import _keras
-from .._util.messages import listed
+from ..data.stacked import form_of, most_steps, room_for, stacked
 from ..data.stream import NativeStream
-from ..state.own_state import OwnState
 from ..state.preservation import preserved
+from ..state.programs import PROGRAMS, attributes_kept, made_program, trying
 from ..state.snapshot import copy_values
 from ..state.variables import find_variables
-from .blocks import form_of, most_steps, room_for, stacked
 from .run_data import RunData
 
 # Steps that are made both ways.
 _COMPARED = 2
 # The size of an axis that the data leave open, in batches that are made up.
 _OPEN_AXIS = 8
-# The attribute of a train function of Keras's that holds its programs, by the form of a batch. They
-# live as long as the function, which goes where the model is compiled anew, and no longer than the
-# model, which they hold.
-_PROGRAMS = "_keras_patterns_programs"
 
 
 @dataclass(frozen=True)
@@ -107,25 +101,6 @@ def _made_up(sample: Any, seed: int) -> Any:
     return keras.tree.map_structure(make, sample)
 
 
-def own_method(model: keras.Model, *names: str) -> str:
-    """The first of some methods of `keras.Model` that a model has of its own; empty if it has
-    none.
-    """
-    return next(
-        (name for name in names if getattr(type(model), name) is not getattr(keras.Model, name)), ""
-    )
-
-
-def has_program(model: keras.Model) -> bool:
-    """True if a program was made for a compiled model before."""
-    return bool(getattr(model.train_function, _PROGRAMS, {}))
-
-
-def has_test_program(model: keras.Model) -> bool:
-    """True if a program was made of the test steps of a compiled model before."""
-    return bool(getattr(model.test_function, _PROGRAMS, {}))
-
-
 class Candidate:
     """A program of the steps of a model, which is compiled in a thread, and then compared; or one
     that was made for a compiled model before.
@@ -145,7 +120,7 @@ class Candidate:
         self.trial, self.most, self.seconds = trial, most, seconds
         self._model = model
         self._compiling: list[Future[Any]] = []
-        kept = getattr(model.train_function, _PROGRAMS, {}).get(self._key)
+        kept = getattr(model.train_function, PROGRAMS, {}).get(self._key)
         self._known = kept[0] if kept and kept[1] >= most else None
         if self._known is None:
             self._make()
@@ -162,7 +137,7 @@ class Candidate:
             if not trial.by_itself:
                 count = len(trial.batches)
                 blocks = [Block(stacked(trial.batches, room), count) for room in needed or [count]]
-                with preserved(model), _attributes_kept(model):
+                with preserved(model), attributes_kept(model):
                     work = [self._program.compilation(block) for block in blocks]
             self._blocks: list[Block | None] = [None] if trial.by_itself else [*blocks]
         # Python waits for the thread before it ends: it must not be inside a compiler then.
@@ -191,93 +166,13 @@ class Candidate:
                     raise CannotFuseError(f"a block is not equal to its steps: {found}")
         if not current().runs_python:
             # What the Python code of a step does may be another thing at the next call.
-            programs = vars(model.train_function).setdefault(_PROGRAMS, {})
+            programs = vars(model.train_function).setdefault(PROGRAMS, {})
             programs[self._key] = self._program, self._compared_to
         return self._program
 
     @property
     def _key(self) -> tuple[bool, str]:
         return self.trial.by_itself, form_of(self.trial.sample)
-
-
-@contextmanager
-def trying(model: keras.Model, *passed_on: type[Exception]) -> Iterator[OwnState]:
-    """Within it, a program is made and tried: what fails is a reason to have none. Gives the state
-    of the model that Keras does not track, which is put back.
-
-    Args:
-        model: The model.
-        *passed_on: Errors that say something else.
-
-    Raises:
-        CannotFuseError: If there is no program.
-    """
-    own = OwnState(model)
-    try:
-        yield own
-    except CannotFuseError:
-        raise
-    except passed_on:
-        raise
-    except Exception as error:
-        # Whatever the framework says of the program; a fault of the step is met again when it runs
-        # by itself.
-        said = str(error).strip().partition("\n")[0]
-        raise CannotFuseError(f"no program could be made ({said})") from error
-    finally:
-        own.put_back()
-
-
-def made_program(
-    model: keras.Model, sample: Any, own: OwnState, tests: bool = False
-) -> BlockProgram:
-    """A program of the steps of a model that is compared with nothing yet.
-
-    Args:
-        model: As it is to stay; `own` excepted.
-        sample: A batch.
-        own: The model's state that Keras does not track.
-        tests: Whether the steps are those of `evaluate`. Defaults to False.
-
-    Raises:
-        CannotFuseError: If there is none.
-    """
-    with preserved(model), _attributes_kept(model):
-        program = current().block_program(model, sample, tests)
-        moved = own.moved() if current().runs_python else []
-    if moved:
-        raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")
-    return program
-
-
-def kept_test_program(
-    model: keras.Model, sample: Any, make: Callable[[], BlockProgram]
-) -> BlockProgram:
-    """The program that was made of the test steps of a compiled model before, for batches of this
-    form, or a new one.
-    """
-    if current().runs_python:
-        return make()
-    kept = vars(model.test_function).setdefault(_PROGRAMS, {})
-    form = form_of(sample)
-    if form not in kept:
-        kept[form] = make()
-    program: BlockProgram = kept[form]
-    return program
-
-
-@contextmanager
-def _attributes_kept(model: keras.Model) -> Iterator[None]:
-    """Puts back what a step that is left in its middle has set in the layers, such as the masks of
-    dropout that a recurrent layer keeps for its time steps.
-    """
-    before = [(layer, dict(vars(layer))) for layer in _keras.all_layers(model)]
-    try:
-        yield
-    finally:
-        for layer, attributes in before:
-            vars(layer).clear()
-            vars(layer).update(attributes)
 
 
 def difference(model: keras.Model, program: BlockProgram, block: Block | None, trial: Trial) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
+from .._util.arguments import Fuse, check_fuse
 from ..data import BatchSource, LoaderSource, split_validation
 from ..debugging import before_fit, steps_asked
-from .checks import check_epochs, check_fuse, check_model, flat_callbacks, limited
-from .fusing import Fuse
+from .checks import check_epochs, check_model, flat_callbacks, limited
 from .history import RunHistory
 from .keras_fit import train_by_fit
 from .open_plan import OpenPlan, Plan

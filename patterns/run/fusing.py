@@ -8,25 +8,24 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from keras_patterns.backends import CannotFuseError, current
 
+from .._util.arguments import Fuse as Fuse
 from .._util.messages import say
-from .blocks import FEWEST_STEPS, Blocks
-from .comparing import Candidate, Trial, has_program, own_method
+from ..data.stacked import FEWEST_STEPS
+from ..state.fused_evaluation import BlockTerms
+from ..state.programs import has_program, own_method, pays
+from .blocks import Blocks
+from .comparing import Candidate, Trial
 from .driver import Driver
-from .fused_validation import BlockTerms
 from .segments import Segment
-
-Fuse = Literal["auto", True, False]
 
 # Steps that are made one by one, and timed, before anything is chosen.
 _TIMED = 10
-# A block is worth its compilation if what it saves of the steps that are left is more, with room.
-_ROOM = 3.0
 # Seconds that are trained one step at a time before it is seen whether the program is compiled.
 _LOOKS_EVERY = 0.1
 # Seconds that a run waits for the program at once, where the choice is free.
@@ -210,7 +209,7 @@ class Fusing:
                 self._saves_in_validations,
                 gives_up=self._asked == "auto",
                 needs_new=bool(driver.callbacks.of_ones_own),
-                note=self._note,
+                note=lambda way, why: self._note(f"validation {way}", why),
             )
         )
         self._note("in blocks", f"each is one program ({program.kind})")
@@ -235,9 +234,8 @@ class Fusing:
             return "a step takes so long that a block would save next to nothing"
         if driver.plan.steps_per_epoch < FEWEST_STEPS:
             return "an epoch has so few steps"
-        cost = max(compilation, current().program_cost)
-        is_short = (driver.plan.total_steps - step) * saved / 2 < _ROOM * cost
-        if is_short and not has_program(driver.model):
+        is_long = pays(driver.plan.total_steps - step, seconds, compilation)
+        if not (is_long or has_program(driver.model)):
             return "so few steps are left that a program of several would not pay"
         return ""
 
@@ -247,8 +245,7 @@ class Fusing:
             return True
         plan = self._driver.plan
         epochs = (plan.total_steps - self._driver.cursor.step) / plan.steps_per_epoch
-        saved = epochs * calls * current().step_overhead
-        return saved / 2 > _ROOM * current().program_cost
+        return pays(epochs * calls)
 
     def _blocker(self) -> str:
         """Why there can be no blocks; empty if there can."""

@@ -17,10 +17,10 @@ from .._util.arguments import whole_number
 from .._util.steps import next_multiple
 from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
 from ..state import Evaluation
+from ..state.fused_evaluation import BlockTerms, EvaluationInterrupted, FusedEvaluation
 from ..state.snapshot import copy_values, put_back
 from ..state.variables import find_variables
 from .callback_list import RunCallbacks
-from .fused_validation import BlockTerms, FusedValidation, ValidationInterrupted
 
 
 class NoValidation:
@@ -147,7 +147,7 @@ class Validation:
         self._arguments = {} if self._batches else evaluate_arguments("validation_data", data)
         self._evaluate = Evaluation(self._arguments, batch_size)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
-        self._fused: FusedValidation | None = None
+        self._fused: FusedEvaluation | None = None
         self._every = (
             None
             if every_steps is None
@@ -204,7 +204,7 @@ class Validation:
                 logs = self._fused(model, lambda told: self._one_by_one(model, told), told, silent)
             else:
                 logs = self._one_by_one(model, told)
-        except ValidationInterrupted:
+        except EvaluationInterrupted:
             return None
         # Only now: a run that is stopped before takes these batches again.
         if self._batches is not None:
@@ -215,8 +215,8 @@ class Validation:
 
     def allow_blocks(self, terms: BlockTerms) -> None:
         """From now on batches of arrays may be run in blocks, if that makes no difference."""
-        if self._batches is None and not self._evaluate.draws:
-            self._fused = FusedValidation(self._arguments, self._batch_size, self._steps, terms)
+        if self._batches is None:
+            self._fused = self._evaluate.in_blocks(terms, self._steps)
 
     def forbid_blocks(self) -> None:
         """From now on it is run one batch after the other."""
@@ -259,7 +259,7 @@ class _Interrupter(keras.callbacks.CallbackList):
 
     def on_test_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self._is_interrupted():
-            raise ValidationInterrupted
+            raise EvaluationInterrupted
         self._callbacks.on_test_batch_begin(batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -17,6 +17,7 @@ from ..data.indexed import IndexedSource
 from ..data.passes import Passes
 from ..data.rows import is_rows
 from ..data.streams import stream_words
+from .fused_evaluation import BlockTerms, FusedEvaluation
 from .held import ItemCaller
 
 # Of what evaluations draw; the seed of a run has no part in it, for its checkpoints are compared.
@@ -54,6 +55,19 @@ class Evaluation:
         """
         if self.draws and self._source is None:
             self(model, 0, steps=1)
+
+    def in_blocks(self, terms: BlockTerms, steps: int | None = None) -> FusedEvaluation | None:
+        """The same, in blocks of batches that are one program; None of data other than arrays.
+
+        Args:
+            terms: On which there are blocks.
+            steps: Batches of an evaluation. Defaults to None: all.
+        """
+        if self.draws:
+            return None
+        arguments = dict(self._arguments)
+        batch_size = arguments.pop("batch_size")
+        return FusedEvaluation(arguments, batch_size, steps, terms)
 
     def __call__(self, model: keras.Model, number: int, **settings: Any) -> dict[str, Any]:
         """The metrics by name.

@@ -6,7 +6,8 @@ from children import Relay, references
 from models import CASES, runnable
 
 import keras_patterns as kp
-from keras_patterns.run import blocks, fusing
+from keras_patterns.data import stacked
+from keras_patterns.run import fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -40,7 +41,7 @@ def at_once(monkeypatch):
     """Blocks after two steps, however slow this machine is."""
     monkeypatch.setattr(fusing, "_TIMED", 2)
     monkeypatch.setattr(fusing, "_PATIENCE", float("inf"))
-    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
+    monkeypatch.setattr(stacked, "_MOST_SECONDS", float("inf"))
 
 
 def end(case, tmp_path, **how):

@@ -25,7 +25,8 @@ from models import CASES, Case
 
 import keras_patterns as kp
 from keras_patterns import testing
-from keras_patterns.run import blocks, fusing
+from keras_patterns.data import stacked
+from keras_patterns.run import fusing
 
 
 def run(
@@ -101,7 +102,7 @@ def main() -> int:
     if asked.blocks:
         fusing._TIMED = 2
         # However slow this machine is.
-        blocks._MOST_SECONDS = float("inf")
+        stacked._MOST_SECONDS = float("inf")
         train = functools.partial(kp.fit, fuse=True)
     if asked.saving:
         kill_while_saving(asked.saving[0], int(asked.saving[1]))

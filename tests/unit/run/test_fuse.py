@@ -17,6 +17,7 @@ from models import Scaled
 
 import keras_patterns as kp
 from keras_patterns.backends import CannotFuseError, current
+from keras_patterns.data import stacked
 from keras_patterns.run import blocks, comparing, fusing
 from keras_patterns.testing import assert_resumes_exactly, assert_same_state
 from keras_patterns.testing.comparison import run_state
@@ -50,7 +51,7 @@ def said(monkeypatch):
     monkeypatch.setattr(fusing, "say", lambda text, **_: lines.append(text))
     monkeypatch.setattr(fusing, "_TIMED", 2)
     # Nothing depends on how fast this machine is.
-    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
+    monkeypatch.setattr(stacked, "_MOST_SECONDS", float("inf"))
     monkeypatch.setattr(fusing, "_LEAST_SHARE", 0.0)
     monkeypatch.setattr(fusing, "_PATIENCE", math.inf)
     return lines
@@ -96,7 +97,7 @@ def test_neither_the_length_of_a_block_nor_logs_change_a_bit(said, programs, mon
     long = {"x": np.tile(X, (5, 1)), "y": np.tile(Y, (5, 1)), "batch_size": 3, "total_steps": 100}
     expected = end(fuse=False, **long, epochs=1)
     for most in (2, 7, 16, 64):
-        monkeypatch.setattr(blocks, "_MOST_STEPS", most)
+        monkeypatch.setattr(stacked, "_MOST_STEPS", most)
         assert_same_state(expected, end(fuse=True, **long, epochs=1))
         assert programs[-2:] == {2: [2, 2], 7: [7, 7], 16: [16, 2], 64: [64, 34]}[most]
     logged = end(fuse=True, **long, epochs=1, log_every_steps=10)
@@ -283,7 +284,7 @@ def test_the_history_tells_the_ways(said):
     ],
 )
 def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, reason):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     for name, value in set_up.items():
         monkeypatch.setattr(fusing, name, value)
     history = kp.fit(compiled(), **{**DATA, **how}, epochs=4, seed=0, verbose=0, fuse="auto")
@@ -293,14 +294,14 @@ def test_where_blocks_would_not_pay(said, programs, monkeypatch, set_up, how, re
 
 
 def test_many_steps_pay(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     assert_same_state(one_by_one(), end(fuse="auto"))
     assert programs
 
 
 def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
     """The control: without the comparison, the end would be another one."""
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     make = type(current()).block_program
 
     def wrong(self, *how):
@@ -334,7 +335,7 @@ def test_a_program_that_is_not_equal_is_not_used(said, programs, monkeypatch):
 
 
 def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     slow = property(lambda self: "blocks took longer" if len(programs) > 3 else "")
     monkeypatch.setattr(blocks.Blocks, "drawback", slow)
     assert_same_state(one_by_one(), end(fuse="auto"))
@@ -342,7 +343,7 @@ def test_blocks_that_take_longer_are_given_up(said, programs, monkeypatch):
 
 
 def test_short_blocks_are_given_up(said, programs, monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     how = {**DATA, "total_steps": 80, "epochs": 2, "seed": 0, "verbose": 0, "log_every_steps": 3}
     history = kp.fit(compiled(), **how, fuse="auto")
     assert [one["way"] for one in history.ways] == ["in blocks", "one by one"]
@@ -398,7 +399,7 @@ def compiling(monkeypatch):
 
 def test_steps_go_on_while_a_program_is_compiled(said, monkeypatch, compiling):
     """Not where the person said that there are to be blocks, which would come the later."""
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
     monkeypatch.setattr(fusing, "_PATIENCE", 0.0)
     monkeypatch.setattr(fusing, "_LOOKS_EVERY", 1e-9)
     looks = []
@@ -490,7 +491,7 @@ class Counting(keras.layers.Layer):
 @pytest.mark.parametrize("how", ["a number", "a generator", "a global generator", "nothing"])
 @pytest.mark.parametrize("fuse", ["auto", True])
 def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how, fuse):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr("keras_patterns.state.programs._ROOM", 0.0)
 
     def run(fuse):
         layer = Counting(how)
@@ -905,11 +906,11 @@ def test_no_room_is_made_that_no_block_needs(said, monkeypatch):
         return find(*how)
 
     monkeypatch.setattr(comparing, "difference", noted)
-    monkeypatch.setattr(blocks, "_MOST_STEPS", 8)
+    monkeypatch.setattr(stacked, "_MOST_STEPS", 8)
     model = compiled()
     end(model, fuse=True)
     assert len(compared) == 1
-    monkeypatch.setattr(blocks, "_MOST_STEPS", 64)
+    monkeypatch.setattr(stacked, "_MOST_STEPS", 64)
     end(model, fuse=True)
     # With rooms, for longer blocks it is compared anew; on PyTorch in each call.
     assert len(compared) == {"jax": 3, "tensorflow": 1, "torch": 2}[keras.backend.backend()]

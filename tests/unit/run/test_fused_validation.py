@@ -7,10 +7,12 @@ from models import Scaled
 
 import keras_patterns as kp
 from keras_patterns.backends import Block, CannotFuseError, current
-from keras_patterns.run import blocks, fused_validation, fusing
+from keras_patterns.data import stacked
+from keras_patterns.run import fusing
 from keras_patterns.run.callback_list import RunCallbacks
-from keras_patterns.run.fused_validation import BlockTerms
 from keras_patterns.run.validation import Validation
+from keras_patterns.state import fused_evaluation, programs
+from keras_patterns.state.fused_evaluation import BlockTerms
 from keras_patterns.testing import assert_same_state
 from keras_patterns.testing.comparison import run_state
 
@@ -47,7 +49,7 @@ def compiled(*more, **arguments):
 def on_any_machine(monkeypatch):
     """Nothing depends on how fast this one is."""
     monkeypatch.setattr(fusing, "_TIMED", 2)
-    monkeypatch.setattr(blocks, "_MOST_SECONDS", float("inf"))
+    monkeypatch.setattr(stacked, "_MOST_SECONDS", float("inf"))
     monkeypatch.setattr(fusing, "_LEAST_SHARE", 0.0)
     monkeypatch.setattr(fusing, "_PATIENCE", float("inf"))
 
@@ -56,14 +58,14 @@ def on_any_machine(monkeypatch):
 def sizes(monkeypatch):
     """How many batches there are in each block, or that there is one of another size."""
     taken = []
-    made = fused_validation._Batches._blocks
+    made = fused_evaluation._Batches._blocks
 
     def noted(self):
         for one in made(self):
             taken.append(one.count if isinstance(one, Block) else "single")
             yield one
 
-    monkeypatch.setattr(fused_validation._Batches, "_blocks", noted)
+    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", noted)
     return taken
 
 
@@ -119,7 +121,7 @@ def test_whatever_is_evaluated_the_end_is_the_same(how):
 @pytest.mark.sampled(3, "fused", "tensorflow")
 @pytest.mark.parametrize("most", [3, 12, 64])
 def test_the_length_of_a_block_changes_no_bit(monkeypatch, sizes, most):
-    monkeypatch.setattr(blocks, "_MOST_STEPS", most)
+    monkeypatch.setattr(stacked, "_MOST_STEPS", most)
     # Those of three batches are too few.
     in_blocks("so few" if most == 3 else None)
     assert sizes[:2] == {3: [], 12: [12, "single"], 64: [12, "single"]}[most]
@@ -143,7 +145,7 @@ def test_what_cannot_be_one_program_is_run_batch_by_batch(monkeypatch):
 
 def test_a_program_that_is_not_equal_is_not_used(monkeypatch):
     """The control: without the comparison, the end would be another one."""
-    made = fused_validation._Batches._blocks
+    made = fused_evaluation._Batches._blocks
 
     def wrong(self):
         for one in made(self):
@@ -151,37 +153,37 @@ def test_a_program_that_is_not_equal_is_not_used(monkeypatch):
                 one.batches[0][: one.count] *= np.float32(1 + 1e-4)
             yield one
 
-    monkeypatch.setattr(fused_validation._Batches, "_blocks", wrong)
+    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", wrong)
     in_blocks("a block is not equal to its batches")
     expected, _ = fitted(fuse=False)
-    monkeypatch.setattr(fused_validation, "_outcome", lambda *_: {})
+    monkeypatch.setattr(fused_evaluation, "_outcome", lambda *_: {})
     with pytest.raises(AssertionError, match="val_loss"):
         assert_same_state(expected, fitted(fuse=True)[0])
 
 
 def test_a_step_that_fails_is_met_where_it_runs_by_itself(monkeypatch):
-    monkeypatch.setattr(fused_validation._Batches, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr(fused_evaluation._Batches, "evaluate", lambda *_: 1 / 0)
     in_blocks("no program could be made (division by zero)")
 
 
 def test_a_validation_that_does_not_pay_is_left_alone(monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(programs, "_ROOM", 0.0)
     _, (way,) = fitted(fuse="auto")
     assert way["way"] == IN_BLOCKS
-    monkeypatch.setattr(fusing, "_ROOM", 1e9)
+    monkeypatch.setattr(programs, "_ROOM", 1e9)
     monkeypatch.setattr(fusing.Fusing, "_no_gain", lambda *_: "")
     _, (way,) = fitted(fuse="auto")
     assert (way["way"], way["why"][:6]) == (ONE_BY_ONE, "so few")
 
 
 def test_blocks_that_take_longer_are_given_up(monkeypatch):
-    monkeypatch.setattr(fusing, "_ROOM", 0.0)
+    monkeypatch.setattr(programs, "_ROOM", 0.0)
     now = iter(range(100))
-    monkeypatch.setattr(fused_validation.time, "perf_counter", lambda: -(next(now) ** 2))
+    monkeypatch.setattr(fused_evaluation.time, "perf_counter", lambda: -(next(now) ** 2))
     _, ways = fitted(fuse="auto")
     assert [way["why"] for way in ways if way["way"] == ONE_BY_ONE] == []
     # Each clock interval is longer than the one before.
-    monkeypatch.setattr(fused_validation.time, "perf_counter", lambda: next(now) ** 2)
+    monkeypatch.setattr(fused_evaluation.time, "perf_counter", lambda: next(now) ** 2)
     _, ways = fitted(fuse="auto")
     assert [way["way"] for way in ways] == [IN_BLOCKS, ONE_BY_ONE]
     assert ways[1]["why"] == "blocks took longer"

@@ -1,4 +1,4 @@
-"""Validation on arrays in blocks of batches that are one program."""
+"""Evaluating a model on arrays in blocks of batches that are one program."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import numpy as np
 from keras_patterns.backends import Block, BlockProgram, CannotFuseError, current
 
 from ..data import ArraySource
-from ..state.preservation import preserved
-from ..state.randomness import get_random_state
-from ..state.snapshot import copy_values
-from ..state.values import digest
-from ..state.variables import find_variables
-from .blocks import FEWEST_STEPS, indexed_block, most_steps
-from .comparing import has_test_program, kept_test_program, made_program, own_method, trying
+from ..data.stacked import FEWEST_STEPS, indexed_block, most_steps
+from .preservation import preserved
+from .programs import has_test_program, kept_test_program, made_program, own_method, trying
+from .randomness import get_random_state
+from .snapshot import copy_values
+from .values import digest
+from .variables import find_variables
 
 Logs = dict[str, Any]
 
 
-class ValidationInterrupted(Exception):
+class EvaluationInterrupted(Exception):
     """Leaves `model.evaluate`."""
 
 
 @dataclass(frozen=True)
 class BlockTerms:
-    """The terms on which a validation is run in blocks.
+    """The terms on which an evaluation is run in blocks.
 
     Attributes:
-        seconds: That a step of the training takes; one of the validation takes no longer.
-        is_worth_it: Tells whether it is worth a compilation that each validation has so many fewer
+        seconds: That a batch takes at most.
+        is_worth_it: Tells whether it is worth a compilation that each evaluation has so many fewer
             calls.
         gives_up: Whether blocks that take longer than single batches are given up.
         needs_new: Whether the model must not have been evaluated before, since somebody may have
@@ -51,7 +51,7 @@ class BlockTerms:
     note: Callable[[str, str], None]
 
 
-class FusedValidation:
+class FusedEvaluation:
     """Evaluates a model on arrays in blocks. The first time it is done both ways, from the same
     state: if any bit differs, it is done one batch after the other from then on.
 
@@ -124,14 +124,14 @@ class FusedValidation:
             self._stay(f"a block is not equal to its batches: {wrong[0]} is another one")
         else:
             self._batches = batches
-            self._terms.note("validation in blocks", f"each is one program ({batches.kind})")
+            self._terms.note("in blocks", f"each is one program ({batches.kind})")
         return logs
 
     def _tried(self, model: keras.Model, silent: Any) -> tuple[_Batches, Mapping[str, bytes]]:
         """The blocks, and the outcome of an evaluation by them; the model stays as it is."""
         if reason := self._blocker(model):
             raise CannotFuseError(reason)
-        with trying(model, ValidationInterrupted) as own:
+        with trying(model, EvaluationInterrupted) as own:
             source = ArraySource(**self._arguments, shuffle=False)
             sample = source.step_batch(0)
             batches = _Batches(source, self._steps, most_steps(sample, self._terms.seconds))
@@ -149,6 +149,10 @@ class FusedValidation:
 
     def _blocker(self, model: keras.Model) -> str:
         """Why there can be no blocks; empty if there can."""
+        if keras.distribution.distribution() is not None:
+            return "the model or its batches are spread over devices"
+        if model.steps_per_execution != 1:
+            return "steps_per_execution says how many batches run together"
         if name := own_method(model, "evaluate", "get_metrics_result", "reset_metrics"):
             return f"the model's own {name} would be called more often"
         if not all(type(leaf) is np.ndarray for leaf in keras.tree.flatten(self._arrays)):
@@ -159,7 +163,7 @@ class FusedValidation:
 
     def _stay(self, reason: str) -> None:
         self._batches = None
-        self._terms.note("validation one by one", reason)
+        self._terms.note("one by one", reason)
 
 
 class _Batches:
