@@ -26,6 +26,8 @@ class Launches:
     def __init__(self, graph: Callable[..., Any], leaves: list[torch.Tensor]) -> None:
         self._is_on_cuda = any(leaf.is_cuda for leaf in leaves)
         self._on_the_way: deque[Any] = deque()
+        # Its constants are read by each launch where they lie, on the host too.
+        self._graph = graph
         self._launch = (_captured(graph, leaves) if self._is_on_cuda else None) or graph
 
     def run(self, columns: list[tuple[torch.Tensor, ...]], count: int) -> Any:

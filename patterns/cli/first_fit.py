@@ -25,7 +25,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .._util.messages import first_line
-from ..debugging import Findings, check_kinds, preflight
+from ..debugging import Findings, check_kinds, preflight, steps_asked
 from ..run import fitting
 from ..run.run import Run
 
@@ -73,9 +73,11 @@ def _intercept(skip: list[str], report: Callable[..., NoReturn]) -> None:
         _examine("model.fit", model, given, skip, report)
 
     def examined_call(
-        model: keras.Model, fuse: Any, preflight: Any, verbose: Any, *data: Any
+        model: keras.Model, fuse: Any, preflight: Any, verbose: Any, length: Any, *data: Any
     ) -> None:
-        _examine("kp.fit", model, dict(zip(_LOOKED_AT, data, strict=True)), skip, report)
+        names = (*fitting.LENGTH, *_LOOKED_AT)
+        given = dict(zip(names, (*length, *data), strict=True))
+        _examine("kp.fit", model, given, skip, report)
 
     def examined_run(run: Run) -> NoReturn:
         report(
@@ -102,8 +104,9 @@ def _examine(
     if given.get("class_weight") is not None:
         # Who weights the classes knows that they are uneven.
         skip = [*skip, "imbalance"]
+    steps = steps_asked(x, {"epochs": 1, **given})
     try:
-        found = preflight(model, x, data.pop("y", None), skip=skip, **data)
+        found = preflight(model, x, data.pop("y", None), total_steps=steps, skip=skip, **data)
     except Exception as error:
         if not _is_ours(_last_frame(error)):
             traceback.print_exc()

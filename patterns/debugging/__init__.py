@@ -12,6 +12,7 @@ from .finding import Finding, Findings, PreflightError, check_kinds
 from .inspection import before_fit, examine, preflight
 from .ladder import DebugReport, debug
 from .learning_curves import LearningCurve, learning_curve
+from .length import steps_asked
 from .one_batch import overfit_batch
 from .overfit_report import OverfitReport
 from .references import Baselines, baseline
@@ -41,5 +42,6 @@ __all__ = [
     "overfit_batch",
     "preflight",
     "probe_batch_size",
+    "steps_asked",
     "take_sample",
 ]

@@ -18,7 +18,7 @@ from .observed import LayerView, rms
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
 # A schedule whose first steps are worth no more than a few at its highest rate is over at once.
-_FIRST_STEPS, _FEW_STEPS = 200, 10
+_FIRST_STEPS, _FEW_OF_THEM = 200, 0.05
 
 
 def check_ids(examined: Examined) -> Iterator[Finding]:
@@ -160,14 +160,16 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
                 "lr_low", "error", "The learning rate is 0.", {"rate": rate}, "Give one above 0."
             )
         elif not constant:
-            yield from _soon_over(rates_of(optimizer, _FIRST_STEPS))
+            steps = min(_FIRST_STEPS, examined.total_steps or _FIRST_STEPS)
+            yield from _soon_over(rates_of(optimizer, steps))
 
 
 def _soon_over(rates: list[float]) -> Iterator[Finding]:
     """A schedule that falls at once; one that is still rising is not over."""
     peak = max(rates)
     worth = sum(rates) / peak if peak > 0 else 0.0
-    if min(rates) >= 0 and worth < _FEW_STEPS and rates.index(peak) < len(rates) // 2:
+    is_over = worth < _FEW_OF_THEM * len(rates)
+    if is_over and min(rates) >= 0 and rates.index(peak) < len(rates) // 2:
         yield Finding(
             "lr_low",
             "warning",

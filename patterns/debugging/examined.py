@@ -34,6 +34,7 @@ class Examined:
         sample: Of the training data.
         validation: Of the validation data, or None.
         split: The fraction of the examples that validates, at their end.
+        total_steps: Of the training that follows, if they are known.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Examined:
         sample: Sample,
         validation: Sample | None = None,
         split: float = 0.0,
+        total_steps: int | None = None,
     ) -> None:
         self.model = model
         self.sample = sample
         self.validation = validation
         self.split = split
+        self.total_steps = total_steps
         self.is_built = False
         self.problem = ""
         # A compiled step that the next rung of the ladder can use.

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from .. import _keras
+from .._util.arguments import whole_number
 from .._util.messages import say
 from ..data import data_parts, split_validation
 from ..state.compiled import check_compiled
@@ -60,6 +61,7 @@ def preflight(
     validation_data: Any = None,
     validation_split: float = 0.0,
     sample_weight: Any = None,
+    total_steps: int | None = None,
     checks: Collection[str] | None = None,
     skip: Collection[str] | None = None,
 ) -> Findings:
@@ -73,6 +75,8 @@ def preflight(
     Args:
         model: A compiled model.
         x, y, sample_weight, validation_data, validation_split: As in `kp.fit`.
+        total_steps: Steps of the training that follows, by which a schedule of the learning rate
+            is judged. Defaults to None: many.
         checks: The kinds of finding to look for. Defaults to None: all of them.
         skip: Kinds to leave out. Defaults to None.
 
@@ -99,7 +103,11 @@ def preflight(
         J. Cao et al., "DeepFD: Automated Fault Diagnosis and Localization for Deep Learning
             Programs", ICSE 2022, whose faulty programs it was measured on.
     """
-    examined = examine(_CALLER, model, x, y, sample_weight, validation_data, validation_split)
+    if total_steps is not None:
+        whole_number(_CALLER, "total_steps", total_steps)
+    examined = examine(
+        _CALLER, model, x, y, sample_weight, validation_data, validation_split, total_steps
+    )
     wanted, left_out = check_kinds(_CALLER, "checks", checks), check_kinds(_CALLER, "skip", skip)
     return ranked(
         one
@@ -112,6 +120,7 @@ def before_fit(
     caller: str,
     model: keras.Model,
     verbose: int | str,
+    total_steps: int | None,
     x: Any,
     y: Any,
     sample_weight: Any,
@@ -122,7 +131,9 @@ def before_fit(
 
     Args:
         caller: The public function, for messages.
-        model, verbose, x, y, sample_weight, validation_data, validation_split: Of `kp.fit`.
+        model, verbose: Of `kp.fit`.
+        total_steps: Of the run, if they are known.
+        x, y, sample_weight, validation_data, validation_split: Of `kp.fit`.
 
     Raises:
         PreflightError: If it finds an error.
@@ -141,6 +152,7 @@ def before_fit(
         sample_weight=sample_weight,
         validation_data=validation_data,
         validation_split=validation_split,
+        total_steps=total_steps,
     )
     found.raise_if("error")
     for one in found:
@@ -155,12 +167,14 @@ def examine(
     sample_weight: Any,
     validation_data: Any,
     validation_split: float,
+    total_steps: int | None = None,
 ) -> Examined:
     """Takes a sample of the data, and builds the model.
 
     Args:
         caller: The public function, for messages.
-        model, x, y, sample_weight, validation_data, validation_split: As in `preflight`.
+        model, x, y, sample_weight, validation_data, validation_split, total_steps: As in
+            `preflight`.
     """
     check_compiled(caller, model)
     if validation_split and validation_data is None:
@@ -170,7 +184,7 @@ def examine(
     if validation_data is not None:
         validation = take_sample(*(*data_parts("validation_data", validation_data), None, None)[:3])
     split = validation_split if validation_data is None else 0.0
-    examined = Examined(model, take_sample(x, y, sample_weight), validation, split)
+    examined = Examined(model, take_sample(x, y, sample_weight), validation, split, total_steps)
     examined.build()
     return examined
 

@@ -16,6 +16,7 @@ from .alignment import check_alignment
 from .examined import Examined
 from .finding import Findings, ranked
 from .inspection import examine, look
+from .length import steps_asked
 from .one_batch import memorise
 from .overfit_report import OverfitReport
 from .references import Baselines, baseline
@@ -99,8 +100,8 @@ def debug(
         loss_key: The name of the loss among what the model's `train_step` returns. Defaults to
             `"loss"`.
         **fit_arguments: Those of the call of `kp.fit` or `model.fit` that does not learn. Used are
-            `batch_size`, `validation_data`, `validation_split`, `sample_weight`, `class_weight`
-            and `shuffle`.
+            `batch_size`, `validation_data`, `validation_split`, `sample_weight`, `class_weight`,
+            `shuffle`, and the number of steps, by which a schedule is judged.
 
     Returns:
         The report: `.findings`, a list with `.worst` and `.raise_if("error")`, and what each rung
@@ -127,8 +128,9 @@ def debug(
     _check_fit_arguments(fit_arguments)
     given = {name: fit_arguments.get(name) for name in ("validation_data", "sample_weight")}
     split = fit_arguments.get("validation_split") or 0.0
+    total_steps = steps_asked(x, fit_arguments)
     examined = examine(
-        _CALLER, model, x, y, given["sample_weight"], given["validation_data"], split
+        _CALLER, model, x, y, given["sample_weight"], given["validation_data"], split, total_steps
     )
     found = list(look(examined, class_weight=fit_arguments.get("class_weight")))
     stopped = _stopped(examined)

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from ..data import BatchSource, LoaderSource, split_validation
-from ..debugging import before_fit
+from ..debugging import before_fit, steps_asked
 from .checks import check_epochs, check_fuse, check_model, flat_callbacks, limited
 from .fusing import Fuse
 from .history import RunHistory
@@ -144,9 +144,9 @@ def fit(
             chapter 4.
     """
     data = (x, y, sample_weight, validation_data, validation_split)
-    check_call(model, fuse, preflight, verbose, *data)
-    if validation_split and validation_data is None:
-        (x, y, sample_weight), validation_data = split_validation(*data[:3], validation_split)
+    length = (plan, total_steps, steps_per_epoch, epochs or 1, batch_size)
+    check_call(model, fuse, preflight, verbose, length, *data)
+    (x, y, sample_weight), validation_data = _split(*data)
     asked = RunArguments(
         caller=_CALLER,
         model=model,
@@ -178,8 +178,17 @@ def fit(
         return train_by_fit(*open_run(asked, until_end), verbose, fuse)
 
 
+# What says how long a run is, in the order in which `check_call` is given it.
+LENGTH = ("plan", "total_steps", "steps_per_epoch", "epochs", "batch_size")
+
+
 def check_call(
-    model: keras.Model, fuse: Fuse, preflight: bool, verbose: int | str, *data: Any
+    model: keras.Model,
+    fuse: Fuse,
+    preflight: bool,
+    verbose: int | str,
+    length: tuple[Any, ...],
+    *data: Any,
 ) -> None:
     """The first that `fit` does; the command `preflight` puts its own in this place.
 
@@ -189,8 +198,18 @@ def check_call(
     if not isinstance(preflight, bool):
         raise TypeError(f"{_CALLER}: `preflight` must be True or False. Received: {preflight!r}.")
     if preflight:
-        before_fit(_CALLER, model, verbose, *data)
+        total_steps = steps_asked(data[0], dict(zip(LENGTH, length, strict=True)))
+        before_fit(_CALLER, model, verbose, total_steps, *data)
     check_model(_CALLER, model, obeys_limits=True)
+
+
+def _split(
+    x: Any, y: Any, sample_weight: Any, validation_data: Any, validation_split: float
+) -> tuple[Any, Any]:
+    """The data to train on, and those to validate on."""
+    if validation_split and validation_data is None:
+        return split_validation(x, y, sample_weight, validation_split)
+    return (x, y, sample_weight), validation_data
 
 
 def _plan(

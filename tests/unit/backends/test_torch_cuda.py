@@ -51,6 +51,27 @@ def test_a_launch_for_each_step_gives_the_bits_of_one_for_each_operation(read):
     assert float(found["sum"]) == float(logs["sum"])
 
 
+def test_the_constants_of_a_step_stay():
+    from keras_patterns.backends._torch_blocks import _noted
+    from keras_patterns.backends._torch_cuda import Launches
+
+    total = torch.zeros(8, device="cuda")
+    leaves = [torch.zeros(8, device="cuda")]
+
+    def step(row):
+        total.add_(row * torch.tensor(range(8)).to("cuda"))
+        return {"sum": total.sum()}
+
+    program = Launches(_noted(step, leaves), leaves)
+    total.zero_()
+    # They would be written over.
+    held = [torch.full((8,), 77) for _ in range(10_000)]
+    program.run(columns(), len(X))
+    expected = (torch.as_tensor(X) * torch.arange(8)).sum(0)
+    torch.testing.assert_close(total.cpu(), expected)
+    assert held
+
+
 def test_the_logs_of_a_block_stay_when_the_next_one_runs():
     step, _ = accumulate(read=False)
     program = launches(step)

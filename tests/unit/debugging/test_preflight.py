@@ -7,6 +7,7 @@ from keras import layers
 from places import ROOT
 
 import keras_patterns as kp
+from keras_patterns.debugging import steps_asked
 from keras_patterns.debugging.finding import KINDS
 
 RNG = np.random.default_rng(0)
@@ -247,6 +248,35 @@ RATES = keras.optimizers.schedules
 )
 def test_a_schedule_that_is_over_at_once(schedule, expected):
     assert kinds(softmax(optimizer=keras.optimizers.SGD(schedule)), X, LABELS) == expected
+
+
+@pytest.mark.parametrize("factor", [1, 20])
+def test_a_schedule_is_judged_by_the_steps_of_the_run(factor, capsys):
+    """One that has the length of a short run is not over at once; in a longer run it is."""
+    rate = RATES.PolynomialDecay(0.1, 16, 0.0)
+    model = softmax(optimizer=keras.optimizers.SGD(rate))
+    findings = kp.preflight(model, X, LABELS, total_steps=16 * factor)
+    assert [one.kind for one in findings] == ["lr_low"] * (factor > 1)
+    kp.fit(model, X, LABELS, total_steps=16 * factor, epochs=1, seed=0, preflight=True)
+    assert ("lr_low" in capsys.readouterr().out) == (factor > 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({"total_steps": 7, "epochs": 2}, 7),
+        ({"plan": kp.StepPlan(12, 4)}, 12),
+        ({"steps_per_epoch": 5}, 5),
+        ({"steps_per_epoch": 5, "epochs": 3}, 15),
+        ({"epochs": 2, "batch_size": 16}, 14),
+        ({"epochs": 2}, 8),
+        ({"epochs": "two"}, None),
+        ({"total_steps": -1}, None),
+        ({}, None),
+    ],
+)
+def test_the_steps_of_a_call(arguments, expected):
+    assert steps_asked([np.zeros((100, 3))], arguments) == expected
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(1.0, ["over_regularised"]), (1e-3, [])])
