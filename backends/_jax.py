@@ -110,6 +110,11 @@ class JaxBackend:
         for array, buffer in zip(arrays, buffers, strict=True):
             np.copyto(buffer, np.asarray(array), casting="no")
 
+    def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+        # Put on the device in one call: a call for each costs more than its bytes.
+        for variable, value in zip(variables, jax.device_put(list(arrays)), strict=True):
+            variable.assign(value)
+
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         return lambda: np.asarray(_are_finite([variable.value for variable in variables]))
 

@@ -72,6 +72,14 @@ class TensorFlowBackend:
         for variable, buffer in zip(variables, buffers, strict=True):
             np.copyto(buffer, np.asarray(variable.value), casting="no")
 
+    def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+        for variable, array in zip(variables, arrays, strict=True):
+            if hasattr(variable.value, "distribute_strategy"):
+                variable.assign(array)
+            else:
+                # What `assign` comes to, without two more copies.
+                tf.raw_ops.AssignVariableOp(resource=variable.value.handle, value=array)
+
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         @tf.function(autograph=False)
         def are_finite() -> Any:

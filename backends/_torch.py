@@ -92,6 +92,15 @@ class TorchBackend:
                 value, buffer = value.view(torch.int16), buffer.view(np.int16)
             torch.from_numpy(buffer).copy_(value, non_blocking=False)
 
+    def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+        # Keras would make two copies, and convert each on the way.
+        with torch.no_grad():
+            for variable, array in zip(variables, arrays, strict=True):
+                value, source = variable.value, np.require(array, requirements=("C", "W"))
+                if value.dtype == torch.bfloat16:
+                    value, source = value.view(torch.int16), source.view(np.int16)
+                value.copy_(torch.from_numpy(source))
+
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         def are_finite() -> np.ndarray:
             flags = [torch.isfinite(variable.value.detach()).all() for variable in variables]

@@ -80,6 +80,11 @@ class Backend(Protocol):
         complete on return.
         """
 
+    def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
+        """Gives each variable the value of its array of the same shape and dtype: the inverse of
+        `to_host`. The arrays must not change afterwards: a variable may keep one.
+        """
+
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         """A function that looks whether all values of each of some variables of floats are finite,
         and waits for the device once.

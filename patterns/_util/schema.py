@@ -73,7 +73,12 @@ def table(value: Any, kind: Any, place: str, key_kind: Any = str) -> dict[str, A
         place: As in `checked`.
         key_kind: Of each key. Defaults to any text.
     """
-    entries = checked(value, dict[Any, Any], place)
+    try:
+        # All at once; where that fails, one by one, for the name.
+        found: dict[str, Any] = msgspec.convert(value, dict[key_kind, kind])
+        return found
+    except (msgspec.ValidationError, UnicodeError, OverflowError, RecursionError):
+        entries = checked(value, dict[Any, Any], place)
     return {
         checked(key, key_kind, f"the name {shown(key)} in {place}"): checked(
             entry, kind, f"{place}[{shown(key)}]"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from .variables import Role, VariableIndex, find_variables
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
 # 2**32; counters are numbers.
 _INTEGERS = ("int32", "int64", "uint32", "uint64")
-_LARGE_BYTES = 1 << 16
 
 
 class StateMismatchError(KerasPatternsError, ValueError):
@@ -160,12 +160,11 @@ def assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndar
         CounterOverflowError: As `as_dtype`; nothing has been assigned then.
     """
     # All are converted before any is assigned.
-    converted = {
-        key: as_dtype(values[key], np_dtype(variable), is_seed(variable))
+    converted = [
+        as_dtype(values[key], np_dtype(variable), is_seed(variable))
         for key, variable in variables.items()
-    }
-    for key, value in converted.items():
-        variables[key].assign(value)
+    ]
+    current().assign(list(variables.values()), converted)
 
 
 def refresh_derived_state(model: keras.Model) -> None:
@@ -183,23 +182,25 @@ def differences(variables: Mapping[str, keras.Variable], values: Mapping[str, An
     """
     lines = []
     for key, variable in variables.items():
-        path = f" ({variable.path})"
-        if key not in values:
-            lines.append(f"{key}{path}: the model has it, the checkpoint has not")
-            continue
-        found, shape, dtype = values[key], tuple(variable.shape), np_dtype(variable)
-        if tuple(found.shape) != shape:
-            lines.append(
-                f"{key}{path}: shape {tuple(found.shape)} in the checkpoint, {shape} in the model"
-            )
-        elif found.dtype != dtype and not (
-            found.dtype.name in _INTEGERS and dtype.name in _INTEGERS
-        ):
-            lines.append(
-                f"{key}{path}: dtype {found.dtype} in the checkpoint, {dtype} in the model; floats "
-                "are never cast silently"
-            )
+        what = _difference(variable, values[key]) if key in values else _MISSING
+        if what:
+            lines.append(f"{key} ({variable.path}): {what}")
     return lines
+
+
+_MISSING = "the model has it, the checkpoint has not"
+
+
+def _difference(variable: keras.Variable, found: Any) -> str:
+    shape, dtype = tuple(variable.shape), np_dtype(variable)
+    if tuple(found.shape) != shape:
+        return f"shape {tuple(found.shape)} in the checkpoint, {shape} in the model"
+    if found.dtype == dtype or (found.dtype.name in _INTEGERS and dtype.name in _INTEGERS):
+        return ""
+    return (
+        f"dtype {found.dtype} in the checkpoint, {dtype} in the model; floats are never cast "
+        "silently"
+    )
 
 
 def check_fits(
@@ -259,10 +260,11 @@ def all_finite(array: np.ndarray) -> bool:
     """True if no element is NaN or infinite."""
     if not array.size or array.dtype.kind in "iub":
         return True
-    if array.nbytes > _LARGE_BYTES and array.dtype.char in "fd" and array.flags.c_contiguous:
+    if array.dtype.char in "fd" and array.flags.c_contiguous:
+        flat = array.reshape(-1)
         with np.errstate(all="ignore"):
             # One pass, by all cores. Very large numbers may overflow: then the others decide.
-            if np.isfinite(np.dot(array.reshape(-1), array.reshape(-1))):
+            if math.isfinite(np.dot(flat, flat)):
                 return True
     # The extremes are found several times faster than a mask of all elements is made; NaN is an
     # extreme.
@@ -271,7 +273,7 @@ def all_finite(array: np.ndarray) -> bool:
 
 def np_dtype(variable: keras.Variable) -> np.dtype:
     """The NumPy dtype of a variable; bfloat16 and the 8-bit floats are those of ml_dtypes."""
-    return _dtype_named(keras.backend.standardize_dtype(variable.dtype))
+    return _dtype_named(variable.dtype)
 
 
 @cache

@@ -33,6 +33,7 @@ _NODES = (
     keras.random.SeedGenerator,
 )
 _CONTAINERS = (list, tuple, dict)
+_PLAIN = {type(None), bool, int, float, str}
 _PARTS = (keras.Variable, *_NODES, *_CONTAINERS)
 
 # Attributes in which Keras and torch keep second references to what stands in a better-named
@@ -203,17 +204,16 @@ class _Walk:
         if isinstance(node, keras.optimizers.Optimizer):
             self.index.optimizers[place] = node
             slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
-        members = [
-            (name, child, not is_second and _are_slots(child, len(slots)), is_second)
-            for name, child in self._members(node)
-            for is_second in [name in SECOND_REFERENCES]
-        ]
-        names = [_short(name) for name, _, _, is_second in members if not is_second]
+        members = self._members(node)
+        names = [_short(name) for name, _ in members if name not in SECOND_REFERENCES]
         repeated = {name for name in names if names.count(name) > 1} if _repeat(names) else ()
-        for name, child, are_slots, is_second in members:
+        for name, child in members:
+            if isinstance(child, _CONTAINERS) and not child:
+                continue
+            is_second = name in SECOND_REFERENCES
             own = name if not is_second and _short(name) in repeated else _short(name)
             child_place = f"{place}/{own}" if place else own
-            if are_slots:
+            if slots and not is_second and _are_slots(child, len(slots)):
                 pairs = [
                     (key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None
                 ]
@@ -232,7 +232,9 @@ class _Walk:
         else:
             members = list(self._attributes(node).items())
         # Most attributes are none, and sorting is what costs.
-        members = [one for one in members if isinstance(one[1], _PARTS)]
+        members = [
+            one for one in members if type(one[1]) not in _PLAIN and isinstance(one[1], _PARTS)
+        ]
         if isinstance(node, (dict, list, tuple)):
             return members
         members.sort(key=lambda item: (item[0].startswith("_"), item[0]))
@@ -252,6 +254,8 @@ def _names(node: Mapping[Any, Any]) -> list[str]:
     """The keys of a dict as text; of those with equal texts, such as 1 and "1", the ones that are
     no text tell their type.
     """
+    if all(type(key) is str for key in node):
+        return [*node]
     count = Counter(map(str, node))
     return [
         f"{type(key).__name__} {key}" if count[str(key)] > 1 and type(key) is not str else str(key)
@@ -264,8 +268,7 @@ def _are_slots(value: Any, count: int) -> bool:
     has no such slot.
     """
     return (
-        count > 0
-        and isinstance(value, list)
+        isinstance(value, list)
         and len(value) == count
         and all(slot is None or isinstance(slot, keras.Variable) for slot in value)
     )

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+from xxhash import xxh3_128
 from xxhash import xxh3_128_hexdigest as digest
 
-from .plain_files import by_threads, damaged, read_bytes, write_durably
+from .plain_files import Arrivals, arriving, damaged, write_durably
 
 # What `safetensors.numpy` can name. Any other dtype lies in the file as bytes; the manifest has it.
 _CODES = {
@@ -149,7 +150,8 @@ def write_file(path: Path, tensors: Iterable[EncodedTensor]) -> FileRow:
 
 
 def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dict[str, np.ndarray]:
-    """Reads a safetensors file and checks each byte of it; the arrays share one block of memory.
+    """Reads a safetensors file and checks each byte of it while the next ones are read; the arrays
+    share one block of memory.
 
     Args:
         path: the file; its folder is the checkpoint.
@@ -161,24 +163,37 @@ def read_file(path: Path, row: FileRow, tensors: Mapping[str, TensorRow]) -> dic
 
     Raises:
         DamagedCheckpointError: it is not what the manifest says; names the tensors that differ.
-        SystemRefusalError: as `read_bytes`.
+        SystemRefusalError: as `arriving`.
     """
-    data = read_bytes(path, row.bytes)
-    end = 8 + int.from_bytes(data[:8].tobytes(), "little")
-    if end > data.nbytes or digest(data[:end].data) != row.header_checksum:
-        raise damaged(path, "its header is not what was written")
     try:
-        parts = _parts(json.loads(data[8:end].tobytes()), tensors, data[end:])
-        arrays = {key: _array(part, tensors[key]) for key, part in parts.items()}
+        with arriving(path, row.bytes) as found:
+            header, begins = _read_header(path, row, found)
+            places = _places(header, begins, tensors, found.data.nbytes)
+            checksums = {key: _checksum(found.pieces(*place)) for key, place in places.items()}
+        parts = {key: found.data[begin:end] for key, (begin, end) in places.items()}
+        if wrong := [key for key, one in checksums.items() if one != tensors[key].checksum]:
+            names = ", ".join(map(repr, wrong))
+            raise damaged(path, f"the bytes of tensor {names} are not what was written", wrong)
+        return {key: _array(part, tensors[key]) for key, part in parts.items()}
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise damaged(path, f"it does not hold the tensors of the manifest ({error})") from error
-    checksums = by_threads(lambda part: digest(part.data), parts.values(), data.nbytes)
-    if wrong := [
-        key for key, found in zip(parts, checksums, strict=True) if found != tensors[key].checksum
-    ]:
-        names = ", ".join(map(repr, wrong))
-        raise damaged(path, f"the bytes of tensor {names} are not what was written", wrong)
-    return arrays
+
+
+def _read_header(path: Path, row: FileRow, found: Arrivals) -> tuple[Any, int]:
+    """The header of a file that is being read, and where it ends."""
+    data = found.data
+    _checksum(found.pieces(0, min(8, data.nbytes)))
+    end = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    if end > data.nbytes or _checksum(found.pieces(0, end)) != row.header_checksum:
+        raise damaged(path, "its header is not what was written")
+    return json.loads(data[8:end].tobytes()), end
+
+
+def _checksum(pieces: Iterable[memoryview]) -> str:
+    checksum = xxh3_128()
+    for piece in pieces:
+        checksum.update(piece)
+    return checksum.hexdigest()
 
 
 def _array(part: np.ndarray, row: TensorRow) -> np.ndarray:
@@ -203,20 +218,22 @@ def _header(tensors: Iterable[EncodedTensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _parts(
-    header: Any, tensors: Mapping[str, TensorRow], body: np.ndarray
-) -> dict[str, np.ndarray]:
-    """The bytes of each tensor; ValueError unless they fill the body with no gap and no overlap."""
+def _places(
+    header: Any, begins: int, tensors: Mapping[str, TensorRow], size: int
+) -> dict[str, tuple[int, int]]:
+    """Where each tensor begins and ends in a file of some size; ValueError unless they fill it,
+    from where they begin, with no gap and no overlap.
+    """
     if set(header) != tensors.keys():
         raise ValueError(f"other tensors: {sorted(set(header) ^ tensors.keys())[:3]}")
-    parts = {}
-    reached = 0
+    places = {}
+    reached = begins
     for key in sorted(tensors, key=lambda key: header[key]["data_offsets"]):
         end = reached + math.prod(tensors[key].shape) * dtype_named(tensors[key].dtype).itemsize
-        if header[key]["data_offsets"] != [reached, end]:
-            raise ValueError(f"tensor {key!r} is not at {reached}:{end}")
-        parts[key] = body[reached:end]
+        if header[key]["data_offsets"] != [reached - begins, end - begins]:
+            raise ValueError(f"tensor {key!r} is not at {reached - begins}:{end - begins}")
+        places[key] = (reached, end)
         reached = end
-    if reached != body.nbytes:
-        raise ValueError(f"{body.nbytes - reached} bytes belong to no tensor")
-    return parts
+    if reached != size:
+        raise ValueError(f"{size - reached} bytes belong to no tensor")
+    return places

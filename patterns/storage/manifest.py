@@ -263,17 +263,25 @@ def _tensor_rows(
     left = {name: row.bytes for name, row in files.items()}
     rows = {}
     for key, row in tensors.items():
-        place = f"tensors[{shown(key)}]"
-        require(is_tensor_key(key), place, "it is no name of a tensor")
-        require(row.file in files, place, f"{shown(row.file)} is not among its files")
+        # There may be many: what an error would say is made where there is one.
+        if not is_tensor_key(key):
+            raise _wrong_tensor(key, "", "it is no name of a tensor")
+        if row.file not in files:
+            raise _wrong_tensor(key, "", f"{shown(row.file)} is not among its files")
         try:
             size = math.prod(row.shape) * dtype_named(row.dtype).itemsize
         except TypeError as error:
-            raise SchemaError(f"{place}.dtype: {error}") from None
+            raise _wrong_tensor(key, ".dtype", str(error)) from None
         left[row.file] -= size
-        require(left[row.file] >= 0, place, f"{row.file} is too small to hold its {size:,} bytes")
+        if left[row.file] < 0:
+            what = f"{row.file} is too small to hold its {size:,} bytes"
+            raise _wrong_tensor(key, "", what)
         rows[key] = TensorRow(row.path, tuple(row.shape), row.dtype, row.file, row.checksum)
     return rows
+
+
+def _wrong_tensor(key: str, field: str, what: str) -> SchemaError:
+    return SchemaError(f"tensors[{shown(key)}]{field}: {what}")
 
 
 def check_needs(position: Position, needs: Iterable[Position]) -> None:

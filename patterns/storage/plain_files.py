@@ -8,9 +8,9 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,9 @@ from .errors import DamagedCheckpointError, SystemRefusalError, says_no_file
 _PLAINLY = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
 # Small tensors are gathered before they go to the system, large ones pass through without a copy.
 _BUFFER_BYTES = 1 << 20
-# What is larger is read and checked by several threads, as they are free.
-_PIECE_BYTES = 8 << 20
-_THREADS = min(4, os.cpu_count() or 1)
+# What is larger is read by several threads in pieces of this size, each of which fits into a cache.
+_PIECE_BYTES = 2 << 20
+_MOST_THREADS = 4
 # A folder that cannot be opened or synchronised at all (Windows, some network file systems).
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES}
 
@@ -140,8 +140,55 @@ def create_plain(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> np.ndarray:
-    """The bytes of a plain file of the checkpoint `path.parent`.
+class Arrivals:
+    """The bytes of a file while it is read.
+
+    Args:
+        path: the file.
+        data: where they come to stand, from the first on.
+        counts: the number of bytes of each piece that has come.
+
+    Attributes:
+        data: where they come to stand.
+    """
+
+    def __init__(self, path: Path, data: np.ndarray, counts: Iterator[int]) -> None:
+        self.data = data
+        self._path = path
+        self._counts = counts
+        self._filled = 0
+
+    def pieces(self, begin: int, end: int) -> Iterator[memoryview]:
+        """The bytes from `begin` to `end`, as they come.
+
+        Raises:
+            DamagedCheckpointError: the file ends before.
+        """
+        while begin < end:
+            while self._filled <= begin:
+                count = next(self._counts, 0)
+                self._filled += count
+                if not count:
+                    what = f"it has {self._filled} bytes instead of {self.data.nbytes}"
+                    raise damaged(self._path, what)
+            reached = min(end, self._filled)
+            yield self.data[begin:reached].data
+            begin = reached
+
+
+def read_bytes(path: Path, most: int = sys.maxsize) -> np.ndarray:
+    """The bytes of a plain file of the checkpoint `path.parent`; arguments and errors are those of
+    `arriving`.
+    """
+    with arriving(path, most=most) as found:
+        for _ in found.pieces(0, found.data.nbytes):
+            pass
+        return found.data
+
+
+@contextmanager
+def arriving(path: Path, size: int | None = None, most: int = sys.maxsize) -> Iterator[Arrivals]:
+    """Reads a plain file of the checkpoint `path.parent`, while what is there is looked at.
 
     Args:
         path: the file.
@@ -161,10 +208,8 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
                 raise damaged(path, f"it has {found:,} bytes, and may have {most:,}")
             _check_memory(found)
             data = np.empty(found, np.uint8)
-            filled = _fill(data, file)
-            if filled != found:
-                raise damaged(path, f"it has {filled} bytes instead of {found}")
-            return data
+            with closing(_fill(data, file)) as counts:
+                yield Arrivals(path, data, counts)
     except FileNotFoundError as error:
         raise damaged(path, "the file is missing") from error
     except NotAFileError as error:
@@ -173,21 +218,26 @@ def read_bytes(path: Path, size: int | None = None, most: int = sys.maxsize) -> 
         raise SystemRefusalError(path, "read the file", error) from error
 
 
-def _fill(data: np.ndarray, file: FileIO) -> int:
-    """Reads a file into an array, a large one by several threads; returns how many bytes there
-    were.
+def _fill(data: np.ndarray, file: FileIO) -> Generator[int, None, None]:
+    """Reads a file into an array, a large one by several threads; gives the number of bytes of each
+    piece, in order, up to the first that lacks some.
     """
     if data.nbytes <= _PIECE_BYTES or not hasattr(os, "preadv"):
-        return _read_on(data, lambda rest, filled: file.readinto(rest))
-    starts = range(0, data.nbytes, _PIECE_BYTES)
+        yield _read_on(data, lambda rest, filled: file.readinto(rest))
+        return
+    pieces = [data[start : start + _PIECE_BYTES] for start in range(0, data.nbytes, _PIECE_BYTES)]
 
-    def read(start: int) -> int:
-        piece = data[start : start + _PIECE_BYTES]
+    def read(number: int) -> int:
+        start = number * _PIECE_BYTES
         return _read_on(
-            piece, lambda rest, filled: os.preadv(file.fileno(), [rest], start + filled)
+            pieces[number], lambda rest, filled: os.preadv(file.fileno(), [rest], start + filled)
         )
 
-    return sum(by_threads(read, starts, data.nbytes))
+    with _answers(read, range(len(pieces))) as counts:
+        for piece, count in zip(pieces, counts, strict=True):
+            yield count
+            if count < piece.nbytes:
+                return
 
 
 def _read_on(data: np.ndarray, read: Callable[[memoryview, int], int | None]) -> int:
@@ -200,15 +250,31 @@ def _read_on(data: np.ndarray, read: Callable[[memoryview, int], int | None]) ->
     return filled
 
 
-def by_threads(
-    work: Callable[[_Part], _Answer], parts: Iterable[_Part], size: int
-) -> list[_Answer]:
-    """The answers for all parts, in their order; of `size` bytes that are worth it, at once."""
-    if size > _PIECE_BYTES:
-        # No thread can be started at a limit of the system, nor when Python ends.
-        with suppress(RuntimeError), ThreadPoolExecutor(_THREADS) as threads:
-            return list(threads.map(work, parts))
-    return list(map(work, parts))
+@contextmanager
+def _answers(
+    work: Callable[[_Part], _Answer], parts: Iterable[_Part]
+) -> Iterator[Iterator[_Answer]]:
+    """The answers for all parts, in their order; by threads that go ahead of whoever takes them,
+    where there is a core for one.
+    """
+    cores = _cores()
+    threads = ThreadPoolExecutor(min(_MOST_THREADS, cores))
+    answers: Iterator[_Answer] = map(work, parts)
+    try:
+        if cores > 1:
+            # No thread can be started at a limit of the system, nor when Python ends.
+            with suppress(RuntimeError):
+                answers = threads.map(work, parts)
+        yield answers
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def damaged(path: Path, what: str, tensors: Sequence[str] = ()) -> DamagedCheckpointError:

@@ -25,6 +25,7 @@ def store(tmp_path_factory, request):
     """One tensor moves, so that the newest has a linked file and one of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plain_files, "_PIECE_BYTES", request.param)
+        patch.setattr(plain_files, "_cores", lambda: 2)
         yield written(tmp_path_factory)
 
 

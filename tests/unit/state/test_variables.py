@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+from keras_patterns.state.snapshot import np_dtype, put_back
 from keras_patterns.state.variables import StateKeyError, find_variables
 
 
@@ -219,3 +220,19 @@ def test_two_variables_with_one_key_are_refused():
         match=r"Two variables of the model stand at 'parts/a/b/(bias|kernel)': '.*' and '.*'\.",
     ):
         find_variables(model)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
+def test_arrays_of_any_layout_are_assigned_to_the_bit(dtype):
+    whole = (np.arange(24).reshape(4, 6) % 2).astype(
+        np_dtype(keras.Variable(0, dtype=dtype, trainable=False))
+    )
+    arrays = [whole, whole.T, whole[::-1, ::2], np.broadcast_to(whole[0], (3, 6)), whole[0, 0]]
+    variables = [
+        keras.Variable(np.zeros(one.shape), dtype=dtype, trainable=False) for one in arrays
+    ]
+    keys = [str(index) for index in range(len(arrays))]
+    put_back(dict(zip(keys, variables, strict=True)), dict(zip(keys, arrays, strict=True)))
+    for variable, array in zip(variables, arrays, strict=True):
+        found = keras.ops.convert_to_numpy(variable.value).astype("float32")
+        np.testing.assert_array_equal(found, array.astype("float32"))

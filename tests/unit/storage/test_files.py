@@ -16,6 +16,7 @@ from store_support import assert_same, at, some_arrays, tensors
 
 from keras_patterns.storage import (
     CheckpointFolder,
+    DamagedCheckpointError,
     Position,
     StoreError,
     SystemRefusalError,
@@ -70,16 +71,46 @@ def test_all_together_come_back_in_order(tmp_path):
     assert all(array.flags.aligned and array.flags.writeable for array in found.values())
 
 
-def test_large_files_are_read_by_several_threads(tmp_path, monkeypatch):
+def read_in_pieces(monkeypatch, cores=2):
     monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
+    monkeypatch.setattr(plain_files, "_cores", lambda: cores)
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_large_files_are_read_in_pieces_by_as_many_threads_as_there_are_cores(
+    tmp_path, monkeypatch, cores
+):
+    in_main = []
+    read = os.preadv
+
+    def note(*arguments):
+        in_main.append(threading.current_thread() is threading.main_thread())
+        return read(*arguments)
+
+    read_in_pieces(monkeypatch, cores)
+    monkeypatch.setattr(os, "preadv", note)
     assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
+    assert set(in_main) == {cores == 1}
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_file_that_ends_while_it_is_read_is_damaged(tmp_path, monkeypatch, cores):
+    store = CheckpointFolder(tmp_path)
+    entry = store.write(at(1), {}, tensors(ODD_ARRAYS))
+    read = os.preadv
+    read_in_pieces(monkeypatch, cores)
+    monkeypatch.setattr(
+        os, "preadv", lambda file, to, begin: read(file, to, begin) if begin < 700 else 0
+    )
+    with pytest.raises(DamagedCheckpointError, match="it has 700 bytes instead of"):
+        store.read(entry)
 
 
 def test_they_are_read_without_threads_where_none_can_be_started(tmp_path, monkeypatch):
     def refuse(thread):
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
+    read_in_pieces(monkeypatch)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert_same(round_trip(tmp_path, ODD_ARRAYS), ODD_ARRAYS)
 
@@ -87,7 +118,7 @@ def test_they_are_read_without_threads_where_none_can_be_started(tmp_path, monke
 def test_what_the_system_refuses_a_thread_is_no_damage(tmp_path, monkeypatch):
     store = CheckpointFolder(tmp_path)
     entry = store.write(at(1), {}, tensors(ODD_ARRAYS))
-    monkeypatch.setattr(plain_files, "_PIECE_BYTES", 7)
+    read_in_pieces(monkeypatch)
 
     def refuse(*arguments):
         raise OSError(errno.EIO, "Input/output error")
