@@ -16,6 +16,7 @@ from ._held import StateAccess
 from ._jax_blocks import JaxBlocks, run_function
 from ._measured import Values, loss_of
 from ._spread import check_divides, parts_of_a_batch, sizes_of
+from ._trees import copied_if_kept
 
 if TYPE_CHECKING:
     import keras
@@ -112,7 +113,8 @@ class JaxBackend:
 
     def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
         # Put on the device in one call: a call for each costs more than its bytes.
-        for variable, value in zip(variables, jax.device_put(list(arrays)), strict=True):
+        values = jax.block_until_ready(jax.device_put(copied_if_kept(arrays)))
+        for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
 
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:

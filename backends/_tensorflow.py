@@ -26,7 +26,7 @@ from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._tensorflow_blocks import TensorFlowBlocks
 from ._tensorflow_feed import feed
-from ._trees import tree_from_arrays, tree_to_arrays
+from ._trees import copied_if_kept, tree_from_arrays, tree_to_arrays
 from .loaders import NativeBatches
 
 _TABLES = (tf.lookup.experimental.MutableHashTable, tf.lookup.experimental.DenseHashTable)
@@ -73,7 +73,7 @@ class TensorFlowBackend:
             np.copyto(buffer, np.asarray(variable.value), casting="no")
 
     def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
-        for variable, array in zip(variables, arrays, strict=True):
+        for variable, array in zip(variables, copied_if_kept(arrays), strict=True):
             if hasattr(variable.value, "distribute_strategy"):
                 variable.assign(array)
             else:

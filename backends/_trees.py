@@ -1,12 +1,15 @@
-"""Trees of arrays as named NumPy arrays, and back."""
+"""Trees of arrays as named NumPy arrays, and back; arrays that become tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 import numpy as np
+
+# Memory on such a boundary is read by XLA and TensorFlow where it lies, any other is copied.
+_ALIGNMENT = 64
 
 
 def tree_to_arrays(tree: Any) -> dict[str, np.ndarray]:
@@ -36,3 +39,10 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     if keras.ops.is_tensor(leaf):
         return keras.ops.convert_to_tensor(array)
     return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])
+
+
+def copied_if_kept(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """The arrays, or copies of those that a tensor would share its memory with: whoever changed
+    them later would change the tensor.
+    """
+    return [array.copy() if array.ctypes.data % _ALIGNMENT == 0 else array for array in arrays]

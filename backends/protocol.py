@@ -82,7 +82,7 @@ class Backend(Protocol):
 
     def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
         """Gives each variable the value of its array of the same shape and dtype: the inverse of
-        `to_host`. The arrays must not change afterwards: a variable may keep one.
+        `to_host`. None keeps the memory of an array.
         """
 
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
