@@ -252,6 +252,21 @@ def bench(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site in build/site, from docs/ and the docstrings, with every warning as an error. Its
+    links, its size, the public names on it, and that it asks for nothing from the net are checked.
+    """
+    install_package(session, EXTRAS["jax"])
+    install(session, *group("docs"))
+    site = ROOT / "build" / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    strict = ("-W", "-n", "--keep-going", "-q", "-d", scratch("doctrees"))
+    environment = {"KERAS_BACKEND": "jax", **QUIET}
+    session.run("sphinx-build", *strict, str(ROOT / "docs"), str(site), env=environment)
+    session.run("python", str(ROOT / "docs" / "site" / "check.py"), str(site), env=environment)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """The source archive and the wheel in dist/, checked."""
     install(session, *group("build"))

@@ -89,11 +89,11 @@ def average_checkpoints(
     References:
         P. Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI
             2018, arXiv:1803.05407:
-        stochastic weight averaging, with the pass for the statistics;
+            stochastic weight averaging, with the pass for the statistics;
             `torch.optim.swa_utils.update_bn`.
         J. Kaddour, "Stop Wasting My Time! Saving Days of ImageNet and BERT Training with Latest
             Weight Averaging", 2022,
-        arXiv:2209.14981: the average of the latest checkpoints.
+            arXiv:2209.14981: the average of the latest checkpoints.
         A. Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762, section 6.1:
             of the last 5 or 20.
     """

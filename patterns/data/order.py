@@ -53,8 +53,8 @@ class Permutation:
 
     References:
         J. Black, P. Rogaway, "Ciphers with Arbitrary Finite Domains" (2002), the generalised
-        Feistel construction and cycle walking. The hash is the 64-bit finaliser of MurmurHash3 (A.
-        Appleby).
+            Feistel construction and cycle walking. The hash is the 64-bit finaliser of MurmurHash3
+            (A. Appleby).
     """
 
     def __init__(self, size: int, seed: int, stream: int = 0) -> None:

@@ -57,7 +57,7 @@ class NoiseScale:
 
     @property
     def critical_batch_size(self) -> float:
-        """S / |G|², in examples: a batch far below it wastes steps, one far above it wastes
+        """S / |G|², in examples; a batch far below it wastes steps, one far above it wastes
         examples.
 
         Raises:

@@ -71,7 +71,7 @@ class Baselines:
 
     @property
     def chance_level(self) -> float:
-        """The score of guesses: that of the most frequent class, or of a draw among all."""
+        """The score of guesses, the better of the most frequent class and a draw among all."""
         return max(self.chance, 1 / self.classes) if self.classes else self.chance
 
     @property

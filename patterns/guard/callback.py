@@ -85,7 +85,7 @@ class NonFiniteGuard(Hook):
     References:
         A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", 2022,
             arXiv:2204.02311, section 5.1: going back
-        to before a spike, and skipping its batches.
+            to before a spike, and skipping its batches.
     """
 
     only_one = True

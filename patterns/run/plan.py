@@ -38,7 +38,7 @@ class StepPlan:
 
     References:
         V. Lakshmanan, S. Robinson, M. Munn, "Machine Learning Design Patterns" (2020), pattern 12,
-        Checkpoints: virtual epochs.
+            Checkpoints: virtual epochs.
     """
 
     total_steps: int

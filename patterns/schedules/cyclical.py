@@ -23,8 +23,8 @@ Mode = Literal["triangular", "triangular2", "exp_range"]
 class CyclicalLearningRate(Schedule):
     """A rate that rises and falls in straight lines, between two bounds, over and over.
 
-    With s the step, k = `step_size`, c = floor(s / 2k) the cycle from 0, and h = 1 - |s mod 2k - k|
-    / k the height within it,
+    With s the step, k = `step_size`, c = floor(s / 2k) the cycle from 0, and
+    `h = 1 - |s mod 2k - k| / k` the height within it,
 
         rate(s) = initial + (peak - initial) * h * scale,
 

@@ -88,7 +88,7 @@ def suggest_patience(
         - [Gasser, Sroka & Jennen-Steinmetz, 1986, Residual variance and residual pattern in
           nonlinear regression](https://doi.org/10.1093/biomet/73.3.625)
         - [Sen, 1968, Estimates of the regression coefficient based on Kendall's
-        tau](https://doi.org/10.1080/01621459.1968.10480934)
+            tau](https://doi.org/10.1080/01621459.1968.10480934)
     """
     sign = 1.0 if resolve_mode("suggest_patience", monitor, mode) == "min" else -1.0
     values = sign * _values(history, monitor)

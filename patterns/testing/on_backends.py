@@ -54,7 +54,7 @@ def assert_same_on_backends(
         x, y: Arrays, in any structure. `y` is needed with `steps` only.
         steps: Steps of training on all of `x` and `y` as one batch, whose losses, and the weights
             after them, are compared too. Defaults to 0.
-        rtol, atol: Two numbers a and b are the same if |a - b| is at most `atol + rtol * |b|`.
+        rtol, atol: Two numbers a and b are the same if `|a - b|` is at most `atol + rtol * |b|`.
             Default to 1e-4 and 1e-5.
         backends: Names of backends. Defaults to None: all that are installed.
 

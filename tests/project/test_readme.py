@@ -95,7 +95,10 @@ def test_the_two_phases(capsys):
 
 
 # Long ones, whose parts are tested elsewhere on each backend.
-SHOWN_ONCE = ("memorizing", "weights", "diagnosing", "debugging", "testing-your-model")
+SHOWN_ONCE = (
+    *("memorizing", "weights", "diagnosing", "debugging", "testing-your-model"),
+    *("patterns/training-loop", "patterns/saving-and-loading", "patterns/weight-initialisation"),
+)
 
 
 @pytest.mark.parametrize(

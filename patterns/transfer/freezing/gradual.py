@@ -58,7 +58,7 @@ class GradualUnfreeze(Hook):
     References:
         J. Howard, S. Ruder, "Universal Language Model Fine-tuning for Text Classification", ACL
             2018, arXiv:1801.06146, section
-        3.3.
+            3.3.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ def replace_head(
     References:
         J. Yosinski, J. Clune, Y. Bengio, H. Lipson, "How transferable are features in deep neural
             networks?", 2014,
-        arXiv:1411.1792.
+            arXiv:1411.1792.
     """
     head = _head(model, layer)
     if not _keras.is_graph(model):

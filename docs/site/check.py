@@ -1,0 +1,116 @@
+"""Checks a built site: `python docs/site/check.py build/site`.
+
+Every public name has an entry, every link inside the site leads somewhere, no page asks for
+anything from the net, and the whole is small. Exit code 1 where that is not so.
+"""
+
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib import import_module
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+MOST_BYTES = 30_000_000
+MODULES = ("", ".optimizers", ".schedules", ".stopping", ".testing")
+# What a browser loads with a page; `href` of any other tag waits for a click.
+LOADED = {"src", "srcset", "data", "poster"}
+IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
+IN_SCRIPT = re.compile(r"(?:import|fetch|importScripts)\s*\(?\s*[\"'`](https?://[^\"'`]+)")
+
+
+class Page(HTMLParser):
+    """The anchors of a page, its links, and what it loads."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.anchors.add(value)
+            elif name in LOADED or (tag, name) == ("link", "href"):
+                self.loads.append(value or "")
+            elif name == "href" and value:
+                self.links.append(value)
+
+
+def problems(site: Path) -> Iterator[str]:
+    """A line for each thing that is not as it must be."""
+    # The theme's own template lies among the static files.
+    html = [path for path in site.rglob("*.html") if path.name != "webpack-macros.html"]
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in html}
+    for path, page in sorted(pages.items()):
+        where = path.relative_to(site)
+        yield from (f"{where}: loads {url}" for url in page.loads if is_of_the_net(url))
+        for link in page.links + page.loads:
+            if problem := broken(path, link, pages):
+                yield f"{where}: {link}: {problem}"
+    for path in sorted({*site.rglob("*.css"), *site.rglob("*.js")}):
+        found = (IN_STYLE if path.suffix == ".css" else IN_SCRIPT).findall(
+            path.read_text(encoding="utf-8")
+        )
+        yield from (f"{path.relative_to(site)}: loads {url}" for url in found)
+    documented = names_in_inventory(site / "objects.inv")
+    yield from (f"{name} is on no page" for name in sorted(public_names() - documented))
+    size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        yield f"the site has {size:,} bytes, more than {MOST_BYTES:,}"
+
+
+def is_of_the_net(url: str) -> bool:
+    return url.startswith(("http:", "https:", "//"))
+
+
+def broken(path: Path, link: str, pages: dict[Path, Page]) -> str:
+    """What is wrong with a link inside the site; empty if nothing is."""
+    if re.match(r"[a-z]+:|//", link):
+        return ""
+    name, anchor = (unquote(part) for part in urldefrag(link))
+    name = name.partition("?")[0]
+    goal = (path.parent / name).resolve() if name else path
+    if not goal.is_file():
+        return "no such file"
+    if anchor and goal in pages and anchor not in pages[goal].anchors:
+        return "no such place on that page"
+    return ""
+
+
+def names_in_inventory(path: Path) -> set[str]:
+    """The Python names of an `objects.inv`."""
+    content = path.read_bytes()
+    for _ in range(4):
+        content = content[content.index(b"\n") + 1 :]
+    rows = (row.split(" ") for row in zlib.decompress(content).decode().splitlines())
+    return {row[0] for row in rows if row[1].startswith("py:")}
+
+
+def public_names() -> set[str]:
+    """Those of each public module; what stands in two modules counts as the first one's."""
+    names: set[str] = set()
+    seen: set[int] = set()
+    for module in MODULES:
+        room = import_module("keras_patterns" + module)
+        for name in room.__all__:
+            item = getattr(room, name)
+            if callable(item) and id(item) not in seen:
+                seen.add(id(item))
+                names.add(f"keras_patterns{module}.{name}")
+    return names
+
+
+def main() -> int:
+    site = Path(sys.argv[1]).resolve()
+    found = list(problems(site))
+    print("\n".join(found) or f"{site}: all links, names and sources are in order")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The sources of the site: each page has its place, each public name its entry. The checks of the
+built site can fail.
+"""
+
+import re
+import runpy
+import zlib
+
+import pytest
+from places import ROOT
+
+import keras_patterns as kp
+
+pytestmark = pytest.mark.once
+
+DOCS = ROOT / "docs"
+SOURCES = sorted([*DOCS.rglob("*.md"), *DOCS.rglob("*.rst")])
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return runpy.run_path(str(DOCS / "site" / "pages.py"))
+
+
+@pytest.fixture(scope="module")
+def to_rst():
+    return runpy.run_path(str(DOCS / "site" / "docstrings.py"))["to_rst"]
+
+
+@pytest.fixture(scope="module")
+def check():
+    return runpy.run_path(str(DOCS / "site" / "check.py"))
+
+
+def test_every_page_is_in_a_table_of_contents():
+    listed = {DOCS / "index"}
+    for page in SOURCES:
+        for entries in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text("utf-8"), re.S):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            listed |= {(page.parent / name).resolve() for name in names}
+    assert listed == {page.with_suffix("") for page in SOURCES}
+
+
+def test_every_public_name_is_in_a_room(check):
+    named = set()
+    for page in DOCS.rglob("*.rst"):
+        rooms = re.findall(
+            r"^\.\. room:: (\S+)\n\n((?:   \S+(?:\n|\Z))+)", page.read_text("utf-8"), re.M
+        )
+        named |= {f"{module}.{name}" for module, names in rooms for name in names.split()}
+    assert check["public_names"]() <= named
+    assert f"keras_patterns.{kp.fit.__name__}" in named
+
+
+def test_every_task_of_the_readme_is_on_the_page_of_tools():
+    readme = (ROOT / "README.md").read_text("utf-8").partition("## Tasks")[2]
+    tools = (DOCS / "which-tool.md").read_text("utf-8")
+    tasks = readme.partition("\n## ")[0].splitlines()
+    rows = "".join(line for line in tasks if line.startswith("|"))
+    guides = set(re.findall(r"\]\(docs/([\w-]+\.md)", rows))
+    assert len(guides) > 15
+    assert guides <= set(re.findall(r"\]\(([\w-]+\.md)", tools))
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "shown"),
+    [
+        ("demo", "[a](stopping.md#x)", "[a](stopping.md#x)"),
+        ("demo", "[a](../CHANGELOG.md)", "[a](project/changelog.md)"),
+        ("project/index", "[a](../../CHANGELOG.md#x)", "[a](changelog.md#x)"),
+        ("demo", "[a](https://optuna.org)", "[a](https://optuna.org)"),
+        ("demo", "[a](../noxfile.py)", "[a](https://github.com/{}/blob/main/noxfile.py)"),
+        ("demo", "a<!-- host -->b<!-- end host -->\n<!-- site\nc\n-->\n", "ac\n"),
+    ],
+)
+def test_a_page_is_shown_with_links_that_hold_on_the_site(pages, page, text, shown):
+    assert pages["site_text"](page, text) == shown.format("keras-patterns/keras-patterns")
+
+
+def test_a_whole_file_is_shown_with_links_from_its_place(pages):
+    text = pages["site_text"]("project/contributing", "a line for the code host")
+    assert text.startswith("# Contributing\n")
+    assert "(../walk.md)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("of |a| and `|b|`", r"of \|a\| and `|b|`"),
+        (">>> print(1 | 2)\n3\n", ">>> print(1 | 2)\n3\n"),
+        ("[a\nb](https://c.d)", "`a b <https://c.d>`__"),
+        ("    kp.StoreError: If so.", "    keras_patterns.StoreError: If so."),
+        (
+            "References:\n    A. B, C,\n        D.\n    E. F.",
+            "References:\n    - A. B, C,\n      D.\n    - E. F.",
+        ),
+    ],
+)
+def test_a_docstring_becomes_what_docutils_reads(to_rst, text, shown):
+    assert to_rst(text) == shown
+
+
+def test_a_table_of_a_docstring_becomes_a_list_table(to_rst):
+    lines = to_rst("| a | b |\n| --- | --- |\n| 1 | 2 |\n").split("\n")
+    assert [line.strip() for line in lines if "*" in line] == ["* - a", "* - 1"]
+
+
+@pytest.mark.parametrize(
+    ("page", "problem"),
+    [
+        ('<a href="#b">', "#b: no such place on that page"),
+        ('<a href="c.html">', "c.html: no such file"),
+        ('<script src="https://cdn.net/a.js">', "loads https://cdn.net/a.js"),
+        ('<link href="//fonts.net/a.css">', "loads //fonts.net/a.css"),
+        ('<p id="b"><a href="a.html#b"><a href="https://optuna.org">', None),
+    ],
+)
+def test_a_page_that_leads_nowhere_or_asks_for_the_net_is_found(check, tmp_path, page, problem):
+    (tmp_path / "a.html").write_text(page)
+    names = "".join(f"{name} py:function 1 a.html -\n" for name in check["public_names"]())
+    write_inventory(tmp_path / "objects.inv", names)
+    assert list(check["problems"](tmp_path)) == ([f"a.html: {problem}"] if problem else [])
+
+
+def test_a_name_without_an_entry_is_found(check, tmp_path):
+    write_inventory(tmp_path / "objects.inv", "keras_patterns.Run py:class 1 a.html -\n")
+    found = list(check["problems"](tmp_path))
+    assert "keras_patterns.fit is on no page" in found
+    assert "keras_patterns.Run is on no page" not in found
+
+
+def write_inventory(path, rows):
+    path.write_bytes(b"# a\n# b\n# c\n# d\n" + zlib.compress(rows.encode()))
