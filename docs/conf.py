@@ -53,7 +53,10 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(keras|numpy|pandas|optuna|collections|pathlib|os|abc)\..*"),
     (r"py:.*", r"keras_patterns\.\w+\..*"),
     # Names of types that a signature writes as they stand in the source.
-    (r"py:class", r"Axes|Frozen|Path|Plot|Requests|SearchArguments|Setting|Thawed|Where"),
+    (
+        r"py:class",
+        r"Axes|Frozen|InitialValues|Path|Plot|Requests|SearchArguments|Setting|Thawed|Where",
+    ),
     (r"py:exc", r"SchemaError"),
     # Pieces of such types.
     (r"py:class", r"'\w+'|low|dict\[str|tuple\[str"),
@@ -67,6 +70,7 @@ html_css_files = ["site.css"]
 html_favicon = LOGO
 html_show_sourcelink = False
 html_copy_source = False
+html_use_index = False
 html_sidebars = {"index": [], "which-tool": []}
 html_context = {
     "github_user": project,

@@ -1,7 +1,8 @@
 """Checks a built site: `python docs/site/check.py build/site`.
 
-Every public name has an entry, every link inside the site leads somewhere, no page asks for
-anything from the net, and the whole is small. Exit code 1 where that is not so.
+Every public name has an entry, every link inside the site leads somewhere, every page is three
+clicks from the first one or nearer, no page asks for anything from the net, and the whole is small.
+Exit code 1 where that is not so.
 """
 
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 MOST_BYTES = 30_000_000
+MOST_CLICKS = 3
 MODULES = ("", ".optimizers", ".schedules", ".stopping", ".testing")
 # What a browser loads with a page; `href` of any other tag waits for a click.
 LOADED = {"src", "srcset", "data", "poster"}
@@ -37,7 +39,7 @@ class Page(HTMLParser):
                 self.anchors.add(value)
             elif name in LOADED or (tag, name) == ("link", "href"):
                 self.loads.append(value or "")
-            elif name == "href" and value:
+            elif name in {"href", "action"} and value:
                 self.links.append(value)
 
 
@@ -57,6 +59,8 @@ def problems(site: Path) -> Iterator[str]:
             path.read_text(encoding="utf-8")
         )
         yield from (f"{path.relative_to(site)}: loads {url}" for url in found)
+    for path in sorted(pages.keys() - within_reach(site / "index.html", pages)):
+        yield f"{path.relative_to(site)} is more than {MOST_CLICKS} clicks from index.html"
     documented = names_in_inventory(site / "objects.inv")
     yield from (f"{name} is on no page" for name in sorted(public_names() - documented))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
@@ -66,6 +70,18 @@ def problems(site: Path) -> Iterator[str]:
 
 def is_of_the_net(url: str) -> bool:
     return url.startswith(("http:", "https:", "//"))
+
+
+def within_reach(first: Path, pages: dict[Path, Page]) -> set[Path]:
+    """The pages to which few enough clicks lead."""
+    reached = {first}
+    for _ in range(MOST_CLICKS):
+        reached |= {
+            (path.parent / urldefrag(link).url).resolve()
+            for path in reached & pages.keys()
+            for link in pages[path].links
+        }
+    return reached
 
 
 def broken(path: Path, link: str, pages: dict[Path, Page]) -> str:

@@ -29,11 +29,17 @@ class Room(SphinxDirective):
             "",
         ]
         for name in names:
-            if inspect.isclass(getattr(import_module(module), name)):
-                lines += [f".. autoclass:: {name}", "   :members:", "   :show-inheritance:", ""]
+            item = getattr(import_module(module), name)
+            if inspect.isclass(item):
+                bases = ["   :show-inheritance:"] if has_public_base(item) else []
+                lines += [f".. autoclass:: {name}", "   :members:", *bases, ""]
             else:
                 lines += [f".. autofunction:: {name}", ""]
         return self.parse_text_to_nodes(StringList(lines, source=self.get_source_info()[0]))
+
+
+def has_public_base(item: type) -> bool:
+    return any(base is not object and base.__name__[0] != "_" for base in item.__bases__)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -37,13 +37,13 @@ _MEASURED = (
     *(keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose),
 )
 
-Rule: TypeAlias = "str | keras.initializers.Initializer"
+InitialValues: TypeAlias = "str | keras.initializers.Initializer"
 
 
 @_keras.quiet_arrays()
 def initialize(
     model: keras.Model,
-    rules: Rule | Mapping[Any, Rule] | Sequence[tuple[Where, Rule]],
+    rules: InitialValues | Mapping[Any, InitialValues] | Sequence[tuple[Where, InitialValues]],
     *,
     x: Any = None,
     seed: int = 0,
@@ -98,7 +98,7 @@ def initialize(
     """
     check_built(_CALLER, model)
     whole_number(_CALLER, "seed", seed, least=0)
-    chosen: dict[int, tuple[keras.Layer, keras.Variable, Rule]] = {}
+    chosen: dict[int, tuple[keras.Layer, keras.Variable, InitialValues]] = {}
     for where, rule in _pairs(rules):
         _check_rule(rule)
         for key, (layer, weight) in chosen_weights(_CALLER, model, where).items():
@@ -148,7 +148,7 @@ def _check_rule(rule: Any) -> None:
         )
 
 
-def _values(rule: Rule, weight: keras.Variable, seed: int, number: int) -> Any:
+def _values(rule: InitialValues, weight: keras.Variable, seed: int, number: int) -> Any:
     """New values of a weight, drawn from a seed of its own."""
     if isinstance(rule, str):
         kind = getattr(keras.initializers, _RULES["orthogonal" if rule == _LSUV else rule])

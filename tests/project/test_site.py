@@ -112,14 +112,23 @@ def test_a_table_of_a_docstring_becomes_a_list_table(to_rst):
         ('<a href="c.html">', "c.html: no such file"),
         ('<script src="https://cdn.net/a.js">', "loads https://cdn.net/a.js"),
         ('<link href="//fonts.net/a.css">', "loads //fonts.net/a.css"),
-        ('<p id="b"><a href="a.html#b"><a href="https://optuna.org">', None),
+        ('<p id="b"><a href="index.html#b"><a href="https://optuna.org">', None),
     ],
 )
 def test_a_page_that_leads_nowhere_or_asks_for_the_net_is_found(check, tmp_path, page, problem):
-    (tmp_path / "a.html").write_text(page)
+    (tmp_path / "index.html").write_text(page)
     names = "".join(f"{name} py:function 1 a.html -\n" for name in check["public_names"]())
     write_inventory(tmp_path / "objects.inv", names)
-    assert list(check["problems"](tmp_path)) == ([f"a.html: {problem}"] if problem else [])
+    assert list(check["problems"](tmp_path)) == ([f"index.html: {problem}"] if problem else [])
+
+
+def test_a_page_that_is_far_from_the_first_one_is_found(check, tmp_path):
+    names = ["index", "a", "b", "c", "d"]
+    for name, following in zip(names, names[1:] + names[:1], strict=True):
+        (tmp_path / f"{name}.html").write_text(f'<a href="{following}.html">')
+    write_inventory(tmp_path / "objects.inv", "")
+    far = [line for line in check["problems"](tmp_path) if "clicks" in line]
+    assert far == ["d.html is more than 3 clicks from index.html"]
 
 
 def test_a_name_without_an_entry_is_found(check, tmp_path):
