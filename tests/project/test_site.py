@@ -41,6 +41,17 @@ def test_every_page_is_in_a_table_of_contents():
     assert listed == {page.with_suffix("") for page in SOURCES}
 
 
+def test_every_link_of_a_page_leads_to_a_file_on_the_code_host():
+    pages = [page for page in SOURCES if page.suffix == ".md"] + sorted(ROOT.glob("*.md"))
+    dead = [
+        (page.relative_to(ROOT), link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)\s]*)?\)", page.read_text("utf-8"))
+        if re.search(r"\.\w+$|/", link) and not (page.parent / link).exists()
+    ]
+    assert dead == []
+
+
 def test_every_public_name_is_in_a_room(check):
     named = set()
     for page in DOCS.rglob("*.rst"):
