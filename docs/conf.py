@@ -62,7 +62,6 @@ nitpick_ignore_regex = [
     (r"py:class", r"'\w+'|low|dict\[str|tuple\[str"),
 ]
 
-templates_path: list[str] = []
 html_theme = "pydata_sphinx_theme"
 html_title = project
 html_static_path = ["site/static"]
@@ -72,13 +71,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_use_index = False
 html_sidebars = {"index": [], "which-tool": []}
-html_context = {
-    "github_user": project,
-    "github_repo": project,
-    "github_version": "main",
-    "doc_path": "docs",
-    "default_mode": "auto",
-}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "logo": {"text": project, "image_light": LOGO, "image_dark": LOGO},
     "github_url": f"https://github.com/{project}/{project}",
@@ -87,7 +80,6 @@ html_theme_options = {
     "show_toc_level": 2,
     "show_nav_level": 1,
     "navigation_with_keys": False,
-    "use_edit_page_button": False,
     "secondary_sidebar_items": {"**": ["page-toc"], "index": [], "which-tool": []},
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],

@@ -1,6 +1,7 @@
 """What makes one text serve both the code host and the site.
 
-- `<!-- site` ... `-->`: cards and tables of contents, which the code host does not show.
+- `<!-- site` ... `-->`: cards and tables of contents, which the code host does not show. This
+  mark and the next one stand alone in their lines.
 - `<!-- host -->` ... `<!-- end host -->`: what the site shows by other means.
 - A page of `WHOLE_FILES` is that file of the repository.
 - A link to a file outside of docs/ leads to the page that shows it, or to the code host.
@@ -27,8 +28,8 @@ WHOLE_FILES = {
     "project/security": "SECURITY.md",
 }
 SHOWN_AT = {file: page for page, file in WHOLE_FILES.items()}
-FOR_SITE = re.compile(r"<!-- site\n(.*?)-->\n?", re.S)
-FOR_HOST = re.compile(r"<!-- host -->.*?<!-- end host -->\n?", re.S)
+FOR_SITE = re.compile(r"^<!-- site\n(.*?)^-->\n?", re.S | re.M)
+FOR_HOST = re.compile(r"^<!-- host -->\n.*?^<!-- end host -->\n?", re.S | re.M)
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 

@@ -81,7 +81,12 @@ def test_every_task_of_the_readme_is_on_the_page_of_tools():
         ("project/index", "[a](../../CHANGELOG.md#x)", "[a](changelog.md#x)"),
         ("demo", "[a](https://optuna.org)", "[a](https://optuna.org)"),
         ("demo", "[a](../noxfile.py)", "[a](https://github.com/{}/blob/main/noxfile.py)"),
-        ("demo", "a<!-- host -->b<!-- end host -->\n<!-- site\nc\n-->\n", "ac\n"),
+        ("demo", "<!-- host -->\nb\n<!-- end host -->\n<!-- site\nc\n-->\n", "c\n"),
+        (
+            "demo",
+            "`<!-- host -->` and `<!-- end host -->`",
+            "`<!-- host -->` and `<!-- end host -->`",
+        ),
     ],
 )
 def test_a_page_is_shown_with_links_that_hold_on_the_site(pages, page, text, shown):
