@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,9 @@ from ._trees import copied_if_kept
 
 if TYPE_CHECKING:
     import keras
+
+# Of values that are put on a device in one call.
+_GROUP_BYTES = 64 << 20
 
 
 @jax.jit
@@ -41,6 +44,24 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     if isinstance(leaf, jax.Array):
         return jax.device_put(array, leaf.sharding)
     return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])
+
+
+def _groups(
+    variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]
+) -> Iterator[list[tuple[keras.Variable, np.ndarray]]]:
+    """Variables and their new values, as many as are put on the device in one call. A call for each
+    costs more than its bytes; one for all, a second copy of the model on a device that may be full.
+    """
+    group: list[tuple[keras.Variable, np.ndarray]] = []
+    size = 0
+    for variable, array in zip(variables, arrays, strict=True):
+        if group and size + array.nbytes > _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+        group.append((variable, array))
+        size += array.nbytes
+    if group:
+        yield group
 
 
 class JaxBackend:
@@ -112,10 +133,10 @@ class JaxBackend:
             np.copyto(buffer, np.asarray(array), casting="no")
 
     def assign(self, variables: Sequence[keras.Variable], arrays: Sequence[np.ndarray]) -> None:
-        # Put on the device in one call: a call for each costs more than its bytes.
-        values = jax.block_until_ready(jax.device_put(copied_if_kept(arrays)))
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
+        for group in _groups(variables, arrays):
+            values = jax.device_put(copied_if_kept(array for _, array in group))
+            for (variable, _), value in zip(group, jax.block_until_ready(values), strict=True):
+                variable.assign(value)
 
     def finite_check(self, variables: Sequence[keras.Variable]) -> Callable[[], np.ndarray]:
         return lambda: np.asarray(_are_finite([variable.value for variable in variables]))

@@ -264,6 +264,7 @@ def _momentum(optimizer: keras.optimizers.Optimizer | None) -> float | None:
     """The momentum now; None where it has no schedule."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     schedule = getattr(inner, "momentum_schedule", None)
-    if schedule is None:
+    # An optimizer of one's own may call something else so.
+    if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return None
     return float(keras.ops.convert_to_numpy(schedule(_keras.steps_of(inner))))

@@ -97,6 +97,7 @@ class RunHistory(keras.callbacks.History):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Puts back what `get_state` gave, now or in release 0.1."""
+        self.momentums = []
         for name, value in checked_history(state).items():
             setattr(self, name, value)
         # Those of the epochs that a checkpoint without momentums has.

@@ -38,6 +38,7 @@ KEPT = ("step_logs", "validations", "epoch_end_steps", "learning_rates", "moment
 
 def checked_history(state: Mapping[str, Any]) -> dict[str, Any]:
     """The state of a History by its names of today; SchemaError if it is none."""
+    require(isinstance(state, Mapping), "RunHistory", f"expected names, received {shown(state)}")
     found = {RENAMED.get(name, name): value for name, value in state.items()}
     for name, value in found.items():
         require(name in ("history", "epoch", *KEPT), "RunHistory", f"it has no {shown(name)}")

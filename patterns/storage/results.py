@@ -73,6 +73,11 @@ class SweepFile(ResultFile, frozen=True, kw_only=True):
     cycle: tuple[float, float] | None
     doubt: str
 
+    def __post_init__(self) -> None:
+        """Checks what is read: SchemaError there."""
+        if not len(self.rates) == len(self.losses) == len(self.smoothed):
+            raise ValueError("expected as many losses, and smoothed ones, as rates")
+
 
 class ObservationRow(Fields, frozen=True):
     """An observation of a diagnosis."""

@@ -78,10 +78,10 @@ def run_workers(
         SystemExit: If a signal asked this process to end. The others have saved by then.
     """
     # What was drawn here is not drawn again there.
-    asked = replace(asked, seed=search.seed, verbose=search.verbose)
+    told = replace(asked, seed=search.seed, verbose=search.verbose)
     context = multiprocessing.get_context("spawn")
     processes: list[BaseProcess] = [
-        context.Process(target=_work, args=(asked, seconds), name=f"keras-patterns worker {number}")
+        context.Process(target=_work, args=(told, seconds), name=f"keras-patterns worker {number}")
         for number in range(workers)
     ]
 

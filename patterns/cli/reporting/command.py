@@ -31,17 +31,29 @@ def report(arguments: argparse.Namespace) -> int:
         _write(out, folders, None)
         return 0
     write_line(f"keras-patterns: {out} follows the run until it ends; Ctrl-C ends this earlier.")
+    found: dict[str, FolderFacts] = {}
     try:
         while True:
-            folders = [read_folder_facts(directory) for directory in arguments.directories]
+            folders = _read_on(arguments.directories, found)
             if all(folder.is_over for folder in folders):
                 break
             _replace(out, make_page(folders, arguments.every))
             time.sleep(arguments.every)
     finally:
         # A page that no longer reloads itself, also after Ctrl-C.
-        _write(out, [read_folder_facts(one) for one in arguments.directories], None)
+        _write(out, _read_on(arguments.directories, found), None)
     return 0
+
+
+def _read_on(directories: Sequence[str], found: dict[str, FolderFacts]) -> list[FolderFacts]:
+    """The folders now. One that has gone away, with its disk or for good, is as it was found: no
+    page of it is lost.
+    """
+    for directory in directories:
+        facts = read_folder_facts(directory)
+        if not facts.is_empty or directory not in found:
+            found[directory] = facts
+    return [found[directory] for directory in directories]
 
 
 def _write(out: Path, folders: Sequence[FolderFacts], reload_seconds: float | None) -> None:
@@ -52,8 +64,9 @@ def _write(out: Path, folders: Sequence[FolderFacts], reload_seconds: float | No
 
 def _replace(out: Path, page: str) -> None:
     """Puts a page in the place of an older one: whoever reads it meanwhile sees one or the
-    other.
+    other. Another file may have got its name meanwhile.
     """
+    _check_out(out)
     with refusals(out, "write the report", _KEPT):
         replace_durably(out, page.encode())
 

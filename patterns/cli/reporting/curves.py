@@ -157,7 +157,7 @@ def _thinned(series: Series, most: int) -> dict[str, Any]:
         "kind": series.kind,
         "x": series.at[kept].tolist(),
         "y": [short(value) for value in series.values[kept].tolist()],
-        "odd": [[int(series.at[one]), repr(float(series.values[one]))] for one in odd],
+        "odd": [[series.at[one].item(), repr(float(series.values[one]))] for one in odd],
     }
 
 

@@ -1,5 +1,7 @@
 """Values that are assigned to variables."""
 
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -46,3 +48,19 @@ def test_each_dtype(dtype):
     found = keras.ops.convert_to_numpy(variable.value)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found.astype("float64"), value)
+
+
+@pytest.mark.skipif(current().name != "jax", reason="the others assign one after the other")
+def test_a_device_never_holds_all_old_and_all_new_values(monkeypatch):
+    jax, module = pytest.importorskip("jax"), sys.modules[type(current()).__module__]
+    put, sizes = jax.device_put, []
+    monkeypatch.setattr(
+        jax, "device_put", lambda arrays: sizes.append(sum(a.nbytes for a in arrays)) or put(arrays)
+    )
+    monkeypatch.setattr(module, "_GROUP_BYTES", 100)
+    values = [np.full(count, count, "float32") for count in (10, 10, 10, 0, 100, 1, 1)]
+    variables = [keras.Variable(np.zeros(value.shape, "float32")) for value in values]
+    current().assign(variables, values)
+    assert sizes == [80, 40, 400, 8]
+    for variable, value in zip(variables, values, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable.value), value)

@@ -175,7 +175,28 @@ def test_a_sweep_of_which_nothing_can_be_read_off_says_why(tmp_path, report):
     made(losses).save(tmp_path / "run")
     page = report("run")
     assert "The loss never falls" in page.text
-    assert page.data["sweeps"][0]["series"][0]["odd"][0][1] == "inf"
+    assert page.data["sweeps"][0]["series"][0]["odd"] == [[1.0, "inf"]]
+
+
+def test_a_loss_that_is_not_finite_stands_at_its_rate(tmp_path, report):
+    losses = descent()
+    losses[-10] = np.nan
+    sweep = made(losses)
+    sweep.save(tmp_path / "run")
+    (drawn, *_) = report("run").data["sweeps"][0]["series"]
+    assert drawn["odd"] == [[sweep.rates[-10], "nan"]]
+
+
+def test_a_sweep_with_fewer_rates_than_losses_is_named(tmp_path, report):
+    path = made(descent()).save(tmp_path / "run")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "rates": [0.1]}))
+    assert "sweep.json: expected as many losses, and smoothed ones, as rates" in report("run").text
+
+
+@pytest.mark.parametrize("state", [3, "a", []])
+def test_a_history_that_is_none_is_named(tmp_path, report, state):
+    write_run(tmp_path / "run", history=state)
+    assert "RunHistory: expected names, received" in report("run").text
 
 
 def test_saving_again_replaces_the_older_result(tmp_path):
@@ -344,6 +365,31 @@ def test_watch_follows_a_run_to_its_end(tmp_path, monkeypatch):
     assert "there is no checkpoint yet" in pages[0].text
     assert pages[-1].data["runs"][0]["step"] == 50
     assert (last.data["reload"], last.data["runs"][0]["step"]) == (None, 100)
+
+
+def test_a_watch_keeps_what_it_has_seen_of_a_folder_that_goes_away(tmp_path, monkeypatch):
+    seen = []
+
+    def sleep(seconds):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        seen.append(Page(out.read_text(encoding="utf-8")))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    write_run(tmp_path / "run", steps=50, total_steps=100)
+    out = tmp_path / "report.html"
+    assert main(["report", str(tmp_path / "run"), "-o", str(out), "--watch"]) == 130
+    seen.append(Page(out.read_text(encoding="utf-8")))
+    assert [[run["step"] for run in page.data["runs"]] for page in seen] == [[50]] * 3
+
+
+def test_a_watch_replaces_no_file_that_has_got_the_name_meanwhile(tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: out.write_text("mine"))
+    write_run(tmp_path / "run", steps=50, total_steps=100)
+    assert main(["report", str(tmp_path / "run"), "-o", str(out), "--watch"]) == 2
+    assert out.read_text() == "mine"
 
 
 def test_a_watch_that_is_interrupted_leaves_a_page_that_does_not_reload(tmp_path, monkeypatch):

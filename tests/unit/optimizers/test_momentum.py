@@ -400,5 +400,17 @@ def test_the_history_has_the_momentum_at_the_ends_of_epochs():
     assert history.momentums == pytest.approx([0.7, 0.5])
     before = {name: value for name, value in history.get_state().items() if name != "momentums"}
     restored = kp.RunHistory()
+    # Also where a run is rolled back to a checkpoint that has none.
+    restored.momentums = [0.8, 0.7, 0.6]
     restored.set_state(before)
     assert restored.momentums == [None, None]
+
+
+def test_what_an_optimizer_of_ones_own_calls_a_momentum_schedule_is_left_alone():
+    class Own(keras.optimizers.SGD):
+        momentum_schedule = (0.9, 0.99)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(Own(0.1), "mse")
+    history = kp.fit(model, np.ones((4, 2)), np.ones(4), batch_size=4, epochs=1, verbose=0, seed=0)
+    assert history.momentums == [None]
