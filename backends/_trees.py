@@ -45,4 +45,6 @@ def copied_if_kept(arrays: Iterable[np.ndarray]) -> list[np.ndarray]:
     """The arrays, or copies of those that a tensor would share its memory with: whoever changed
     them later would change the tensor.
     """
-    return [array.copy() if array.ctypes.data % _ALIGNMENT == 0 else array for array in arrays]
+    # What is computed from an array without axes is none.
+    found = map(np.asarray, arrays)
+    return [array.copy() if array.ctypes.data % _ALIGNMENT == 0 else array for array in found]
