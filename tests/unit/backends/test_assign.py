@@ -41,7 +41,7 @@ def test_an_array_does_not_change_with_the_variable_that_it_was_given_to(offset)
 def test_a_number_of_numpy_is_assigned():
     variable = keras.Variable(np.zeros((), "float32"))
     current().assign([variable], [np.float32(2)])
-    assert float(variable.value) == 2.0
+    assert keras.ops.convert_to_numpy(variable.value) == 2.0
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8", "uint32", "bool"])
