@@ -42,7 +42,7 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     if _is_key(leaf):
         return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array):
-        return jax.device_put(array, leaf.sharding)
+        return jax.device_put(copied_if_kept([array])[0], leaf.sharding)
     return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])
 
 

@@ -7,9 +7,9 @@ from .batch_size_noise import NoiseScale
 from .batch_size_report import BatchSizeReport
 from .batch_size_speed import Speed
 from .diagnosis import Diagnosis, Observation, diagnose
-from .examined import Examined
+from .examined import Examined, examine
 from .finding import Finding, Findings, PreflightError, check_kinds
-from .inspection import before_fit, examine, preflight
+from .inspection import before_fit, preflight
 from .ladder import DebugReport, debug
 from .learning_curves import LearningCurve, learning_curve
 from .length import steps_asked

@@ -10,15 +10,12 @@ import keras
 import numpy as np
 
 from .. import _keras
-from ..optimizers.rates import rates_of, with_rates
 from .examined import Examined
-from .finding import Finding, Severity
+from .finding import Finding
 from .observed import LayerView, rms
 
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
-# A schedule whose first steps are worth no more than a few at its highest rate is over at once.
-_FIRST_STEPS, _FEW_OF_THEM = 200, 0.05
 
 
 def check_ids(examined: Examined) -> Iterator[Finding]:
@@ -102,82 +99,6 @@ def check_modes(examined: Examined) -> Iterator[Finding]:
                 {"momentum": float(layer.momentum)},
                 "Use a momentum of 0.9 to 0.99.",
             )
-
-
-def check_regularisation(examined: Examined) -> Iterator[Finding]:
-    """Dropout, penalties and decays that leave nothing to learn."""
-    for layer in _keras.all_layers(examined.model):
-        rate = getattr(layer, "rate", None)
-        if isinstance(rate, int | float) and rate > 0.6 and "Dropout" in type(layer).__name__:
-            yield _too_much(
-                f"A dropout layer drops {rate:.0%} of its inputs.",
-                {"rate": rate},
-                "Use a rate of 0.1 to 0.5.",
-            )
-    loss = examined.gradients[0] if examined.gradients else 0.0
-    penalty = _penalty(examined.model) if examined.gradients else 0.0
-    if penalty > 0 and penalty > 2 * abs(loss - penalty):
-        yield _too_much(
-            f"The penalties on the weights are {penalty:.3g}, and the loss without them is "
-            f"{loss - penalty:.3g}.",
-            {"penalty": penalty, "loss": loss - penalty},
-            "Divide the factors of the regularizers by 100.",
-            "warning" if penalty > 10 * abs(loss - penalty) else "note",
-        )
-    paid, left = _activity_penalty(examined), abs(loss - penalty)
-    if paid > 2 * abs(left - paid) > 0:
-        yield _too_much(
-            f"The penalties on what layers give are {paid:.3g}, and the loss without them is "
-            f"{left - paid:.3g}: silence gains more than right answers would.",
-            {"penalty": paid, "loss": left - paid},
-            "Divide the factors of the activity regularizers by 100.",
-        )
-    for optimizer in _optimizers(examined.model):
-        decay = getattr(optimizer, "weight_decay", None)
-        if isinstance(decay, int | float) and decay >= 0.5:
-            yield _too_much(
-                f"The optimizer has a weight decay of {decay:g}.",
-                {"decay": float(decay)},
-                "Use 0.01 or less.",
-            )
-
-
-def check_rates(examined: Examined) -> Iterator[Finding]:
-    """Learning rates below zero, or zero, or soon zero."""
-    for optimizer in _optimizers(examined.model):
-        rate = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
-        constant = isinstance(_keras.get_rate(optimizer), keras.Variable)
-        if rate < 0:
-            yield Finding(
-                "negated_loss",
-                "error",
-                f"The learning rate is {rate:g}: each step climbs the loss.",
-                {"rate": rate},
-                "Give a rate above 0.",
-            )
-        elif rate == 0 and constant:
-            yield Finding(
-                "lr_low", "error", "The learning rate is 0.", {"rate": rate}, "Give one above 0."
-            )
-        elif not constant:
-            steps = min(_FIRST_STEPS, examined.total_steps or _FIRST_STEPS)
-            yield from _soon_over(rates_of(optimizer, steps))
-
-
-def _soon_over(rates: list[float]) -> Iterator[Finding]:
-    """A schedule that falls at once; one that is still rising is not over."""
-    peak = max(rates)
-    worth = sum(rates) / peak if peak > 0 else 0.0
-    is_over = worth < _FEW_OF_THEM * len(rates)
-    if is_over and min(rates) >= 0 and rates.index(peak) < len(rates) // 2:
-        yield Finding(
-            "lr_low",
-            "warning",
-            f"The next {len(rates)} steps of the schedule move the weights no further than "
-            f"{worth:.1f} at its highest rate, {peak:.2g}, would.",
-            {"steps at the highest rate": worth, "highest": peak, "last": rates[-1]},
-            "Give the schedule its length in steps, not in epochs.",
-        )
 
 
 def check_linear(examined: Examined) -> Iterator[Finding]:
@@ -368,34 +289,3 @@ def _wrong_in_all(examined: Examined, view: LayerView) -> tuple[int, int] | None
             low, high = int(whole.min()), int(whole.max())
             return (low, high) if low < 0 or high >= view.layer.input_dim else None
     return None
-
-
-def _optimizers(model: keras.Model) -> list[keras.optimizers.Optimizer]:
-    return list(with_rates(model).values()) if getattr(model, "optimizer", None) else []
-
-
-def _penalty(model: keras.Model) -> float:
-    """The penalties on the weights as they are."""
-    found = 0.0
-    for variable in model.trainable_variables:
-        regularizer = getattr(variable, "regularizer", None)
-        if regularizer is not None:
-            found += float(np.asarray(keras.ops.convert_to_numpy(regularizer(variable.value))))
-    return found
-
-
-def _activity_penalty(examined: Examined) -> float:
-    """The penalties on what layers give, which Keras divides by the number of examples."""
-    found = 0.0
-    for view in examined.views:
-        regularizer = view.layer.activity_regularizer
-        if regularizer is not None:
-            value = regularizer(keras.ops.convert_to_tensor(view.output))
-            found += float(np.asarray(keras.ops.convert_to_numpy(value))) / len(view.output)
-    return found
-
-
-def _too_much(
-    message: str, evidence: dict[str, float], remedy: str, severity: Severity = "warning"
-) -> Finding:
-    return Finding("over_regularised", severity, message, evidence, remedy)

@@ -16,11 +16,13 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.messages import first_line
+from ..data import data_parts, split_validation
 from ..data.rows import each_array
+from ..state.compiled import check_compiled
 from ..state.preservation import preserved
 from .observed import LayerView, observe
 from .outputs import FAMILIES, Output, are_distributions
-from .sample import Sample
+from .sample import Sample, take_sample
 
 # Rows of the probe for a nonlinearity.
 _PROBES = 16
@@ -269,3 +271,33 @@ def _probes(leaf: np.ndarray, count: int, rows: int) -> np.ndarray:
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     size = float(np.abs(one).mean()) or 1.0
     return float(np.abs(one[0] - other[0]).mean() / size)
+
+
+def examine(
+    caller: str,
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    validation_data: Any,
+    validation_split: float,
+    total_steps: int | None = None,
+) -> Examined:
+    """Takes a sample of the data, and builds the model.
+
+    Args:
+        caller: The public function, for messages.
+        model, x, y, sample_weight, validation_data, validation_split, total_steps: As in
+            `preflight`.
+    """
+    check_compiled(caller, model)
+    if validation_split and validation_data is None:
+        # For its checks of the fraction.
+        split_validation(x, y, sample_weight, validation_split)
+    validation = None
+    if validation_data is not None:
+        validation = take_sample(*(*data_parts("validation_data", validation_data), None, None)[:3])
+    split = validation_split if validation_data is None else 0.0
+    examined = Examined(model, take_sample(x, y, sample_weight), validation, split, total_steps)
+    examined.build()
+    return examined

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -10,46 +10,12 @@ import keras
 from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
-from ..data import data_parts, split_validation
-from ..state.compiled import check_compiled
-from . import architecture, dependence, inputs, targets
-from .examined import Examined
-from .finding import Finding, Findings, check_kinds, ranked
-from .sample import take_sample
+from ..data import data_parts
+from .checks import look
+from .examined import examine
+from .finding import Findings, check_kinds, ranked
 
 _CALLER = "kp.preflight"
-Check = Callable[[Examined], Iterator[Finding]]
-
-# Where one of these is found, the framework's own refusal says no more.
-_EXPLAIN_REFUSALS = {"index_range", "label_range", "output_width", "loss_mismatch", "frozen"}
-
-# Each check, with the kinds that it can find.
-CHECKS: tuple[tuple[Check, str], ...] = (
-    (inputs.check_inputs, "constant_input input_scale"),
-    (inputs.check_target_scale, "target_scale"),
-    (inputs.check_classes, "imbalance"),
-    (inputs.check_split, "ordered_split validation_leak"),
-    (targets.check_targets, "label_range output_width loss_mismatch"),
-    (targets.check_activation, "output_activation logits"),
-    (targets.check_loss, "loss_mismatch"),
-    (targets.check_percentages, "loss_mismatch"),
-    (targets.check_sign, "negated_loss"),
-    (targets.check_broadcast, "broadcast"),
-    (architecture.check_ids, "index_range"),
-    (architecture.check_frozen, "frozen"),
-    (architecture.check_start, "symmetric_init"),
-    (architecture.check_modes, "train_mode"),
-    (architecture.check_regularisation, "over_regularised"),
-    (architecture.check_rates, "negated_loss lr_low"),
-    (architecture.check_linear, "missing_nonlinearity hidden_activation"),
-    (dependence.check_leak, "batch_leak"),
-    (dependence.check_ignored, "ignored_input"),
-    (dependence.check_look_ahead, "look_ahead"),
-    (architecture.check_width, "capacity"),
-    (architecture.check_flow, "dead_units saturated exploding vanishing"),
-    (architecture.check_gradient, "no_gradient"),
-    (inputs.check_finite, "non_finite"),
-)
 
 
 @_keras.quiet_arrays()
@@ -157,61 +123,3 @@ def before_fit(
     found.raise_if("error")
     for one in found:
         say(f"preflight: {one}", verbose=verbose)
-
-
-def examine(
-    caller: str,
-    model: keras.Model,
-    x: Any,
-    y: Any,
-    sample_weight: Any,
-    validation_data: Any,
-    validation_split: float,
-    total_steps: int | None = None,
-) -> Examined:
-    """Takes a sample of the data, and builds the model.
-
-    Args:
-        caller: The public function, for messages.
-        model, x, y, sample_weight, validation_data, validation_split, total_steps: As in
-            `preflight`.
-    """
-    check_compiled(caller, model)
-    if validation_split and validation_data is None:
-        # For its checks of the fraction.
-        split_validation(x, y, sample_weight, validation_split)
-    validation = None
-    if validation_data is not None:
-        validation = take_sample(*(*data_parts("validation_data", validation_data), None, None)[:3])
-    split = validation_split if validation_data is None else 0.0
-    examined = Examined(model, take_sample(x, y, sample_weight), validation, split, total_steps)
-    examined.build()
-    return examined
-
-
-def look(
-    examined: Examined, wanted: Collection[str] = (), class_weight: Any = None
-) -> Iterator[Finding]:
-    """All findings of the checks that can find something wanted, in no order.
-
-    Args:
-        examined: The model and its data.
-        wanted: Kinds; all if empty.
-        class_weight: As in `kp.fit`: who weights the classes knows that they are uneven.
-    """
-    is_explained = False
-    for check, kinds in CHECKS:
-        if class_weight is not None and kinds == "imbalance":
-            continue
-        if not wanted or not set(kinds.split()).isdisjoint(wanted):
-            for one in check(examined):
-                is_explained |= one.kind in _EXPLAIN_REFUSALS and one.severity == "error"
-                yield one
-    if examined.problem and not is_explained:
-        yield Finding(
-            "shapes",
-            "error",
-            f"The model cannot be trained on these data: {examined.problem}",
-            {},
-            "Compare the shapes and dtypes of x and y with those of the model.",
-        )

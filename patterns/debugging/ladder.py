@@ -13,9 +13,9 @@ from .. import _keras
 from .._util.arguments import whole_number
 from .._util.table import format_table, html_table
 from .alignment import check_alignment
-from .examined import Examined
+from .checks import look
+from .examined import Examined, examine
 from .finding import Findings, ranked
-from .inspection import examine, look
 from .length import steps_asked
 from .one_batch import memorise
 from .overfit_report import OverfitReport

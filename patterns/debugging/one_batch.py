@@ -15,9 +15,8 @@ from .._util.arguments import whole_number
 from ..optimizers.rates import rates_of, with_rates
 from ..state.preservation import preserved
 from .architecture import layer_gradients
-from .examined import Examined
+from .examined import Examined, examine
 from .finding import Finding, shown
-from .inspection import examine
 from .observed import rms, without_noise
 from .outputs import is_binary
 from .overfit_report import Attempt, LayerRow, OverfitReport

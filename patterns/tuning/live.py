@@ -16,7 +16,8 @@ from typing import Any, Protocol, TextIO, TypeAlias
 
 import keras
 
-from .._util.display import LastLines, has_free_terminal, is_notebook
+from .._util.display import is_notebook
+from .._util.last_lines import LastLines, has_free_terminal
 from .._util.table import format_table, html_table
 from .._util.text import encodable, short, visible
 from .result import STATES, TuneResult

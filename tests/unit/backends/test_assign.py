@@ -28,6 +28,15 @@ def test_a_variable_does_not_change_with_the_array_that_it_was_given(shape, offs
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable.value), np.full(shape, 3.0))
 
 
+def test_a_tree_does_not_change_with_the_arrays_that_it_was_made_of():
+    like = {"a": keras.ops.zeros((3,))}
+    array = placed(np.full(3, 3, "float32"), 0)
+    (name,) = current().tree_to_arrays(like)
+    tree = current().tree_from_arrays(like, {name: array})
+    array[...] = 7
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(tree["a"]), 3.0)
+
+
 @pytest.mark.parametrize("offset", [0, 4])
 def test_an_array_does_not_change_with_the_variable_that_it_was_given_to(offset):
     array = placed(np.ones((8, 1), "float32"), offset)

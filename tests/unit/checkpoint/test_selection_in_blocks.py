@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+from evaluated_blocks import Noise, falsify_blocks, noted_blocks
 
 import keras_patterns as kp
-from keras_patterns.backends import Block
 from keras_patterns.data import stacked
 from keras_patterns.state import fused_evaluation
 from keras_patterns.testing import assert_same_state
@@ -17,18 +17,6 @@ X = RANDOM.normal(size=(24, 4)).astype("float32")
 OTHERS = RANDOM.normal(size=(74, 4)).astype("float32")
 DATA = (OTHERS, OTHERS[:, :1])
 STEPS = [1, 2, 3, 4, 5]
-
-
-class Noise(keras.layers.Layer):
-    """Draws wherever it is called."""
-
-    def __init__(self):
-        super().__init__()
-        self.generator = keras.random.SeedGenerator(5)
-
-    def call(self, inputs):
-        noise = keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
-        return inputs + 0.1 * noise
 
 
 class OwnEvaluate(keras.Sequential):
@@ -55,16 +43,7 @@ def on_any_machine(monkeypatch):
 @pytest.fixture
 def blocks(monkeypatch):
     """How many batches there are in each block, or that there is one of another size."""
-    taken = []
-    made = fused_evaluation._Batches._blocks
-
-    def noted(self):
-        for one in made(self):
-            taken.append(one.count if isinstance(one, Block) else "single")
-            yield one
-
-    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", noted)
-    return taken
+    return noted_blocks(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +86,7 @@ def test_all_but_the_first_are_in_blocks(folder, blocks):
 
 def test_a_program_that_is_not_equal_is_not_used(folder, monkeypatch):
     """The control: without the comparison, the rows would be others."""
-    made = fused_evaluation._Batches._blocks
-
-    def wrong(self):
-        for one in made(self):
-            if isinstance(one, Block):
-                one.batches[0][: one.count] *= np.float32(1 + 1e-4)
-            yield one
-
-    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", wrong)
+    falsify_blocks(monkeypatch)
     in_blocks(folder, "a block is not equal to its batches")
     expected, _ = selected(folder, fuse=False)
     monkeypatch.setattr(fused_evaluation, "_outcome", lambda *_: {})

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from evaluated_blocks import Noise, falsify_blocks, noted_blocks
 from models import Scaled
 
 import keras_patterns as kp
-from keras_patterns.backends import Block, CannotFuseError, current
+from keras_patterns.backends import CannotFuseError, current
 from keras_patterns.data import stacked
 from keras_patterns.run import fusing
 from keras_patterns.run.callback_list import RunCallbacks
@@ -23,18 +24,6 @@ Y = X[:, :1] * 2
 OTHERS = RANDOM.normal(size=(74, 4)).astype("float32")
 VALIDATION = (OTHERS, OTHERS[:, :1])
 IN_BLOCKS, ONE_BY_ONE = "validation in blocks", "validation one by one"
-
-
-class Noise(keras.layers.Layer):
-    """Draws wherever it is called."""
-
-    def __init__(self):
-        super().__init__()
-        self.generator = keras.random.SeedGenerator(5)
-
-    def call(self, inputs):
-        noise = keras.random.normal(keras.ops.shape(inputs), seed=self.generator)
-        return inputs + 0.1 * noise
 
 
 def compiled(*more, **arguments):
@@ -57,16 +46,7 @@ def on_any_machine(monkeypatch):
 @pytest.fixture
 def sizes(monkeypatch):
     """How many batches there are in each block, or that there is one of another size."""
-    taken = []
-    made = fused_evaluation._Batches._blocks
-
-    def noted(self):
-        for one in made(self):
-            taken.append(one.count if isinstance(one, Block) else "single")
-            yield one
-
-    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", noted)
-    return taken
+    return noted_blocks(monkeypatch)
 
 
 def fitted(model=None, **how):
@@ -145,15 +125,7 @@ def test_what_cannot_be_one_program_is_run_batch_by_batch(monkeypatch):
 
 def test_a_program_that_is_not_equal_is_not_used(monkeypatch):
     """The control: without the comparison, the end would be another one."""
-    made = fused_evaluation._Batches._blocks
-
-    def wrong(self):
-        for one in made(self):
-            if isinstance(one, Block):
-                one.batches[0][: one.count] *= np.float32(1 + 1e-4)
-            yield one
-
-    monkeypatch.setattr(fused_evaluation._Batches, "_blocks", wrong)
+    falsify_blocks(monkeypatch)
     in_blocks("a block is not equal to its batches")
     expected, _ = fitted(fuse=False)
     monkeypatch.setattr(fused_evaluation, "_outcome", lambda *_: {})

@@ -1,0 +1,71 @@
+"""The checks of a model and its data, and the kinds that each can find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from . import architecture, dependence, inputs, targets, training_settings
+from .examined import Examined
+from .finding import Finding
+
+Check = Callable[[Examined], Iterator[Finding]]
+
+# Where one of these is found, the framework's own refusal says no more.
+_EXPLAIN_REFUSALS = {"index_range", "label_range", "output_width", "loss_mismatch", "frozen"}
+
+# Each check, with the kinds that it can find.
+CHECKS: tuple[tuple[Check, str], ...] = (
+    (inputs.check_inputs, "constant_input input_scale"),
+    (inputs.check_target_scale, "target_scale"),
+    (inputs.check_classes, "imbalance"),
+    (inputs.check_split, "ordered_split validation_leak"),
+    (targets.check_targets, "label_range output_width loss_mismatch"),
+    (targets.check_activation, "output_activation logits"),
+    (targets.check_loss, "loss_mismatch"),
+    (targets.check_percentages, "loss_mismatch"),
+    (targets.check_sign, "negated_loss"),
+    (targets.check_broadcast, "broadcast"),
+    (architecture.check_ids, "index_range"),
+    (architecture.check_frozen, "frozen"),
+    (architecture.check_start, "symmetric_init"),
+    (architecture.check_modes, "train_mode"),
+    (training_settings.check_regularisation, "over_regularised"),
+    (training_settings.check_rates, "negated_loss lr_low"),
+    (architecture.check_linear, "missing_nonlinearity hidden_activation"),
+    (dependence.check_leak, "batch_leak"),
+    (dependence.check_ignored, "ignored_input"),
+    (dependence.check_look_ahead, "look_ahead"),
+    (architecture.check_width, "capacity"),
+    (architecture.check_flow, "dead_units saturated exploding vanishing"),
+    (architecture.check_gradient, "no_gradient"),
+    (inputs.check_finite, "non_finite"),
+)
+
+
+def look(
+    examined: Examined, wanted: Collection[str] = (), class_weight: Any = None
+) -> Iterator[Finding]:
+    """All findings of the checks that can find something wanted, in no order.
+
+    Args:
+        examined: The model and its data.
+        wanted: Kinds; all if empty.
+        class_weight: As in `kp.fit`: who weights the classes knows that they are uneven.
+    """
+    is_explained = False
+    for check, kinds in CHECKS:
+        if class_weight is not None and kinds == "imbalance":
+            continue
+        if not wanted or not set(kinds.split()).isdisjoint(wanted):
+            for one in check(examined):
+                is_explained |= one.kind in _EXPLAIN_REFUSALS and one.severity == "error"
+                yield one
+    if examined.problem and not is_explained:
+        yield Finding(
+            "shapes",
+            "error",
+            f"The model cannot be trained on these data: {examined.problem}",
+            {},
+            "Compare the shapes and dtypes of x and y with those of the model.",
+        )
