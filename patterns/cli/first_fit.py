@@ -29,7 +29,6 @@ from ..debugging import Findings, check_kinds, preflight, steps_asked
 from ..run import fitting
 from ..run.run import Run
 
-_LOOKED_AT = ("x", "y", "sample_weight", "validation_data", "validation_split")
 _FIT = inspect.signature(keras.Model.fit)
 _OURS = Run.__module__.partition(".")[0]
 
@@ -75,7 +74,7 @@ def _intercept(skip: list[str], report: Callable[..., NoReturn]) -> None:
     def examined_call(
         model: keras.Model, fuse: Any, preflight: Any, verbose: Any, length: Any, *data: Any
     ) -> None:
-        names = (*fitting.LENGTH, *_LOOKED_AT)
+        names = (*fitting.LENGTH, *fitting.DATA)
         given = dict(zip(names, (*length, *data), strict=True))
         _examine("kp.fit", model, given, skip, report)
 
@@ -99,7 +98,7 @@ def _examine(
     report: Callable[..., NoReturn],
 ) -> NoReturn:
     call = _place(name)
-    data = {part: given[part] for part in _LOOKED_AT if given.get(part) is not None}
+    data = {part: given[part] for part in fitting.DATA if given.get(part) is not None}
     x = data.pop("x", None)
     if given.get("class_weight") is not None:
         # Who weights the classes knows that they are uneven.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +27,20 @@ def steps_asked(x: Any, arguments: Mapping[str, Any]) -> int | None:
     if steps is not None and epochs is None:
         epochs = 1
     if steps is None and is_rows(x):
-        arrays = [leaf for leaf in keras.tree.flatten(x) if hasattr(leaf, "shape")]
-        size = _count(arguments.get("batch_size") or 32)
-        steps = -(-len(arrays[0]) // size) if arrays and size else None
+        steps = _steps_of_a_pass(x, arguments)
     steps = _count(steps)
     return steps * epochs if steps and epochs else None
+
+
+def _steps_of_a_pass(x: Any, arguments: Mapping[str, Any]) -> int | None:
+    arrays = [leaf for leaf in keras.tree.flatten(x) if hasattr(leaf, "shape")]
+    size, split = _count(arguments.get("batch_size") or 32), arguments.get("validation_split")
+    if not arrays or not size:
+        return None
+    rows = len(arrays[0])
+    if isinstance(split, float) and 0 < split < 1 and arguments.get("validation_data") is None:
+        rows = math.floor(rows * (1 - split))
+    return math.ceil(rows / size)
 
 
 def _count(value: Any) -> int | None:

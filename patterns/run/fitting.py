@@ -178,8 +178,9 @@ def fit(
         return train_by_fit(*open_run(asked, until_end), verbose, fuse)
 
 
-# What says how long a run is, in the order in which `check_call` is given it.
+# What says how long a run is, and the data, in the order in which `check_call` is given them.
 LENGTH = ("plan", "total_steps", "steps_per_epoch", "epochs", "batch_size")
+DATA = ("x", "y", "sample_weight", "validation_data", "validation_split")
 
 
 def check_call(
@@ -198,7 +199,8 @@ def check_call(
     if not isinstance(preflight, bool):
         raise TypeError(f"{_CALLER}: `preflight` must be True or False. Received: {preflight!r}.")
     if preflight:
-        total_steps = steps_asked(data[0], dict(zip(LENGTH, length, strict=True)))
+        asked = dict(zip((*LENGTH, *DATA), (*length, *data), strict=True))
+        total_steps = steps_asked(asked.pop("x"), asked)
         before_fit(_CALLER, model, verbose, total_steps, *data)
     check_model(_CALLER, model, obeys_limits=True)
 

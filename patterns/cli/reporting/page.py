@@ -36,12 +36,11 @@ def make_page(folders: Sequence[FolderFacts], reload_seconds: float | None = Non
     metrics, left_out = metric_charts(runs)
     rates = rate_charts(runs)
     drawn, thinned = as_json([*metrics, *rates])
-    swept = [folder.sweep for folder in folders if folder.sweep]
     data = {
         "runs": [{"label": run.label[:100], "step": run.step} for run in runs],
         "metrics": drawn[: len(metrics)],
         "rates": drawn[len(metrics) :],
-        "sweeps": [_sweep_json(sweep) for sweep in swept],
+        "sweeps": [_sweep_json(folder.sweep) for folder in folders if folder.sweep],
         "marks": _marks(runs),
         "reload": reload_seconds,
     }
@@ -58,9 +57,7 @@ def make_page(folders: Sequence[FolderFacts], reload_seconds: float | None = Non
             "summary": sections.problem_section(folders) + sections.summary(runs, metrics),
             "charts": _charts(metrics, rates),
             "sections": _sections(folders, runs, metrics),
-            "notes": "".join(
-                paragraph(f"{words}.".replace("..", ".")) for words in _notes(left_out, thinned)
-            ),
+            "notes": _notes(left_out, thinned),
             "licence": text(_asset("uplot/LICENSE.txt")),
             "data": script_json(data),
             "library": library,
@@ -139,8 +136,9 @@ def _sections(
     )
 
 
-def _notes(left_out: Sequence[str], thinned: Sequence[str]) -> list[str]:
-    return [*thinned, *(f"Not drawn: {words}" for words in left_out[:20])]
+def _notes(left_out: Sequence[str], thinned: Sequence[str]) -> str:
+    said = [*thinned, *(f"Not drawn: {words}" for words in left_out[:20])]
+    return "".join(paragraph(f"{words}.".replace("..", ".")) for words in said)
 
 
 def _marks(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:

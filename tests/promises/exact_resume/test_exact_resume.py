@@ -25,7 +25,7 @@ EVERY_STEP = {
 
 def steps_of(name):
     """After which a case is killed: each step, or one of so many, where each start is traced anew.
-    The first one differs from case to case; test_kills.py kills each case at every step.
+    The first one differs from case to case. The session every_step kills each case at each step.
     """
     often = name in EVERY_STEP
     every = {"torch": 1, "jax": 2 if often else 4, "tensorflow": 3 if often else 6}[current().name]
@@ -39,7 +39,7 @@ def steps_of(name):
         for param in runnable()
     ],
 )
-def test_killed_at_every_step_in_turn(case, steps):
+def test_killed_at_one_step_after_the_other(case, steps):
     assert_resumes_exactly(case.make_model, **case.arguments, kill_at=steps)
 
 

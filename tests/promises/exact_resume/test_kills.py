@@ -9,7 +9,7 @@ from models import CASES, runnable
 from keras_patterns import CheckpointStore
 from keras_patterns.testing import assert_same_state
 
-# The others are killed once each: test_exact_resume.py kills all of them at every step, in
+# The others are killed once each: test_exact_resume.py kills all of them at many steps, in
 # one process.
 THREE_TIMES = {"dense", "moving average", "thawing"}
 GROUPS = 6

@@ -270,6 +270,8 @@ def test_a_schedule_is_judged_by_the_steps_of_the_run(factor, capsys):
         ({"steps_per_epoch": 5, "epochs": 3}, 15),
         ({"epochs": 2, "batch_size": 16}, 14),
         ({"epochs": 2}, 8),
+        ({"epochs": 2, "validation_split": 0.25}, 6),
+        ({"epochs": 2, "validation_split": 0.25, "validation_data": (0, 0)}, 8),
         ({"epochs": "two"}, None),
         ({"total_steps": -1}, None),
         ({}, None),
