@@ -208,7 +208,9 @@ class Printed:
             is_end: Whether one that has no end yet is among them.
         """
         data = os.pread(self._file.fileno(), _READ_BYTES, self._read)
-        lines = data if is_end or len(data) == _READ_BYTES else data[: data.rfind(b"\n") + 1]
+        is_full, whole = len(data) == _READ_BYTES, data.rfind(b"\n") + 1
+        takes_all = not whole if is_full else is_end
+        lines = data if takes_all else data[:whole]
         self._read += len(lines)
         text = lines.decode(errors="replace")
         return text if text.endswith("\n") or not text else f"{text}\n"

@@ -300,3 +300,16 @@ def test_a_notebook_gets_a_table(monkeypatch, capsys):
     assert page.count("<td>complete</td>") == 3
     assert "3 of 3 ended" in page
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("is_end", [False, True])
+def test_what_workers_print_is_not_cut_inside_a_line(monkeypatch, is_end):
+    monkeypatch.setattr(live, "_READ_BYTES", 16)
+    printed = live.Printed()
+    said = "".join(f"{'é' * length}\n" for length in (3, 6, 5, 2))
+    os.write(printed._file.fileno(), said.encode())
+    taken = []
+    while text := printed.take(is_end):
+        taken.append(text)
+    printed.close()
+    assert "".join(taken) == said
