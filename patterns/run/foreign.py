@@ -87,10 +87,11 @@ class ForeignState:
 
     def begin(self) -> None:
         """Takes note of what there is, once everything is built; names what cannot be carried."""
-        self._held.quiet = quiet_parts(self._nodes(), set(map(id, self._known().values())))
-        self._values.begin()
+        nodes = list(self._nodes())
+        self._held.quiet = quiet_parts(nodes, set(map(id, self._known().values())))
+        self._values.begin(nodes)
         traced = self._model.train_function
-        lines = [*self._in_model(), *self._in_threads(), *self._unreadable()]
+        lines = [*self._in_model(nodes), *self._in_threads(), *self._unreadable(nodes)]
         if traced is not None and self._is_traced:
             step, found = _TRACED.get(self._model, (None, []))
             if step is not None and step() is traced:
@@ -117,8 +118,8 @@ class ForeignState:
                 "The section 'held' of the checkpoint must hold 'objects' and 'values' by place. "
                 f"Received: {states!r:.80}"
             )
-        self._held.restore(parts[0])
-        self._values.restore(parts[1])
+        nodes = self._held.restore(parts[0])
+        self._values.restore(parts[1], nodes)
 
     def forget_variables(self) -> None:
         """The variables of the model have changed."""
@@ -210,7 +211,7 @@ class ForeignState:
         in_callback = node.place.startswith("callbacks/")
         return not in_callback or isinstance(node.owner, types.FunctionType)
 
-    def _in_model(self) -> list[str]:
+    def _in_model(self, nodes: list[Node]) -> list[str]:
         """The parts of the model that a compiled step takes for constants."""
         if not self._model.compiled:
             return []
@@ -218,7 +219,7 @@ class ForeignState:
             return [
                 f"{node.place}: a key is a constant of the compiled step, which draws the same "
                 "numbers each time"
-                for node in self._nodes()
+                for node in nodes
                 if _is_in_model(node) and node.is_own and current().is_random_key(node.value)
             ]
         if self._model.jit_compile and current().runs_python:
@@ -244,10 +245,10 @@ class ForeignState:
             if access.seed
         ]
 
-    def _unreadable(self) -> list[str]:
+    def _unreadable(self, nodes: list[Node]) -> list[str]:
         """Random generators whose state cannot be read, or has no place of its own."""
         lines = []
-        for node in [*self._nodes(), *walk({"x": self._data})]:
+        for node in [*nodes, *walk({"x": self._data})]:
             thing = node.value
             if isinstance(thing, random.SystemRandom):
                 lines.append(f"{node.place}: draws from the operating system")

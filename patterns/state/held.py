@@ -112,13 +112,13 @@ class HeldStates:
         """The state of each, by place."""
         return states_of(self.find())
 
-    def restore(self, states: Mapping[str, Any]) -> None:
-        """Puts states back. What is new or gone is named.
+    def restore(self, states: Mapping[str, Any]) -> list[Node]:
+        """Puts states back. What is new or gone is named. Returns the nodes of its walk.
 
         Raises:
             StateMismatchError: If one does not fit; nothing has been changed then.
         """
-        found = self.find()
+        nodes, found = self.look()
         self._put(found, states)
         for place in sorted(found.keys() - states.keys()):
             say(
@@ -126,6 +126,7 @@ class HeldStates:
             )
         for place in sorted(states.keys() - found.keys()):
             say(f"{place} is not there any more, and its state is gone.")
+        return nodes
 
     def _put(self, found: Mapping[str, tuple[Any, StateAccess]], states: Mapping[str, Any]) -> None:
         check_states(found, states)

@@ -47,9 +47,13 @@ class MovingValues:
         self._first: dict[str, str] = {}
         self._moved: set[str] = set()
 
-    def begin(self) -> None:
-        """Takes the values as they are for those from which others move."""
-        self._first = {node.place: digest(node.value) for node in self._watched()}
+    def begin(self, nodes: Iterable[Node] | None = None) -> None:
+        """Takes the values as they are for those from which others move.
+
+        Args:
+            nodes: Of a walk. Defaults to None: a new one.
+        """
+        self._first = {node.place: digest(node.value) for node in self._watched(nodes)}
 
     def moved(self, nodes: Iterable[Node] | None = None) -> dict[str, Any]:
         """The values that have moved so far, by place.
@@ -77,27 +81,35 @@ class MovingValues:
             if digest(value) != _UNREADABLE
         }
 
-    def restore(self, states: Mapping[str, Any]) -> None:
+    def restore(self, states: Mapping[str, Any], nodes: Iterable[Node] | None = None) -> None:
         """Puts values back.
+
+        Args:
+            states: What `states` gave.
+            nodes: Of a walk. Defaults to None: a new one.
 
         Raises:
             StateMismatchError: If one is of another kind than what stands there; nothing has been
                 changed then.
         """
-        fitting = [node for node in self._watched() if node.place in states]
+        fitting = [node for node in self._watched(nodes) if node.place in states]
         new = {node.place: _fitting(node, states[node.place]) for node in fitting}
         for node in fitting:
             self._moved.add(node.place)
             _put(node, new[node.place])
 
     def _watched(self, nodes: Iterable[Node] | None = None) -> Iterator[Node]:
+        plain: dict[int, bool] = {}  # By the id of a container: one may have many items.
         for node in self._nodes() if nodes is None else nodes:
-            if not node.is_own or not self._is_watched(node):
+            if not node.is_own or is_registered(node) or node.place.endswith(REGISTERED):
                 continue
+            if not self._is_watched(node):
+                continue
+            owner = node.owner
+            if isinstance(owner, CONTAINERS) and id(owner) not in plain:
+                plain[id(owner)] = is_plain(owner)
             # A container of plain values is one of them.
-            is_part = isinstance(node.owner, CONTAINERS) and is_plain(node.owner)
-            is_part |= is_registered(node) or node.place.endswith(REGISTERED)
-            if not is_part and is_plain(node.value):
+            if not plain.get(id(owner), False) and is_plain(node.value):
                 yield node
 
 
