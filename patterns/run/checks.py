@@ -39,20 +39,24 @@ def check_model(where: str, model: keras.Model, obeys_limits: bool = False) -> N
             f"{where}: {model.name!r} was compiled with "
             f"steps_per_execution={model.steps_per_execution}; this backend runs one."
         )
-    others = [
-        place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"
-    ]
     # Keras's own step leaves them alone, such as that of a backbone that was compiled by itself.
-    if others and has_own_step(model) and not current().carries_attribute_optimizers:
-        raise ValueError(
-            f"{where}: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state "
-            "this backend does not carry "
-            "from step to step. Give compile() one keras.optimizers.MultiOptimizer that holds them "
-            "all."
-        )
+    if has_own_step(model) and not current().carries_attribute_optimizers:
+        _check_optimizers(where, model)
     if not obeys_limits:
         _check_limits(where)
     _keras.forget_initial_epoch(model)
+
+
+def _check_optimizers(where: str, model: keras.Model) -> None:
+    others = [
+        place for place in find_variables(model).optimizers if place.split("/")[0] != "optimizer"
+    ]
+    if others:
+        raise ValueError(
+            f"{where}: {model.name!r} keeps an optimizer of its own at {others[0]!r}, whose state "
+            "this backend does not carry from step to step. Give compile() one "
+            "keras.optimizers.MultiOptimizer that holds them all."
+        )
 
 
 def check_processes(where: str, model: keras.Model) -> None:

@@ -33,6 +33,7 @@ _CLOSED_LIBRARIES = {
 _SMALL = (type(None), bool, int, float, complex, str, bytes, bytearray, range, slice, type(...))
 _SETTINGS = (*_SMALL, keras.DTypePolicy, keras.InputSpec, keras.KerasTensor, types.ModuleType)
 CONTAINERS = (dict, list, tuple, set, frozenset, deque)
+_RUN = "keras_patterns.run."
 # Of a torch.nn.Module.
 REGISTERED = ("_buffers", "_parameters")
 _ONLY_WAYS = ("_layers", "_modules", *REGISTERED)
@@ -300,8 +301,12 @@ def is_open_library(top: str) -> bool:
 def _is_open(value: Any) -> bool:
     if isinstance(value, _SETTINGS):
         return False
-    top = str(type(value).__module__).partition(".")[0]
+    module = str(type(value).__module__)
+    top = module.partition(".")[0]
     if isinstance(value, keras.Variable):
+        return False
+    # What leads to the run leads to all that the run makes for itself.
+    if module.startswith(_RUN) and not isinstance(value, keras.callbacks.Callback):
         return False
     # Grain's generators for `random_map` are set anew for each element.
     if top == "grain" and type(value).__name__ == "RngPool":

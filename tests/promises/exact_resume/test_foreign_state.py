@@ -13,6 +13,7 @@ from models import FEATURES, IMAGES, LABELS, TRAIN, compiled, small
 import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.run.foreign import ForeignState
+from keras_patterns.state.walk import walk
 from keras_patterns.testing import assert_resumes_exactly
 
 SHORT = {**TRAIN, "total_steps": 6, "epochs": 2}
@@ -261,6 +262,32 @@ def test_what_keras_and_a_step_note_down_is_not_named(tmp_path):
 
     run(1)
     assert run(3).epoch == [0, 1, 2]
+
+
+class KeepsTheRun(kp.Hook):
+    """Keeps the run and its boundaries under names of its own."""
+
+    def on_run_start(self, run):
+        self.kept = [run]
+
+    def on_boundary(self, boundary):
+        self.kept.append(boundary)
+
+
+def test_what_a_run_makes_for_itself_is_no_state_of_a_hook_that_leads_to_it(tmp_path):
+    """Exact resume: what a run makes for itself is not carried, whoever holds the run."""
+    checkpoint, hook = kp.Checkpoint(tmp_path, every_steps=3), KeepsTheRun()
+    kp.fit(model_with(), **SHORT, seed=0, verbose=0, callbacks=[checkpoint, hook])
+    assert len(hook.kept) == 3
+    places = [node.place for node in walk({"hook": hook})]
+    assert "hook/kept/0" in places
+    assert not [place for place in places if place.startswith("hook/kept/0/")]
+
+    # It holds the run; its steps are run in blocks, whose program is the run's.
+    again, plan = kp.Checkpoint(tmp_path / "again"), {"total_steps": 40, "epochs": 2}
+    guarded = [kp.NonFiniteGuard(), again]
+    kp.fit(model_with(), **{**TRAIN, **plan}, seed=0, fuse=True, verbose=0, callbacks=guarded)
+    assert again.store.read_record()[1].held == {"objects": {}, "values": {}}
 
 
 def test_a_run_that_is_not_saved_names_nothing():
