@@ -9,9 +9,9 @@ import keras
 
 from .. import _keras
 from .._util.arguments import check_number, whole_number
-from ..select.depth import depths
-from ..select.where import Where, nodes_of, select
+from .depth import depths
 from .rate_factors import LayerwiseRates, RateFactors, Rows
+from .where import Where, nodes_of, select
 from .wrapping import added, resolve
 
 _CALLER = "with_layer_rates"

@@ -18,9 +18,9 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.registered import registered
-from ..select.depth import NORMALIZATIONS
-from ..select.where import Where, nodes_of, select
+from .depth import NORMALIZATIONS
 from .rate_factors import RateFactors, Rows, class_reference, matched, rows_of
+from .where import Where, nodes_of, select
 from .wrapping import Wrapper, added, resolve
 
 _CALLER = "without_weight_decay"

@@ -13,10 +13,10 @@ from .. import _keras
 from .._util.arguments import check_number, whole_number
 from .._util.deprecated import renamed_keywords
 from ..optimizers import groups_below, with_layer_rates, with_momentum
+from ..optimizers.where import Selection, Where, describe, nodes_of, select
 from ..run.checks import check_model
 from ..run.fitting import fit
 from ..schedules import Join, OneCycle, OneCycleMomentum, Schedule
-from ..select.where import Selection, Where, describe, nodes_of, select
 from .freezing import GradualUnfreeze, Trained
 
 _WHERE = "kp.fine_tune"

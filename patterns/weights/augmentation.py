@@ -13,11 +13,11 @@ from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
 from .._util.schema import Count, checked
+from ..optimizers.where import Where, describe, nodes_of, select
 from ..run.history import add_event
 from ..run.hooks import Hook
 from ..run.plain import PlainRun
 from ..run.requests import Boundary, RunView, SetTrainable
-from ..select.where import Where, describe, nodes_of, select
 
 _CALLER = "SwitchAugmentation"
 # Keras's layers that draw how to change an example; `Resizing` and its like are not among them.

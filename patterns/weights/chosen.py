@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from .. import _keras
-from ..select.where import Where, select
+from ..optimizers.where import Where, select
 
 
 def chosen_weights(

@@ -15,7 +15,7 @@ from .._util.arguments import whole_number
 from .._util.models import check_built
 from .._util.table import format_table, html_table
 from ..optimizers.rebuild import parts_of_slot
-from ..select.where import Node, nodes_of
+from ..optimizers.where import Node, nodes_of
 from ..state import find_variables
 from ..state.snapshot import np_dtype
 

@@ -12,7 +12,7 @@ import keras
 from .. import _keras
 from .._util.arguments import check_number
 from .._util.messages import listed
-from ..select.where import Node, Where, nodes_of, select, variable_paths
+from ..optimizers.where import Node, Where, nodes_of, select, variable_paths
 from .chosen import chosen_weights
 
 _CALLER = "kp.regularize"

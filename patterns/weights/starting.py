@@ -12,7 +12,7 @@ from .. import _keras
 from .._util.arguments import whole_number
 from .._util.models import check_built
 from ..data.rows import as_rows, take
-from ..select.where import Where
+from ..optimizers.where import Where
 from ..state import copy_values, find_variables, put_back
 from .chosen import chosen_weights
 

@@ -19,7 +19,7 @@ LAYERS = (
     {"_keras", "_util"},
     {"backends"},
     {"data", "schedules", "storage"},
-    {"select", "state"},
+    {"state"},
     {"optimizers"},
     {"checkpoint", "debugging"},
     {"run"},

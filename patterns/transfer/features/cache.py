@@ -15,7 +15,7 @@ from ..._util.arguments import whole_number
 from ..._util.messages import listed, say
 from ..._util.step_counter import StepCounter
 from ...data.rows import as_rows, count_examples, describe, is_rows, take
-from ...select.where import Where
+from ...optimizers.where import Where
 from . import stored
 from .constant import check_constant, check_frozen, close
 from .loaded import of_batches

@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import _keras
 from ..._util.messages import listed
-from ...select.where import nodes_of, variable_paths
+from ...optimizers.where import nodes_of, variable_paths
 from ...state.preservation import preserved
 from ...state.snapshot import copy_values
 from ...state.variables import find_variables

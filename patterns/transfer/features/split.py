@@ -9,7 +9,7 @@ import keras
 
 from ... import _keras
 from ..._util.messages import listed
-from ...select.where import Node, Where, nodes_of, select
+from ...optimizers.where import Node, Where, nodes_of, select
 
 _OFFERED = 5
 

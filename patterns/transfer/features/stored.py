@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from ..._util.messages import listed
 from ..._util.paths import bound_path
 from ..._util.schema import Count, Digest, Fields, checked
-from ...select.where import variable_paths
+from ...optimizers.where import variable_paths
 from ...state.snapshot import copy_values, is_seed
 from ...state.variables import find_variables
 from ...storage import StoreError, StoreInUseError, SystemRefusalError

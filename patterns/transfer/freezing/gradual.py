@@ -10,10 +10,10 @@ import keras
 from ..._util.arguments import check_choice, whole_number
 from ..._util.messages import say
 from ..._util.schema import Count, checked
+from ...optimizers.where import Where, describe, select
 from ...run.history import add_event
 from ...run.hooks import Hook
 from ...run.requests import Boundary, RunView, SetTrainable
-from ...select.where import Where, describe, select
 from .trained import Trained
 
 

@@ -9,7 +9,7 @@ import keras
 from ... import _keras
 from ..._util.arguments import check_choice
 from ...optimizers.rebuild import rebuild_optimizer
-from ...select.where import Where, select
+from ...optimizers.where import Where, select
 from .trained import Trained, without_batch_norms
 
 Frozen: TypeAlias = Literal["frozen", "adapt"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import keras
 
 from ..._util.arguments import whole_number
-from ...select.depth import depths
-from ...select.where import Where
+from ...optimizers.depth import depths
+from ...optimizers.where import Where
 
 
 def last_layers_first(model: keras.Model, every: int) -> dict[int, Where]:

@@ -13,7 +13,7 @@ from ... import _keras
 from ..._util.table import format_table, html_table
 from ...optimizers import rate_factor_of
 from ...optimizers.rates import with_rates
-from ...select.where import nodes_of
+from ...optimizers.where import nodes_of
 from .trained import is_batch_norm
 
 _HEADER = ["layer", "class", "parameters", "trained", "BatchNorm", "rate"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import keras
 
 from ... import _keras
-from ...select.where import Node, Selection, nodes_of
+from ...optimizers.where import Node, Selection, nodes_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import keras
 
 from ... import _keras
 from ..._keras import Call
-from ...select.where import Where, select
+from ...optimizers.where import Where, select
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 

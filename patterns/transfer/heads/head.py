@@ -12,7 +12,7 @@ from keras_patterns.backends import current
 
 from ... import _keras
 from ..._util.models import check_built
-from ...select.where import Where
+from ...optimizers.where import Where
 from .backbone import Backbone, find_backbone
 
 _CALLER = "replace_head"

@@ -14,7 +14,7 @@ import numpy as np
 from ... import _keras
 from ..._util.table import format_table, html_lines, html_table
 from ...checkpoint.store import CheckpointStore
-from ...select.where import Where, nodes_of, select
+from ...optimizers.where import Where, nodes_of, select
 from ...state.snapshot import StateMismatchError, as_dtype, put_back, refresh_derived_state
 from .matching import Loadable, Matching, automatic_names
 from .sources import Source, model_entries, open_source

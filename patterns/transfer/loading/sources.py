@@ -16,7 +16,7 @@ from ... import _keras
 from ..._util.messages import say
 from ..._util.paths import bound_path
 from ...checkpoint.reading import open_folder
-from ...select.where import Node, nodes_of
+from ...optimizers.where import Node, nodes_of
 from ...state.snapshot import copy_values, is_seed, np_dtype
 from ...state.variables import find_variables
 from ...storage import CheckpointFolder, StoreError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_patterns as kp
-from keras_patterns.select.where import nodes_of
+from keras_patterns.optimizers.where import nodes_of
 
 X = np.zeros((4, 3), "float32")
 Y = np.zeros((4, 2), "float32")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_patterns.select.depth import depths
-from keras_patterns.select.where import nodes_of, select, variable_paths
+from keras_patterns.optimizers.depth import depths
+from keras_patterns.optimizers.where import nodes_of, select, variable_paths
 
 pytestmark = pytest.mark.once
 
