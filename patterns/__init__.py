@@ -22,7 +22,7 @@ from ._util.deprecated import renamed_classes
 from ._util.loading import register_with_keras
 
 if TYPE_CHECKING:
-    from . import optimizers, schedules, stopping, testing
+    from . import optimizers, schedules, stopping, testing, trackers
     from ._util.errors import KerasPatternsError
     from .checkpoint import (
         CheckpointSelection,
@@ -208,6 +208,7 @@ __all__ = [
     "suggest_patience",
     "tabulate",
     "testing",
+    "trackers",
     "trainable_table",
     "tune",
     "unfreeze",
@@ -218,7 +219,7 @@ __all__ = [
 _HOMES = {
     name: module
     for module, names in {
-        "": "optimizers schedules stopping testing",
+        "": "optimizers schedules stopping testing trackers",
         "._util.errors": "KerasPatternsError",
         ".checkpoint": "CheckpointSelection SelectionRow average_checkpoints select_checkpoint "
         "warm_start",

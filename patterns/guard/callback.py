@@ -221,8 +221,12 @@ class NonFiniteGuard(Hook):
 
     def required_checkpoints(self) -> Iterable[Position]:
         """Where it would go back to."""
-        target = self._search.rollback_target
-        return [target] if target and self.rollback else []
+        target = self.rewind_target()
+        return [target] if target else []
+
+    def rewind_target(self) -> Position | None:
+        """Where it would go back to."""
+        return self._search.rollback_target if self.rollback else None
 
     def on_restore(self, rewound: bool) -> None:
         """Going back, it keeps what it knows: rates are those of the checkpoint, made smaller by

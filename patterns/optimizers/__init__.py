@@ -1,5 +1,5 @@
-"""Optimizers with schedules of their momentum, rates by layer and weights without decay, the parts of
-a model that these are for, and what optimizers know when what is trained changes.
+"""Optimizers with schedules of their momentum, rates by layer and weights without decay; the parts
+of a model that these are for; and what optimizers know when what is trained changes.
 """
 
 from keras_patterns.backends import with_keras  # noqa: F401 - before the rest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import keras
@@ -196,8 +196,11 @@ class Checkpoint(keras.callbacks.Callback):
         logs: Mapping[str, Any] | None,
         needs: Iterable[Position] = (),
         made_with: Mapping[str, Any] | None = None,
+        then: Callable[[], None] | None = None,
     ) -> None:
-        """Writes a checkpoint. The tensors' arrays must not change until `wait` returns."""
+        """Writes a checkpoint. The tensors' arrays must not change until `wait` returns; `then` is
+        called once it is on disk, in the thread that writes.
+        """
         score = self.scores.score(logs)
         if score:
             self.scores.add(score["value"])
@@ -207,6 +210,8 @@ class Checkpoint(keras.callbacks.Callback):
             self.store.write(
                 position, document, tensors, score=score, made_with=made_with, needs=needs
             )
+            if then:
+                then()
             self.store.prune(self.retention)
 
         self._writer.submit(write, self.background)

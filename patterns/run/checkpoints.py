@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -304,7 +304,13 @@ class Checkpoints:
         hooks = callbacks.hooks
         needs = {one for hook in hooks for one in hook.required_checkpoints()} - {position}
         made_with = self._made_with(record.cursor.step)
-        self.checkpoint.save(position, *record.pack(), score, needs, made_with)
+        settled = settled_step(position, hooks)
+
+        def tell_hooks() -> None:
+            for hook in hooks:
+                hook.on_published(position, settled)
+
+        self.checkpoint.save(position, *record.pack(), score, needs, made_with, tell_hooks)
         self._saved = position
 
     def raise_failure(self) -> None:
@@ -415,6 +421,13 @@ class Checkpoints:
             "seconds": round(time.monotonic() - self._began, 3),
         }
         return {**self._versions, "processes": [*self._before, this_process]}
+
+
+def settled_step(position: Position, hooks: Iterable[Hook]) -> int:
+    """The step up to which all is done in a checkpoint and in those that hooks may go back to."""
+    targets = [target for hook in hooks if (target := hook.rewind_target())]
+    first = min([position, *targets])
+    return first.step if first.phase == _COMPLETE else first.step - 1
 
 
 def _ask(hooks: Sequence[Hook], saving: Saving) -> Rewind | None:

@@ -87,6 +87,15 @@ class Hook(keras.callbacks.Callback):
         """
         return None
 
+    def on_published(self, position: Position, settled_step: int) -> None:
+        """A checkpoint is on disk. Called in the thread that writes, while the run goes on.
+
+        Args:
+            position: Of the checkpoint.
+            settled_step: The step up to which all is done and saved, so that neither a resume nor a
+                hook that goes back comes before it again.
+        """
+
     def on_restore(self, rewound: bool) -> None:
         """A state has been put back, `set_state` first: at the start of a process, or, if
         `rewound`, in a run that goes back.
@@ -104,6 +113,10 @@ class Hook(keras.callbacks.Callback):
     def required_checkpoints(self) -> Iterable[Position]:
         """The checkpoints that must be kept for its state to be of use."""
         return ()
+
+    def rewind_target(self) -> Position | None:
+        """The checkpoint that it may ask to go back to from here, by `kp.Rewind`; None for none."""
+        return None
 
     # Keras calls these. In plain `model.fit` they drive the methods above.
 

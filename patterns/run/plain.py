@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import keras
@@ -32,6 +33,8 @@ class PlainRun:
     plans_saves = True
     can_replay = False
     has_open_bar = False
+    settings: Mapping[str, Any] = MappingProxyType({})
+    folder = None
 
     def __init__(self, hook: Any) -> None:
         self._hook = hook

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import keras
@@ -197,6 +198,16 @@ class RunView(Protocol):
     @property
     def position(self) -> Position:
         """Where the state after this step is found, once it is saved."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run by the word of the script: its plan, seed and data, the settings of optimizers
+        and callbacks, as plain values.
+        """
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is saved; None if it is not."""
 
     def end_epoch(self, hook: Any, epoch: int, logs: Mapping[str, Any]) -> None:
         """Asks a hook at the end of an epoch."""

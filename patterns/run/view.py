@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from ..checkpoint.identity import describe_optimizers
+from ..state import find_variables
 from ..storage import Position
 from .checkpoints import Checkpoints
 from .driver import Driver
 from .history import RunHistory
 from .hooks import Hook
-from .open_plan import known_steps
+from .open_plan import is_open, known_steps
 
 
 class DrivenRun:
@@ -76,6 +79,26 @@ class DrivenRun:
     def position(self) -> Position:
         """Where the state after this step is found, once it is saved."""
         return self._driver.checkpoints.position(self.step)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The run by the word of the script, as plain values."""
+        checkpoints, plan = self._driver.checkpoints, self._driver.plan
+        if isinstance(checkpoints, Checkpoints):
+            return checkpoints.identity.as_json()
+        return {
+            "total_steps": known_steps(plan),
+            "steps_per_epoch": None if is_open(plan) else plan.steps_per_epoch,
+            "optimizers": describe_optimizers(find_variables(self.model).optimizers),
+        }
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it is saved; None if it is not."""
+        checkpoints = self._driver.checkpoints
+        return (
+            checkpoints.checkpoint.store.directory if isinstance(checkpoints, Checkpoints) else None
+        )
 
     def end_epoch(self, hook: Hook, epoch: int, logs: Mapping[str, Any]) -> None:
         """Asks a hook at the end of an epoch."""

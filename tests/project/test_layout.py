@@ -23,7 +23,7 @@ LAYERS = (
     {"optimizers"},
     {"checkpoint", "debugging"},
     {"run"},
-    {"finder", "guard", "memorization", "plots", "stopping", "weights"},
+    {"finder", "guard", "memorization", "plots", "stopping", "trackers", "weights"},
     {"testing", "transfer", "tuning"},
     {""},
     {"cli"},
@@ -38,6 +38,7 @@ PATTERNS = {
     "plots",
     "schedules",
     "stopping",
+    "trackers",
     "transfer",
     "tuning",
     "weights",
@@ -60,6 +61,9 @@ OPTIONAL = {
     "IPython",
     "optuna",
     "ray",
+    "tensorboardX",
+    "wandb",
+    "mlflow",
 }
 
 CODE_IN_FILES = {
@@ -91,6 +95,7 @@ ABOVE_RUN = {
     "plots",
     "stopping",
     "testing",
+    "trackers",
     "transfer",
     "tuning",
     "weights",

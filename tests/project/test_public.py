@@ -34,7 +34,7 @@ def test_no_module_takes_the_place_of_a_public_name(backend):
     assert "keras_patterns.cli.demo.training" in sys.modules
     assert {name: id(getattr(kp, name)) for name in kp.__all__} == before
     modules = {name for name in kp.__all__ if inspect.ismodule(getattr(kp, name))}
-    assert modules == {"optimizers", "schedules", "stopping", "testing"}
+    assert modules == {"optimizers", "schedules", "stopping", "testing", "trackers"}
 
 
 def test_type_checkers_see_the_names_that_are_loaded_when_used():
