@@ -179,6 +179,17 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 @each_backend
+def trackers(session: nox.Session, backend: str) -> None:
+    """Runs that are killed, as TensorBoard, W&B (offline) and MLflow (in a database) show them."""
+    install_package(session, EXTRAS[backend])
+    install(session, *group("test"), *group("test-trackers"))
+    offline = {"WANDB_MODE": "offline", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1"}
+    session.env.update(offline)
+    run_pytest(session, backend, "tests", "-m", "trackers", "--timeout=1200", *session.posargs)
+
+
+@nox.session
+@each_backend
 def ray(session: nox.Session, backend: str) -> None:
     """Searches by actors on a real local cluster of Ray, with two CPUs and a small store."""
     install_package(session, EXTRAS[backend])

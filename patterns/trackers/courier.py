@@ -115,6 +115,9 @@ class Courier:
         self._is_open = True
         if last is not None:
             self.sent = last
+        elif self._tracker.rewind(self.sent):
+            # Where it cannot do that, rows may be there twice.
+            return
         if self.sent > self._last_given:
             self._rewind(self._last_given)
 

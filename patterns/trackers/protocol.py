@@ -84,8 +84,9 @@ class Tracker(Protocol):
         """Begins a run, or goes on with the one of this id, and takes its settings.
 
         Returns:
-            The last step of which it has a row for certain, -1 if it has none; None if it cannot
-            tell, so that rows may come twice after a kill.
+            The last step of which it has a row for certain, -1 if it has none. None if it cannot
+            tell: then it is asked to `rewind` to the last step that a checkpoint knows was sent,
+            and where it cannot, rows may come twice after a kill.
         """
 
     def send(self, rows: Sequence[Row]) -> None:

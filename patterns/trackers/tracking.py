@@ -105,10 +105,10 @@ class Tracking(Hook):
         self.tracker, self.when, self.name = tracker, when, name
         self.settings = dict(settings or {})
         self._courier: Courier | None = None
-        self._reset()
+        self._reset("")
 
-    def _reset(self) -> None:
-        self._state: dict[str, Any] = {"run_id": "", "sent_step": -1, "folder": ""}
+    def _reset(self, run_id: str) -> None:
+        self._state: dict[str, Any] = {"run_id": run_id, "sent_step": -1, "folder": ""}
         self._reader = RowReader()
         self._unsaved: Batch | None = None
         self._is_on_disk = False
@@ -133,6 +133,7 @@ class Tracking(Hook):
             self._state = {
                 name: checked(state.get(name), kind, name) for name, kind in kinds.items()
             }
+            self._is_on_disk = True
 
     # What the run calls.
 
@@ -143,7 +144,7 @@ class Tracking(Hook):
             raise ValueError(
                 f"{caller}: this object tracks a run that is under way. Make one for each run."
             )
-        self._reset()
+        self._reset(_new_id())
         super().on_train_begin(logs)
 
     def on_run_start(self, run: RunView) -> None:
@@ -155,18 +156,15 @@ class Tracking(Hook):
             )
         if self._courier is not None:
             return
-        before, origin = self._state, run.origin
-        is_fork = _is_fork(before["folder"], run.folder)
-        if is_fork:
+        before, origin = self._state["folder"], run.origin
+        if _is_fork(before, run.folder):
             self._say(
-                f"this run is a copy of that in {before['folder']}, which is still there: its "
-                "curves, all of them, become a run of their own."
+                f"this run is a copy of that in {before}, which is still there: its curves, all of "
+                "them, become a run of their own."
             )
-        goes_on = before["run_id"] and not is_fork
-        run_id = before["run_id"] if goes_on else _new_id()
-        sent = before["sent_step"] if goes_on else -1
-        self._state = {"run_id": run_id, "sent_step": sent, "folder": str(run.folder or "")}
-        self._is_on_disk = bool(goes_on) or not run.has_checkpoints
+            self._reset(_new_id())
+        self._state["folder"] = str(run.folder or "")
+        run_id, sent = self._state["run_id"], self._state["sent_step"]
         settings = flat({**run.settings, **self.settings})
         tracked = TrackedRun(run_id, self.name or run_id, settings)
         stands_at = -1 if origin is None else origin.step - (origin.phase == 0)
@@ -188,7 +186,8 @@ class Tracking(Hook):
 
     def on_save(self, saving: Saving) -> None:
         """Reads the rows that the checkpoint will hold, while the run stands still."""
-        self._unsaved = self._read(saving.position.step)
+        if self._courier:
+            self._unsaved = self._read(saving.position.step)
 
     def on_published(self, position: Position, settled_step: int) -> None:
         """Sends the rows to which no run comes back."""
@@ -213,8 +212,7 @@ class Tracking(Hook):
 
     def on_run_end(self) -> None:
         """Sends the rest, and closes the tracker's run."""
-        courier, self._courier = self._courier, None
-        run = self.run
+        courier, run = self._courier, self.run
         if courier is None or run is None:
             return
         error = None if self._is_finished else sys.exception()
@@ -223,6 +221,9 @@ class Tracking(Hook):
         # What comes after the last checkpoint of a run that goes on is trained again.
         sends_rest = self._is_finished or not run.has_checkpoints
         courier.end(self._reads_rest(run) if sends_rest else None, status)
+        self._state = self.get_state()
+        self._courier = self._unsaved = None
+        self._is_finished = False
         if self._reader.left_out:
             names = ", ".join(map(repr, sorted(self._reader.left_out)))
             self._say(f"{names}: no single number, and not sent.")
@@ -234,10 +235,10 @@ class Tracking(Hook):
         the tracker's run is on disk: a resume would not find that run.
         """
         courier, run = self._courier, self.run
-        at_once = self.when == "now" or not (run and run.has_checkpoints)
-        if not (courier and at_once and self._is_on_disk):
+        if not (courier and run):
             return
-        if not (courier.is_busy or courier.has_failed):
+        at_once = not run.has_checkpoints or (self.when == "now" and self._is_on_disk)
+        if at_once and not (courier.is_busy or courier.has_failed):
             batch = self._read(upto)
             if batch.rows:
                 courier.send(batch)

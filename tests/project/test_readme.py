@@ -96,7 +96,7 @@ def test_the_two_phases(capsys):
 
 # Long ones, whose parts are tested elsewhere on each backend.
 SHOWN_ONCE = (
-    *("memorizing", "weights", "diagnosing", "debugging", "testing-your-model"),
+    *("memorizing", "weights", "diagnosing", "debugging", "testing-your-model", "trackers"),
     *("patterns/training-loop", "patterns/saving-and-loading", "patterns/weight-initialisation"),
 )
 

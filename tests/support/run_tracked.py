@@ -58,6 +58,24 @@ class KillWhenPublished(kp.Hook):
         pass
 
 
+class Together(kp.Hook):
+    """Waits at each boundary until the trackers have what they were given."""
+
+    def __init__(self, trackers: list[Any]) -> None:
+        super().__init__()
+        self.trackers = [one for one in trackers if isinstance(one, kp.trackers.Tracking)]
+
+    def on_check(self, step: int) -> None:
+        for one in self.trackers:
+            one._courier._thread.submit(lambda: None).result()
+
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+
 class Naive(keras.callbacks.Callback):
     """Writes each epoch to TensorBoard as most people would: the control."""
 
@@ -126,10 +144,13 @@ def main() -> None:
     parser.add_argument("trackers", nargs="+")
     parser.add_argument("--kill", nargs=2, metavar=("PLACE", "N"), default=("", "0"))
     parser.add_argument("--nan", type=int, help="an example whose target is no number")
+    parser.add_argument("--together", action="store_true", help="wait for the trackers")
     asked = parser.parse_args()
     asked.folder.mkdir(exist_ok=True)
     place, count = asked.kill[0], int(asked.kill[1])
     callbacks = [tracker(kind, asked.folder) for kind in asked.trackers]
+    if asked.together:
+        callbacks.append(Together(callbacks))
     saved = kp.Checkpoint(asked.folder / "checkpoints", every_steps=7)
     if place == "step":
         callbacks.append(KillBefore(count))
