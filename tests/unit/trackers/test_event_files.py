@@ -40,21 +40,12 @@ def only_run(folder):
 
 
 def test_a_run_that_is_killed_has_the_series_of_one_left_alone(tmp_path):
-    """Before a step, while a checkpoint is published, and once it is. A callback that writes each
-    epoch at once has points twice.
+    """Before a step, and once a checkpoint is on disk. A callback that writes at once has points
+    twice.
     """
-    for kill in (("step", 23), ("rename", 2), ("published", 2)):
-        together = [] if kill[0] == "published" else ["--together"]
-        child(
-            tmp_path,
-            "killed",
-            "tensorboard",
-            "naive",
-            "--kill",
-            *kill,
-            *together,
-            expect=-signal.SIGKILL,
-        )
+    for kill in (("step", 23, "--together"), ("published", 2)):
+        options = ("tensorboard", "naive", "--kill", *kill)
+        child(tmp_path, "killed", *options, expect=-signal.SIGKILL)
     child(tmp_path, "killed", "tensorboard", "naive")
     child(tmp_path, "alone", "tensorboard", "naive")
     killed, alone = (shown(only_run(tmp_path / name)) for name in ("killed", "alone"))
@@ -71,7 +62,8 @@ def test_a_run_that_is_killed_has_the_series_of_one_left_alone(tmp_path):
 def files(tmp_path):
     made = _EventFiles(tmp_path)
     made.open(RUN)
-    return made
+    yield made
+    made.close("KILLED")
 
 
 def row(step, **metrics):
@@ -131,6 +123,7 @@ def test_a_record_that_was_cut_off_is_none(files, tmp_path, cut):
     again = _EventFiles(tmp_path)
     assert again.open(RUN) == last < 2
     again.send([row(step) for step in (1, 2, 3) if step > last])
+    again.close("FINISHED")
     assert [step for step, _, _ in shown(folder)] == [1, 2, 3]
 
 
