@@ -13,7 +13,8 @@ import pyte
 import pytest
 
 import keras_patterns as kp
-from keras_patterns.tuning import live
+from keras_patterns.tuning import live, screens
+from keras_patterns.tuning.overview import Overview, Watched
 
 pytestmark = pytest.mark.once
 COLUMNS, LINES = 70, 16
@@ -214,7 +215,7 @@ def test_a_storage_that_cannot_be_read_leaves_the_table_as_it_is(open_screen, mo
 
     def objective(trial):
         screen.wait_for("1 running")
-        monkeypatch.setattr(live.Watched, "look", down)
+        monkeypatch.setattr(Watched, "look", down)
         return 1.0
 
     assert len(tuned(objective, n_trials=1).trials) == 1
@@ -226,8 +227,8 @@ def test_a_storage_that_cannot_be_read_leaves_the_table_as_it_is(open_screen, mo
 def test_what_a_worker_prints_stands_above_the_table(open_screen, monkeypatch):
     screen = open_screen()
     monkeypatch.setattr(os, "isatty", lambda _: True)
-    terminal = live.Terminal(sys.stdout)
-    overview = live.Overview(["trial"], [["0"]], None, "0 of 1 ended")
+    terminal = screens.Terminal(sys.stdout)
+    overview = Overview(["trial"], [["0"]], None, "0 of 1 ended")
     terminal.show(overview)
     with terminal.starts_workers():
         inherited = os.dup(1)
@@ -304,8 +305,8 @@ def test_a_notebook_gets_a_table(monkeypatch, capsys):
 
 @pytest.mark.parametrize("is_end", [False, True])
 def test_what_workers_print_is_not_cut_inside_a_line(monkeypatch, is_end):
-    monkeypatch.setattr(live, "_READ_BYTES", 16)
-    printed = live.Printed()
+    monkeypatch.setattr(screens, "_READ_BYTES", 16)
+    printed = screens.Printed()
     said = "".join(f"{'é' * length}\n" for length in (3, 6, 5, 2))
     os.write(printed._file.fileno(), said.encode())
     taken = []
