@@ -30,7 +30,7 @@ class LastLines:
         self.lock = threading.RLock()
         self._process = os.getpid()
         self._drawn = 0
-        self._is_inside_line = False
+        self._is_inside_line = self._is_closed = False
         self._watched = {
             name: _Watched(stream, self)
             for name in ("stdout", "stderr")
@@ -40,13 +40,14 @@ class LastLines:
             setattr(sys, name, stream)
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Draws them anew, unless something has been printed that does not end its line.
+        """Draws them anew, unless something has been printed that does not end its line, or they
+        are closed.
 
         Args:
             lines: None wider than the terminal, and no more than it has.
         """
         with self.lock:
-            if not self._is_inside_line:
+            if not (self._is_inside_line or self._is_closed):
                 self._write(self._erased() + "\n".join(lines))
                 self._drawn = len(lines)
 
@@ -59,12 +60,14 @@ class LastLines:
 
     def close(self) -> None:
         """Takes them away, and gives standard output back."""
-        with self.lock:
-            self._is_inside_line = False
-            self._write(self._erased())
-        for name, stream in self._watched.items():
-            if getattr(sys, name) is stream:
-                setattr(sys, name, stream.watched_file)
+        try:
+            with self.lock:
+                self._is_inside_line, self._is_closed = False, True
+                self._write(self._erased())
+        finally:
+            for name, stream in self._watched.items():
+                if getattr(sys, name) is stream:
+                    setattr(sys, name, stream.watched_file)
 
     def size(self) -> os.terminal_size:
         """Columns and lines of the terminal."""

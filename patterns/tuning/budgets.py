@@ -5,7 +5,7 @@ the state of their optimizers.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -35,6 +35,8 @@ def successive_halving(
     storage: Any = None,
     seed: int | None = None,
     workers: int = 1,
+    engine: Literal["ray"] | None = None,
+    resources_per_worker: Mapping[str, float] | None = None,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Trains many trials for a few steps, and the best of them for more, without training any step
@@ -63,6 +65,8 @@ def successive_halving(
         seed: As in `kp.tune`.
         workers: As in `kp.tune`. The trials of a rung are shared out; the next rung begins when all
             have ended.
+        engine: As in `kp.tune`.
+        resources_per_worker: As in `kp.tune`.
         verbose: As in `kp.tune`.
 
     Returns:
@@ -95,7 +99,6 @@ def successive_halving(
     """
     caller = "kp.successive_halving"
     whole_number(caller, "n_trials", n_trials)
-    whole_number(caller, "workers", workers)
     _check_steps(caller, min_steps, max_steps, factor)
     rungs = Rungs(((n_trials, min_steps),), max_steps, factor, direction == "maximize")
     steps = {"min_steps": min_steps, "max_steps": max_steps, "factor": factor}
@@ -114,6 +117,8 @@ def successive_halving(
             budget={"n_trials": n_trials, **steps},
         ),
         workers,
+        engine,
+        resources_per_worker,
     )
 
 
@@ -130,6 +135,8 @@ def hyperband(
     storage: Any = None,
     seed: int | None = None,
     workers: int = 1,
+    engine: Literal["ray"] | None = None,
+    resources_per_worker: Mapping[str, float] | None = None,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Successive halvings, from one that begins with many trials of `min_steps` to one of few
@@ -146,7 +153,9 @@ def hyperband(
         monitor: The metric.
         storage: Of the study.
         seed: Of the search.
-        workers: How many processes.
+        workers: How many processes, or actors.
+        engine: `"ray"` has actors of Ray.
+        resources_per_worker: What Ray gives each.
         verbose: 0 is silent.
 
     Returns:
@@ -168,7 +177,6 @@ def hyperband(
             arXiv:1603.06560, algorithm 1.
     """
     caller = "kp.hyperband"
-    whole_number(caller, "workers", workers)
     _check_steps(caller, min_steps, max_steps, factor)
     brackets = brackets_of(min_steps, max_steps, factor)
     rungs = Rungs(brackets, max_steps, factor, direction == "maximize")
@@ -187,6 +195,8 @@ def hyperband(
             budget={"min_steps": min_steps, "max_steps": max_steps, "factor": factor},
         ),
         workers,
+        engine,
+        resources_per_worker,
     )
 
 
@@ -204,6 +214,8 @@ def population(
     storage: Any = None,
     seed: int | None = None,
     workers: int = 1,
+    engine: Literal["ray"] | None = None,
+    resources_per_worker: Mapping[str, float] | None = None,
     verbose: int | str = "auto",
 ) -> TuneResult:
     """Trains a population, in which the worst members take over the state of the best and go on
@@ -232,6 +244,8 @@ def population(
         seed: As in `kp.tune`; of the changes, too.
         workers: As in `kp.tune`. The members are shared out; between two changes all are waited
             for. Processes must be able to import `explore`, too.
+        engine: As in `kp.tune`. Ray sends `explore` to the actors.
+        resources_per_worker: As in `kp.tune`.
         verbose: As in `kp.tune`.
 
     Returns:
@@ -269,7 +283,6 @@ def population(
     whole_number(caller, "size", size, least=2)
     whole_number(caller, "total_steps", total_steps)
     whole_number(caller, "exploit_every_steps", exploit_every_steps)
-    whole_number(caller, "workers", workers)
     if not callable(explore):
         raise TypeError(f"{caller}: `explore` must be a function. Received: {explore!r}.")
     members = Population(size, total_steps, exploit_every_steps, explore, direction == "maximize")
@@ -289,6 +302,8 @@ def population(
             budget=budget,
         ),
         workers,
+        engine,
+        resources_per_worker,
     )
 
 

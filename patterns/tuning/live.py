@@ -39,12 +39,15 @@ class LiveTable:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ends.set()
-        self._thread.join()
-        with suppress(Exception):
-            self._look()
-        with suppress(Exception):
-            self.screen.close(self._newest)
+        # A Ctrl-C may come here too, where the storage does not answer.
+        try:
+            self._ends.set()
+            self._thread.join()
+            with suppress(Exception):
+                self._look()
+        finally:
+            with suppress(Exception):
+                self.screen.close(self._newest)
 
     def _look(self) -> Overview:
         self._newest = self._watched.look(self.screen.rows)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TextIO
@@ -16,12 +14,12 @@ from .._util.display import is_notebook
 from .._util.last_lines import LastLines, has_free_terminal
 from .._util.text import encodable
 from .overview import Overview
+from .printed import Printed
 
 # In a notebook. On a terminal, as many as it has lines.
 _MOST_ROWS = 50
 # Of the terminal: head and foot of the table, and the line above it.
 _LINES_AROUND = 6
-_READ_BYTES = 1 << 20
 
 
 class Screen(Protocol):
@@ -39,47 +37,6 @@ class Screen(Protocol):
 
     def close(self, overview: Overview | None) -> None:
         """Leaves this, unless nothing was shown."""
-
-
-class Printed:
-    """The output of workers, in a file without a name: one that is left alone can go on
-    writing, and nothing stays behind.
-    """
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile("ab+", buffering=0)  # noqa: SIM115
-        self._read = 0
-
-    @contextmanager
-    def redirected(self) -> Iterator[None]:
-        """Processes that are started within it print here, and not on a terminal."""
-        before = {number: os.dup(number) for number in (1, 2) if os.isatty(number)}
-        try:
-            for number in before:
-                os.dup2(self._file.fileno(), number)
-            yield
-        finally:
-            for number, copy in before.items():
-                os.dup2(copy, number)
-                os.close(copy)
-
-    def take(self, is_end: bool) -> str:
-        """The lines that are new.
-
-        Args:
-            is_end: Whether one that has no end yet is among them.
-        """
-        data = os.pread(self._file.fileno(), _READ_BYTES, self._read)
-        is_full, whole = len(data) == _READ_BYTES, data.rfind(b"\n") + 1
-        takes_all = not whole if is_full else is_end
-        lines = data if takes_all else data[:whole]
-        self._read += len(lines)
-        text = lines.decode(errors="replace")
-        return text if text.endswith("\n") or not text else f"{text}\n"
-
-    def close(self) -> None:
-        """Gives the file back."""
-        self._file.close()
 
 
 class Terminal:
@@ -106,12 +63,14 @@ class Terminal:
 
     def close(self, overview: Overview | None) -> None:
         """Leaves it as it was at the end."""
-        self._show_printed(is_end=True)
-        if overview is not None:
-            self._last.leave("\n".join(self._drawn(overview)))
-        self._last.close()
-        if self._printed is not None:
-            self._printed.close()
+        try:
+            self._show_printed(is_end=True)
+            if overview is not None:
+                self._last.leave("\n".join(self._drawn(overview)))
+        finally:
+            self._last.close()
+            if self._printed is not None:
+                self._printed.close()
 
     @contextmanager
     def starts_workers(self) -> Iterator[None]:

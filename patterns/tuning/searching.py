@@ -115,11 +115,6 @@ def tune(
         whole_number(_CALLER, "n_trials", n_trials)
     if timeout is not None:
         check_number(_CALLER, "timeout", timeout, above=0.0)
-    whole_number(_CALLER, "workers", workers)
-    if engine is not None:
-        check_choice(_CALLER, "engine", engine, ("ray",))
-    elif resources_per_worker is not None:
-        raise ValueError(f'{_CALLER}: resources_per_worker= is for engine="ray"; leave it out.')
     asked = SearchArguments(
         _CALLER,
         objective,
@@ -134,26 +129,41 @@ def tune(
         catch if isinstance(catch, tuple) else (catch,),
         verbose,
     )
-    if engine is None:
-        return run_search(asked, workers, timeout)
-    check_actors(asked, resources_per_worker)
-    search = open_search(asked)
-    result = TuneResult(search.study, search.folder.path, asked)
-    with live_trials(search, result):
-        run_actors(asked, workers, timeout, resources_per_worker, search)
-    return result
+    return run_search(asked, workers, engine, resources_per_worker, timeout)
 
 
 def run_search(
-    asked: SearchArguments, workers: int = 1, timeout: float | None = None
+    asked: SearchArguments,
+    workers: int = 1,
+    engine: str | None = None,
+    resources_per_worker: Mapping[str, float] | None = None,
+    timeout: float | None = None,
 ) -> TuneResult:
-    """Brings a search to its end; returns what has come of it."""
-    if workers > 1:
+    """Brings a search to its end; returns what has come of it.
+
+    Args:
+        asked: The search.
+        workers: As in `tune`, as the rest.
+        engine: Starts the workers.
+        resources_per_worker: What it gives each.
+        timeout: Seconds after which no other trial begins.
+    """
+    whole_number(asked.caller, "workers", workers)
+    if engine is not None:
+        check_choice(asked.caller, "engine", engine, ("ray",))
+        check_actors(asked, resources_per_worker)
+    elif resources_per_worker is not None:
+        raise ValueError(
+            f'{asked.caller}: resources_per_worker= is for engine="ray"; leave it out.'
+        )
+    elif workers > 1:
         check_workers(asked)
     search = open_search(asked)
     result = TuneResult(search.study, search.folder.path, asked)
     with live_trials(search, result) as starts_workers:
-        if workers > 1:
+        if engine is not None:
+            run_actors(asked, workers, timeout, resources_per_worker, search)
+        elif workers > 1:
             run_workers(asked, workers, timeout, search, starts_workers)
         else:
             search.run(until(timeout))

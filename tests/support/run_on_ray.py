@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 import ray
-from run_tuning import SAVED, SEARCHES, results, train, units_of
+from run_tuning import SAVED, SEARCHES, planned, results, train, units_of
 
 import keras_patterns as kp
 
@@ -67,11 +67,12 @@ class DieAt(keras.callbacks.Callback):
 
 
 def objective(trial: kp.Trial) -> None:
-    """That of run_tuning.py, which actors are sent with this script."""
+    """Those of run_tuning.py, which actors are sent with this script."""
     rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
     units = units_of(trial.suggest_int("layers", 0, 2))
-    folder = trial.directory.parents[2]
-    train(trial.fit, rate, units, callbacks=[DieAt(folder, trial.number)], **SAVED)
+    steps = {} if trial.total_steps is None else planned(trial)
+    callbacks = [DieAt(trial.directory.parents[2], trial.number)]
+    train(trial.fit, rate, units, callbacks=callbacks, **SAVED, **steps)
 
 
 def fails(trial: kp.Trial) -> None:
@@ -97,15 +98,11 @@ def main() -> None:
     if asked.signal:
         Path(f"signal-{asked.signal}").write_text(str(os.getpid()))
     ray.init(**LIMITS)
-    result = kp.tune(
-        objective,
-        asked.folder,
-        n_trials=asked.trials,
-        workers=2,
-        engine="ray",
-        seed=7,
-        **SEARCHES[asked.search],
-    )
+    how = {"search": kp.tune, "n_trials": asked.trials, **SEARCHES[asked.search]}
+    search = how.pop("search")
+    if search in (kp.hyperband, kp.population):
+        del how["n_trials"]
+    result = search(objective, asked.folder, workers=2, engine="ray", seed=7, **how)
     print(json.dumps(results(result.study)))
 
 

@@ -134,8 +134,12 @@ def budgeted(trial: kp.Trial) -> None:
     """As many steps as the search says."""
     rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
     units = units_of(trial.suggest_int("layers", 0, 2))
-    steps = {"epochs": None, "total_steps": trial.total_steps, "steps_per_epoch": 8}
-    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED, **steps)
+    train(trial.fit, rate, units, callbacks=[SendAfter()], **SAVED, **planned(trial))
+
+
+def planned(trial: kp.Trial) -> dict[str, Any]:
+    """The arguments of fit for so many steps."""
+    return {"epochs": None, "total_steps": trial.total_steps, "steps_per_epoch": 8}
 
 
 def warmer(params: dict[str, Any], random: np.random.Generator) -> dict[str, Any]:

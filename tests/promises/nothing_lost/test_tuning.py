@@ -262,6 +262,19 @@ def resumes(folder, number):
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("name", ["halving", *BUDGETS])
+def test_actors_share_out_a_search_of_rungs_and_two_are_killed(tmp_path, name, ray_at_home):
+    """Each trial has the parameters, the reports and the value that it has in one process."""
+    # In a trial of the first rung, and in a later one.
+    kills = [tmp_path / one for one in ("kill-1-6", "kill-4-13")]
+    for kill in kills:
+        kill.touch()
+    found = search(tmp_path, name, "search", script=ON_RAY)
+    assert not any(kill.exists() for kill in kills)
+    assert search(tmp_path / "sequential", name, "search") == found
+
+
+@pytest.mark.ray
 def test_a_signal_to_the_driver_lets_actors_save(tmp_path, ray_at_home):
     """Nobody has a trial then, and the same script goes on to the values of the sequential one."""
     few = ("--trials", 4)

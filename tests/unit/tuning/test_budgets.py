@@ -276,6 +276,13 @@ def test_what_explore_returns_is_checked_and_put_into_the_ranges():
         (lambda: halved(n_trials=0), ValueError, "`n_trials` must be at least 1"),
         (lambda: populated(size=1), ValueError, "`size` must be at least 2"),
         (lambda: halved(workers=0), ValueError, "`workers` must be at least 1"),
+        (lambda: halved(engine="spark"), ValueError, "`engine` must be one of 'ray'"),
+        (lambda: halved(resources_per_worker={}), ValueError, "kp.successive_halving: resources_"),
+        (
+            lambda: populated(engine="ray", storage="sqlite:///study.db", explore=warmer),
+            ValueError,
+            "SQLite is a file for the processes of one",
+        ),
         (
             lambda: populated(workers=2, explore=lambda *_: {}),
             ValueError,

@@ -13,7 +13,8 @@ import pyte
 import pytest
 
 import keras_patterns as kp
-from keras_patterns.tuning import live, screens
+from keras_patterns._util.last_lines import has_free_terminal
+from keras_patterns.tuning import live, printed, screens
 from keras_patterns.tuning.overview import Overview, Watched
 
 pytestmark = pytest.mark.once
@@ -303,14 +304,73 @@ def test_a_notebook_gets_a_table(monkeypatch, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_an_interrupt_while_a_search_waits_for_its_table_gives_the_terminal_back(
+    open_screen, monkeypatch
+):
+    screen = open_screen()
+    answers, before = threading.Event(), threading.Thread.join
+    tables = []
+
+    def interrupted(thread, timeout=None):
+        if thread.name != "keras-patterns trials":
+            return before(thread, timeout)
+        tables.append(thread)
+        raise KeyboardInterrupt
+
+    def objective(trial):
+        lines = screen.wait_for("1 running")
+        # The storage hangs.
+        monkeypatch.setattr(
+            Watched, "look", lambda *_: answers.wait() and Overview(["late"], [lines], None, "late")
+        )
+        monkeypatch.setattr(threading.Thread, "join", interrupted)
+        return 1.0
+
+    with pytest.raises(KeyboardInterrupt):
+        tuned(objective, n_trials=1)
+    assert sys.stdout is screen.file
+    assert has_free_terminal()
+    answers.set()
+    before(tables[0])
+    print("said after it", flush=True)
+    assert screen.wait_for("said")[-2:] == ["0 of 1 ended - 1 running", "said after it"]
+
+
+@pytest.fixture
+def workers_file():
+    """What workers print into, and its end that they have."""
+    held = printed.Printed()
+    yield held, held._file.fileno()
+    held.close()
+
+
 @pytest.mark.parametrize("is_end", [False, True])
-def test_what_workers_print_is_not_cut_inside_a_line(monkeypatch, is_end):
-    monkeypatch.setattr(screens, "_READ_BYTES", 16)
-    printed = screens.Printed()
+def test_what_workers_print_is_not_cut_inside_a_line(monkeypatch, is_end, workers_file):
+    monkeypatch.setattr(printed, "_READ_BYTES", 16)
+    held, file = workers_file
     said = "".join(f"{'é' * length}\n" for length in (3, 6, 5, 2))
-    os.write(printed._file.fileno(), said.encode())
+    os.write(file, said.encode())
     taken = []
-    while text := printed.take(is_end):
+    while text := held.take(is_end):
         taken.append(text)
-    printed.close()
     assert "".join(taken) == said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems give no part of a file back")
+def test_what_workers_have_printed_is_not_kept_on_the_disk(workers_file):
+    held, file = workers_file
+    line = b"x" * 4999 + b"\n"
+    for _ in range(100):
+        os.write(file, line)
+        assert held.take(is_end=False).encode() == line
+    # In blocks of 512 bytes.
+    assert os.fstat(file).st_blocks * 512 <= 2 * len(line)
+
+
+def test_workers_that_print_more_than_anybody_reads_do_not_fill_the_disk(monkeypatch, workers_file):
+    monkeypatch.setattr(printed, "_READ_BYTES", 8)
+    monkeypatch.setattr(printed, "_MOST_BYTES", 64)
+    held, file = workers_file
+    os.write(file, b"first\n" * 100 + b"a\n" * 4)
+    assert held.take(is_end=False) == "... 600 bytes of the workers' output are left out ...\n"
+    assert held.take(is_end=False) == "a\na\na\na\n"
