@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import keras
 
+from .._util.messages import first_line
 from .._util.metrics import direction
 from ..run.checkpoint import Checkpoint
 from ..run.checks import flat_callbacks
@@ -53,8 +55,8 @@ class Part:
 class Trial:
     """A trial of `kp.tune`, as its objective sees it: one of Optuna's that trains with `kp.fit`.
 
-    All that an `optuna.Trial` has is there too (`user_attrs`, `set_user_attr`, `relative_params`,
-    ...). While the objective runs, the global random states are those of
+    All that an `optuna.Trial` has is there too (`user_attrs`, `relative_params`, ...). While the
+    objective runs, the global random states are those of
     `keras.utils.set_random_seed(trial.seed)`, so that the same parameters and the same seed give
     the same model.
 
@@ -111,20 +113,30 @@ class Trial:
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
         """As in `optuna.Trial`: a number from `low` to `high`."""
-        with storage_errors("keep a parameter"):
+        with self._asking(name, "FloatDistribution", log=log):
             return float(self.optuna.suggest_float(name, low, high, step=step, log=log))
 
     def suggest_int(
         self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
     ) -> int:
         """As in `optuna.Trial`: a whole number from `low` to `high`, both included."""
-        with storage_errors("keep a parameter"):
+        with self._asking(name, "IntDistribution", log=log):
             return int(self.optuna.suggest_int(name, low, high, step=step, log=log))
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """As in `optuna.Trial`: one of some choices."""
-        with storage_errors("keep a parameter"):
+        with self._asking(name, "CategoricalDistribution", choices=tuple(choices)):
             return self.optuna.suggest_categorical(name, choices)
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """As in `optuna.Trial`: keeps something beside the value, as JSON."""
+        with storage_errors("keep an attribute"):
+            self.optuna.set_user_attr(key, value)
+
+    def should_prune(self) -> bool:
+        """As in `optuna.Trial`, for a loop of one's own."""
+        with storage_errors("give the reports of other trials"):
+            return bool(self.optuna.should_prune())
 
     def report(self, value: float, step: int) -> None:
         """As in `optuna.Trial`, for a loop of one's own. What was reported before a kill is passed
@@ -248,6 +260,27 @@ class Trial:
             )
         self._check_direction("the objective has returned None, which stands for the best of")
         return max(best) if self.maximizes else min(best)
+
+    @contextmanager
+    def _asking(self, name: str, kind: str, **fixed: Any) -> Iterator[None]:
+        """Within it, a parameter is asked for, whose distribution is of a kind that stays, with
+        some settings that stay, too.
+        """
+        with storage_errors("keep a parameter"):
+            try:
+                yield
+            except ValueError as error:
+                trials = self.optuna.study.get_trials(deepcopy=False)
+                known = (one.distributions[name] for one in trials if name in one.distributions)
+                before = next(known, None)
+                was = [type(before).__name__, *(getattr(before, one, None) for one in fixed)]
+                if before is None or was == [kind, *fixed.values()]:
+                    raise
+                raise TuningError(
+                    f"kp.tune: the objective asks for {name!r} otherwise than it did in this study "
+                    f"({first_line(error)}): it was {before}. Put that back, or give the search a "
+                    f"new folder. Trial {self.number} is kept."
+                ) from error
 
     def _check_arguments(self, arguments: Mapping[str, Any]) -> None:
         if not self._prunes:

@@ -378,6 +378,54 @@ def test_a_storage_that_is_down_in_the_middle_keeps_the_trial():
     assert trial.history.history == straight.history.history
 
 
+@pytest.mark.parametrize("call", ["set_user_attr", "should_prune"])
+def test_a_storage_that_is_down_when_the_objective_asks_it_keeps_the_trial(call, monkeypatch):
+    def down(*_):
+        raise optuna.exceptions.StorageInternalError("no connection")
+
+    def objective(trial):
+        trial.report(1.0, 1)
+        return float(getattr(trial, call)(*{"set_user_attr": ("a", 1)}.get(call, ())) or 0.0)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(optuna.Trial, call, down)
+        # It is no error of the objective.
+        with pytest.raises(kp.TuningError, match=r"no connection\)\. Every trial is kept"):
+            tuned(objective, n_trials=1, catch=Exception)
+    assert [one.state for one in tuned(objective, n_trials=1).trials] == ["complete"]
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        lambda trial: trial.suggest_categorical("x", [1.0, 2.0]),
+        lambda trial: trial.suggest_int("x", 1, 3),
+        lambda trial: trial.suggest_float("x", 1.0, 3.0, log=True),
+    ],
+)
+def test_a_parameter_that_is_asked_for_otherwise_keeps_the_trial(otherwise):
+    asks = Once(kp.TuningError("as if killed"))
+    with pytest.raises(kp.TuningError, match="as if"):
+        tuned(lambda trial: asks(trial), n_trials=1)
+    asks.objective = otherwise
+    # In the trial that was killed.
+    with pytest.raises(kp.TuningError, match=r"it was FloatDistribution\(.*\. Trial 0 is kept"):
+        tuned(lambda trial: asks(trial), n_trials=1, catch=Exception)
+    asks.objective = square
+    assert tuned(lambda trial: asks(trial), n_trials=1).best.number == 0
+    asks.objective = otherwise
+    with pytest.raises(kp.TuningError, match=r"Put that back.* Trial 1 is kept"):
+        tuned(lambda trial: asks(trial), n_trials=2, catch=Exception)
+
+
+def test_a_range_that_is_none_is_an_error_of_the_objective():
+    def objective(trial):
+        return trial.suggest_float("x", -1, 1 if trial.number == 0 else -2)
+
+    result = tuned(objective, catch=ValueError)
+    assert [one.state for one in result.trials] == ["complete", "failed"]
+
+
 def test_a_storage_that_cannot_be_opened():
     with pytest.raises(kp.TuningError, match=r"storage 'sqlite:////no/such/folder/a\.db' cannot"):
         tuned(square, storage="sqlite:////no/such/folder/a.db")
