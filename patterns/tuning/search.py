@@ -280,16 +280,20 @@ class Search:
             is_misfit = isinstance(error, StateMismatchError) and part.parent is not None
             if isinstance(error, _KEEPS) and not is_misfit:
                 raise
-            with storage_errors("keep an error"):
-                trial.set_user_attr(ERROR, first_line(error))
-            self._tell(trial, None, TrialState.FAIL, f"failed: {first_line(error)}")
+            self._fail(trial, first_line(error))
             if not isinstance(error, self._catch):
                 raise
         else:
             if value != value:
-                self._tell(trial, None, TrialState.FAIL, "failed: its value is NaN")
+                self._fail(trial, "its value is NaN")
             else:
                 self._tell(trial, value, TrialState.COMPLETE, f"ended with {value:.6g}")
+
+    def _fail(self, trial: Trial, why: str) -> None:
+        from optuna.trial import TrialState
+
+        trial.set_user_attr(ERROR, why)
+        self._tell(trial, None, TrialState.FAIL, f"failed: {why}")
 
     def _tell(self, trial: Trial, value: float | None, state: Any, said: str) -> None:
         with storage_errors("take the end of a trial"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -250,6 +251,7 @@ class Trial:
                     "kp.tune: the objective must return a number, or None for the best monitored "
                     f"value. Received: {value!r}."
                 )
+            self._warn_of_direction(float(value))
             return float(value)
         best = [run.best for run in self._runs if run.best is not None]
         if not best:
@@ -291,6 +293,20 @@ class Trial:
                 f"{_CALLER}: the pruner is to go by monitor={self.monitor!r}, and there is nothing "
                 "to validate on. Give validation_data=, or monitor a metric of the training. The "
                 "trial is kept."
+            )
+
+    def _warn_of_direction(self, value: float) -> None:
+        """Warns of a value that is a metric of its runs, which is better in the other direction."""
+        logs = [log for run in self._runs if run.history for log in run.history.history.items()]
+        names = sorted({name for name, values in logs if value in values})
+        if {direction(name) for name in names} == {"min" if self.maximizes else "max"}:
+            more, less = ("less", "more") if self.maximizes else ("more", "less")
+            right = "minimize" if self.maximizes else "maximize"
+            warnings.warn(
+                f"kp.tune: the objective has returned {names[0]!r} of its run, of which {more} is "
+                f"better, and the search looks for {less}. Give direction={right!r}, or return "
+                "another value.",
+                stacklevel=2,
             )
 
     def _check_direction(self, use: str) -> None:

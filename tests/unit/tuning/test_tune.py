@@ -287,13 +287,37 @@ def test_a_value_that_is_none(value):
             tuned(objective)
     else:
         tuned(objective)
-    assert {one.state for one in tuned(objective, catch=TypeError).trials} == {"failed"}
+    trials = tuned(objective, catch=TypeError).trials
+    assert {one.state for one in trials} == {"failed"}
+    assert all(("must return a number" if value == "good" else "is NaN") in t.error for t in trials)
 
 
 def test_a_metric_that_does_not_exist_keeps_the_trial():
     with pytest.raises(kp.TuningError, match=r"no metric monitor='val_accuracy'.*val_loss"):
         tuned(trained, monitor="val_accuracy")
     assert [one.state for one in tuned(trained).trials] == ["complete", "complete"]
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("metric", ["val_loss", "val_accuracy", "val_score"])
+def test_a_returned_metric_that_is_better_in_the_other_direction_is_named(metric, direction):
+    def objective(trial):
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        name = metric.removeprefix("val_")
+        metrics = [] if name == "loss" else [keras.metrics.MeanAbsoluteError(name=name)]
+        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=metrics)
+        return trial.fit(model, X, Y, validation_split=0.5, epochs=1).history[metric][-1]
+
+    wrong = {"val_loss": "maximize", "val_accuracy": "minimize"}.get(metric)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        tuned(objective, n_trials=1, direction=direction)
+    found = [str(one.message) for one in said if "has returned" in str(one.message)]
+    assert len(found) == (direction == wrong)
+    if found:
+        right = {"minimize": "maximize", "maximize": "minimize"}[direction]
+        assert f"has returned {metric!r} of its run" in found[0]
+        assert f"Give direction={right!r}" in found[0]
 
 
 def test_none_without_a_monitored_value():
