@@ -225,18 +225,16 @@ class Trial:
         """
         planned = sum(one.step for one in self._runs[:run]) + steps
         if self.optuna.user_attrs.get(PLANNED) != planned:
-            with storage_errors("keep a number of steps"):
-                self.optuna.set_user_attr(PLANNED, planned)
+            self.set_user_attr(PLANNED, planned)
 
     def take(self, run: int, step: int, value: float) -> bool:
         """Takes a value of the monitored metric in a run; True if the trial is pruned there."""
         at = sum(one.step for one in self._runs[:run]) + step
-        with storage_errors("take a report"):
-            self.report(value, at)
-            # What came before was decided by the process that reported it.
-            if not self._prunes or at < self._last_reported or not self.optuna.should_prune():
-                return False
-            self.optuna.set_user_attr(PRUNED, [run, step])
+        self.report(value, at)
+        # What came before was decided by the process that reported it.
+        if not self._prunes or at < self._last_reported or not self.should_prune():
+            return False
+        self.set_user_attr(PRUNED, [run, step])
         return True
 
     def result(self, value: Any) -> float:
