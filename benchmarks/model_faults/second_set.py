@@ -695,15 +695,23 @@ def _(faulty):
     return compiled(model, SPARSE), x, y, {"epochs": 15}
 
 
-@case("all_pairs_of_log_cosh", "an own loss of (n,) and (n, 1)", "broadcast", "real")
-def _(faulty):
-    def log_cosh(true, pred):
-        gap = pred - (true if faulty else ops.reshape(true, ops.shape(pred)))
+class LogCosh(keras.losses.Loss):
+    """A loss of one's own, whose shapes Keras leaves as they are."""
+
+    def __init__(self, shaped):
+        super().__init__()
+        self.shaped = shaped
+
+    def call(self, y_true, y_pred):
+        gap = y_pred - (ops.reshape(y_true, ops.shape(y_pred)) if self.shaped else y_true)
         return ops.mean(gap + ops.softplus(-2 * gap) - np.log(2))
 
+
+@case("all_pairs_of_log_cosh", "an own loss of (n,) and (n, 1)", "broadcast", "real")
+def _(faulty):
     x, y = series()
     model = keras.Sequential([keras.Input((30, 1)), L.GRU(16), L.Dense(1)])
-    return compiled(model, log_cosh, keras.optimizers.Adam(5e-3)), x, y[:, 0], {"epochs": 12}
+    return compiled(model, LogCosh(not faulty), keras.optimizers.Adam(5e-3)), x, y[:, 0], {}
 
 
 @case(
@@ -883,7 +891,7 @@ def one_in_ten_weighted():
 def three_quantiles():
     def pinball(true, pred):
         gap = true - pred
-        share = np.array([0.1, 0.5, 0.9], "float32")
+        share = ops.array([0.1, 0.5, 0.9])
         return ops.mean(ops.maximum(share * gap, (share - 1) * gap), axis=-1)
 
     x, y = friedman()

@@ -17,6 +17,7 @@ class ResolvedLoss(NamedTuple):
         name: That of Keras's own function; empty for one of a person's own.
         from_logits: Whether it expects logits; None if it knows no such thing.
         weight: Its factor in the sum of the losses.
+        ignored: The label of targets that do not count; None if there is none.
     """
 
     path: tuple[Any, ...]
@@ -24,6 +25,7 @@ class ResolvedLoss(NamedTuple):
     name: str
     from_logits: bool | None
     weight: float
+    ignored: int | None
 
 
 def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLoss]:
@@ -41,7 +43,13 @@ def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLo
     if not compiled.built:
         compiled.build(y, outputs)
     return [
-        ResolvedLoss(tuple(one.path), one.loss, *_known(one.loss), _weight(one.loss_weights))
+        ResolvedLoss(
+            tuple(one.path),
+            one.loss,
+            *_known(one.loss),
+            _weight(one.loss_weights),
+            getattr(one.loss, "ignore_class", None),
+        )
         for one in compiled._flat_losses
     ]
 

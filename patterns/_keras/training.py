@@ -130,8 +130,8 @@ def quiet_faults() -> Iterator[None]:
 @contextmanager
 def batches_as_in_fit(model: keras.Model) -> Iterator[None]:
     """Within it, `train_on_batch` and `test_on_batch` give a step the parts of a batch that there
-    are, as `fit` does. They add a None for a weight that is missing, which a step of a person's own
-    may not take.
+    are, as tensors, as `fit` does. They add a None for a weight that is missing, which a step of a
+    person's own may not take, and give arrays of NumPy to a step that is not compiled.
     """
     with ExitStack() as stack:
         for name in ("train_step", "test_step"):
@@ -145,9 +145,16 @@ def _with_bare_batch(step: Callable[..., Any]) -> Callable[..., Any]:
         *state, batch = arguments
         while isinstance(batch, tuple) and len(batch) > 1 and batch[-1] is None:
             batch = batch[:-1]
-        return step(*state, batch)
+        return step(*state, keras.tree.map_structure(_as_tensor, batch))
 
     return bare_step
+
+
+def _as_tensor(leaf: Any) -> Any:
+    if not isinstance(leaf, np.ndarray) or leaf.dtype.kind not in "fiub":
+        return leaf
+    dtype = keras.config.floatx() if leaf.dtype.kind == "f" else None
+    return keras.ops.convert_to_tensor(leaf, dtype)
 
 
 def finish_batch_ends(callbacks: keras.callbacks.CallbackList) -> None:

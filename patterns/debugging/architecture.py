@@ -61,7 +61,7 @@ def check_frozen(examined: Examined) -> Iterator[Finding]:
 def check_start(examined: Examined) -> Iterator[Finding]:
     """Units that start equal, and so stay equal."""
     for view in examined.hidden:
-        matrix = getattr(view.layer, "kernel", None)
+        matrix = _matrix(view)
         if matrix is None or isinstance(view.layer, keras.layers.DepthwiseConv2D):
             continue
         values = keras.ops.convert_to_numpy(matrix.value)
@@ -75,6 +75,19 @@ def check_start(examined: Examined) -> Iterator[Finding]:
                 {"units": units.shape[-1]},
                 'Use kernel_initializer="glorot_uniform" or "he_normal".',
             )
+
+
+def _matrix(view: LayerView) -> keras.Variable | None:
+    """The matrix that a layer multiplies its input with; None if it is not known."""
+    layer = view.layer
+    kernel = getattr(layer, "kernel", getattr(getattr(layer, "cell", None), "kernel", None))
+    if kernel is not None:
+        return kernel
+    if type(layer).__module__.startswith("keras.") or view.input is None:
+        return None
+    # In a layer of one's own: by its shape.
+    shape = (view.input.shape[-1], view.output.shape[-1])
+    return next((one for one in layer.trainable_variables if one.shape == shape), None)
 
 
 def check_modes(examined: Examined) -> Iterator[Finding]:
@@ -150,9 +163,14 @@ def check_width(examined: Examined) -> Iterator[Finding]:
     """A hidden layer too narrow for the classes behind it."""
     classes = [one.width for one in examined.outputs if one.classes is not None]
     need = np.log2(max(classes)) if classes else 0.0
-    for view in examined.hidden:
+    hidden = [view.layer for view in examined.hidden]
+    for view, after in itertools.pairwise(examined.weighted):
+        if view.layer not in hidden or isinstance(view.layer, keras.layers.Embedding):
+            continue
         width = view.output.shape[-1]
-        if isinstance(view.layer, keras.layers.Embedding) or width >= min(need, 8):
+        # What goes on beside it, or is gathered from several places, passes as well.
+        passing = width if after.input is None else after.input[0].size
+        if max(width, passing) >= min(need, 8):
             continue
         yield Finding(
             "capacity",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
-from . import architecture, dependence, inputs, targets, training_settings
+from . import architecture, dependence, inputs, own_losses, targets, training_settings
 from .examined import Examined
 from .finding import Finding
 
@@ -24,8 +23,9 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (targets.check_activation, "output_activation logits"),
     (targets.check_loss, "loss_mismatch"),
     (targets.check_percentages, "loss_mismatch"),
-    (targets.check_sign, "negated_loss"),
-    (targets.check_broadcast, "broadcast"),
+    (own_losses.check_sign, "negated_loss"),
+    (own_losses.check_broadcast, "broadcast"),
+    (own_losses.check_own_logits, "logits"),
     (architecture.check_ids, "index_range"),
     (architecture.check_frozen, "frozen"),
     (architecture.check_start, "symmetric_init"),
@@ -43,20 +43,15 @@ CHECKS: tuple[tuple[Check, str], ...] = (
 )
 
 
-def look(
-    examined: Examined, wanted: Collection[str] = (), class_weight: Any = None
-) -> Iterator[Finding]:
+def look(examined: Examined, wanted: Collection[str] = ()) -> Iterator[Finding]:
     """All findings of the checks that can find something wanted, in no order.
 
     Args:
         examined: The model and its data.
         wanted: Kinds; all if empty.
-        class_weight: As in `kp.fit`: who weights the classes knows that they are uneven.
     """
     is_explained = False
     for check, kinds in CHECKS:
-        if class_weight is not None and kinds == "imbalance":
-            continue
         if not wanted or not set(kinds.split()).isdisjoint(wanted):
             for one in check(examined):
                 is_explained |= one.kind in _EXPLAIN_REFUSALS and one.severity == "error"

@@ -24,8 +24,8 @@ def check_leak(examined: Examined) -> Iterator[Finding]:
         yield Finding(
             "batch_leak",
             "error",
-            f"The output of an example moves by {examined.leaked:.1%} when the other examples of "
-            "its batch are others, in inference.",
+            f"The output of an example moves by {examined.leaked:.1%} of what examples differ by "
+            "when the others of its batch are others, in inference.",
             {"moved": examined.leaked},
             "Look for a reshape, a transpose, a mean or a softmax along the first axis.",
         )
@@ -37,7 +37,7 @@ def check_ignored(examined: Examined) -> Iterator[Finding]:
     leaves = keras.tree.flatten(examined.batch[0])
     if found is None or examined.rows < 2 or examined.leaked > 1e-3:
         return
-    before = _judged_by(examined, found, views)
+    before = examined.judged_by(found, views)
     count = min(_EXCHANGED, examined.rows // (len(leaves) + 1))
     if len(leaves) == 1:
         after, rows = [np.roll(one, 1, axis=0) for one in before], [slice(None)]
@@ -49,7 +49,7 @@ def check_ignored(examined: Examined) -> Iterator[Finding]:
             for leaf, part in zip(leaves, rows, strict=True)
         ]
         others = keras.tree.pack_sequence_as(examined.batch[0], exchanged)
-        after = _judged_by(examined, *observe(examined.model, others))
+        after = examined.judged_by(*observe(examined.model, others))
         if _adds_losses(examined):
             # An input may be there for one of them alone, as the targets of some models are.
             return
@@ -103,14 +103,6 @@ def check_look_ahead(examined: Examined) -> Iterator[Finding]:
                     "Use a causal mask (use_causal_mask=True), causal padding, or one direction.",
                 )
             return
-
-
-def _judged_by(examined: Examined, outputs: Any, views: Any) -> list[np.ndarray]:
-    """Outputs, and what the last layer with weights is given: it may start at zero."""
-    last = examined.weighted[-1].layer if examined.weighted else None
-    given = [view.input for view in views if view.layer is last and view.input is not None]
-    found = [*keras.tree.flatten(outputs), *given]
-    return [one.astype("float64") for one in found if len(one) == examined.rows]
 
 
 def _adds_losses(examined: Examined) -> bool:

@@ -6,6 +6,7 @@ With the checks, at most six forward passes and one gradient.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +19,7 @@ from .. import _keras
 from .._util.messages import first_line
 from ..data import data_parts, split_validation
 from ..data.rows import each_array
+from ..data.weights import check_class_weight, class_sample_weights
 from ..state.compiled import check_compiled
 from ..state.preservation import preserved
 from .observed import LayerView, observe
@@ -54,6 +56,8 @@ class Examined:
         self.total_steps = total_steps
         self.is_built = False
         self.problem = ""
+        # That of penalties and of `add_loss`, once the model was looked at.
+        self.added_loss = 0.0
         # A compiled step that the next rung of the ladder can use.
         self.step_function: Any = None
 
@@ -66,6 +70,12 @@ class Examined:
         except Exception as error:
             self.problem = first_line(error)
             self.is_built = bool(self.model.built)
+
+    def weight_classes(self, class_weight: Any) -> None:
+        """Weights the examples by their classes, as `fit` does."""
+        if class_weight is not None and self.sample.weight is None:
+            weight = class_sample_weights(self.sample.y, check_class_weight(class_weight) or {})
+            self.sample = replace(self.sample, weight=weight)
 
     @cached_property
     def rows(self) -> int:
@@ -89,7 +99,11 @@ class Examined:
         if not self.is_built:
             return None, []
         try:
-            return observe(self.model, self.batch[0])
+            found = observe(self.model, self.batch[0])
+            self.added_loss = sum(
+                float(np.mean(keras.ops.convert_to_numpy(one))) for one in self.model.losses
+            )
+            return found
         except Exception as error:
             self.problem = self.problem or first_line(error)
             return None, []
@@ -131,15 +145,28 @@ class Examined:
 
     @cached_property
     def leaked(self) -> float:
-        """By how much the output of the first row moves when the others do, relative to outputs."""
-        before, _ = self.seen
+        """By how much the output of the first row moves when the others do, relative to the
+        difference between rows.
+        """
+        before, views = self.seen
         if before is None or self.rows < 2:
             return 0.0
-        rows = np.r_[0, np.arange(self.rows - 1, 0, -1)]
+        # Not all of the others: a sum over the batch is the same in any order.
+        rows = np.r_[0, self.rows - 1 - np.arange(self.rows - 1) // 2]
         others = each_array(lambda leaf: _moved(leaf[rows]), self.batch[0])
-        after, _ = observe(self.model, others)
-        pairs = zip(keras.tree.flatten(before), keras.tree.flatten(after), strict=True)
+        pairs = zip(
+            self.judged_by(before, views),
+            self.judged_by(*observe(self.model, others)),
+            strict=True,
+        )
         return max((_distance(one, other) for one, other in pairs), default=0.0)
+
+    def judged_by(self, outputs: Any, views: list[LayerView]) -> list[np.ndarray]:
+        """Outputs, and what the last layer with weights is given: it may start at zero."""
+        last = self.weighted[-1].layer if self.weighted else None
+        given = [view.input for view in views if view.layer is last and view.input is not None]
+        found = [*keras.tree.flatten(outputs), *given]
+        return [one.astype("float64") for one in found if len(one) == self.rows]
 
     @cached_property
     def affine_error(self) -> float | None:
@@ -229,6 +256,7 @@ class Examined:
             view.activation if view else _shown_activation(pred),
             loss.weight,
             view.input if view else None,
+            loss.ignored,
         )
 
     def _view_of(self, pred: np.ndarray) -> LayerView | None:
@@ -270,7 +298,9 @@ def _probes(leaf: np.ndarray, count: int, rows: int) -> np.ndarray:
 
 def _distance(one: np.ndarray, other: np.ndarray) -> float:
     size = float(np.abs(one).mean()) or 1.0
-    return float(np.abs(one[0] - other[0]).mean() / size)
+    spread = float(np.abs(one - one.mean(axis=0)).mean())
+    # Rows that hardly differ differ by rounding.
+    return float(np.abs(one[0] - other[0]).mean() / max(spread, 0.01 * size))
 
 
 def examine(

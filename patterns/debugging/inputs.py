@@ -14,9 +14,10 @@ from ..state.snapshot import all_finite
 from .examined import Examined
 from .finding import Finding
 from .observed import LayerView, rms
+from .outputs import Output, is_binary
 
+# What a layer gives whose statistics are of the data is judged by its values.
 _NORMALISERS = (
-    keras.layers.Normalization,
     keras.layers.BatchNormalization,
     keras.layers.LayerNormalization,
     keras.layers.GroupNormalization,
@@ -72,7 +73,8 @@ def check_inputs(examined: Examined) -> Iterator[Finding]:
 def check_target_scale(examined: Examined) -> Iterator[Finding]:
     """Targets far from what the outputs start at."""
     for one in examined.outputs:
-        if one.family != "regression" or one.y.size != one.pred.size:
+        is_number = one.family == "regression" or (not one.loss_name and not is_binary(one.y))
+        if not is_number or one.y.size != one.pred.size:
             continue
         size, reach = rms(one.y), max(rms(one.pred), 1.0)
         if size > 100 and size > 30 * reach:
@@ -98,7 +100,11 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
     """Classes with hardly any example."""
     for one in examined.outputs:
         classes = one.classes
-        if classes is None or examined.sample.weight is not None or len(classes) < 50:
+        if examined.sample.weight is not None:
+            continue
+        if classes is None and one.y.ndim > 2 and one.loss_name == "binary_crossentropy":
+            yield from _few_places(one)
+        if classes is None or len(classes) < 50:
             continue
         counts = np.bincount(classes - classes.min())
         counts = counts[counts > 0]
@@ -106,12 +112,32 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
         if len(counts) > 1 and share < 0.1 * even:
             yield Finding(
                 "imbalance",
-                "warning" if share < 0.02 and share < 0.05 * even else "note",
+                # Focal losses are made for it.
+                "warning"
+                if share < 0.02 and share < 0.05 * even and "focal" not in one.loss_name
+                else "note",
                 f"The rarest class of {one.named} has {counts.min()} of {counts.sum()} examples: "
                 f"without it the accuracy is {1 - share:.1%}.",
                 {"share": share},
                 "Weight the classes (class_weight=), or judge by the recall of each.",
             )
+
+
+def _few_places(one: Output) -> Iterator[Finding]:
+    """Masks in which hardly any place is of one class."""
+    if not is_binary(one.all_y):
+        return
+    share = float(one.all_y.mean(dtype="float64"))
+    share = min(share, 1 - share)
+    if share < 0.02:
+        yield Finding(
+            "imbalance",
+            "warning" if share < 0.005 else "note",
+            f"{share:.2%} of the places of {one.named} are of one class: without it the accuracy "
+            f"is {1 - share:.1%}.",
+            {"share": share},
+            "Use a focal or a Dice loss, or weight the places.",
+        )
 
 
 def check_split(examined: Examined) -> Iterator[Finding]:
@@ -178,9 +204,32 @@ def _scale(examined: Examined) -> Iterator[Finding]:
     for number, view in enumerate(views):
         if not view.is_weighted:
             continue
-        if (is_first or _is_among(view.input, leaves)) and not _is_normalised(views, number):
+        if (is_first or _holds_one(view.input, leaves)) and not _is_normalised(views, number):
             yield from _scale_at(view)
         is_first = False
+
+
+def _holds_one(values: np.ndarray | None, leaves: Rows) -> bool:
+    """True if a layer is given one of the inputs as it is, flattened, or beside others."""
+    if values is None:
+        return False
+    return _is_among(values, leaves) or any(
+        np.array_equal(leaf.ravel().astype(values.dtype), values.ravel())
+        if leaf.size == values.size
+        else _are_columns(leaf, values)
+        for leaf in leaves
+    )
+
+
+def _are_columns(leaf: np.ndarray, values: np.ndarray) -> bool:
+    """True if an input makes up some of the columns that a layer is given."""
+    if leaf.ndim < 2 or leaf.shape[:-1] != values.shape[:-1] or leaf.size > values.size:
+        return False
+    width, leaf = leaf.shape[-1], leaf.astype(values.dtype)
+    starts = np.arange(values.shape[-1] - width + 1)
+    first = values[..., : len(starts)].reshape(-1, len(starts))
+    starts = starts[(first == leaf[..., :1].reshape(-1, 1)).all(axis=0)]
+    return any(np.array_equal(leaf, values[..., one : one + width]) for one in starts)
 
 
 def _is_among(values: np.ndarray | None, leaves: Rows) -> bool:
@@ -223,7 +272,8 @@ def _scale_at(view: LayerView) -> Iterator[Finding]:
             evidence,
             remedy,
         )
-    elif 0 < size < 0.01:
+    # Rows with some large values among thousands of zeros are as they should be.
+    elif 0 < size < 0.01 and most < 0.1:
         yield Finding(
             "input_scale",
             "warning",

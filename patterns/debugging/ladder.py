@@ -132,7 +132,8 @@ def debug(
     examined = examine(
         _CALLER, model, x, y, given["sample_weight"], given["validation_data"], split, total_steps
     )
-    found = list(look(examined, class_weight=fit_arguments.get("class_weight")))
+    examined.weight_classes(fit_arguments.get("class_weight"))
+    found = list(look(examined))
     stopped = _stopped(examined)
     if stopped:
         rungs = ("one batch", "baseline", "short run")

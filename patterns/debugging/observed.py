@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -128,29 +129,47 @@ def without_noise(model: keras.Model) -> Iterator[list[str]]:
         for layer in _keras.all_layers(model)
         if _keras.draws(layer) and not _keras.weights_made_trainable(layer)
     ]
-    found = [layer for layer in found if not isinstance(layer, keras.layers.RNN)]
+    # A layer that knows no mode draws whatever the mode is.
+    found = [
+        layer
+        for layer in found
+        if not isinstance(layer, keras.layers.RNN) and _training_place(layer) is not None
+    ]
     with ExitStack() as stack:
         for layer in found:
-            stack.enter_context(_keras.replaced(layer, "call", _in_inference(layer.call)))
+            stack.enter_context(_keras.replaced(layer, "call", _in_inference(layer)))
         yield sorted({type(layer).__name__ for layer in found})
 
 
-def _in_inference(call: Callable[..., Any]) -> Callable[..., Any]:
+def _in_inference(layer: keras.Layer) -> Callable[..., Any]:
+    call, place = layer.call, _training_place(layer)
+
     def quiet(*arguments: Any, training: Any = None, **more: Any) -> Any:
+        if place is not None and len(arguments) > place:
+            return call(*arguments[:place], False, *arguments[place + 1 :], **more)
         return call(*arguments, training=False, **more)
 
     return quiet
 
 
+def _training_place(layer: keras.Layer) -> int | None:
+    """The place of `training` among the arguments of a layer's `call`; None if it has none."""
+    names = list(inspect.signature(layer.call).parameters)
+    return names.index("training") if "training" in names else None
+
+
 def _listening(layer: keras.Layer, name: str, views: dict[int, LayerView]) -> Callable[..., Any]:
-    call = layer.call
+    call, place = layer.call, _training_place(layer)
 
     def listening(*arguments: Any, **more: Any) -> Any:
         wrong_ids = None
         if isinstance(layer, keras.layers.Embedding):
             arguments, wrong_ids = _within(layer, arguments)
         outputs = call(*arguments, **more)
-        view = _view(layer, name, arguments, outputs, more.get("training"))
+        training = more.get("training")
+        if place is not None and len(arguments) > place:
+            training = arguments[place]
+        view = _view(layer, name, arguments, outputs, training)
         if view is not None:
             view.wrong_ids = wrong_ids
             views.pop(id(layer), None)

@@ -55,6 +55,7 @@ class Output:
         activation: The name of the activation that gives the output; empty if that is not known.
         weight: Of the loss among those of other outputs.
         before: The input of the layer that gives the output; None if no layer is known to.
+        ignored: The label of targets that do not count; None if there is none.
     """
 
     place: str
@@ -68,6 +69,12 @@ class Output:
     activation: str
     weight: float
     before: np.ndarray | None
+    ignored: int | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The targets of all examples that count."""
+        return self._counted(self.all_y)
 
     @property
     def width(self) -> int:
@@ -89,7 +96,8 @@ class Output:
         """False if a label has no unit."""
         if self.family != "sparse":
             return True
-        return bool(is_whole(self.y) and self.y.min() >= 0 and self.y.max() < self.width)
+        y = self._counted(self.y)
+        return bool(is_whole(y) and y.min(initial=0) >= 0 and y.max(initial=0) < self.width)
 
     @cached_property
     def is_one_hot(self) -> bool:
@@ -108,7 +116,9 @@ class Output:
         flat = y.reshape(-1) if y.size == len(y) else None
         if flat is None or not (self.family == "sparse" or is_binary(flat)):
             return None
-        return flat.astype(np.int64) if is_whole(flat) else None
+        if not is_whole(flat) or (self.ignored is not None and self.ignored in flat):
+            return None
+        return flat.astype(np.int64)
 
     @property
     def crossentropy(self) -> float:
@@ -132,6 +142,9 @@ class Output:
     def named(self) -> str:
         """It in words."""
         return f"the output {self.place!r}" if self.place else "the output"
+
+    def _counted(self, y: np.ndarray) -> np.ndarray:
+        return y if self.ignored is None else y[y != self.ignored]
 
     def loss_of(self, y: np.ndarray, pred: np.ndarray) -> float:
         """The loss of some outputs, in the mean; NaN if it cannot be had."""

@@ -22,6 +22,9 @@ from .sample import Sample, take_sample
 
 # Of examples that the short run trains on or is scored on.
 _MOST_HELD = 8000
+_AGAINST_OVERFITTING = (
+    "Stop early (kp.EarlyStopping), use more data, dropout, a penalty or fewer units."
+)
 # How often the short run looks at the validation data.
 _LOOKS = 10
 
@@ -67,6 +70,8 @@ class FitData:
             parts = (*data_parts("validation_data", self.validation_data), None, None)
             self.validation = take_sample(*parts[:3])
         self._arguments = arguments
+        # A sample of other data than arrays has them as weights.
+        self._class_weight = arguments.get("class_weight") if is_rows(x) else None
 
     @property
     def has_one_target(self) -> bool:
@@ -87,7 +92,7 @@ class FitData:
             *self.train,
             batch_size=size,
             shuffle=self._arguments.get("shuffle", True),
-            class_weight=self._arguments.get("class_weight"),
+            class_weight=self._class_weight,
         )
         whole = (
             batch
@@ -183,7 +188,16 @@ def _overfits(run: ShortRun) -> Iterator[Finding]:
             f"The loss on the validation data was lowest ({best:.3g}) at step {step}, and is "
             f"{last:.3g} at the end; that of training has fallen to {trained:.0%}.",
             {"best": best, "last": last, "step": step},
-            "Stop early (kp.EarlyStopping), use more data, dropout, a penalty or fewer units.",
+            _AGAINST_OVERFITTING,
+        )
+    elif trained < 0.05 and last > 0.5 * values[0] and 0.1 * last > run.losses[-20:].mean():
+        yield Finding(
+            "overfit",
+            "warning",
+            f"The loss on the training data has fallen to {trained:.1%} of its start, that on the "
+            f"validation data from {values[0]:.3g} to {last:.3g} only.",
+            {"training": trained, "validation": last / float(values[0])},
+            _AGAINST_OVERFITTING,
         )
 
 

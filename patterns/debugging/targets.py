@@ -67,7 +67,7 @@ def check_percentages(examined: Examined) -> Iterator[Finding]:
     for one in examined.outputs:
         y, name = one.all_y, one.loss_name
         wrong = {"mean_absolute_percentage_error": np.abs(y) < 1e-6}
-        wrong["mean_squared_logarithmic_error"] = y < 0
+        wrong["mean_squared_logarithmic_error"] = wrong["poisson"] = y < 0
         share = float(wrong[name].mean()) if name in wrong else 0.0
         if share > _FEW:
             yield Finding(
@@ -76,65 +76,6 @@ def check_percentages(examined: Examined) -> Iterator[Finding]:
                 f"{share:.0%} of the targets of {one.named} are so that {name} makes no sense.",
                 {"share": share},
                 "Use mse or huber.",
-            )
-
-
-def check_sign(examined: Examined) -> Iterator[Finding]:
-    """A loss of one's own that is lower for wrong answers than for right ones."""
-    yield from _weighted(examined)
-    for one in examined.outputs:
-        order = np.random.default_rng(0).permutation(len(one.y))
-        forms = [] if one.loss_name else _true_outputs(one)
-        pairs = [(one.loss_of(one.y, form), one.loss_of(one.y, form[order])) for form in forms]
-        pairs = [pair for pair in pairs if np.isfinite(pair).all()]
-        if pairs and all(wrong < right - 1e-3 * max(1.0, abs(right)) for right, wrong in pairs):
-            right, wrong = pairs[0]
-            yield Finding(
-                "negated_loss",
-                "error",
-                f"The loss of {one.named} is {right:.3g} for the right answers and {wrong:.3g} for "
-                "those of other examples: training makes the answers wrong.",
-                {"right": right, "wrong": wrong},
-                "Turn its sign around.",
-            )
-
-
-def _weighted(examined: Examined) -> Iterator[Finding]:
-    """Weights below zero, of a loss or of the examples."""
-    found = {f"The loss of {one.named}": one.weight for one in examined.outputs}
-    examples = examined.batch[2]
-    if isinstance(examples, np.ndarray):
-        found["The loss of each example"] = float(examples.mean())
-    for what, weight in found.items():
-        if weight < 0:
-            yield Finding(
-                "negated_loss",
-                "error",
-                f"{what} is weighted with {weight:g}: training climbs it.",
-                {"weight": weight},
-                "Give weights above 0.",
-            )
-
-
-def check_broadcast(examined: Examined) -> Iterator[Finding]:
-    """Targets and predictions whose shapes a loss of one's own pairs all with all."""
-    for one in examined.outputs:
-        same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
-        if not same_size or one.family or len(one.y) < 2:
-            continue
-        # At outputs that equal the targets, pairs that go astray always show.
-        shaped = one.y.reshape(one.pred.shape).astype("float32")
-        as_given, aligned = one.loss_of(one.y, shaped), one.loss_of(shaped, shaped)
-        if np.isfinite([as_given, aligned]).all() and (
-            abs(as_given - aligned) > 1e-3 * max(abs(aligned), 1e-6 * float(one.y.std()), 1e-12)
-        ):
-            yield Finding(
-                "broadcast",
-                "error",
-                f"The targets have the shape {one.y.shape}, {one.named} has {one.pred.shape}, and "
-                "the loss pairs each target with each prediction.",
-                {"as given": as_given, "aligned": aligned},
-                f"Reshape the targets to {(*one.y.shape[:1], *one.pred.shape[1:])}.",
             )
 
 
@@ -154,8 +95,11 @@ def _sparse(one: Output) -> Iterator[Finding]:
         return
     if labels.size != len(labels) * int(np.prod(one.pred.shape[1:-1])):
         yield _width(one, f"the labels have the shape {labels.shape}")
+        if one.is_one_hot:
+            yield _encoded(one, "one-hot rows", "labels", "categorical_crossentropy")
         return
-    low, high = int(labels.min()), int(labels.max())
+    labels = one.labels
+    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     evidence = {"lowest": low, "highest": high, "outputs": one.width}
     if low < 0 or high >= one.width:
         # Labels from 0 ask for more units, others for other labels.
@@ -182,6 +126,8 @@ def _categorical(one: Output) -> Iterator[Finding]:
         yield _width(one, "a crossentropy over a single unit is always 0")
     elif one.y.shape[-1] != one.width or one.y.ndim != one.pred.ndim:
         yield _width(one, f"the targets have the shape {one.y.shape}")
+        if one.y.size == len(one.y) and is_whole(one.all_y):
+            yield _encoded(one, "labels", "one-hot rows", "sparse_categorical_crossentropy")
     elif one.all_y.min() < 0:
         yield _beyond_one(one)
     elif (np.abs(one.all_y.sum(axis=-1) - 1) > 1e-3).mean() > _FEW:
@@ -228,6 +174,16 @@ def _numbers(one: Output) -> Iterator[Finding]:
             {"loss": one.loss_name},
             'Use "sparse_categorical_crossentropy".',
         )
+
+
+def _encoded(one: Output, given: str, wanted: str, other: str) -> Finding:
+    return Finding(
+        "loss_mismatch",
+        "error",
+        f"The targets of {one.named} are {given}, and {one.loss_name} takes {wanted}.",
+        {"loss": one.loss_name},
+        f'Use "{other}".',
+    )
 
 
 def _width(one: Output, why: str) -> Finding:
@@ -380,21 +336,3 @@ def _is_copy(examined: Examined, one: Output) -> bool:
         and x.size == one.y.size
         and np.array_equal(x.ravel(), one.y.ravel())
     )
-
-
-def _true_outputs(one: Output) -> list[np.ndarray]:
-    """Outputs that are right, in each form that the loss may expect; none if they are not known."""
-    y, pred = one.y, one.pred
-    if pred.ndim == 2 and one.width > 1 and y.size == len(y):
-        if not is_whole(y) or y.min() < 0 or y.max() >= one.width:
-            return []
-        hot = np.eye(one.width)[y.reshape(-1).astype(int)]
-    elif y.size == pred.size:
-        hot = y.reshape(pred.shape).astype("float64")
-        if not is_binary(hot):
-            return [hot.astype("float32")]
-    else:
-        return []
-    likely = 0.9 * hot + 0.1 * (1 - hot) / max(1, one.width - 1)
-    forms = [likely] if one.sums_to_one or one.range == (0.0, 1.0) else [likely, 8 * hot - 4]
-    return [form.astype("float32") for form in forms]

@@ -12,8 +12,12 @@ from ..optimizers.rates import rates_of, with_rates
 from .examined import Examined
 from .finding import Finding, Severity
 
+# Layers that drop their inputs themselves.
+_DROPPING = (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)
 # A schedule whose first steps are worth no more than a few at its highest rate is over at once.
 _FIRST_STEPS, _FEW_OF_THEM = 200, 0.05
+# The same of all steps of a training.
+_FEW_OF_ALL = 0.03
 
 
 def check_regularisation(examined: Examined) -> Iterator[Finding]:
@@ -49,34 +53,45 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
             )
         elif not constant:
             steps = min(_FIRST_STEPS, examined.total_steps or _FIRST_STEPS)
-            yield from _soon_over(rates_of(optimizer, steps))
+            yield from _soon_over(rates_of(optimizer, steps), 1, _FEW_OF_THEM)
+            every = (examined.total_steps or 0) // _FIRST_STEPS
+            if every > 1:
+                rates = rates_of(optimizer, _FIRST_STEPS, every)
+                yield from _soon_over(rates, every, _FEW_OF_ALL)
 
 
-def _soon_over(rates: list[float]) -> Iterator[Finding]:
+def _soon_over(rates: list[float], every: int, few: float) -> Iterator[Finding]:
     """A schedule that falls at once; one that is still rising is not over."""
     peak = max(rates)
     worth = sum(rates) / peak if peak > 0 else 0.0
-    is_over = worth < _FEW_OF_THEM * len(rates)
+    is_over = worth < few * len(rates)
     if is_over and min(rates) >= 0 and rates.index(peak) < len(rates) // 2:
         yield Finding(
             "lr_low",
             "warning",
-            f"The next {len(rates)} steps of the schedule move the weights no further than "
-            f"{worth:.1f} at its highest rate, {peak:.2g}, would.",
-            {"steps at the highest rate": worth, "highest": peak, "last": rates[-1]},
+            f"The next {every * len(rates)} steps of the schedule move the weights no further than "
+            f"{every * worth:.1f} at its highest rate, {peak:.2g}, would.",
+            {"steps at the highest rate": every * worth, "highest": peak, "last": rates[-1]},
             "Give the schedule its length in steps, not in epochs.",
         )
 
 
 def _dropout(model: keras.Model) -> Iterator[Finding]:
     for layer in _keras.all_layers(model):
-        rate = getattr(layer, "rate", None)
-        if isinstance(rate, int | float) and rate > 0.6 and "Dropout" in type(layer).__name__:
+        names = ["rate"] if "Dropout" in type(layer).__name__ else []
+        names += ["dropout", "recurrent_dropout"] if isinstance(layer, _DROPPING) else []
+        rate = max((one for name in names if (one := _rate(layer, name)) is not None), default=0.0)
+        if rate > 0.6:
             yield _too_much(
                 f"A dropout layer drops {rate:.0%} of its inputs.",
                 {"rate": rate},
                 "Use a rate of 0.1 to 0.5.",
             )
+
+
+def _rate(layer: keras.Layer, name: str) -> float | None:
+    rate = getattr(layer, name, None)
+    return float(rate) if isinstance(rate, int | float) else None
 
 
 def _penalties(examined: Examined) -> Iterator[Finding]:
@@ -97,6 +112,14 @@ def _penalties(examined: Examined) -> Iterator[Finding]:
             f"{left - paid:.3g}: silence gains more than right answers would.",
             {"penalty": paid, "loss": left - paid},
             "Divide the factors of the activity regularizers by 100.",
+        )
+    added, rest = examined.added_loss - penalty - paid, abs(loss - penalty - paid)
+    if loss and added > 20 * abs(rest - added) > 0:
+        yield _too_much(
+            f"The losses that layers add are {added:.3g}, and the loss of the outputs is "
+            f"{rest - added:.3g}: hardly anything is left for the answers.",
+            {"added": added, "loss": rest - added},
+            "Give them a smaller factor.",
         )
 
 

@@ -39,13 +39,13 @@ def steps_made(optimizer: keras.optimizers.Optimizer) -> int:
     return int(ops.convert_to_numpy(_keras.steps_of(optimizer).value))
 
 
-def rates_of(optimizer: keras.optimizers.Optimizer, steps: int) -> list[float]:
-    """The rates of the next steps."""
+def rates_of(optimizer: keras.optimizers.Optimizer, steps: int, every: int = 1) -> list[float]:
+    """The rates of the next steps, or of every n-th of them."""
     rate = _keras.get_rate(optimizer)
     if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
         return [_number(optimizer.learning_rate)] * steps
     start = steps_made(optimizer)
-    return [_number(rate(start + step)) for step in range(steps)]
+    return [_number(rate(start + every * step)) for step in range(steps)]
 
 
 def _number(value: Any) -> float:
