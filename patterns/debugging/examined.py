@@ -100,13 +100,11 @@ class Examined:
             return None, []
         try:
             found = observe(self.model, self.batch[0])
-            self.added_loss = sum(
-                float(np.mean(keras.ops.convert_to_numpy(one))) for one in self.model.losses
-            )
-            return found
         except Exception as error:
             self.problem = self.problem or first_line(error)
             return None, []
+        self.added_loss = _sum_of_losses(self.model)
+        return found
 
     @property
     def views(self) -> list[LayerView]:
@@ -266,6 +264,15 @@ class Examined:
             if gives and (view.activation or view.is_weighted):
                 return view
         return None
+
+
+def _sum_of_losses(model: keras.Model) -> float:
+    """Penalties, and what layers added at the last call; 0 if there are no values."""
+    try:
+        return sum(float(np.mean(keras.ops.convert_to_numpy(one))) for one in model.losses)
+    except Exception:
+        # Inside a loop that a framework traces.
+        return 0.0
 
 
 def _shown_activation(pred: np.ndarray) -> str:

@@ -281,6 +281,15 @@ def _scale_at(view: LayerView) -> Iterator[Finding]:
             evidence,
             remedy,
         )
+    elif len(stds) and stds.mean() < 0.01 * size:
+        yield Finding(
+            "input_scale",
+            "warning",
+            f"The inputs are {size:.3g} in the root mean square, and examples differ by "
+            f"{stds.mean():.3g} only: have they been scaled twice?",
+            {**evidence, "deviation": float(stds.mean())},
+            remedy,
+        )
     elif size > 3.5 or 0 < size < 0.03:
         yield Finding(
             "input_scale",

@@ -99,7 +99,9 @@ def _sparse(one: Output) -> Iterator[Finding]:
             yield _encoded(one, "one-hot rows", "labels", "categorical_crossentropy")
         return
     labels = one.labels
-    low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+    if not labels.size:
+        return
+    low, high = int(labels.min()), int(labels.max())
     evidence = {"lowest": low, "highest": high, "outputs": one.width}
     if low < 0 or high >= one.width:
         # Labels from 0 ask for more units, others for other labels.

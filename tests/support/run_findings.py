@@ -12,10 +12,12 @@ from places import ROOT
 import keras_patterns as kp
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from model_faults import healthy, met, own, published
+from model_faults import healthy, met, own, published, second_set, third_set
 
 assert own
 assert met
+assert second_set
+assert third_set
 
 
 def drawn(model):

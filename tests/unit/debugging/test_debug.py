@@ -91,6 +91,30 @@ def test_class_weights_are_heard():
     assert "imbalance" in rare - weighted
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(1e-4, "lr_low"), (1.0, None)])
+def test_class_weights_are_part_of_the_rate(factor, expected):
+    model = net(optimizer=keras.optimizers.SGD(0.1, momentum=0.9))
+    findings = kp.debug(model, X, LABELS, class_weight={0: factor, 1: factor}).findings
+    assert (findings[0].kind if findings else None) == expected
+
+
+def test_a_schedule_that_is_over_in_the_first_of_many_epochs():
+    rate = keras.optimizers.schedules.CosineDecay(0.05, 40)
+    model = net(optimizer=keras.optimizers.SGD(rate, momentum=0.9))
+    assert [one.kind for one in kp.debug(model, X, LABELS, epochs=4).findings] == []
+    assert "lr_low" in [one.kind for one in kp.debug(model, X, LABELS, epochs=200).findings]
+
+
+def test_what_is_memorised_and_not_generalised():
+    x = np.random.default_rng(2).normal(size=(60, 5)).astype("float32")
+    wide = [layers.Dense(256, activation="relu") for _ in range(2)]
+    model = keras.Sequential([keras.Input((5,)), *wide, layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(3e-3), "mse")
+    noise = np.random.default_rng(3).normal(size=60)
+    report = kp.debug(model, x, noise, validation_split=0.5, epochs=90)
+    assert "overfit" in [one.kind for one in report.findings]
+
+
 def test_an_argument_that_fit_does_not_have_is_refused():
     with pytest.raises(TypeError, match=r"'epoch' is no argument of kp\.fit"):
         kp.debug(net(), X, LABELS, epoch=3)

@@ -145,6 +145,46 @@ def test_dropout_is_off_and_said_so_unless_it_is_wanted():
     assert quiet.losses[-1] < 0.1 * noisy.losses[-1]
 
 
+class Jittered(layers.Layer):
+    """Draws in every mode, or is told the mode by place."""
+
+    def __init__(self, by_place):
+        super().__init__()
+        self.draws = keras.random.SeedGenerator(0)
+        self.drop = layers.Dropout(0.1, seed=0) if by_place else None
+
+    def call(self, inputs):
+        if self.drop is not None:
+            return self.drop(inputs, True)
+        return inputs + keras.random.normal(keras.ops.shape(inputs), 0.0, 0.01, seed=self.draws)
+
+
+@pytest.mark.parametrize("by_place", [False, True])
+def test_a_layer_that_draws_and_knows_no_mode(by_place):
+    model = net(keras.optimizers.Adam(0.05), layers.Dense(32, "tanh"), Jittered(by_place))
+    assert kp.overfit_batch(model, X, Y).verdict in ("memorised", "learning")
+
+
+class OwnLoss(keras.Model):
+    """Computes its loss from what a step is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.last(inputs)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean((y - y_pred) ** 2)
+
+
+def test_a_loss_of_ones_own_is_given_tensors():
+    model = OwnLoss()
+    model.compile(keras.optimizers.Adam(0.05))
+    assert kp.overfit_batch(model, X, X[:, :1]).verdict in ("memorised", "learning")
+
+
 def test_the_table_of_layers():
     report = kp.overfit_batch(sgd(0.1), X, Y)
     assert [row.layer for row in report.layers] == ["Dense at layers/0", "Dense at layers/1"]

@@ -136,6 +136,54 @@ def test_a_loss_of_ones_own_with_the_wrong_sign(make):
     assert "negated_loss" not in kinds(make(loss=sign(1.0)), X, LABELS)
 
 
+@pytest.mark.parametrize(("sign", "expected"), [(1.0, ["negated_loss"]), (-1.0, [])])
+def test_a_density_that_wants_a_minus(sign, expected):
+    def loss(y, pred):
+        gap = (y - pred[:, :1]) / keras.ops.exp(pred[:, 1:])
+        return sign * keras.ops.mean(-pred[:, 1:] - gap**2 / 2, axis=-1)
+
+    assert kinds(linear(2, loss=loss), X, X[:, :1]) == expected
+
+
+def test_a_distance_that_is_0_for_what_belongs_together_is_no_negated_loss():
+    def contrastive(y, apart):
+        far = keras.ops.maximum(1.0 - apart, 0.0) ** 2
+        return keras.ops.mean(y * apart**2 + (1 - y) * far, axis=-1)
+
+    tower = keras.Sequential([keras.Input((3,)), layers.Dense(8, "relu"), layers.Dense(4)])
+    one, other = keras.Input((3,)), keras.Input((3,))
+    gap = keras.ops.sum((tower(one) - tower(other)) ** 2, axis=-1, keepdims=True)
+    model = keras.Model([one, other], keras.ops.sqrt(gap + 1e-6))
+    model.compile("adam", contrastive)
+    assert "negated_loss" not in kinds(model, [X[:, :3], X[:, 3:]], ONES[:, None])
+
+
+@pytest.mark.parametrize(("activation", "expected"), [("softmax", ["logits"]), (None, [])])
+def test_a_loss_of_ones_own_that_takes_logits(activation, expected):
+    def loss(y, pred):
+        return keras.losses.sparse_categorical_crossentropy(y, pred, from_logits=True)
+
+    assert kinds(net(layers.Dense(3, activation=activation), loss=loss), X, LABELS) == expected
+
+
+def test_labels_that_are_left_out_need_no_unit():
+    labels = np.where(ONES > 0, LABELS, -1)
+    ignoring = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
+    assert kinds(softmax(), X, labels)[0] == "label_range"
+    assert kinds(softmax(loss=ignoring), X, labels) == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "y"),
+    [
+        ("categorical_crossentropy", LABELS[:, None]),
+        ("sparse_categorical_crossentropy", np.eye(3)[LABELS]),
+    ],
+)
+def test_labels_in_the_form_of_another_loss(loss, y):
+    assert {"output_width", "loss_mismatch"} <= set(kinds(softmax(loss=loss), X, y))
+
+
 def test_a_rate_below_zero_climbs():
     assert kinds(softmax(optimizer=keras.optimizers.SGD(-0.1)), X, LABELS) == ["negated_loss"]
 
@@ -147,6 +195,7 @@ def test_a_rate_below_zero_climbs():
         (X * [1, 1, 1, 1, 1, 2000], "input_scale", "warning"),
         (X / 1000, "input_scale", "warning"),
         (5 * X, "input_scale", "note"),
+        (X / 1000 - 1, "input_scale", "warning"),
         (np.zeros_like(X), "constant_input", "error"),
         (np.where(X > 2.5, np.nan, X), "non_finite", "error"),
     ],
@@ -187,6 +236,18 @@ def test_one_id_among_many_that_the_sample_does_not_hold():
 def test_an_output_that_depends_on_the_rest_of_the_batch():
     centred = layers.Lambda(lambda x: x - keras.ops.mean(x, axis=0))
     assert "batch_leak" in kinds(softmax(hidden=[centred, layers.Dense(8, "relu")]), X, LABELS)
+
+
+@pytest.mark.parametrize(("axis", "expected"), [(0, ["batch_leak"]), (1, [])])
+def test_a_leak_that_is_small_beside_the_outputs_and_the_same_in_any_order(axis, expected):
+    ids = RNG.integers(0, 20, (200, 6))
+    inputs = keras.Input((6,), dtype="int32")
+    h = layers.Embedding(20, 8)(inputs)
+    shares = keras.ops.softmax(layers.Dense(1)(h), axis=axis)
+    h = layers.Dense(8, "relu")(keras.ops.sum(shares * h, axis=1))
+    model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(h))
+    model.compile("adam", "binary_crossentropy")
+    assert kinds(model, ids, ONES) == expected
 
 
 def two_inputs(reads):
@@ -296,6 +357,49 @@ def test_the_scale_of_each_input_counts():
     assert kinds(model, [X, 100 * X[:, 3:]], LABELS)[0] == "input_scale"
 
 
+@pytest.mark.parametrize(("factor", "expected"), [(1e6, "input_scale"), (1.0, None)])
+def test_a_column_that_stands_beside_what_an_embedding_gives(factor, expected):
+    number, town = keras.Input((1,)), keras.Input((1,), dtype="int32")
+    both = layers.Concatenate()([layers.Flatten()(layers.Embedding(9, 4)(town)), number])
+    last = layers.Dense(1, activation="sigmoid")(layers.Dense(8, "relu")(both))
+    model = keras.Model([number, town], last)
+    model.compile("adam", "binary_crossentropy")
+    found = kinds(model, [factor * X[:, :1], RNG.integers(0, 9, (200, 1))], ONES)
+    assert (found[0] if found else None) == expected
+
+
+def test_rows_of_a_few_values_among_many_zeros_are_sound():
+    x = np.zeros((200, 9000), "float32")
+    x[np.arange(200)[:, None], RNG.integers(0, 9000, (200, 30))] = 0.2
+    assert kinds(sigmoid(inputs=9000), x, ONES) == []
+    assert kinds(sigmoid(inputs=9000), x / 255, ONES) == ["input_scale"]
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(100.0, ["over_regularised"]), (1e-3, [])])
+def test_a_loss_of_a_layer_beside_which_answers_count_for_nothing(factor, expected):
+    class Priced(layers.Layer):
+        def call(self, inputs):
+            self.add_loss(factor * keras.ops.mean(inputs**2))
+            return inputs
+
+    assert kinds(softmax(hidden=[layers.Dense(8, "relu"), Priced()]), X, LABELS) == expected
+
+
+@pytest.mark.parametrize("more", [{"dropout": 0.9}, {"recurrent_dropout": 0.9}])
+def test_what_a_recurrent_layer_drops(more):
+    hidden = [layers.Reshape((3, 2)), layers.GRU(8, **more)]
+    assert kinds(softmax(hidden=hidden), X, LABELS) == ["over_regularised"]
+
+
+def test_masks_of_hardly_any_place():
+    masks = np.zeros((200, 6, 1), "float32")
+    masks[0, 0] = 1
+    hidden = [layers.Reshape((6, 1)), layers.Conv1D(4, 3, padding="same", activation="relu")]
+    assert kinds(sigmoid(hidden=hidden), X, masks) == ["imbalance"]
+    masks[:, :2] = 1
+    assert kinds(sigmoid(hidden=hidden), X, masks) == []
+
+
 NORMAL = keras.initializers.RandomNormal
 
 
@@ -345,6 +449,15 @@ def test_a_narrow_layer_before_many_classes():
     hidden = [layers.Dense(8, "relu"), layers.Dense(1, "relu"), layers.Dense(8, "relu")]
     last = layers.Dense(10, activation="softmax")
     assert "capacity" in kinds(net(last, hidden=hidden), X, np.arange(200) % 10)
+
+
+def test_a_score_of_one_unit_is_not_narrow_if_other_values_pass_beside_it():
+    inputs = keras.Input((6,))
+    h = layers.Dense(16, "relu")(inputs)
+    h = layers.Dense(16, "relu")(h * layers.Dense(1, activation="sigmoid")(h))
+    model = keras.Model(inputs, layers.Dense(10, activation="softmax")(h))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert kinds(model, X, np.arange(200) % 10) == []
 
 
 def test_a_model_that_is_frozen():
