@@ -261,6 +261,9 @@ def _scale_at(view: LayerView) -> Iterator[Finding]:
     stds = stds[stds > 0]
     ratio = float(stds.max() / stds.min()) if len(stds) else 1.0
     mixed = ratio > 100 and most > 100
+    # Rows with some large values among thousands of zeros are as they should be.
+    is_sparse = most > 0.1 and (rows == 0).mean() > 0.9
+    is_small = 0 < size < 0.03 and not is_sparse
     evidence = {"rms": size, "largest": most, "ratio of columns": ratio}
     remedy = "Scale them to a mean of 0 and a deviation of 1, by keras.layers.Normalization, say."
     if size > 30 or most > 1000 or mixed:
@@ -272,8 +275,7 @@ def _scale_at(view: LayerView) -> Iterator[Finding]:
             evidence,
             remedy,
         )
-    # Rows with some large values among thousands of zeros are as they should be.
-    elif 0 < size < 0.01 and most < 0.1:
+    elif is_small and size < 0.01:
         yield Finding(
             "input_scale",
             "warning",
@@ -290,7 +292,7 @@ def _scale_at(view: LayerView) -> Iterator[Finding]:
             {**evidence, "deviation": float(stds.mean())},
             remedy,
         )
-    elif size > 3.5 or 0 < size < 0.03:
+    elif size > 3.5 or is_small:
         yield Finding(
             "input_scale",
             "note",
