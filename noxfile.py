@@ -235,11 +235,7 @@ def demo(session: nox.Session) -> None:
     """A run killed twice and resumed, on JAX; `nox -s demo -- torch jax` installs others, the first
     one leads.
     """
-    backends = session.posargs or ["jax"]
-    if unknown := set(backends) - set(EXTRAS):
-        session.error(
-            f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}"
-        )
+    backends = chosen_backends(session)
     install_package(session, "demo", *(EXTRAS[backend] for backend in backends))
     session.run("keras-patterns", "demo", env={"KERAS_BACKEND": backends[0], **QUIET})
 
@@ -265,14 +261,16 @@ def bench(session: nox.Session, backend: str) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The site in build/site, from docs/ and the docstrings, with every warning as an error. Its
-    links, its size, the public names on it, and that it asks for nothing from the net are checked.
+    notebooks are run, on JAX or, by `nox -s docs -- torch`, on another backend. Its links, its
+    size, the public names on it, its words, and that it asks for nothing from the net are checked.
     """
-    install_package(session, EXTRAS["jax"])
+    backend = chosen_backends(session)[0]
+    install_package(session, EXTRAS[backend])
     install(session, *group("docs"))
     site = ROOT / "build" / "site"
     shutil.rmtree(site, ignore_errors=True)
     strict = ("-W", "-n", "--keep-going", "-q", "-d", scratch("doctrees"))
-    environment = {"KERAS_BACKEND": "jax", **QUIET}
+    environment = {"KERAS_BACKEND": backend, **QUIET}
     session.run("sphinx-build", *strict, str(ROOT / "docs"), str(site), env=environment)
     session.run("python", str(ROOT / "docs" / "site" / "check.py"), str(site), env=environment)
 
@@ -284,6 +282,16 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     build_archives(session, ROOT / "dist")
     session.run("twine", "check", "--strict", *map(str, (ROOT / "dist").iterdir()))
+
+
+def chosen_backends(session: nox.Session) -> list[str]:
+    """The backends named after `--`; JAX if there are none."""
+    backends = session.posargs or ["jax"]
+    if unknown := set(backends) - set(EXTRAS):
+        session.error(
+            f"No such backend: {', '.join(sorted(unknown))}. Choose from {', '.join(EXTRAS)}"
+        )
+    return backends
 
 
 def group(name: str) -> tuple[str, ...]:

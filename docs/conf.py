@@ -16,7 +16,7 @@ except metadata.PackageNotFoundError:
     release = "of a checkout"
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
@@ -28,6 +28,14 @@ extensions = [
     "rooms_of_the_api",
 ]
 nitpicky = True
+
+# Pages that begin with `file_format: mystnb` are run in a folder of their own, on the backend that
+# `KERAS_BACKEND` names. An error in one ends the build.
+nb_execution_mode = "auto"
+nb_execution_raise_on_error = True
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_merge_streams = True
 exclude_patterns = ["site"]
 
 # Pages say `<!-- site` where the code host shows nothing: see pages.py.

@@ -1,10 +1,12 @@
 """Checks a built site: `python docs/site/check.py build/site`.
 
-Every public name has an entry, every link inside the site leads somewhere, every page is three
-clicks from the first one or nearer, no page asks for anything from the net, and the whole is small.
+Every public name has an entry and an example, every link inside the site leads somewhere, every
+page is three clicks from the first one or nearer, no page asks for anything from the net, no old
+name is back, and the whole is small.
 Exit code 1 where that is not so.
 """
 
+import inspect
 import re
 import sys
 import zlib
@@ -17,6 +19,14 @@ from urllib.parse import unquote, urldefrag
 MOST_BYTES = 30_000_000
 MOST_CLICKS = 3
 MODULES = ("", ".optimizers", ".schedules", ".stopping", ".testing")
+ROOT = Path(__file__).resolve().parents[2]
+# Names that have a better one by now, besides those of the table in docs/compatibility.md.
+RETIRED = (
+    *("DrivenCallback", "EpochRun", "EpochGuard", "HeldState", "note_left", "forget_left"),
+    *("roll_back", "stop_is_requested", "is_called", "kp.untouched", "still-1"),
+)
+# These tell of old names.
+TELL_OF_OLD_NAMES = {"compatibility.html", "project/changelog.html"}
 # What a browser loads with a page; `href` of any other tag waits for a click.
 LOADED = {"src", "srcset", "data", "poster"}
 IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
@@ -24,13 +34,14 @@ IN_SCRIPT = re.compile(r"(?:import|fetch|importScripts)\s*\(?\s*[\"'`](https?://
 
 
 class Page(HTMLParser):
-    """The anchors of a page, its links, and what it loads."""
+    """The anchors of a page, its links, its text, and what it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
+        self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -41,6 +52,9 @@ class Page(HTMLParser):
                 self.loads.append(value or "")
             elif name in {"href", "action"} and value:
                 self.links.append(value)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def problems(site: Path) -> Iterator[str]:
@@ -61,6 +75,14 @@ def problems(site: Path) -> Iterator[str]:
         yield from (f"{path.relative_to(site)}: loads {url}" for url in found)
     for path in sorted(pages.keys() - within_reach(site / "index.html", pages)):
         yield f"{path.relative_to(site)} is more than {MOST_CLICKS} clicks from index.html"
+    told = {str(path.relative_to(site)): page.text for path, page in pages.items()}
+    told["README.md"] = (ROOT / "README.md").read_text(encoding="utf-8")
+    old_names = retired()
+    for where, text in sorted(told.items()):
+        if where not in TELL_OF_OLD_NAMES:
+            used = (name for name in old_names if uses(text, name))
+            yield from (f"{where}: {name} has a better name by now" for name in used)
+    yield from (f"{name} has no example" for name in without_example())
     documented = names_in_inventory(site / "objects.inv")
     yield from (f"{name} is on no page" for name in sorted(public_names() - documented))
     size = sum(path.stat().st_size for path in site.rglob("*") if path.is_file())
@@ -121,10 +143,43 @@ def public_names() -> set[str]:
     return names
 
 
+def uses(text: str, name: str) -> bool:
+    """True if a name stands in a text, and not as a part of a longer one."""
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?!\w)", text) is not None
+
+
+def retired() -> list[str]:
+    """The names that have a better one by now: those above, and those of the table."""
+    page = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    table = page.partition("| old | new |")[2].partition("\n\n")[0]
+    cells = (row.split("|")[1] for row in table.splitlines()[2:])
+    old = (re.findall(r"`([A-Za-z][\w.]{3,})=?`", cell) for cell in cells)
+    return [*RETIRED, *(name for found in old for name in found)]
+
+
+def without_example() -> Iterator[str]:
+    """The public names whose docstring neither has an example nor leads to one: it names, in its
+    first paragraph, the function that returns such an object, or the class to which it belongs.
+    """
+    names = public_names()
+    docstrings = {name: inspect.getdoc(find(name)) or "" for name in names}
+    shown = {name for name in names if ">>> " in docstrings[name]}
+    for name in sorted(names - shown):
+        first = docstrings[name].partition("\n\n")[0]
+        named = re.findall(r"`(?:kp|keras_patterns)\.([\w.]+)", first)
+        if not shown & {f"keras_patterns.{other}" for other in named}:
+            yield name
+
+
+def find(name: str) -> object:
+    module, _, item = name.rpartition(".")
+    return getattr(import_module(module), item)
+
+
 def main() -> int:
     site = Path(sys.argv[1]).resolve()
     found = list(problems(site))
-    print("\n".join(found) or f"{site}: all links, names and sources are in order")
+    print("\n".join(found) or f"{site}: all links, names, words and sources are in order")
     return 1 if found else 0
 
 

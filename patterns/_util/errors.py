@@ -27,7 +27,9 @@ class KerasPatternsError(Exception):
 
 
 class NonFiniteError(KerasPatternsError, ArithmeticError):
-    """Training is not finite, and going back has not helped, or was not asked for.
+    """Training is not finite, and going back has not helped, or was not asked for: see
+    `kp.NonFiniteGuard`. Mend the data or the rate that `findings` name; the newest checkpoint is
+    sound.
 
     Attributes:
         findings: What was found, the oldest first: dicts with `"step"`, `"batch"`, `"examples"`,

@@ -27,7 +27,10 @@ Json = dict[str, Any]
 
 
 class ResumeRefusedError(KerasPatternsError, ValueError):
-    """The script differs from the run in the folder in a way that no resume can bridge."""
+    """The script that calls `kp.fit` differs from the run in the folder in a way that no resume can
+    bridge. Put the setting back that the message names, begin a new run from the old weights by
+    `resume="weights"`, or give another folder.
+    """
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from .._util.table import format_table, html_lines, html_table
 
 @dataclass(frozen=True)
 class SelectionRow:
-    """A checkpoint, as a selection found it.
+    """A checkpoint, as `kp.select_checkpoint` found it.
 
     Attributes:
         step: After how many optimizer steps it was taken.

@@ -65,7 +65,7 @@ class CheckpointStore(CheckpointFolder):
             The step of the checkpoint.
 
         Raises:
-            StoreError: If there is no such checkpoint, or it is damaged.
+            kp.StoreError: If there is no such checkpoint, or it is damaged.
             StateMismatchError: If the model is another one; it is unchanged then.
         """
         position, record = self.read_record(step)
@@ -124,7 +124,7 @@ class CheckpointStore(CheckpointFolder):
             step: Of the checkpoint. Defaults to None: the newest sound one.
 
         Raises:
-            StoreError: If there is no such checkpoint, or it is damaged.
+            kp.StoreError: If there is no such checkpoint, or it is damaged.
         """
         _, record = self.read_record(step)
         return dict(record.tracked.get("extra", {}))
@@ -248,6 +248,6 @@ class CheckpointStore(CheckpointFolder):
             step: Of the checkpoint. Defaults to None: the newest sound one.
 
         Raises:
-            StoreError: If there is no such checkpoint, or it is damaged.
+            kp.StoreError: If there is no such checkpoint, or it is damaged.
         """
         return read_record(self, step)

@@ -21,7 +21,9 @@ from .weights import as_batch, check_class_weight, class_weight_json
 
 
 class DataExhaustedError(KerasPatternsError, RuntimeError):
-    """The data ran out before the place at which they are to go on."""
+    """The data of `kp.fit` ran out before the place at which they are to go on, or have no batch.
+    Give data that are as long as those of the run.
+    """
 
 
 class IterableLoader:

@@ -25,7 +25,8 @@ _ENOUGH = 0.9
 
 @dataclass(frozen=True, repr=False)
 class BatchSizeReport:
-    """The speed, the noise and the memory of batches, and the size that follows.
+    """The outcome of `kp.probe_batch_size`: the speed, the noise and the memory of batches, and the
+    size that follows.
 
     Attributes:
         speeds: Of each size that was timed, the smallest first.

@@ -52,7 +52,7 @@ _DOUBLE_DESCENT = (
 
 @dataclass(frozen=True)
 class Observation:
-    """A thing that the curves of a run show.
+    """A thing that the curves of a run show, as `kp.diagnose` sees it.
 
     Attributes:
         kind: `"diverged"`, `"oscillates"`, `"overfits"`, `"underfits"`, `"plateaus"`, `"still

@@ -104,7 +104,8 @@ CAUSES = {
 
 
 class PreflightError(KerasPatternsError, ValueError):
-    """A preflight found something that should be mended before training.
+    """`kp.preflight` found something that should be mended before training. Each finding has its
+    remedy; `skip=` leaves out a kind that is meant to be.
 
     Attributes:
         findings: All that it found.
@@ -117,7 +118,7 @@ class PreflightError(KerasPatternsError, ValueError):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that may keep a model from learning.
+    """One thing that may keep a model from learning, as `kp.preflight` and `kp.debug` find it.
 
     Attributes:
         kind: A word for it, one of those in docs/debugging.md.

@@ -33,7 +33,7 @@ _REFUSED = {"x", "y", "self"}
 
 @dataclass(frozen=True, repr=False)
 class DebugReport:
-    """All that was found on the way up, and how far it got.
+    """The outcome of `kp.debug`: all that was found on the way up, and how far it got.
 
     Attributes:
         findings: Ranked, causes before symptoms.

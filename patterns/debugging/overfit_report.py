@@ -56,7 +56,7 @@ class LayerRow:
 
 @dataclass(frozen=True, repr=False)
 class OverfitReport:
-    """The course of a model on one batch that it is to memorise.
+    """The outcome of `kp.overfit_batch`: the course of a model on one batch that it is to memorise.
 
     Attributes:
         verdict: `"memorised"`, `"learning"`, `"goes up"`, `"explodes"`, `"oscillates"`,

@@ -42,7 +42,8 @@ class BaselineRow:
 
 @dataclass(frozen=True, repr=False)
 class Baselines:
-    """Scores of simple models on data that they were not fitted on, and known results.
+    """The outcome of `kp.baseline`: scores of simple models on data that they were not fitted on,
+    and known results.
 
     Attributes:
         metric: `"accuracy"`, of classes; `"accuracy of labels"`, the mean over all labels of all

@@ -99,7 +99,8 @@ class Suggestions(Mapping[str, float]):
 
 @dataclass(frozen=True, repr=False)
 class LearningRateSweep:
-    """The losses of a sweep, and the rates that can be read off them.
+    """The outcome of `kp.find_learning_rate`: the losses of a sweep, and the rates that can be read
+    off them.
 
     Attributes:
         rates: The rate of each step, of shape `(steps,)`; where several optimizers share a model,

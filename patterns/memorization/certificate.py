@@ -59,7 +59,7 @@ class _Report(Fields, frozen=True):
 
 @dataclass(frozen=True)
 class WorstExample:
-    """An example on which a model is far from its target.
+    """An example on which a model is far from its target, as `kp.memorize` reports it.
 
     Attributes:
         example: Its number in the table, from 0.

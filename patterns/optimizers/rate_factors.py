@@ -280,6 +280,15 @@ def rate_factor_of(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
 
     Raises:
         ValueError: If it has factors, and none for this variable.
+
+    Example:
+
+    >>> import keras, keras_patterns as kp
+    >>> layers = [keras.layers.Dense(4, name=name) for name in ("stem", "head")]
+    >>> model = keras.Sequential([keras.Input((8,)), *layers])
+    >>> optimizer = kp.optimizers.with_layer_rates(keras.optimizers.Adam(), model, decay=0.5)
+    >>> kp.optimizers.rate_factor_of(optimizer, model.get_layer("stem").kernel)
+    0.5
     """
     if hasattr(optimizer, "inner_optimizer"):
         return rate_factor_of(optimizer.inner_optimizer, variable)

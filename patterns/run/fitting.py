@@ -121,6 +121,8 @@ def fit(
         kp.PreflightError: If `preflight` finds an error.
         kp.ResumeRefusedError: If the folder holds a run that this script cannot go on with.
         kp.StateMismatchError: If it holds a run of another model.
+        kp.StoreInUseError: If another run writes to it.
+        kp.NonFiniteError: If a `kp.NonFiniteGuard` finds no way around a value that is not finite.
         kp.RunInterrupted: If a signal asked the run to stop; its state is saved.
         kp.DataExhaustedError: If the data end before the place at which a run goes on, or have no
             batch.

@@ -18,7 +18,8 @@ from ..storage import Position
 
 @dataclass(frozen=True)
 class Rewind:
-    """Goes on from an earlier checkpoint of this run; its later ones are deleted.
+    """Asks a run, from a `kp.Hook`, to go on from an earlier checkpoint of it; later ones are
+    deleted.
 
     Attributes:
         position: Of the checkpoint, as `run.position` gave it when it was saved. If it is damaged,
@@ -30,7 +31,7 @@ class Rewind:
 
 @dataclass(frozen=True)
 class Stop:
-    """Ends the run here. Inside an epoch, the epoch ends here too.
+    """Asks a run, from a `kp.Hook`, to end here. Inside an epoch, the epoch ends here too.
 
     Attributes:
         reason: For people.
@@ -41,7 +42,8 @@ class Stop:
 
 @dataclass(frozen=True)
 class SetTrainable:
-    """Changes what is trained from the next step on, or something else that is compiled into it.
+    """Asks a run, from a `kp.Hook`, to change what is trained from the next step on, or something
+    else that is compiled into it.
 
     Attributes:
         change: Is given the model, and sets `trainable` of its layers and variables, or another
@@ -53,7 +55,7 @@ class SetTrainable:
 
 @dataclass(frozen=True)
 class Save:
-    """Makes a checkpoint here, once everything else of this boundary is done."""
+    """Asks a run, from a `kp.Hook`, for a checkpoint here, once all else of a boundary is done."""
 
 
 @dataclass(frozen=True)

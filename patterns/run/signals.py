@@ -16,7 +16,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class RunInterrupted(SystemExit):
-    """A run was asked by a signal to stop; its state is saved.
+    """A run of `kp.fit` was asked by a signal to stop; its state is saved.
 
     A `SystemExit`, so that a script that does not catch it ends without a traceback, with 128 plus
     the signal's number as its exit status, and does not take half a run for a whole one.

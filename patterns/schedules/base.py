@@ -22,7 +22,8 @@ _MOST_STEPS = 2**30 - 1
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A function of the step alone, computed in float32 whatever `floatx` is.
+    """A function of the step alone, such as `kp.schedules.OneCycle`, computed in float32 whatever
+    `floatx` is.
 
     Its subclasses are frozen dataclasses whose fields are their configuration. A step is a whole
     number, or a tensor of whole numbers of any shape; it is subtracted and divided as such, for

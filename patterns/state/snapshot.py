@@ -25,7 +25,9 @@ _INTEGERS = ("int32", "int64", "uint32", "uint64")
 
 
 class StateMismatchError(KerasPatternsError, ValueError):
-    """A checkpoint's variables are not those of the model."""
+    """A checkpoint's variables are not those of the model, as `kp.fit` finds on a resume. Build the
+    model as it was, take over what fits by `kp.load_pretrained`, or give another folder.
+    """
 
 
 class CounterOverflowError(StateMismatchError, OverflowError):

@@ -18,7 +18,7 @@ from ..storage import Position, StoreError, SystemRefusalError
 
 
 class BestWeights(Protocol):
-    """The place where a callback keeps the best weights."""
+    """The place where a callback such as `kp.EarlyStopping` keeps the best weights."""
 
     def keep(self, model: keras.Model) -> list[Request]:
         """Holds the weights that the model has now, in place of those before.
@@ -44,8 +44,8 @@ class BestWeights(Protocol):
 
 
 class InMemory:
-    """Holds them on the host, as NumPy arrays in buffers that are used again; no second model is on
-    the device.
+    """Holds the best weights of a callback such as `kp.EarlyStopping` on the host, as NumPy arrays
+    in buffers that are used again; no second model is on the device.
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ _OWN = "keras_patterns."
 
 @dataclass(frozen=True)
 class Observation:
-    """One value of the monitored metric.
+    """One value of the monitored metric, for a rule such as `kp.Patience`.
 
     Attributes:
         value: Of the metric; need not be finite.
@@ -37,7 +37,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Decision:
-    """The answer of a rule to an observation.
+    """The answer of a rule such as `kp.Patience` to an observation.
 
     Attributes:
         stop: Whether to stop.
@@ -192,7 +192,15 @@ class _Combined(Rule):
 
 
 class AnyOf(_Combined):
-    """Stops as soon as one of its parts does; written `a | b`."""
+    """Stops as soon as one of its parts does; written `a | b`.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> rule = kp.Patience(3) | kp.GeneralizationLoss(5)
+    >>> isinstance(rule, kp.stopping.AnyOf)
+    True
+    """
 
     def _combined_decision(self, decisions: list[Decision]) -> Decision:
         return _joined_decision([decision for decision in decisions if decision.stop])
@@ -202,7 +210,15 @@ class AnyOf(_Combined):
 
 
 class AllOf(_Combined):
-    """Stops at an observation to which all of its parts say so; written `a & b`."""
+    """Stops at an observation to which all of its parts say so; written `a & b`.
+
+    Example:
+
+    >>> import keras_patterns as kp
+    >>> rule = kp.Patience(3) & kp.GeneralizationLoss(5)
+    >>> isinstance(rule, kp.stopping.AllOf)
+    True
+    """
 
     def _combined_decision(self, decisions: list[Decision]) -> Decision:
         return (

@@ -18,7 +18,8 @@ _NOT_A_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENX
 
 
 class StoreError(KerasPatternsError):
-    """A checkpoint folder cannot be used as asked.
+    """A checkpoint folder cannot be used as asked, such as one of `kp.CheckpointStore` that has no
+    checkpoint. The message says what to do.
 
     Args:
         path: the file or folder that it is about.
@@ -41,7 +42,10 @@ class StoreError(KerasPatternsError):
 
 
 class DamagedCheckpointError(StoreError):
-    """A checkpoint is not what was written.
+    """A checkpoint is not what was written, as `kp.CheckpointStore` finds when it reads one.
+
+    `kp.fit` names it and goes on from the newest sound one. Put it back from a copy, or delete its
+    folder.
 
     Args:
         folder: the checkpoint.
@@ -93,11 +97,15 @@ class SystemRefusalError(StoreError):
 
 
 class NewerFormatError(StoreError):
-    """A checkpoint was written by a later keras-patterns in a format that this one cannot read."""
+    """A checkpoint that `kp.CheckpointStore` reads was written by a later keras-patterns, in a
+    format that this one cannot read. It is not damaged: upgrade the package.
+    """
 
 
 class StoreInUseError(StoreError):
-    """Another writer holds the folder."""
+    """Another run writes to the folder that `kp.Checkpoint` was given. Wait for its end, or give
+    another folder. The lock ends with its process.
+    """
 
 
 def says_no_file(error: OSError) -> bool:

@@ -43,6 +43,16 @@ def run_state(
         Names such as `"variables/layers/0/kernel"`, `"callbacks/EarlyStopping/wait"`,
         `"random/python/words"`, or `"held/model/layers/1/generator"` of what Keras does not track;
         the arrays are copies.
+
+    Example:
+
+    >>> import keras, numpy as np, keras_patterns as kp
+    >>> from keras_patterns.testing import run_state
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> history = kp.fit(model, np.ones((4, 1)), np.ones(4), epochs=1, seed=0, verbose=0)
+    >>> run_state(model, history, [])["variables/layers/0/kernel"].shape
+    (1, 1)
     """
     random = get_random_state()
     held = {name: callback_values(callback) for name, callback in named(callbacks).items()}
@@ -97,6 +107,12 @@ def everything_held(roots: Mapping[str, Any]) -> dict[str, str]:
 def differences(expected: State, found: State) -> list[str]:
     """The differences of two results of `run_state` in any bit, type, dtype or shape: a line for
     each name.
+
+    Example:
+
+    >>> from keras_patterns.testing import differences
+    >>> differences({"a": 1, "b": 2}, {"a": 1})
+    ['b: missing']
     """
     lines = [f"{name}: missing" for name in expected if name not in found]
     lines += [
@@ -116,6 +132,11 @@ def assert_same_state(expected: State, found: State, message: str = "The states 
 
     Raises:
         AssertionError: Naming `message` and the first ten parts that differ.
+
+    Example:
+
+    >>> from keras_patterns.testing import assert_same_state
+    >>> assert_same_state({"a": float("nan")}, {"a": float("nan")})
     """
     lines = differences(expected, found)
     if lines:

@@ -11,8 +11,8 @@ from .._util.messages import first_line
 
 
 class TuningError(KerasPatternsError, RuntimeError):
-    """A search cannot go on as asked. No trial is lost: each is kept, and one in progress goes on
-    from its newest checkpoint when the script is started again.
+    """A search of `kp.tune` cannot go on as asked. No trial is lost: each is kept, and one in
+    progress goes on from its newest checkpoint when the script is started again.
     """
 
 

@@ -30,7 +30,7 @@ STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial of a search, as it ended or as it stands.
+    """A trial of `kp.tune` and its kin, as it ended or as it stands.
 
     Attributes:
         number: Of the trial, from 0.
@@ -88,7 +88,7 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """A search: its study, its trials, and their runs.
+    """The outcome of `kp.tune` and its kin: the study of a search, its trials, and their runs.
 
     Attributes:
         study: The `optuna.Study`, with all that Optuna has for one.

@@ -24,7 +24,7 @@ _CALLER = "kp.count_parameters"
 
 @dataclass(frozen=True)
 class ParameterRow:
-    """A part of a model, or all of it.
+    """A part of a model, or all of it, as `kp.count_parameters` counts it.
 
     Attributes:
         part: Its path in the model.
@@ -52,7 +52,8 @@ class ParameterRow:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """The parts of a model and their sizes; to be printed, or read.
+    """The outcome of `kp.count_parameters`: the parts of a model and their sizes; to be printed, or
+    read.
 
     Attributes:
         rows: The parts, in the model's order.

@@ -147,6 +147,28 @@ def test_a_page_that_is_far_from_the_first_one_is_found(check, tmp_path):
     assert far == ["d.html is more than 3 clicks from index.html"]
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("<p>pct_start=0.3", "pct_start"),
+        ("<code>kp.one_cycle</code>", "kp.one_cycle"),
+        ("<p>kp.optimizers.with_one_cycle, kp.StateMismatchError, warmup_fraction", None),
+    ],
+)
+def test_a_retired_name_on_a_page_is_found(check, tmp_path, text, found):
+    (tmp_path / "index.html").write_text(text)
+    write_inventory(tmp_path / "objects.inv", "")
+    named = [line for line in check["problems"](tmp_path) if "better name" in line]
+    assert named == ([f"index.html: {found} has a better name by now"] if found else [])
+
+
+def test_a_public_name_without_an_example_is_found(check, monkeypatch):
+    assert list(check["without_example"]()) == []
+    monkeypatch.setattr(kp.Patience, "__doc__", "Stops when nothing improves.")
+    # What leads to its example has none then, either.
+    assert "keras_patterns.Patience" in list(check["without_example"]())
+
+
 def test_a_name_without_an_entry_is_found(check, tmp_path):
     write_inventory(tmp_path / "objects.inv", "keras_patterns.Run py:class 1 a.html -\n")
     found = list(check["problems"](tmp_path))

@@ -43,7 +43,8 @@ class TrainableRow:
 
 @dataclass(frozen=True)
 class TrainableTable:
-    """The trained parts of a model, a row for each layer with weights; to be printed, or read.
+    """The outcome of `kp.trainable_table`: a row for each layer with weights; to be printed, or
+    read.
 
     Attributes:
         rows: In the model's order.

@@ -24,7 +24,7 @@ _SHOWN = 8
 
 
 class LoadRow(NamedTuple):
-    """The outcome for one variable.
+    """The outcome of `kp.load_pretrained` for one variable.
 
     Attributes:
         variable: Its path in the model; empty if it is in the source alone.
