@@ -270,7 +270,7 @@ def docs(session: nox.Session) -> None:
     site = ROOT / "build" / "site"
     shutil.rmtree(site, ignore_errors=True)
     strict = ("-W", "-n", "--keep-going", "-q", "-d", scratch("doctrees"))
-    environment = {"KERAS_BACKEND": backend, **QUIET}
+    environment = {**compiled_once(), "KERAS_BACKEND": backend, **QUIET}
     session.run("sphinx-build", *strict, str(ROOT / "docs"), str(site), env=environment)
     session.run("python", str(ROOT / "docs" / "site" / "check.py"), str(site), env=environment)
 
@@ -373,14 +373,8 @@ def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:
     part.
     """
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    # Nearly all the time of a small model on JAX is compilation, and each is trained many times
-    # over.
-    compiled = {
-        "JAX_COMPILATION_CACHE_DIR": scratch("jax"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     environment = {
-        **compiled,
+        **compiled_once(),
         "KERAS_BACKEND": backend,
         "KERAS_HOME": scratch("keras"),
         "MPLBACKEND": "Agg",
@@ -392,6 +386,16 @@ def run_pytest(session: nox.Session, backend: str, *arguments: str) -> None:
     session.run(
         "pytest", "--config-file", str(ROOT / "pyproject.toml"), *arguments, env=environment
     )
+
+
+def compiled_once() -> dict[str, str]:
+    """Nearly all the time of a small model on JAX is compilation, and each is trained many times
+    over.
+    """
+    return {
+        "JAX_COMPILATION_CACHE_DIR": scratch("jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
 def scratch(name: str) -> str:

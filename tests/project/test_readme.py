@@ -98,6 +98,7 @@ def test_the_two_phases(capsys):
 SHOWN_ONCE = (
     *("memorizing", "weights", "diagnosing", "debugging", "testing-your-model", "trackers"),
     *("patterns/training-loop", "patterns/saving-and-loading", "patterns/weight-initialisation"),
+    *("patterns/augmentation", "changing-backend"),
 )
 
 
