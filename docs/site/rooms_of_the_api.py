@@ -75,7 +75,15 @@ def has_public_base(item: type) -> bool:
     return any(base is not object and base.__name__[0] != "_" for base in item.__bases__)
 
 
+def leave_out_old_names(
+    app: Sphinx, what: str, name: str, item: object, skip: bool, options: object
+) -> bool | None:
+    """The page on compatibility has them."""
+    return True if (inspect.getdoc(item) or "").startswith("The old name of") else None
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("room", Room)
     app.add_directive("raised", Raised)
+    app.connect("autodoc-skip-member", leave_out_old_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
