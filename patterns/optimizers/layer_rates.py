@@ -113,8 +113,8 @@ def groups_below(model: keras.Model, head: Sequence[keras.Variable]) -> list[lis
     >>> layers = [keras.layers.Dense(4, name=name) for name in ("stem", "body", "head")]
     >>> model = keras.Sequential([keras.Input((8,)), *layers])
     >>> groups = kp.optimizers.groups_below(model, model.get_layer("head").weights)
-    >>> [[weight.path for weight in group] for group in groups]
-    [['stem/kernel', 'stem/bias'], ['body/kernel', 'body/bias'], ['head/kernel', 'head/bias']]
+    >>> [[weight.name for weight in group] for group in groups]
+    [['kernel', 'bias'], ['kernel', 'bias'], ['kernel', 'bias']]
     """
     of_head = {id(variable) for variable in head}
     body = [variable for variable in _keras.weights_to_train(model) if id(variable) not in of_head]
