@@ -83,14 +83,14 @@ class Naive(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         from tensorboardX import SummaryWriter
 
-        self.writer = SummaryWriter(str(self.folder / "logs" / "naive"))
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.writer.add_scalar("loss", logs["loss"], epoch)
-        self.writer.flush()
+        # A file each, closed at once: its thread must not be killed with the row.
+        with SummaryWriter(
+            str(self.folder / "logs" / "naive"), filename_suffix=f".{os.getpid()}.{epoch}"
+        ) as writer:
+            writer.add_scalar("loss", logs["loss"], epoch)
 
     def get_state(self) -> dict[str, Any]:
         return {}

@@ -14,7 +14,11 @@ from tracked_series import READERS, from_tensorboard
 
 import keras_patterns as kp
 
-pytestmark = pytest.mark.trackers
+pytestmark = [
+    pytest.mark.trackers,
+    # MLflow's models ask SQLAlchemy for it.
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),
+]
 SCRIPT = SUPPORT / "run_tracked.py"
 ALL = ("tensorboard", "mlflow", "wandb")
 
