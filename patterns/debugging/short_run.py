@@ -87,7 +87,8 @@ class FitData:
         return test_x, test_y
 
     def batches(self, steps: int, size: int) -> Iterator[tuple[Any, ...]]:
-        """Batches of the training data."""
+        """Batches of the training data, of one size: that, or all examples if there are fewer."""
+        size = min(size, len(keras.tree.flatten(self.train[0])[0]))
         source = make_source(
             *self.train,
             batch_size=size,

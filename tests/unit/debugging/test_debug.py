@@ -115,6 +115,12 @@ def test_what_is_memorised_and_not_generalised():
     assert "overfit" in [one.kind for one in report.findings]
 
 
+def test_fewer_examples_than_a_batch_has():
+    """Some are held out: fewer are left to train on."""
+    report = kp.debug(net(), X[:36], LABELS[:36], short_steps=20)
+    assert len(report.short_run.losses) == 20
+
+
 def test_an_argument_that_fit_does_not_have_is_refused():
     with pytest.raises(TypeError, match=r"'epoch' is no argument of kp\.fit"):
         kp.debug(net(), X, LABELS, epoch=3)

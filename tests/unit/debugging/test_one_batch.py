@@ -155,7 +155,7 @@ class Jittered(layers.Layer):
 
     def call(self, inputs):
         if self.drop is not None:
-            return self.drop(inputs, True)
+            return self.drop.call(inputs, True)
         return inputs + keras.random.normal(keras.ops.shape(inputs), 0.0, 0.01, seed=self.draws)
 
 
