@@ -203,8 +203,8 @@ class RunView(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The run by the word of the script: its plan, seed and data, the settings of optimizers
-        and callbacks, as plain values.
+        """The run by the word of the script, as plain values. Its plan, seed and data, the settings
+        of optimizers and callbacks.
         """
 
     @property
