@@ -16,11 +16,14 @@ from .observed import observe
 _EXCHANGED = 16
 # Relative to the size of the values: nothing but rounding.
 _ROUNDING = 1e-6
+# Relative to what examples differ by: more than rounding. An attention over all of a large batch
+# by mistake moves outputs by no more than a thousandth.
+_LEAK = 1e-4
 
 
 def check_leak(examined: Examined) -> Iterator[Finding]:
     """An output that depends on the other examples of its batch."""
-    if examined.leaked > 1e-3:
+    if examined.leaked > _LEAK:
         yield Finding(
             "batch_leak",
             "error",
@@ -35,7 +38,7 @@ def check_ignored(examined: Examined) -> Iterator[Finding]:
     """Inputs that change nothing of what the last layer is given."""
     found, views = examined.seen
     leaves = keras.tree.flatten(examined.batch[0])
-    if found is None or examined.rows < 2 or examined.leaked > 1e-3:
+    if found is None or examined.rows < 2 or examined.leaked > _LEAK:
         return
     before = examined.judged_by(found, views)
     count = min(_EXCHANGED, examined.rows // (len(leaves) + 1))

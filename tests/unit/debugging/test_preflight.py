@@ -158,6 +158,8 @@ def test_a_distance_that_is_0_for_what_belongs_together_is_no_negated_loss():
     assert "negated_loss" not in kinds(model, [X[:, :3], X[:, 3:]], ONES[:, None])
 
 
+# Keras itself warns of it on TensorFlow.
+@pytest.mark.filterwarnings("ignore:.*received .from_logits=True.:UserWarning")
 @pytest.mark.parametrize(("activation", "expected"), [("softmax", ["logits"]), (None, [])])
 def test_a_loss_of_ones_own_that_takes_logits(activation, expected):
     def loss(y, pred):
