@@ -49,7 +49,9 @@ class TorchBackend:
 
     def attributes(self, node: Any) -> Mapping[str, Any]:
         # torch.nn.Module keeps submodules in a dictionary of its own.
-        return {**vars(node), **vars(node).get("_modules", {})}
+        found = dict(vars(node))
+        found.update(found.pop("_modules", {}))
+        return found
 
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
@@ -96,7 +98,10 @@ class TorchBackend:
         # Keras would make two copies, and convert each on the way.
         with torch.no_grad():
             for variable, array in zip(variables, arrays, strict=True):
-                value, source = variable.value, np.require(array, requirements=("C", "W"))
+                value, flags = variable.value, array.flags
+                # torch reads only what it could write to. As a rule it can, and asking costs less.
+                fits = flags.c_contiguous and flags.writeable
+                source = array if fits else np.require(array, requirements=("C", "W"))
                 if value.dtype == torch.bfloat16:
                     value, source = value.view(torch.int16), source.view(np.int16)
                 value.copy_(torch.from_numpy(source))

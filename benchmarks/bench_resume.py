@@ -1,7 +1,8 @@
 """What does it cost to go on: at the start of a run, and to reach a far step of the data?
 
 - From the call of `kp.fit` until the first new step begins, and until it is done, with a checkpoint
-  to go on from and with an empty folder, beside `model.fit`. In between it is compiled.
+  to go on from and with an empty folder, beside `model.fit` and beside its way to go on, Keras's
+  BackupAndRestore. In between it is compiled.
 - From nothing to the first batch, at step 10 and at step 10,000,000 of the same shuffled arrays.
 
 Equal results: a run that was left in the middle and went on ends bit for bit as one that was not;
@@ -80,12 +81,19 @@ def arrays(examples: int) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(examples, 32)).astype("float32"), random.integers(0, 10, examples)
 
 
-def begin_plainly(until: str) -> float:
-    """The seconds until the first step of `model.fit` begins or is done."""
-    model, watch, (x, y) = make_model(), LeaveAt(2), arrays(1000)
+def begin_plainly(until: str, backup: Path | None = None, leave_at: int = 2) -> float:
+    """The seconds until the first step of `model.fit` begins or is done.
+
+    Args:
+        until: "begins" or "is done".
+        backup: A folder for Keras's BackupAndRestore. Defaults to None: without it.
+        leave_at: The step at which the run is left.
+    """
+    model, watch, (x, y) = make_model(), LeaveAt(leave_at), arrays(1000)
+    keeps = [keras.callbacks.BackupAndRestore(backup)] if backup else []
     began = time.perf_counter()
     with contextlib.suppress(Left):
-        model.fit(x, y, epochs=2, verbose=0, callbacks=[watch])
+        model.fit(x, y, epochs=2, verbose=0, callbacks=[*keeps, watch])
     return watch.times[until] - began
 
 
@@ -108,6 +116,8 @@ def starts(rounds: int) -> list[str]:
     root = Path(tempfile.mkdtemp())
     whole, _ = train(root / "whole")
     train(root / "left", leave_at=75)
+    # 32 steps are an epoch: its backup is made once, at the end of the first one.
+    begin_plainly("begins", root / "kept", leave_at=40)
 
     def fresh(until: str) -> float:
         shutil.rmtree(root / "fresh", ignore_errors=True)
@@ -118,8 +128,18 @@ def starts(rounds: int) -> list[str]:
         shutil.copytree(root / "left", root / "again")
         return train(root / "again", 2, until)[1]
 
+    def restored(until: str) -> float:
+        shutil.rmtree(root / "again", ignore_errors=True)
+        shutil.copytree(root / "kept", root / "again")
+        return begin_plainly(until, root / "again")
+
     for until in ("begins", "is done"):
-        ways = {"model.fit": begin_plainly, "from nothing": fresh, "from a checkpoint": resumed}
+        ways = {
+            "model.fit": begin_plainly,
+            "model.fit, from a BackupAndRestore": restored,
+            "from nothing": fresh,
+            "from a checkpoint": resumed,
+        }
         seconds = interleave({name: partial(way, until) for name, way in ways.items()}, rounds)
         rows = [
             [name, milliseconds(taken), interval(taken / seconds["model.fit"])]

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..state import Role, VariableRecord, encode
 from ..state import callbacks as callback_states
-from ..state.snapshot import all_finite
+from ..state.snapshot import not_finite
 from ..storage import Position, Tensor
 from ..storage.document import OPTIONAL, REQUIRED, VARIABLES, read_document
 from .cursor import Cursor, Duty
@@ -88,11 +88,13 @@ class Record:
         """
         trained = {key for one in self.optimizers.values() for key in one.trained or ()}
         looked_at = trained or self.of("weight").keys()
-        return [
-            key
-            for key, one in self.variables.items()
-            if (one.role == "optimizer" or key in looked_at) and not all_finite(one.value)
-        ]
+        return not_finite(
+            {
+                key: one.value
+                for key, one in self.variables.items()
+                if one.role == "optimizer" or key in looked_at
+            }
+        )
 
     def pack(self) -> tuple[dict[str, Any], list[Tensor]]:
         """The record as a JSON document and tensors. The values of the variables are not copied."""

@@ -30,22 +30,29 @@ from .identity import Identity
 _ALIKE = ("Adam", "AdamW", "Nadam", "Lamb")
 
 
-def restore_variables(model: keras.Model, record: Record, keep: Collection[str] = ()) -> list[str]:
+def restore_variables(
+    model: keras.Model,
+    record: Record,
+    keep: Collection[str] = (),
+    index: VariableIndex | None = None,
+) -> tuple[VariableIndex, list[str]]:
     """Puts weights and optimizer state back into a built model; metrics are left alone.
 
     Args:
         model: The model, built.
         record: From the checkpoint.
         keep: Keys of optimizer variables that keep what they have.
+        index: Where the variables stand. Defaults to None: they are found.
 
     Returns:
-        What could not be put back because the optimizer is another one, a line each.
+        Where the variables stand, and what could not be put back because the optimizer is another
+        one, a line each.
 
     Raises:
         StateMismatchError: If the model is another one; nothing has been changed then.
     """
     values = record.values
-    index = build_optimizers(model, record.optimizers)
+    index = build_optimizers(model, record.optimizers, index)
     check_fits(index, record.values, record.roles)
     wanted = index.of("optimizer")
     others = _of_another_kind(index, record.identity)
@@ -70,14 +77,14 @@ def restore_variables(model: keras.Model, record: Record, keep: Collection[str] 
     # One that had made no step had no slots then: such as Keras's default beside a model's own.
     unbuilt = {place for place, one in record.optimizers.items() if one.trained is None}
     new = [key for key in fresh if parts_of_slot(key)[0] not in unbuilt]
-    lines = (
-        [f"{len(new)} variables of the optimizer are new and start fresh, {new[0]} first"]
-        if new
-        else []
-    )
-    return lines + (
-        [f"{len(unused)} variables of the optimizer are gone, {unused[0]} first"] if unused else []
-    )
+    lines = []
+    if new:
+        lines.append(
+            f"{len(new)} variables of the optimizer are new and start fresh, {new[0]} first"
+        )
+    if unused:
+        lines.append(f"{len(unused)} variables of the optimizer are gone, {unused[0]} first")
+    return index, lines
 
 
 def set_by_script(record: Record, now: Identity) -> set[str]:
@@ -102,14 +109,18 @@ def restore_weights(model: keras.Model, record: Record) -> None:
     refresh_derived_state(model)
 
 
-def build_optimizers(model: keras.Model, records: Mapping[str, OptimizerRecord]) -> VariableIndex:
+def build_optimizers(
+    model: keras.Model,
+    records: Mapping[str, OptimizerRecord],
+    index: VariableIndex | None = None,
+) -> VariableIndex:
     """Builds the optimizers that build themselves late on what they were built on before; returns
     where the variables of the model stand then.
 
     But that with which Keras's own step trains, on what it is to train: other parts may be frozen
     now than then.
     """
-    index = find_variables(model)
+    index = index or find_variables(model)
     built = False
     for place, record in records.items():
         optimizer = index.optimizers.get(place)

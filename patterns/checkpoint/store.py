@@ -74,7 +74,7 @@ class CheckpointStore(CheckpointFolder):
         if weights_only or not model.compiled:
             restore_weights(model, record)
             return position.step
-        for line in restore_variables(model, record):
+        for line in restore_variables(model, record)[1]:
             say(f"{line}.")
         return position.step
 

@@ -109,11 +109,10 @@ def _restore_kept_optimizer(
     """Puts back everything but what the script has changed; returns what is to be said."""
     now = replace(record.identity, optimizers=dict(given))
     changed = set_by_script(record, now)
-    lines = changes(record.identity, now) + restore_variables(model, record, changed)
-    index = find_variables(model)
+    index, lines = restore_variables(model, record, changed)
     rates = _given_rates(index, given)
     put_back(index.variables, rates, rates.keys() & changed)
-    return lines
+    return changes(record.identity, now) + lines
 
 
 def _fresh_values(index: VariableIndex, given: Mapping[str, Any]) -> dict[str, np.ndarray]:

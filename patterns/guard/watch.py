@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from ..state.snapshot import VariableRecord, all_finite
+from ..state.snapshot import VariableRecord, not_finite
 from ..state.variables import find_variables
 
 
@@ -82,8 +82,10 @@ class Variables:
 
     def wrong_in(self, records: Mapping[str, VariableRecord]) -> list[str]:
         """The same for values that are on the host."""
-        return [
-            key
-            for key, record in records.items()
-            if record.role != "metric" and key not in self._ignored and not all_finite(record.value)
-        ]
+        return not_finite(
+            {
+                key: record.value
+                for key, record in records.items()
+                if record.role != "metric" and key not in self._ignored
+            }
+        )

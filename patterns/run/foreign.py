@@ -21,8 +21,8 @@ from ..state.callbacks import named
 from ..state.held import HeldStates, access_to, states_of
 from ..state.snapshot import StateMismatchError
 from ..state.values import MovingValues, digest
-from ..state.variables import find_variables
-from ..state.walk import Node, quiet_parts, walk
+from ..state.variables import VariableIndex, find_variables
+from ..state.walk import Node, walk
 
 _ADVICE = (
     "To draw at random in a step, use keras.random with a keras.random.SeedGenerator that the "
@@ -39,7 +39,7 @@ _TRACED: WeakKeyDictionary[keras.Model, tuple[weakref.ref[Any] | None, list[str]
 class NoForeignState:
     """A run that is not saved has nothing to carry."""
 
-    def begin(self) -> None:
+    def begin(self, index: VariableIndex | None) -> None:
         """Nothing is named."""
 
     def states(self) -> dict[str, Any]:
@@ -81,14 +81,16 @@ class ForeignState:
         self._data = data
         roots = {"model": model}
         roots |= {f"callbacks/{name}": one for name, one in named(callbacks).items()}
-        self._roots = {**roots, "validation_data": validation_data}
-        self._held = HeldStates(self._roots, self._known)
-        self._values = MovingValues(self._nodes, self._is_watched)
+        self._held = HeldStates({**roots, "validation_data": validation_data}, self._known)
+        self._values = MovingValues(self._held.nodes, self._is_watched)
 
-    def begin(self) -> None:
-        """Takes note of what there is, once everything is built; names what cannot be carried."""
-        nodes = list(self._nodes())
-        self._held.quiet = quiet_parts(nodes, set(map(id, self._known().values())))
+    def begin(self, index: VariableIndex | None) -> None:
+        """Takes note of what there is, once everything is built; names what cannot be carried.
+
+        Args:
+            index: Where the variables of the model stand; None where that is to be found.
+        """
+        nodes = self._held.begin(None if index is None else _saved_variables(index))
         self._values.begin(nodes)
         traced = self._model.train_function
         lines = [*self._in_model(nodes), *self._in_threads(), *self._unreadable(nodes)]
@@ -157,7 +159,7 @@ class ForeignState:
 
     def _traced(self, trace: Callable[[], Any]) -> Any:
         """Traces the step, and names what moves meanwhile."""
-        values = MovingValues(self._nodes, _is_in_model, counts_new=False)
+        values = MovingValues(self._held.nodes, _is_in_model, counts_new=False)
         values.begin()
         before = self._python_generators()
         result = trace()
@@ -175,7 +177,7 @@ class ForeignState:
         """The framework's own variables that are saved."""
         held = [thing for thing, _ in self._held.find().values()]
         variables = [thing for thing in held if isinstance(thing, keras.Variable)]
-        values = map(_keras.raw_value, [*self._known().values(), *variables])
+        values = map(_keras.raw_value, [*self._known(), *variables])
         inner = [getattr(thing, "state", None) for thing in held]
         return {id(one) for one in [*values, *held, *inner]}
 
@@ -194,14 +196,8 @@ class ForeignState:
             return False
         return not current().runs_python
 
-    def _nodes(self) -> Iterator[Node]:
-        return walk(self._roots, set(map(id, self._held.quiet)))
-
-    def _known(self) -> dict[str, keras.Variable]:
-        index = find_variables(self._model)
-        own = {f"variable {key}": variable for key, variable in index.variables.items()}
-        seed = _keras.global_seed_variable()
-        return own if seed is None else {**own, "global seed": seed}
+    def _known(self) -> list[keras.Variable]:
+        return _saved_variables(find_variables(self._model))
 
     def _is_watched(self, node: Node) -> bool:
         # A compiled step has run its Python code once: see `_traced`.
@@ -266,6 +262,12 @@ class ForeignState:
                 "checkpoint cannot carry:\n  " + "\n  ".join(lines[:10]) + f"{more}\n{_ADVICE}",
                 stacklevel=2,
             )
+
+
+def _saved_variables(index: VariableIndex) -> list[keras.Variable]:
+    """The variables that a checkpoint of the model holds."""
+    seed = _keras.global_seed_variable()
+    return [*index.variables.values(), *([] if seed is None else [seed])]
 
 
 def _is_in_model(node: Node) -> bool:

@@ -155,7 +155,7 @@ class PlainSaves:
         for line in not_finite_lines(self._checkpoint.store, found.position, record):
             say(line)
         kept = set_by_script(record, self._identity)
-        for line in restore_variables(self._model, record, kept):
+        for line in restore_variables(self._model, record, kept)[1]:
             say(f"{line}.")
         self._position = self._saved = found.position
         self._checkpoint.take_over_scores(found.position)

@@ -20,8 +20,8 @@ from ..checkpoint import (
     restore_variables,
     restore_weights,
 )
+from ..state import VariableIndex, copy_values, find_variables, put_back
 from ..state import callbacks as callback_states
-from ..state import copy_values, find_variables, put_back
 from ..storage import Position
 from .callback_list import RunCallbacks
 from .carried import CarriedState
@@ -45,7 +45,8 @@ class Restorer:
         checkpoints: Where it is saved.
         carried: The state with which the next step begins.
         tracked: Takes the state of a loop of one's own.
-        begin_foreign: Takes note of the state that Keras does not track.
+        begin_foreign: Takes note of the state that Keras does not track, given where the variables
+            stand if that is known.
         restore_foreign: Puts it back.
         until_end: Closed when the run ends.
     """
@@ -59,7 +60,7 @@ class Restorer:
     checkpoints: Checkpoints | NoCheckpoints
     carried: CarriedState
     tracked: Callable[[Mapping[str, Any]], None]
-    begin_foreign: Callable[[], None]
+    begin_foreign: Callable[[VariableIndex | None], None]
     restore_foreign: Callable[[Mapping[str, Any]], None]
     until_end: ExitStack
     _script_values: dict[str, np.ndarray] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Restorer:
                 restore_weights(self.model, record)
             self.checkpoints.begin(cursor.step)
             self.callbacks.on_train_begin()
-            self.begin_foreign()
+            self.begin_foreign(None)
             self.carried.take_random()
             return
         self.checkpoints.take_over(start.position, record, start.made_with, start.changed)
@@ -96,8 +97,10 @@ class Restorer:
         self.until_end.enter_context(callback_states.files_go_on(names, record.callbacks))
         self.callbacks.on_train_begin()
         callback_states.cut_files(names, record.callbacks)
-        self.begin_foreign()
-        self._put_back(record, rewound=False)
+        # A walk over the model is most of what this costs, and nothing builds a variable meanwhile.
+        index = find_variables(self.model)
+        self.begin_foreign(index)
+        self._put_back(record, index, rewound=False)
         is_over = cursor.ended or not self.steps_left(cursor.step)
         self.callbacks.history.resumes = [
             *record.resumed_at,
@@ -119,7 +122,7 @@ class Restorer:
         names = callback_states.named(self.callbacks.callbacks)
         callback_states.cut_files(names, record.callbacks)
         self.trained.restore(record.cursor)
-        self._put_back(record, rewound=True)
+        self._put_back(record, find_variables(self.model), rewound=True)
         self.trained.tell()
         self._open_data(record.cursor)
 
@@ -131,11 +134,11 @@ class Restorer:
     def _open_data(self, cursor: Cursor) -> None:
         self.data.open_at(cursor.step, 0 if cursor.ended else self.steps_left(cursor.step))
 
-    def _put_back(self, record: Record, rewound: bool) -> None:
+    def _put_back(self, record: Record, index: VariableIndex, rewound: bool) -> None:
         kept = self.checkpoints.set_by_script(record)
-        for line in restore_variables(self.model, record, kept):
+        index, lines = restore_variables(self.model, record, kept, index)
+        for line in lines:
             say(f"{line}.")
-        index = find_variables(self.model)
         variables = index.variables
         if rewound:
             # What the script has set stays as it set it, whatever has moved it since.

@@ -23,7 +23,7 @@ from .. import _keras
 from .._util.messages import listed, say
 from ..data.streams import seeded
 from .snapshot import StateMismatchError, as_dtype, is_seed, np_dtype, put_back
-from .walk import CONTAINERS, Node, is_registered, walk
+from .walk import CONTAINERS, Node, is_registered, quiet_parts, walk
 
 States = dict[str, Any]
 
@@ -67,22 +67,35 @@ class HeldStates:
 
     Args:
         roots: By name.
-        known: Gives the variables that are saved by their keys in the model, and are left out.
-
-    Attributes:
-        quiet: Objects that lead to nothing, and are passed over.
+        known: Gives the variables that are saved otherwise, and are left out. Defaults to none.
     """
 
     def __init__(
         self,
         roots: Mapping[str, Any],
-        known: Callable[[], Mapping[str, keras.Variable]] = dict,
+        known: Callable[[], Iterable[keras.Variable]] = tuple,
     ) -> None:
         self._roots = roots
         self._known = known
-        self.quiet: list[Any] = []
+        self._quiet: list[Any] = []
         self._passed_over: set[int] | None = None
         self._places: set[str] = set()
+
+    def begin(self, known: Iterable[keras.Variable] | None = None) -> list[Node]:
+        """Takes note of what leads to nothing, and will be passed over; returns the nodes of its
+        walk.
+
+        Args:
+            known: What the function of this name would give. Defaults to None: it is asked.
+        """
+        self._passed_over = None if known is None else _ids_of(known)
+        nodes, _ = self.look()
+        self._quiet = quiet_parts(nodes, self._passed_over or set())
+        return nodes
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes of a walk, variables that are saved otherwise among them."""
+        return walk(self._roots, set(map(id, self._quiet)))
 
     def find(self) -> dict[str, tuple[Any, StateAccess]]:
         """All that there is now: the object and the way to its state, by place."""
@@ -90,18 +103,19 @@ class HeldStates:
 
     def look(self) -> tuple[list[Node], dict[str, tuple[Any, StateAccess]]]:
         """The nodes of a walk, without what is passed over, and what `find` gives."""
-        if self._passed_over is None:
-            self._passed_over = self._known_ids()
+        is_known_now = self._passed_over is None
+        if is_known_now:
+            self._passed_over = _ids_of(self._known())
         nodes, found = self._look()
-        if not found.keys() <= self._places:
+        if not (is_known_now or found.keys() <= self._places):
             # A variable that is new may be one of the model's.
-            self._passed_over = self._known_ids()
+            self._passed_over = _ids_of(self._known())
             nodes, found = self._look()
         self._places = set(found)
         return nodes, found
 
     def _look(self) -> tuple[list[Node], dict[str, tuple[Any, StateAccess]]]:
-        nodes = list(walk(self._roots, {*(self._passed_over or ()), *map(id, self.quiet)}))
+        nodes = list(walk(self._roots, {*(self._passed_over or ()), *map(id, self._quiet)}))
         return nodes, dict(found_in(nodes))
 
     def forget_known(self) -> None:
@@ -137,14 +151,15 @@ class HeldStates:
             except (ValueError, TypeError, RuntimeError, OverflowError) as error:
                 raise StateMismatchError(f"The state of {place!r} does not fit: {error}") from error
 
-    def _known_ids(self) -> set[int]:
-        """The variables that are saved otherwise, and the framework's in them, where it has such.
-        Those live as long as the variable; the `id` of a mere value could soon be another's.
-        """
-        variables = list(self._known().values())
-        inner = [_keras.raw_value(variable) for variable in variables]
-        access = current().state_access
-        return {*map(id, variables), *(id(one) for one in inner if access(one) is not None)}
+
+def _ids_of(variables: Iterable[keras.Variable]) -> set[int]:
+    """The `id` of some variables, and of the framework's in them, where it has such. Those live as
+    long as the variable; the `id` of a mere value could soon be another's.
+    """
+    variables = list(variables)
+    inner = [_keras.raw_value(variable) for variable in variables]
+    access = current().state_access
+    return {*map(id, variables), *(id(one) for one in inner if access(one) is not None)}
 
 
 def states_of(found: Mapping[str, tuple[Any, StateAccess]]) -> States:

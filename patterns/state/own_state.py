@@ -23,7 +23,7 @@ class OwnState:
         def nodes() -> Iterator[Node]:
             return walk({"model": model})
 
-        self._held = HeldStates({"model": model}, lambda: find_variables(model).variables)
+        self._held = HeldStates({"model": model}, lambda: find_variables(model).variables.values())
         self._held_before = self._held.states()
         self._values = MovingValues(nodes)
         # Before `begin`, every value counts as one that has moved.

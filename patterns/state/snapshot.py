@@ -161,9 +161,12 @@ def assign(variables: Mapping[str, keras.Variable], values: Mapping[str, np.ndar
     Raises:
         CounterOverflowError: As `as_dtype`; nothing has been assigned then.
     """
-    # All are converted before any is assigned.
+    # All are converted before any is assigned. Of what fits, only whole numbers may differ in kind,
+    # and Keras takes its time to tell the kind of a variable.
     converted = [
         as_dtype(values[key], np_dtype(variable), is_seed(variable))
+        if values[key].dtype.kind in "iu"
+        else values[key]
         for key, variable in variables.items()
     ]
     current().assign(list(variables.values()), converted)
@@ -258,16 +261,26 @@ def is_seed(variable: keras.Variable) -> bool:
     return variable.name == "seed_generator_state"
 
 
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """The keys of the arrays that have a NaN or an infinity."""
+    # Entered once: it costs more than a look at a small array.
+    with np.errstate(all="ignore"):
+        return [key for key, array in arrays.items() if not _all_finite(array)]
+
+
 def all_finite(array: np.ndarray) -> bool:
     """True if no element is NaN or infinite."""
+    return not not_finite({"": array})
+
+
+def _all_finite(array: np.ndarray) -> bool:
     if not array.size or array.dtype.kind in "iub":
         return True
     if array.dtype.char in "fd" and array.flags.c_contiguous:
         flat = array.reshape(-1)
-        with np.errstate(all="ignore"):
-            # One pass, by all cores. Very large numbers may overflow: then the others decide.
-            if math.isfinite(np.dot(flat, flat)):
-                return True
+        # One pass, by all cores. Very large numbers may overflow: then the others decide.
+        if math.isfinite(np.dot(flat, flat)):
+            return True
     # The extremes are found several times faster than a mask of all elements is made; NaN is an
     # extreme.
     return bool(np.isfinite(array.min()) and np.isfinite(array.max()))

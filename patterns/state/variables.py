@@ -11,6 +11,7 @@ has that name: `head` and `_head` keep theirs.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,6 @@ _NODES = (
     keras.random.SeedGenerator,
 )
 _CONTAINERS = (list, tuple, dict)
-_PLAIN = {type(None), bool, int, float, str}
 _PARTS = (keras.Variable, *_NODES, *_CONTAINERS)
 
 # Attributes in which Keras and torch keep second references to what stands in a better-named
@@ -49,8 +49,16 @@ SECOND_REFERENCES = frozenset(
             "_non_trainable_variables",
             "_seed_generators",
         ),
-        *("_functional", "_operations", "_operations_by_depth", "_nodes_by_depth", "_tracker"),
+        *("_functional", "_operations", "_tracker"),
         *("_modules", "_parameters", "_buffers", "_torch_params"),
+    }
+)
+# Attributes in which Keras notes how its layers are called and connected: no variable stands there
+# that is not elsewhere too.
+BOOK_KEEPING = frozenset(
+    {
+        *("_inbound_nodes", "_outbound_nodes", "_nodes_by_depth", "_operations_by_depth"),
+        *("call_signature_parameters", "_call_has_context_arg", "_build_shapes_dict"),
     }
 )
 
@@ -182,7 +190,8 @@ class _Walk:
             elif id(node) not in self._seen:
                 self._seen[id(node)] = node
                 for name, child, is_second in self._children(place, node):
-                    (second if is_second else queue).append((name, child))
+                    if id(child) not in self._seen and id(child) not in self._key_of:
+                        (second if is_second else queue).append((name, child))
         return passed_over
 
     def _add(self, key: str, variable: keras.Variable, role: Role) -> None:
@@ -205,6 +214,10 @@ class _Walk:
             self.index.optimizers[place] = node
             slots = [self._key_of.get(id(v), v.path) for v in _keras.trained_variables(node)]
         members = self._members(node)
+        above = f"{place}/" if place else ""
+        if isinstance(node, list | tuple):
+            yield from ((f"{above}{name}", child, False) for name, child in members)
+            return
         names = [_short(name) for name, _ in members if name not in SECOND_REFERENCES]
         repeated = {name for name in names if names.count(name) > 1} if _repeat(names) else ()
         for name, child in members:
@@ -212,7 +225,7 @@ class _Walk:
                 continue
             is_second = name in SECOND_REFERENCES
             own = name if not is_second and _short(name) in repeated else _short(name)
-            child_place = f"{place}/{own}" if place else own
+            child_place = f"{above}{own}"
             if slots and not is_second and _are_slots(child, len(slots)):
                 pairs = [
                     (key, slot) for key, slot in zip(slots, child, strict=True) if slot is not None
@@ -225,21 +238,30 @@ class _Walk:
         """The named parts of a node in which variables may be, in an order that does not depend on
         when they were set: public names first.
         """
+        if isinstance(node, list | tuple):
+            return [
+                (str(index), part) for index, part in enumerate(node) if _may_lead(part.__class__)
+            ]
         if isinstance(node, dict):
-            members = list(zip(_names(node), node.values(), strict=True))
-        elif isinstance(node, list | tuple):
-            members = [(str(index), value) for index, value in enumerate(node)]
-        else:
-            members = list(self._attributes(node).items())
-        # Most attributes are none, and sorting is what costs.
+            parts = zip(_names(node), node.values(), strict=True)
+            return [(name, part) for name, part in parts if _may_lead(part.__class__)]
+        attributes = self._attributes(node).items()
         members = [
-            one for one in members if type(one[1]) not in _PLAIN and isinstance(one[1], _PARTS)
+            (name, part)
+            for name, part in attributes
+            if _may_lead(part.__class__) and name not in BOOK_KEEPING
         ]
-        if isinstance(node, (dict, list, tuple)):
-            return members
         members.sort(key=lambda item: (item[0].startswith("_"), item[0]))
         is_graph = isinstance(node, keras.Model) and _keras.is_graph(node)
         return [("layers", node.layers), *members] if is_graph else members
+
+
+@functools.lru_cache(maxsize=4096)
+def _may_lead(kind: type) -> bool:
+    """True of a class whose objects may be variables or hold some. Most attributes are of few
+    classes, and asking about each is what costs.
+    """
+    return issubclass(kind, _PARTS)
 
 
 def _repeat(names: list[str]) -> bool:

@@ -18,7 +18,7 @@ import keras
 from keras_patterns.backends import current
 
 from .. import _keras
-from .variables import SECOND_REFERENCES
+from .variables import BOOK_KEEPING, SECOND_REFERENCES
 
 # Objects that are looked at in one walk. A list of a million names is cut there, not a model.
 _MOST = 200_000
@@ -38,13 +38,13 @@ _RUN = "keras_patterns.run."
 REGISTERED = ("_buffers", "_parameters")
 _ONLY_WAYS = ("_layers", "_modules", *REGISTERED)
 # What leads from a callback back to the run, and Keras's book-keeping.
-_SKIPPED = frozenset(
+_SKIPPED = BOOK_KEEPING | frozenset(
     {
         *("_model", "params", "run", "__dict__", "__weakref__"),
-        *("_inbound_nodes", "_outbound_nodes", "_nodes", "_nodes_by_depth", "_tracker"),
-        *("_operations", "_operations_by_depth", "_jax_state", "_parent_path", "_auto_config"),
-        *("_call_signature", "_call_context_args", "_call_has_context_arg", "_losses"),
-        *("call_signature_parameters", "_loss_ids", "_losses_override", "_build_shapes_dict"),
+        *("_nodes", "_tracker", "_operations", "_jax_state", "_parent_path", "_auto_config"),
+        *("_call_signature", "_call_context_args", "_losses", "_loss_ids", "_losses_override"),
+        # The values of a layer's variables, once more, for torch.
+        "_torch_params",
     }
 )
 

@@ -58,7 +58,7 @@ def run_state(
     held = {name: callback_values(callback) for name, callback in named(callbacks).items()}
     variables = find_variables(model).variables
     roots = {"model": model, **{f"callbacks/{name}": one for name, one in named(callbacks).items()}}
-    untracked = HeldStates(roots, lambda: variables).states()
+    untracked = HeldStates(roots, variables.values).states()
     parts = {
         "variables": copy_values(variables),
         "held": {place: one["state"] for place, one in untracked.items()},
