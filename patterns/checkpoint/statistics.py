@@ -12,7 +12,7 @@ import numpy as np
 from .. import _keras
 from ..data import BatchSource, check_pass_ends, data_parts, make_source, one_pass
 from ..data.stream import BatchStream
-from ..state.held import ItemCaller
+from ..state.item_caller import ItemCaller
 from ..state.snapshot import copy_values, np_dtype
 
 # Those that `momentum` moves; the last one only with `renorm`.

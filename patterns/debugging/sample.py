@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data import Permutation, make_source
 from ..data.rows import as_rows, count_examples, each_array, is_rows, take
-from ..state.held import ItemCaller
+from ..state.item_caller import ItemCaller
 
 MOST_ROWS = 512
 # Of the inputs of a sample.

@@ -16,7 +16,7 @@ from ..checkpoint.identity import check_same_run
 from ..checkpoint.reading import SoundCheckpoint
 from ..checkpoint.store import CheckpointStore
 from ..data import make_source
-from ..state.held import ItemCaller
+from ..state.item_caller import ItemCaller
 from ..storage import StoreError
 from .run_data import RunData
 from .streams import generator_stream

@@ -20,7 +20,7 @@ from ..checkpoint.identity import Identity, describe_callbacks, describe_optimiz
 from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, LoaderSource, make_source
 from ..state.callbacks import warn_of_untold
-from ..state.held import ItemCaller
+from ..state.item_caller import ItemCaller
 from ..state.variables import find_variables
 from . import start_point
 from .callback_list import RunCallbacks

@@ -18,7 +18,7 @@ from ..data.passes import Passes
 from ..data.rows import is_rows
 from ..data.streams import stream_words
 from .fused_evaluation import BlockTerms, FusedEvaluation
-from .held import ItemCaller
+from .item_caller import ItemCaller
 
 # Of what evaluations draw; the seed of a run has no part in it, for its checkpoints are compared.
 _SEED = 0x6576616C

@@ -179,8 +179,8 @@ def test_what_is_held_and_not_carried_makes_a_difference(name, monkeypatch):
 
 
 def test_a_dataset_that_is_not_seeded_makes_a_difference(monkeypatch):
-    held = pytest.importorskip("keras_patterns.state.held")
-    monkeypatch.setattr(held.ItemCaller, "_find", lambda self: {})
+    item_caller = pytest.importorskip("keras_patterns.state.item_caller")
+    monkeypatch.setattr(item_caller.ItemCaller, "_find", lambda self: {})
     make_model, arguments = CARRIED["dataset"]
     with pytest.raises(AssertionError, match="ends in another state"):
         assert_resumes_exactly(make_model, **fresh(arguments), kill_at=5)

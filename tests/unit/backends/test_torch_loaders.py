@@ -11,7 +11,7 @@ import pytest
 
 from keras_patterns.data import make_source
 from keras_patterns.run.streams import generator_stream
-from keras_patterns.state.held import ItemCaller
+from keras_patterns.state.item_caller import ItemCaller
 
 torch = pytest.importorskip("torch")
 utils = torch.utils.data

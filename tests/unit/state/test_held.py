@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from keras_patterns.state.codec import decode, encode
-from keras_patterns.state.held import HeldStates, ItemCaller
+from keras_patterns.state.held import HeldStates
+from keras_patterns.state.item_caller import ItemCaller
 from keras_patterns.state.snapshot import StateMismatchError
 from keras_patterns.state.values import MovingValues
 from keras_patterns.state.walk import walk
