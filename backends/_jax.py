@@ -82,6 +82,10 @@ class JaxBackend:
     def attributes(self, node: Any) -> Mapping[str, Any]:
         return vars(node)
 
+    def held_dtype(self, name: str) -> str:
+        # Unless `jax_enable_x64` is set, JAX holds 32 bits where Keras goes on to speak of 64.
+        return jax.dtypes.canonicalize_dtype(name).name if name.endswith("64") else name
+
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
 

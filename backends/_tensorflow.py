@@ -49,6 +49,9 @@ class TensorFlowBackend:
     def attributes(self, node: Any) -> Mapping[str, Any]:
         return vars(node)
 
+    def held_dtype(self, name: str) -> str:
+        return name
+
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         try:
             model._symbolic_build(data_batch=batch)

@@ -53,6 +53,9 @@ class TorchBackend:
         found.update(found.pop("_modules", {}))
         return found
 
+    def held_dtype(self, name: str) -> str:
+        return name
+
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
 

@@ -55,6 +55,9 @@ class Backend(Protocol):
         them.
         """
 
+    def held_dtype(self, name: str) -> str:
+        """The dtype in which the framework holds values that Keras calls so."""
+
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         """Creates the variables of `model`, its metrics and its optimizer, as far as possible,
         without training.

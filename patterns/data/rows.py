@@ -37,7 +37,8 @@ def as_rows(data: Any, name: str, *, sparse: bool = False) -> Any:
         The same structure with NumPy arrays, and `SparseRows` for sparse ones.
 
     Raises:
-        TypeError: a leaf is no array, or is ragged, or sparse in a way that is not served.
+        TypeError: a leaf is no array of numbers or text, or is ragged, or sparse in a way that is
+            not served.
         ValueError: a leaf has no axis of examples.
 
     Example:
@@ -227,7 +228,21 @@ def _as_array(leaf: Any, place: str, sparse: bool) -> Any:
         raise ValueError(
             f"`{place}` must have an axis of examples. Received: an array of shape ()."
         )
+    if array.dtype.kind in "OMm" or array.dtype.names:
+        _check_text(array, place)
     return array
+
+
+def _check_text(array: np.ndarray, place: str) -> None:
+    """Raises if an array that is not one of numbers is not one of text either."""
+    others = (type(item).__name__ for item in array.flat if not isinstance(item, str | bytes))
+    if other := next(others, None):
+        raise TypeError(
+            f"`{place}` is no array of numbers. Expected numbers, or text for a model that takes "
+            f"text. Received: {other} in an array of dtype {array.dtype}. Convert it, such as by "
+            "`.astype('float32')`; rows of different lengths are padded first "
+            "(`keras.utils.pad_sequences`)."
+        )
 
 
 def _conversion(leaf: Any) -> str:

@@ -287,8 +287,10 @@ def _all_finite(array: np.ndarray) -> bool:
 
 
 def np_dtype(variable: keras.Variable) -> np.dtype:
-    """The NumPy dtype of a variable; bfloat16 and the 8-bit floats are those of ml_dtypes."""
-    return _dtype_named(variable.dtype)
+    """The NumPy dtype of the value that a variable holds; bfloat16 and the 8-bit floats are those
+    of ml_dtypes.
+    """
+    return _dtype_named(current().held_dtype(variable.dtype))
 
 
 @cache

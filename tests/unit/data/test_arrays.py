@@ -236,6 +236,12 @@ def test_class_weight_is_that_of_keras(y):
 X = np.ones((4, 2))
 
 
+def objects(*items):
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -247,6 +253,19 @@ X = np.ones((4, 2))
         (lambda: ArraySource(np.float32(1)), ValueError, r"`x` must have an axis .* shape \(\)"),
         (lambda: ArraySource([1, 2]), TypeError, "`x/0` is no array.*Received: builtins.int"),
         (lambda: ArraySource({"a": "b"}), TypeError, "`x/a` is no array.*Received: builtins.str"),
+        (lambda: ArraySource(X, X.astype(object)), TypeError, "`y` is no array of numbers.*float"),
+        (
+            lambda: ArraySource(objects([1, 2], [3])),
+            TypeError,
+            "Received: list in an array.*pad_sequences",
+        ),
+        (
+            lambda: ArraySource(objects("a", None)),
+            TypeError,
+            "NoneType in an array of dtype object",
+        ),
+        (lambda: ArraySource(X[:, 0].astype("M8[s]")), TypeError, r"of dtype datetime64\[s\]"),
+        (lambda: ArraySource(np.zeros(3, "f4,i4")), TypeError, "Received: void in.*Convert it"),
         (lambda: ArraySource(X, batch_size=0), ValueError, "`batch_size` must be at least 1"),
         (lambda: ArraySource(X, batch_size=2.0), TypeError, r"Received: 2.0 \(float\)"),
         (lambda: ArraySource(X, shuffle="yes"), ValueError, "`shuffle` must be .*'yes'"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import keras_patterns as kp
 from keras_patterns.state.snapshot import np_dtype, put_back
 from keras_patterns.state.variables import StateKeyError, find_variables
 
@@ -236,3 +237,28 @@ def test_arrays_of_any_layout_are_assigned_to_the_bit(dtype):
     for variable, array in zip(variables, arrays, strict=True):
         found = keras.ops.convert_to_numpy(variable.value).astype("float32")
         np.testing.assert_array_equal(found, array.astype("float32"))
+
+
+class Counts(layers.Layer):
+    """Counts its calls in training."""
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+    def call(self, x, training=False):
+        if training:
+            self.count.assign(self.count + keras.ops.ones((), self.count.dtype))
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype")  # by JAX, at each look
+@pytest.mark.parametrize("dtype", ["int64", "float64"])
+def test_what_keras_calls_64_bits_is_saved_as_the_framework_holds_it(tmp_path, dtype):
+    x = np.ones((8, 2), "float32")
+    for total_steps in (3, 5):
+        model = keras.Sequential([keras.Input((2,)), Counts(dtype=dtype), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        checkpoint = kp.Checkpoint(tmp_path, every_steps=2)
+        how = {"total_steps": total_steps, "steps_per_epoch": 1, "batch_size": 4, "verbose": 0}
+        kp.fit(model, x, x[:, :1], seed=0, fuse=False, callbacks=[checkpoint], **how)
+        assert float(model.layers[0].count.value) == total_steps
