@@ -83,8 +83,10 @@ class JaxBackend:
         return vars(node)
 
     def held_dtype(self, name: str) -> str:
-        # Unless `jax_enable_x64` is set, JAX holds 32 bits where Keras goes on to speak of 64.
-        return jax.dtypes.canonicalize_dtype(name).name if name.endswith("64") else name
+        # Unless `jax_enable_x64` is set, JAX holds half the bits of these, and Keras goes on to speak
+        # of all.
+        is_wide = name.endswith(("64", "128"))
+        return jax.dtypes.canonicalize_dtype(name).name if is_wide else name
 
     def build(self, model: keras.Model, batch: tuple[Any, ...]) -> None:
         model._symbolic_build(data_batch=batch)
