@@ -83,8 +83,8 @@ class JaxBackend:
         return vars(node)
 
     def held_dtype(self, name: str) -> str:
-        # Unless `jax_enable_x64` is set, JAX holds half the bits of these, and Keras goes on to speak
-        # of all.
+        # Unless `jax_enable_x64` is set, JAX holds half the bits of these, and Keras goes on to
+        # speak of all.
         is_wide = name.endswith(("64", "128"))
         return jax.dtypes.canonicalize_dtype(name).name if is_wide else name
 
