@@ -37,6 +37,7 @@ from .saving import saved_groups, snake_case
 from .training import (
     batches_as_in_fit,
     begin_at_epoch,
+    compiled_with,
     finish_batch_ends,
     forget_initial_epoch,
     get_global_seed,
@@ -64,6 +65,7 @@ __all__ = [
     "begin_at_epoch",
     "build_anew",
     "calls_in_order",
+    "compiled_with",
     "config_without_rate",
     "copy_weight_decay_exclusions",
     "draws",

@@ -196,6 +196,12 @@ def recompile_tests(model: keras.Model) -> None:
     model.test_function = None
 
 
+def compiled_with(model: keras.Model) -> Mapping[str, Any]:
+    """The arguments of `compile`, as they were given. The public name serializes them all."""
+    found = getattr(model, "_compile_config", None)
+    return {} if found is None else found.config
+
+
 def put_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     """Makes a compiled model train with another optimizer, and be saved with it; its loss and its
     metrics stay as they are.

@@ -4,7 +4,8 @@
 | --- | --- |
 | nothing | goes on, exactly |
 | a larger `total_steps` or `epochs` | goes on; said |
-| a setting of the optimizer; a callback that is new or gone | the script wins; said |
+| a setting of the optimizer or a layer, the loss | the script wins; said |
+| a callback that is new or gone | the script wins; said |
 | batch size, seed, order or content of the data | refused, with the way out |
 | a model of another shape | refused; the first differences are named |
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -24,6 +25,9 @@ from .._util.errors import KerasPatternsError
 from ..state import callbacks as callback_states
 
 Json = dict[str, Any]
+
+# Of a model's settings that are others: one change may be in all layers, such as of the dtype.
+_MOST_LINES = 5
 
 
 class ResumeRefusedError(KerasPatternsError, ValueError):
@@ -46,6 +50,7 @@ class Identity:
             them.
         callbacks: For each callback by its name, its settings, as the script gave them.
         seed_from: Where the seed comes from: `"seed="`, `"set_random_seed"` or `"drawn"`.
+        model: The settings of its layers, and its loss; None in a checkpoint that does not tell.
     """
 
     total_steps: int | None
@@ -55,10 +60,13 @@ class Identity:
     optimizers: dict[str, Json] = field(default_factory=dict)
     callbacks: dict[str, Json] = field(default_factory=dict)
     seed_from: str = "drawn"
+    model: Json | None = None
 
     def as_json(self) -> Json:
-        """A dictionary for the manifest."""
-        return asdict(self)
+        """A dictionary for the manifest. Its parts are shared with this, as the settings of a large
+        model are many.
+        """
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Identity:
@@ -180,6 +188,7 @@ def changes(saved: Identity, now: Identity) -> list[str]:
         lines.append(f"total_steps is {now.total_steps:,}, it was {saved.total_steps:,}")
     for place in sorted(saved.optimizers.keys() | now.optimizers.keys()):
         lines += _differences(place, saved.optimizers.get(place, {}), now.optimizers.get(place, {}))
+    lines += _model_changes(saved.model, now.model)
     for name in sorted(now.callbacks.keys() - saved.callbacks.keys()):
         lines.append(f"{name} is new, and starts here")
     for name in sorted(saved.callbacks.keys() - now.callbacks.keys()):
@@ -187,6 +196,18 @@ def changes(saved: Identity, now: Identity) -> list[str]:
     for name in sorted(saved.callbacks.keys() & now.callbacks.keys()):
         lines += _differences(name, saved.callbacks[name], now.callbacks[name])
     return lines
+
+
+def _model_changes(saved: Json | None, now: Json | None) -> list[str]:
+    if saved is None or now is None:
+        return []
+    before, after = len(saved["layers"]), len(now["layers"])
+    if before != after:
+        counts = [f"model has {after} layers, it had {before}"]
+        return counts + _differences("model", {**saved, "layers": None}, {**now, "layers": None})
+    lines = _differences("model", saved, now)
+    more = [f"{len(lines) - _MOST_LINES} more settings of the model are others"]
+    return lines[:_MOST_LINES] + (more if len(lines) > _MOST_LINES else [])
 
 
 def _differences(place: str, saved: Any, now: Any) -> list[str]:

@@ -17,6 +17,7 @@ from .. import _keras
 from .._util.arguments import whole_number
 from .._util.messages import say
 from ..checkpoint.identity import Identity, describe_callbacks, describe_optimizers
+from ..checkpoint.model_settings import describe_model
 from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, LoaderSource, make_source
 from ..state.callbacks import warn_of_untold
@@ -202,6 +203,7 @@ def _identity(
         optimizers=describe_optimizers(find_variables(asked.model).optimizers),
         callbacks=describe_callbacks(asked.callbacks),
         seed_from=seed_from,
+        model=describe_model(asked.model),
     )
 
 

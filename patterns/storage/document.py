@@ -41,6 +41,12 @@ class _OptimizerSettings(msgspec.Struct):
     class_: str = msgspec.field(name="class")
 
 
+class _ModelSettings(msgspec.Struct):
+    """Of the settings of a model, those that are read; the others are compared."""
+
+    layers: list[dict[str, Any]]
+
+
 class _Identity(Fields, frozen=True):
     total_steps: Count | None
     steps_per_epoch: Annotated[int, Meta(ge=1, le=MOST)] | None
@@ -50,6 +56,7 @@ class _Identity(Fields, frozen=True):
     optimizers: dict[str, Any] = msgspec.field(default_factory=dict)
     callbacks: dict[str, Any] = msgspec.field(default_factory=dict)
     seed_from: Literal["seed=", "set_random_seed", "drawn"] = "drawn"
+    model: _ModelSettings | None = None
 
 
 class _Cursor(Fields, frozen=True):

@@ -119,6 +119,126 @@ def test_a_learning_rate(told):
     assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == 0.5
 
 
+class Scale(layers.Layer):
+    """Of a person's own, and with a layer inside."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+        self.inside = layers.Dense(4, activation="linear")
+
+    def call(self, x):
+        return self.inside(x) * self.factor
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+class Untold(Scale):
+    def get_config(self):
+        raise NotImplementedError("it does not tell")
+
+
+class Whole(keras.Model):
+    """Makes layers of its own; and an attention that makes layers when it is built."""
+
+    def __init__(self, rate=0.1):
+        super().__init__()
+        self.scale = Scale(2.0)
+        self.parts = [layers.Dropout(rate), layers.MultiHeadAttention(1, 2), layers.Dense(1)]
+
+    def call(self, x):
+        h = self.parts[0](self.scale(x))[:, None]
+        return self.parts[2](self.parts[1](h, h)[:, 0])
+
+
+def with_settings(**changed):
+    keras.utils.set_random_seed(0)
+    own = changed.get("own", Scale)(changed.get("factor", 2.0))
+    own.inside.activation = keras.activations.get(changed.get("inside", "linear"))
+    model = keras.Sequential(
+        [
+            own,
+            layers.Dense(
+                5,
+                changed.get("activation", "relu"),
+                dtype=changed.get("dtype"),
+                kernel_regularizer=changed.get("regularizer"),
+                kernel_initializer=changed.get("initializer", "glorot_uniform"),
+            ),
+            keras.Sequential([layers.Dropout(changed.get("rate", 0.1), seed=3)]),
+            layers.Dense(1),
+            *([layers.Activation("linear")] if changed.get("more") else []),
+        ]
+    )
+    weights = {"loss_weights": changed["weights"]} if "weights" in changed else {}
+    model.compile(keras.optimizers.Adam(0.01), changed.get("loss", "mse"), **weights)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, []),
+        ({"initializer": "he_normal"}, []),
+        ({"loss": "mae"}, ["model.loss is 'mae', it was 'mse'"]),
+        ({"loss": keras.losses.Huber(0.5)}, ["model.loss is 'Huber(reduction=sum_over_batch_size"]),
+        ({"loss": lambda y, p: keras.ops.mean((y - p) ** 4)}, ["model.loss is '<lambda>', it was"]),
+        ({"weights": 2.0}, ["model.loss_weights is '2.0', it was 'None'"]),
+        ({"rate": 0.5}, ["model.layers[4].rate is 0.5, it was 0.1"]),
+        ({"activation": "tanh"}, ["model.layers[2].activation is 'tanh', it was 'relu'"]),
+        ({"inside": "tanh"}, ["model.layers[1].activation is 'tanh', it was 'linear'"]),
+        ({"factor": 3.0}, ["model.layers[0].factor is 3.0, it was 2.0"]),
+        (
+            {"dtype": "mixed_bfloat16"},
+            ["model.layers[2].dtype is 'mixed_bfloat16', it was 'float32'"],
+        ),
+        (
+            {"regularizer": keras.regularizers.L2(0.5)},
+            ["kernel_regularizer is 'L2(l2=0.5)', it was"],
+        ),
+        ({"more": True}, ["model has 7 layers, it had 6"]),
+        ({"own": Untold}, ["model.layers[0].class is 'Untold', it was 'Scale'"]),
+    ],
+)
+def test_a_setting_of_a_layer_or_the_loss(changed, said, told):
+    with pytest.raises(Killed):
+        train(with_settings(), callbacks=[KillAt(6)])
+    told()
+    train(with_settings(**changed))
+    lines = [line for line in told() if line.startswith("model")]
+    assert len(lines) >= len(said)
+    assert all(part in line for part, line in zip(said, lines, strict=False))
+    assert said or not lines
+
+
+def test_the_same_model_again_is_as_it_was(told):
+    model = Whole()
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    train(model, epochs=1)
+    told()
+    train(model, epochs=2)
+    assert not [line for line in told() if line.startswith("model")]
+    model = Whole(rate=0.2)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    train(model, epochs=3)
+    assert [line for line in told() if line.startswith("model")] == [
+        "model.layers[2].rate is 0.2, it was 0.1."
+    ]
+
+
+def test_of_many_settings_that_are_others_some_are_named(told):
+    def deep(dtype):
+        return regressor(*[layers.Dense(4, dtype=dtype) for _ in range(8)])
+
+    train(deep("float32"), epochs=1)
+    told()
+    train(deep("mixed_bfloat16"))
+    lines = [line for line in told() if "model" in line]
+    assert len(lines) == 6
+    assert lines[-1] == "3 more settings of the model are others."
+
+
 def test_another_setting_of_the_optimizer_keeps_the_moments(told):
     crash()
     before = kp.CheckpointStore("run").read(kp.CheckpointStore("run").latest()).tensors

@@ -1,0 +1,108 @@
+"""The settings of a model's layers, and its loss, as its script gives them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from xxhash import xxh3_64_hexdigest
+
+from .. import _keras
+from ..state.walk import is_own
+
+Json = dict[str, Any]
+
+# Names, what follows from the shapes, and what stands for itself: the optimizer tells what is
+# trained, and layers inside of a model have settings of their own.
+_LEFT_OUT = {
+    *("name", "trainable", "registered_name", "module", "dtype", "build_config", "batch_shape"),
+    *("attention_axes", "layers", "input_layers", "output_layers"),
+}
+_MOST_CHARACTERS = 80
+
+
+def describe_model(model: keras.Model) -> Json:
+    """The settings of each layer and of the loss, as JSON that is short enough to be kept in each
+    checkpoint.
+    """
+    found: Json = {"layers": [_describe_layer(layer) for layer in _layers(model, set())]}
+    arguments = _keras.compiled_with(model)
+    return found | {name: _text(arguments.get(name)) for name in ("loss", "loss_weights")}
+
+
+def _layers(outer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
+    """The layers that a script names: what Keras's own layers hold follows from their settings, and
+    is there once they are built.
+    """
+    for layer in _keras.sublayers(outer):
+        if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
+            continue
+        seen.add(id(layer))
+        yield layer
+        if isinstance(layer, keras.Model) or is_own(type(layer)):
+            yield from _layers(layer, seen)
+
+
+def _describe_layer(layer: keras.Layer) -> Json:
+    return {"class": type(layer).__name__, "dtype": layer.dtype_policy.name} | {
+        key: value if _is_number(value) else _text(value)
+        for key, value in _settings(layer).items()
+        if value is not None and key not in _LEFT_OUT and not key.endswith("_initializer")
+    }
+
+
+def _settings(thing: keras.Layer | keras.losses.Loss) -> Mapping[str, Any]:
+    try:
+        return thing.get_config()
+    except Exception:
+        # A person's own need not tell its settings to be trained with.
+        return {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _text(value: Any) -> str:
+    """A value in a few words, the same in each process; a long one ends in a digest of all."""
+    text = _whole_text(value)
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:_MOST_CHARACTERS]}... {xxh3_64_hexdigest(text.encode())}"
+
+
+def _whole_text(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float | str):
+        return str(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return str(value.tolist())
+    if isinstance(value, Mapping):
+        if "class_name" in value and "config" in value:
+            return _call(str(value["class_name"]), value["config"])
+        return "{" + _arguments(value) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted(map(_whole_text, value)) if isinstance(value, set | frozenset) else value
+        return "[" + ", ".join(map(_whole_text, items)) + "]"
+    if isinstance(value, keras.losses.Loss):
+        return _call(type(value).__name__, _settings(value))
+    return str(getattr(value, "__qualname__", type(value).__name__))
+
+
+def _call(name: str, config: Any) -> str:
+    """The call that makes an object; the name of a function, whose code tells its place in a file,
+    too.
+    """
+    if name == "__lambda__":
+        return "a lambda"
+    return f"{name}({_arguments(config)})" if isinstance(config, Mapping) else str(config)
+
+
+def _arguments(config: Mapping[Any, Any]) -> str:
+    return ", ".join(
+        f"{key}={_whole_text(item)}"
+        for key, item in config.items()
+        if item is not None and key not in _LEFT_OUT
+    )
