@@ -3,6 +3,10 @@
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parent / "site"))
 
@@ -96,3 +100,9 @@ html_theme_options = {
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+def setup(app: "Sphinx") -> None:
+    # The theme copies a template of its own among the static files: a page whose links are broken.
+    template = Path(app.outdir, "_static", "webpack-macros.html")
+    app.connect("build-finished", lambda *_: template.unlink(missing_ok=True))

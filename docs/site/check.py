@@ -1,8 +1,8 @@
 """Checks a built site: `python docs/site/check.py build/site`.
 
 Every public name has an entry and an example, every link inside the site leads somewhere, every
-page is three clicks from the first one or nearer, no page asks for anything from the net, no old
-name is back, and the whole is small.
+file that a page or a style sheet loads is there, every page is three clicks from the first one or
+nearer, no page asks for anything from the net, no old name is back, and the whole is small.
 Exit code 1 where that is not so.
 """
 
@@ -29,7 +29,7 @@ RETIRED = (
 TELL_OF_OLD_NAMES = {"compatibility.html", "project/changelog.html"}
 # What a browser loads with a page; `href` of any other tag waits for a click.
 LOADED = {"src", "srcset", "data", "poster"}
-IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*[\"']?((?:https?:)?//[^\"')\s]+)")
+IN_STYLE = re.compile(r"(?:url\(|@import\s)\s*[\"']?([^\"')\s]+)")
 IN_SCRIPT = re.compile(r"(?:import|fetch|importScripts)\s*\(?\s*[\"'`](https?://[^\"'`]+)")
 
 
@@ -59,19 +59,21 @@ class Page(HTMLParser):
 
 def problems(site: Path) -> Iterator[str]:
     """A line for each thing that is not as it must be."""
-    # The theme's own template lies among the static files.
-    html = [path for path in site.rglob("*.html") if path.name != "webpack-macros.html"]
-    pages = {path: Page(path.read_text(encoding="utf-8")) for path in html}
+    pages = {path: Page(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
     for path, page in sorted(pages.items()):
         where = path.relative_to(site)
         yield from (f"{where}: loads {url}" for url in page.loads if is_of_the_net(url))
         for link in page.links + page.loads:
             if problem := broken(path, link, pages):
                 yield f"{where}: {link}: {problem}"
-    for path in sorted({*site.rglob("*.css"), *site.rglob("*.js")}):
-        found = (IN_STYLE if path.suffix == ".css" else IN_SCRIPT).findall(
-            path.read_text(encoding="utf-8")
-        )
+    for path in sorted(site.rglob("*.css")):
+        for url in IN_STYLE.findall(path.read_text(encoding="utf-8")):
+            if is_of_the_net(url):
+                yield f"{path.relative_to(site)}: loads {url}"
+            elif problem := broken(path, url, pages):
+                yield f"{path.relative_to(site)}: {url}: {problem}"
+    for path in sorted(site.rglob("*.js")):
+        found = IN_SCRIPT.findall(path.read_text(encoding="utf-8"))
         yield from (f"{path.relative_to(site)}: loads {url}" for url in found)
     for path in sorted(pages.keys() - within_reach(site / "index.html", pages)):
         yield f"{path.relative_to(site)} is more than {MOST_CLICKS} clicks from index.html"

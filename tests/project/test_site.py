@@ -138,6 +138,23 @@ def test_a_page_that_leads_nowhere_or_asks_for_the_net_is_found(check, tmp_path,
     assert list(check["problems"](tmp_path)) == ([f"index.html: {problem}"] if problem else [])
 
 
+@pytest.mark.parametrize(
+    ("style", "problem"),
+    [
+        ("src: url(fonts/a.woff2);", "fonts/a.woff2: no such file"),
+        ('@import "b.css";', "b.css: no such file"),
+        ("src: url('//fonts.net/a.woff2');", "loads //fonts.net/a.woff2"),
+        ('src: url("a.css?v=1"); mask: url(#b); cursor: url(data:image/png;base64,AA)', None),
+    ],
+)
+def test_a_style_sheet_that_names_a_missing_file_is_found(check, tmp_path, style, problem):
+    (tmp_path / "index.html").write_text('<link href="a.css">')
+    (tmp_path / "a.css").write_text(style)
+    names = "".join(f"{name} py:function 1 a.html -\n" for name in check["public_names"]())
+    write_inventory(tmp_path / "objects.inv", names)
+    assert list(check["problems"](tmp_path)) == ([f"a.css: {problem}"] if problem else [])
+
+
 def test_a_page_that_is_far_from_the_first_one_is_found(check, tmp_path):
     names = ["index", "a", "b", "c", "d"]
     for name, following in zip(names, names[1:] + names[:1], strict=True):
