@@ -26,12 +26,10 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     kernel  1,024
     bias        8
     """
-    texts = [
-        [f"{cell:,}" if type(cell) is int else visible(str(cell)) for cell in row] for row in rows
-    ]
+    texts = _texts(rows)
     columns = list(zip(header, *texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    numeric = [all(re.fullmatch(r"[0-9., ]*", cell) for cell in column[1:]) for column in columns]
+    numeric = [_is_of_numbers(column[1:]) for column in columns]
     return "\n".join(
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
@@ -42,19 +40,40 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def html_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table in HTML, with what the cells hold as text.
+    """A table in HTML, with what the cells hold as text. A notebook aligns all cells to the right:
+    columns that are not of numbers say that theirs stand on the left.
 
     Example:
 
-    >>> html_table(["name"], [["a < b"]])
-    '<table><tr><th>name</th></tr><tr><td>a &lt; b</td></tr></table>'
+    >>> html_table(["bytes"], [[1024]])
+    '<table><tr><th>bytes</th></tr><tr><td>1,024</td></tr></table>'
+    >>> html_table(["name"], [["a < b"]]).partition("<td")[2]
+    ' style="text-align:left">a &lt; b</td></tr></table>'
     """
+    lines = [[str(name) for name in header], *_texts(rows)]
+    styles = [
+        "" if _is_of_numbers(column[1:]) else ' style="text-align:left"'
+        for column in zip(*lines, strict=True)
+    ]
 
-    def row(cells: Iterable[Any], tag: str) -> str:
-        made = (f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells)
+    def row(cells: list[str], tag: str) -> str:
+        made = (
+            f"<{tag}{style}>{html.escape(cell)}</{tag}>"
+            for cell, style in zip(cells, styles, strict=True)
+        )
         return f"<tr>{''.join(made)}</tr>"
 
-    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+    return f"<table>{row(lines[0], 'th')}{''.join(row(cells, 'td') for cells in lines[1:])}</table>"
+
+
+def _texts(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
+    return [
+        [f"{cell:,}" if type(cell) is int else visible(str(cell)) for cell in row] for row in rows
+    ]
+
+
+def _is_of_numbers(cells: Iterable[str]) -> bool:
+    return all(re.fullmatch(r"[0-9., ]*", cell) for cell in cells)
 
 
 def html_lines(*lines: str) -> str:

@@ -208,9 +208,10 @@ class MemorizationReport:
         if self.within:
             return f"Memorised: {where}, within the tolerance of {tolerance} ({self._effort})."
         times = f"{self.largest_error / self.tolerance:.3g} times" if self.tolerance else "above"
+        outside = "1 example is" if self.outside == 1 else f"{self.outside:,} examples are"
         return (
-            f"Fell short: {where}, {times} the tolerance of {tolerance}; {self.outside:,} examples "
-            f"are outside it ({self._effort})."
+            f"Fell short: {where}, {times} the tolerance of {tolerance}; {outside} outside it "
+            f"({self._effort})."
         )
 
     @property

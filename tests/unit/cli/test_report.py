@@ -422,7 +422,7 @@ def test_report_objects_show_themselves_in_notebooks(name):
 def test_a_sweep_and_a_diagnosis_in_a_notebook():
     sweep = made(descent())
     shown = sweep._repr_html_()
-    assert f"<td>{sweep.suggest():.2e}</td>" in shown
+    assert f">{sweep.suggest():.2e}</td>" in shown
     assert "For a cycle" in shown
     assert "No suggestion" in made(noise(0))._repr_html_()
     diagnosis = kp.diagnose({"loss": [1.0, 0.5, 0.3, 0.2, 0.1, 0.09, 0.08]})

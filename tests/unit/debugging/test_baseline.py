@@ -63,7 +63,7 @@ def test_a_known_result_stands_in_the_table():
     assert found.rows[-1] == type(found.rows[-1])("a paper", 0.97, True)
     assert found.best.name == "logistic regression"
     assert "a paper              0.970  known" in repr(found)
-    assert "<td>a paper</td>" in found._repr_html_()
+    assert ">a paper</td>" in found._repr_html_()
 
 
 def test_the_score_of_a_net_on_the_same_examples():

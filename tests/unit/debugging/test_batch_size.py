@@ -290,7 +290,7 @@ def test_the_report_shows_its_table_and_says_that_the_scale_grows():
     found = report(noise_of(10.0))
     assert "900" not in found._repr_html_()
     assert "950 to 1,050" in repr(found)
-    assert "<td>950 to 1,050</td>" in found._repr_html_()
+    assert ">950 to 1,050</td>" in found._repr_html_()
     assert "grows during training" in repr(found)
 
 

@@ -29,7 +29,7 @@ def test_a_sound_model_climbs_to_the_top():
     assert report.short_run.score > report.baselines.chance + 0.2
     assert report.left_out == {}
     assert "short run" in repr(report)
-    assert "<td>one batch</td>" in report._repr_html_()
+    assert ">one batch</td>" in report._repr_html_()
 
 
 def test_what_cannot_be_trained_ends_the_climb():

@@ -190,7 +190,7 @@ def test_the_table_of_layers():
     assert [row.layer for row in report.layers] == ["Dense at layers/0", "Dense at layers/1"]
     assert all(row.gradient > 0 and row.update > 0 and row.spread > 0 for row in report.layers)
     assert "update / weight" in repr(report)
-    assert "<td>Dense at layers/0</td>" in report._repr_html_()
+    assert ">Dense at layers/0</td>" in report._repr_html_()
 
 
 def test_the_update_is_relative_to_the_weights():

@@ -546,7 +546,7 @@ def test_the_list_raises_and_is_shown():
     assert error.value.findings == found
     assert "input_scale" not in str(error.value)
     assert "because of" in repr(found)
-    assert "<td>label_range</td>" in found._repr_html_()
+    assert ">label_range</td>" in found._repr_html_()
     with pytest.raises(ValueError, match="`severity` must be one of 'error', 'warning', 'note'"):
         found.raise_if("fatal")
 

@@ -299,7 +299,7 @@ def test_a_notebook_gets_a_table(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "IPython.display", package.display)
     tuned()
     page = shown[-1]._repr_html_()
-    assert page.count("<td>complete</td>") == 3
+    assert page.count(">complete</td>") == 3
     assert "3 of 3 ended" in page
     assert capsys.readouterr().out == ""
 
