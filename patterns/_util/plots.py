@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 def given_or_new_axes(caller: str, ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """The axes that were given, or those of a new figure of pyplot's, which a notebook shows.
+    """The axes that were given, or those of a new figure of pyplot's, which a notebook shows: with a
+    pale grid, and open above and on the right.
 
     Args:
         caller: The function that was called, for the message.
@@ -25,4 +26,9 @@ def given_or_new_axes(caller: str, ax: Axes | None, size: tuple[float, float]) -
         raise ImportError(
             f"{caller} draws with matplotlib, which is missing: pip install matplotlib."
         ) from error
-    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+    if ax is not None:
+        return ax
+    axes = plt.subplots(figsize=size, layout="constrained")[1]
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -40,30 +40,33 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def html_table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table in HTML, with what the cells hold as text. A notebook aligns all cells to the right:
-    columns that are not of numbers say that theirs stand on the left.
+    """A table in HTML, with what the cells hold as text. A column whose cells are all empty is left
+    out. A notebook aligns all cells to the right: columns that are not of numbers say that theirs
+    stand on the left.
 
     Example:
 
-    >>> html_table(["bytes"], [[1024]])
+    >>> html_table(["bytes", "caution"], [[1024, ""]])
     '<table><tr><th>bytes</th></tr><tr><td>1,024</td></tr></table>'
     >>> html_table(["name"], [["a < b"]]).partition("<td")[2]
     ' style="text-align:left">a &lt; b</td></tr></table>'
     """
     lines = [[str(name) for name in header], *_texts(rows)]
+    all_columns = list(zip(*lines, strict=True))
+    columns = [column for column in all_columns if any(column[1:])] or all_columns
     styles = [
-        "" if _is_of_numbers(column[1:]) else ' style="text-align:left"'
-        for column in zip(*lines, strict=True)
+        "" if _is_of_numbers(column[1:]) else ' style="text-align:left"' for column in columns
     ]
 
-    def row(cells: list[str], tag: str) -> str:
+    def row(cells: Iterable[str], tag: str) -> str:
         made = (
             f"<{tag}{style}>{html.escape(cell)}</{tag}>"
             for cell, style in zip(cells, styles, strict=True)
         )
         return f"<tr>{''.join(made)}</tr>"
 
-    return f"<table>{row(lines[0], 'th')}{''.join(row(cells, 'td') for cells in lines[1:])}</table>"
+    first, *others = zip(*columns, strict=True)
+    return f"<table>{row(first, 'th')}{''.join(row(cells, 'td') for cells in others)}</table>"
 
 
 def _texts(rows: Iterable[Iterable[Any]]) -> list[list[str]]:

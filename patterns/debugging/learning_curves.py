@@ -137,7 +137,7 @@ class LearningCurve:
         axes.minorticks_off()
         axes.set(xlabel="examples", ylabel=self.metric)
         axes.set_title(f"{self.verdict.capitalize()}: the gap is {self.gap:.3g}", fontsize=10)
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=0.25, linewidth=0.5)
         axes.legend(frameon=False)
         return axes
 

@@ -192,6 +192,8 @@ class TuneResult:
         return self._plot_by_optuna(kind)
 
     def _plot_history(self, ax: Axes) -> Axes:
+        from matplotlib.ticker import MaxNLocator
+
         values = {
             state: {
                 one.number: one.value
@@ -200,13 +202,15 @@ class TuneResult:
             }
             for state in ("complete", "pruned")
         }
-        for state, marker in (("complete", "o"), ("pruned", "x")):
+        for state, marker, color in (("complete", "o", "#08306b"), ("pruned", "x", "0.5")):
             if shown := values[state]:
-                ax.plot([*shown], [*shown.values()], marker, label=f"{state} ({len(shown)})")
+                label = f"{state} ({len(shown)})"
+                ax.plot([*shown], [*shown.values()], marker, color=color, label=label)
         better = max if self.study.direction.name == "MAXIMIZE" else min
         best = [*itertools.accumulate(values["complete"].values(), better)]
-        ax.step([*values["complete"]], best, where="post", label="best so far")
+        ax.step([*values["complete"]], best, where="post", color="#d95f02", label="best so far")
         ax.set(xlabel="trial", ylabel="value")
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
         ax.legend(frameon=False, fontsize=9)
         return ax
 
