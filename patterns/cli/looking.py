@@ -136,8 +136,9 @@ def diff(arguments: argparse.Namespace) -> int:
         if differences:
             _write_table([what, "difference"], differences)
             write_line()
+    named = "1 value" if len(values) == 1 else f"{len(values)} values"
     write_line(
-        f"{len(tensors)} of {count} tensors and {len(values)} values differ."
+        f"{len(tensors)} of {count} tensors and {named} differ."
         if tensors or values
         else f"{count} tensors, all equal."
     )

@@ -148,7 +148,7 @@ def _go_on(
     saved_on = found.made_with.get("backend", backend)
     if saved_on != backend:
         lines.append(
-            f"saved on {saved_on}, going on on {backend}: weights, slots and data go on; random "
+            f"saved on {saved_on}, continued on {backend}: weights, slots and data go on; random "
             "streams differ."
         )
     messages = [_headline(folder, record, total, found.fell_back), *lines]

@@ -145,12 +145,12 @@ def _continue(folder: Path, rate: float, epochs: int) -> Outcome | None:
     others = [name for name in installed() if name != current().name]
     if not others:
         _headline(
-            "No other backend is installed here. To see the run go on on one: nox -s demo -- jax "
-            "torch"
+            "No other backend is installed here. To see the run continue on one: "
+            "nox -s demo -- jax torch"
         )
         return None
     _headline(
-        f"The killed run goes on on {others[0]}, to {epochs} epochs; random streams differ from "
+        f"The killed run continues on {others[0]}, to {epochs} epochs; random streams differ from "
         "here on"
     )
     outcome = Outcome.read(folder, [train_in_process(folder, rate, epochs, others[0])])

@@ -46,7 +46,7 @@ def draw(
         reference: The run that was left alone.
         killed: The run that was killed and resumed.
         optimizer: With which both were trained.
-        continued: The second run after it went on on another backend. Defaults to None.
+        continued: The second run after it continued on another backend. Defaults to None.
         longer: The optimizer of that, whose cycle is longer. Defaults to None.
     """
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def draw(
     _losses(losses, killed, "killed and resumed", _KILLED)
     _schedules(rates, momenta, optimizer, range(end), killed, _KILLED)
     if continued:
-        _losses(losses, continued, f"going on on {continued.backend}", _CONTINUED, since=end)
+        _losses(losses, continued, f"continued on {continued.backend}", _CONTINUED, since=end)
         _schedules(
             rates,
             momenta,

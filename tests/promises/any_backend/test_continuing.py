@@ -56,6 +56,6 @@ def test_the_change_of_backend_is_said(runs, second):
     lines = runs[1][second]
     assert lines.count("going on from step 10 of 20") == 3
     for first in set(BACKENDS) - {second}:
-        assert f"saved on {first}, going on on {second}" in lines
+        assert f"saved on {first}, continued on {second}" in lines
     assert "random streams differ" in lines
     assert f"saved on {second}" not in lines
