@@ -50,6 +50,7 @@ def write_run(
     total_steps: int | None = None,
     history: dict[str, Any] | None = None,
     processes: list[dict[str, Any]] | None = None,
+    resumed_at: int = 40,
     **identity: Any,
 ) -> CheckpointFolder:
     """A run with two checkpoints, the second at `steps`, one tensor of which is the first's."""
@@ -58,7 +59,7 @@ def write_run(
     for step in (steps // 2, steps):
         document = a_document("kernel", step=step)
         document["identity"]["content"] |= {"total_steps": total_steps or steps, **identity}
-        document["resumes"] = _section([40])
+        document["resumes"] = _section([resumed_at])
         document["callbacks"] = _section({"RunHistory": history})
         store.write(
             Position(1, step),
