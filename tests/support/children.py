@@ -31,6 +31,7 @@ def run(
     script: Path = SCRIPT,
     alone: bool = False,
     backend: str | None = None,
+    server: int = 0,
 ) -> Process:
     """Runs run_case.py, or another script, in a folder, which need not be there.
 
@@ -41,6 +42,7 @@ def run(
         alone: Import everything anew, in a process that shares nothing with others. Defaults to
             False: a child of fork_server.py.
         backend: Defaults to that under test.
+        server: The number of the server, each of which runs one child at a time. Defaults to 0.
     """
     path.mkdir(parents=True, exist_ok=True)
     backend = backend or os.environ["KERAS_BACKEND"]
@@ -57,14 +59,14 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         program = {"argv": argv, "cwd": str(path), "out": str(out), "err": str(err)}
-        status = _forked(program, backend)
+        status = _forked(program, backend, server)
         said = [one.read_text(encoding="utf-8") if one.exists() else "" for one in (out, err)]
     return Process(argv, status, *said)
 
 
-def _forked(program: dict[str, Any], backend: str) -> int:
-    """The exit status of a program that the backend's server has run."""
-    server = _server(backend)
+def _forked(program: dict[str, Any], backend: str, number: int) -> int:
+    """The exit status of a program that a server of the backend has run."""
+    server = _server(backend, number)
     try:
         print(json.dumps(program), file=server.stdin, flush=True)
         return int(server.stdout.readline())
@@ -77,8 +79,8 @@ def _forked(program: dict[str, Any], backend: str) -> int:
 
 
 @functools.cache
-def _server(backend: str) -> Any:
-    """One for this process of pytest and each backend."""
+def _server(backend: str, number: int) -> Any:
+    """One for this process of pytest, each backend and each number."""
     server = subprocess.Popen(
         [sys.executable, SERVER],
         env={**os.environ, "KERAS_BACKEND": backend},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import keras
 
@@ -18,21 +19,31 @@ class Killed(Exception):
     pass
 
 
+def raise_killed() -> NoReturn:
+    raise Killed
+
+
+def kill() -> None:
+    """Ends this process as nothing can prevent."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class KillAt(keras.callbacks.Callback):
-    """Raises `Killed` before a step, those that are trained again counted too.
+    """Ends the run before a step, those that are trained again counted too.
 
     Args:
         steps: How many have begun in this process before it.
+        end: Ends it. Defaults to raising `Killed`.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, end: Callable[[], None] = raise_killed) -> None:
         super().__init__()
-        self._left = steps
+        self._left, self._end = steps, end
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._left -= 1
         if self._left < 0:
-            raise Killed
+            self._end()
 
     def get_state(self) -> dict[str, int]:
         return {}
@@ -90,7 +101,7 @@ def kill_in_block(at: int) -> None:
     def prepare_or_die(self: Blocks, step: int, left: int) -> int:
         count = prepare(self, step, left)
         if step <= at < step + count:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
         return count
 
     Blocks.prepare = prepare_or_die  # type: ignore[method-assign]
@@ -100,13 +111,28 @@ def kill_while_saving(event_wanted: str, count: int) -> None:
     """Kills this process at the so-many-th event of a kind (`"os.rename"`, `"os.link"`, `"open"`)
     below the folder of the run.
     """
-    seen = 0
+    _kill_at(count, lambda event, first, *_: event == event_wanted and "checkpoints" in str(first))
+
+
+def kill_when_published(count: int) -> None:
+    """Kills this process where the so-many-th checkpoint gets its name."""
+
+    def is_published(event: str, *paths: Any) -> bool:
+        return event == "os.rename" and all(
+            part in str(paths[1]) for part in ("checkpoints", "run-")
+        )
+
+    _kill_at(count, is_published)
+
+
+def _kill_at(count: int, is_it: Callable[..., bool]) -> None:
+    """Kills this process at the so-many-th event of the audit."""
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if event == event_wanted and "checkpoints" in str(arguments[0]):
-            seen += 1
-            if seen == count:
-                os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal count
+        if arguments and is_it(event, *arguments):
+            count -= 1
+            if not count:
+                kill()
 
     sys.addaudithook(hook)

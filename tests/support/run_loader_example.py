@@ -6,37 +6,20 @@ published, and saves its last weights.
 
 import importlib.util
 import math
-import os
-import signal
 import sys
 
 import numpy as np
 
 
-def kill_after(published_wanted):
-    """Kills this process once so many checkpoints have been published."""
-    published = 0
-
-    def hook(event, arguments):
-        nonlocal published
-        if event != "os.rename":
-            return
-        name = str(arguments[1])
-        if "checkpoints" in name and "run-" in name:
-            published += 1
-            if published == published_wanted:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
-
-
 def main(path, kill_at):
     # Here, since workers of the example import this file.
+    from killers import kill_when_published
+
     from keras_patterns.data import positions
 
     positions.SHARE = math.inf
     if kill_at:
-        kill_after(kill_at)
+        kill_when_published(kill_at)
     spec = importlib.util.spec_from_file_location("example", path)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)

@@ -6,28 +6,11 @@ It is killed once so many checkpoints have been published; otherwise its last we
 
 import argparse
 import importlib.util
-import os
-import signal
-import sys
 
 import numpy as np
+from killers import kill_when_published
 
 from keras_patterns.run.tracked import Tracked
-
-
-def kill_when_published(count):
-    def hook(event, arguments):
-        nonlocal count
-        if (
-            event == "os.rename"
-            and "checkpoints" in str(arguments[1])
-            and "run-" in str(arguments[1])
-        ):
-            count -= 1
-            if not count:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
 
 
 def main():

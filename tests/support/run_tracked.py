@@ -9,34 +9,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from killers import kill_while_saving
+from killers import KillAt, kill, kill_while_saving
 
 import keras_patterns as kp
-
-
-class KillBefore(keras.callbacks.Callback):
-    """Kills this process before one of its steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.left -= 1
-        if self.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def get_state(self) -> dict[str, Any]:
-        return {}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        pass
 
 
 class KillWhenPublished(kp.Hook):
@@ -49,7 +29,7 @@ class KillWhenPublished(kp.Hook):
     def on_published(self, position: Any, settled_step: int) -> None:
         self.left -= 1
         if not self.left:
-            os.kill(os.getpid(), signal.SIGKILL)
+            kill()
 
     def get_state(self) -> dict[str, Any]:
         return {}
@@ -153,7 +133,7 @@ def main() -> None:
         callbacks.append(Together(callbacks))
     saved = kp.Checkpoint(asked.folder / "checkpoints", every_steps=7)
     if place == "step":
-        callbacks.append(KillBefore(count))
+        callbacks.append(KillAt(count, kill))
     elif place == "published":
         callbacks.append(KillWhenPublished(count))
     elif place == "rename":

@@ -91,9 +91,8 @@ def train(fit: Callable[..., kp.RunHistory], rate: float, units: int, **how: Any
         x[:EXAMPLES],
         y[:EXAMPLES],
         validation_data=(x[EXAMPLES:], y[EXAMPLES:]),
-        batch_size=BATCH,
         verbose=0,
-        **{"epochs": EPOCHS, **how},
+        **{"batch_size": BATCH, "epochs": EPOCHS, **how},
     )
 
 
