@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from numbers import Real
@@ -106,6 +107,34 @@ def check_choice(caller: str, name: str, value: Any, choices: tuple[str, ...]) -
             f"{caller}: `{name}` must be one of {', '.join(map(repr, choices))}. Received: "
             f"{value!r}."
         )
+
+
+def check_takes(caller: str, name: str, function: Any, *arguments: str) -> None:
+    """Raises if `function` is none, or cannot be called with so many arguments.
+
+    Args:
+        caller: the function that was called, for the message.
+        name: the argument's name, for the message.
+        function: what was given.
+        arguments: what each argument will be, in words.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"{caller}: `{name}` must be a function of {' and '.join(arguments)}. Received: "
+            f"{function!r}."
+        )
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        # Some functions in C do not say.
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise TypeError(
+            f"{caller}: `{name}` is called with {' and '.join(arguments)}, and it is "
+            f"{getattr(function, '__qualname__', repr(function))}{signature} ({error})."
+        ) from None
 
 
 def check_fuse(caller: str, fuse: Any) -> None:

@@ -18,8 +18,11 @@ def bound_path(path: str | os.PathLike[str]) -> Path:
     True
 
     Raises:
+        TypeError: It is no path.
         ValueError: It holds the character NUL, which no system takes.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"A path must be a str or a pathlib.Path. Received: {path!r}.")
     if "\0" in os.fspath(path):
         raise ValueError(f"A path cannot hold the character NUL. Received: {os.fspath(path)!r}.")
     try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from .._util.arguments import check_order, whole_number
+from .._util.arguments import check_order, check_takes, whole_number
 from .errors import TuningError
 from .opening import SearchArguments
 from .result import TrialResult, TuneResult
@@ -178,6 +178,11 @@ def hyperband(
     """
     caller = "kp.hyperband"
     _check_steps(caller, min_steps, max_steps, factor)
+    if min_steps * factor > max_steps:
+        raise ValueError(
+            f"{caller}: `max_steps` must be at least `min_steps` times `factor`, or there is one "
+            f"trial and nothing to choose. Received: {min_steps=}, {max_steps=}, {factor=}."
+        )
     brackets = brackets_of(min_steps, max_steps, factor)
     rungs = Rungs(brackets, max_steps, factor, direction == "maximize")
     return run_search(
@@ -283,8 +288,12 @@ def population(
     whole_number(caller, "size", size, least=2)
     whole_number(caller, "total_steps", total_steps)
     whole_number(caller, "exploit_every_steps", exploit_every_steps)
-    if not callable(explore):
-        raise TypeError(f"{caller}: `explore` must be a function. Received: {explore!r}.")
+    if exploit_every_steps >= total_steps:
+        raise ValueError(
+            f"{caller}: `exploit_every_steps` must be below `total_steps`, or no member takes over "
+            f"the state of another. Received: {exploit_every_steps} and {total_steps}."
+        )
+    check_takes(caller, "explore", explore, "parameters", "a np.random.Generator")
     members = Population(size, total_steps, exploit_every_steps, explore, direction == "maximize")
     budget = {"size": size, "total_steps": total_steps, "exploit_every_steps": exploit_every_steps}
     return run_search(
@@ -325,7 +334,8 @@ def continue_trial(result: TuneResult, number: int, total_steps: int) -> TrialRe
 
     Raises:
         IndexError: If there is no such trial.
-        kp.TuningError: If it is still in progress, or has done as many steps.
+        kp.TuningError: If it is still in progress, has done as many steps, or has not one run.
+        TypeError: If an argument is of the wrong type.
         ValueError: If `total_steps` is less than 1.
 
     Example:
@@ -345,9 +355,19 @@ def continue_trial(result: TuneResult, number: int, total_steps: int) -> TrialRe
     """
     caller = "kp.continue_trial"
     whole_number(caller, "total_steps", total_steps)
+    if not isinstance(result, TuneResult):
+        raise TypeError(
+            f"{caller}: `result` must be what kp.tune or a search of its kind has returned. "
+            f"Received: {result!r}."
+        )
     trial = result.trial(number)
     if trial.state in ("running", "waiting"):
         raise TuningError(f"{caller}: trial {number} is in progress. Start its search again.")
+    if trial.runs != 1:
+        raise TuningError(
+            f"{caller}: trial {number} has {trial.runs} runs of trial.fit in {trial.directory}, "
+            "and only a trial of one can go on."
+        )
     strategy = Continued(number, total_steps)
     done = [one for one in with_parts(result.study.trials) if strategy.is_it(one)]
     if not done and trial.step >= total_steps:

@@ -43,10 +43,12 @@ class StudyRecord(Fields, frozen=True):
         kind: The public function whose search it is.
         objective: The function that is searched, by its module and name.
         source: A digest of its source text; empty where that cannot be had.
+        file: In which that stands; empty where there is none.
         seed: Of the search.
         direction: `"minimize"` or `"maximize"`.
         monitor: The metric that is reported.
         sampler: The sampler's class.
+        pruner: The pruner's class; empty for none.
         budget: The arguments that say how many steps trials have.
     """
 
@@ -54,10 +56,12 @@ class StudyRecord(Fields, frozen=True):
     kind: str
     objective: str
     source: str
-    seed: Count
+    seed: int
     direction: Literal["minimize", "maximize"]
     monitor: str
     sampler: str
+    pruner: str = ""
+    file: str = ""
     budget: dict[str, int] = msgspec.field(default_factory=dict)
     format: Literal[1] = 1
 
@@ -107,15 +111,14 @@ class StudyFolder:
 
     def check(self) -> None:
         """Raises if the folder is there and is that of something else."""
-        if self.path.exists() and not self.path.is_dir():
-            raise TuningError(
-                f"{self._caller}: {self.path} is no folder. Give the search a new one."
-            )
-        others = (
-            sorted(one.name for one in self.path.iterdir() if not one.name.startswith("."))
-            if self.path.exists()
-            else []
-        )
+        with refusals(self.path, "look into the folder", _KEPT):
+            is_there = self.path.exists()
+            if is_there and not self.path.is_dir():
+                raise TuningError(
+                    f"{self._caller}: {self.path} is no folder. Give the search a new one."
+                )
+            names = [one.name for one in self.path.iterdir()] if is_there else []
+        others = sorted(name for name in names if not name.startswith("."))
         if others and _STUDY not in others:
             raise TuningError(
                 f"{self._caller}: {self.path} holds no study, but {', '.join(others[:3])}"
@@ -128,15 +131,18 @@ class StudyFolder:
         with refusals(self.path, "write to the folder", _KEPT):
             make_folder(self.path)
             check_lock_file(self.path / _LOCK)
-        lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
+            lock = FileLock(self.path / _LOCK, timeout=_LOCK_SECONDS)
+            try:
+                lock.acquire()
+            except Timeout:
+                raise TuningError(
+                    f"{self._caller}: {self.path}: another worker has held the list of trials for "
+                    f"{_LOCK_SECONDS} seconds. End it and start the script again. {_KEPT}"
+                ) from None
         try:
-            with lock:
-                yield
-        except Timeout:
-            raise TuningError(
-                f"{self._caller}: {self.path}: another worker has held the list of trials for "
-                f"{_LOCK_SECONDS} seconds. End it and start the script again. {_KEPT}"
-            ) from None
+            yield
+        finally:
+            lock.release()
 
     def lock_trial(self, number: int) -> Any:
         """Holds a trial for one worker, or raises StoreInUseError; the lock is a context."""
@@ -252,6 +258,14 @@ def digest_of(objective: Callable[..., Any]) -> str:
     """A digest of the source text of a function; empty where that cannot be had."""
     with suppress(OSError, TypeError):
         return xxhash.xxh3_128_hexdigest(inspect.getsource(_plain(objective)).encode())
+    return ""
+
+
+def file_of(objective: Callable[..., Any]) -> str:
+    """The file in which a function is defined; empty where there is none."""
+    with suppress(OSError, TypeError):
+        if file := inspect.getsourcefile(_plain(objective)):
+            return os.path.realpath(file)
     return ""
 
 

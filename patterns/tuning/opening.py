@@ -7,15 +7,16 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from .. import _keras
-from .._util.arguments import check_choice, whole_number
+from .._util.arguments import check_choice, check_takes, whole_number
 from .._util.messages import first_line, say
 from .errors import TuningError, optuna_of, storage_errors
-from .folder import StudyFolder, StudyRecord, digest_of, name_of, new_name
+from .folder import StudyFolder, StudyRecord, digest_of, file_of, name_of, new_name
 from .journal import journal_storage
 from .sampling import make_sampler
 from .search import Search, Strategy
@@ -62,11 +63,7 @@ class SearchArguments:
 
     def __post_init__(self) -> None:
         optuna = optuna_of(self.caller)
-        if not callable(self.objective):
-            raise TypeError(
-                f"{self.caller}: `objective` must be a function of a trial. Received: "
-                f"{self.objective!r}."
-            )
+        check_takes(self.caller, "objective", self.objective, "a trial")
         check_choice(self.caller, "direction", self.direction, ("minimize", "maximize"))
         if not (isinstance(self.monitor, str) and self.monitor):
             raise TypeError(
@@ -78,6 +75,11 @@ class SearchArguments:
         if self.pruner is not None and not isinstance(self.pruner, optuna.pruners.BasePruner):
             raise TypeError(
                 f"{self.caller}: `pruner` must be one of optuna.pruners. Received: {self.pruner!r}."
+            )
+        if not all(isinstance(one, type) and issubclass(one, Exception) for one in self.catch):
+            raise TypeError(
+                f"{self.caller}: `catch` must be a class of Exception, or a tuple of such. "
+                f"Received: {self.catch!r}."
             )
 
 
@@ -94,9 +96,10 @@ def open_search(asked: SearchArguments) -> Search:
         found = folder.read()
         record = found or _new_record(asked, folder)
         sampler = make_sampler(asked.caller, asked.sampler, record.seed)
-        record = _with_sampler(record, str(sampler), found)
+        record = _of_script(record, asked, str(sampler))
         if found:
-            record = _checked(asked, folder, record)
+            _check_record(asked, folder, found)
+            _say_changes(found, record)
         study = _study(asked, folder, record, sampler, is_new=found is None)
         if found and asked.monitor != found.monitor:
             _check_monitor(asked, folder, found, study)
@@ -130,28 +133,38 @@ def open_storage(caller: str, folder: StudyFolder, storage: Any) -> Any:
     try:
         if storage is None:
             return journal_storage(folder.journal)
-        if isinstance(storage, str) and storage.startswith("sqlite"):
-            waits = {"connect_args": {"timeout": _SQLITE_SECONDS}}
-            return optuna.storages.RDBStorage(storage, engine_kwargs=waits)
         if isinstance(storage, str):
-            return optuna.storages.RDBStorage(storage)
+            waits = {"connect_args": {"timeout": _SQLITE_SECONDS}}
+            how = {"engine_kwargs": waits} if storage.startswith("sqlite") else {}
+            storage = optuna.storages.RDBStorage(storage, **how)
     except Exception as error:
         # SQLAlchemy has an error for each way in which a URL is wrong.
-        what = repr(str(storage or folder.journal))
+        what = repr(str(folder.journal if storage is None else storage))
         raise TuningError(
             f"{caller}: the storage {what} cannot be opened ({first_line(error)}). Every trial is "
             "kept. Check the name, and that the storage is there; then start the script again."
         ) from error
-    if isinstance(storage, optuna.storages.BaseStorage):
-        if isinstance(storage, optuna.storages.InMemoryStorage):
-            raise ValueError(
-                f"{caller}: an InMemoryStorage is lost with its process. Give a URL, or leave "
-                "storage= out: then a journal is kept in the folder."
-            )
-        return storage
-    raise TypeError(
-        f"{caller}: `storage` must be a URL or a storage of Optuna's. Received: {storage!r}."
-    )
+    if not isinstance(storage, optuna.storages.BaseStorage):
+        raise TypeError(
+            f"{caller}: `storage` must be a URL or a storage of Optuna's. Received: {storage!r}."
+        )
+    if _is_in_memory(storage):
+        raise ValueError(
+            f"{caller}: a storage in memory is lost with its process. Name a file or a server, or "
+            "leave storage= out: then a journal is kept in the folder."
+        )
+    return storage
+
+
+def _is_in_memory(storage: Any) -> bool:
+    """True of Optuna's own, and of SQLite without a file."""
+    from optuna.storages import InMemoryStorage, RDBStorage
+
+    if not isinstance(storage, RDBStorage):
+        return isinstance(storage, InMemoryStorage)
+    url = storage.engine.url
+    has_file = url.database not in (None, "", ":memory:") and url.query.get("mode") != "memory"
+    return url.get_backend_name() == "sqlite" and not has_file
 
 
 def _new_record(asked: SearchArguments, folder: StudyFolder) -> StudyRecord:
@@ -166,7 +179,7 @@ def _new_record(asked: SearchArguments, folder: StudyFolder) -> StudyRecord:
         name=new_name(folder),
         kind=asked.caller,
         objective=name_of(asked.objective),
-        source=digest_of(asked.objective),
+        source="",
         seed=int(seed),
         direction=asked.direction,  # type: ignore[arg-type]  # checked before
         monitor=asked.monitor,
@@ -175,43 +188,60 @@ def _new_record(asked: SearchArguments, folder: StudyFolder) -> StudyRecord:
     )
 
 
-def _with_sampler(record: StudyRecord, sampler: str, found: StudyRecord | None) -> StudyRecord:
-    """The record with the sampler of this script."""
-    if found and found.sampler != sampler:
-        say(f"the sampler is {sampler}, it was {found.sampler}.")
-    return _with(record, sampler=sampler)
+def _of_script(record: StudyRecord, asked: SearchArguments, sampler: str) -> StudyRecord:
+    """The record with what a script may change."""
+    source = digest_of(asked.objective)
+    return _with(
+        record,
+        source=source or record.source,
+        file=file_of(asked.objective) if source else record.file,
+        sampler=sampler,
+        pruner="" if asked.pruner is None else type(asked.pruner).__name__,
+    )
 
 
 def _with(record: StudyRecord, **changes: Any) -> StudyRecord:
     return msgspec.structs.replace(record, **changes)
 
 
-def _checked(asked: SearchArguments, folder: StudyFolder, record: StudyRecord) -> StudyRecord:
-    """The record of a folder, if the script asks for its search."""
+def _check_record(asked: SearchArguments, folder: StudyFolder, found: StudyRecord) -> None:
+    """Raises if the script does not ask for the search of the folder."""
     now = {
-        "the search": (record.kind, asked.caller),
-        "objective": (record.objective, name_of(asked.objective)),
-        "direction": (record.direction, asked.direction),
-        "seed": (record.seed, record.seed if asked.seed is None else asked.seed),
+        "the search": (found.kind, asked.caller),
+        "objective": (found.objective, name_of(asked.objective)),
+        "direction": (found.direction, asked.direction),
+        "seed": (found.seed, found.seed if asked.seed is None else asked.seed),
         **{
-            name: (record.budget.get(name), asked.budget.get(name))
-            for name in sorted({*record.budget, *asked.budget})
+            name: (found.budget.get(name), asked.budget.get(name))
+            for name in sorted({*found.budget, *asked.budget})
         },
     }
     other = [f"{name} is {new!r}, it was {old!r}" for name, (old, new) in now.items() if old != new]
+    file = file_of(asked.objective)
+    # A script that is no longer there may have been moved, and edited as well.
+    is_there = file != found.file and bool(found.file) and Path(found.file).exists()
+    if is_there and digest_of(asked.objective) not in ("", found.source):
+        other.append(f"objective is another one, of {file}; that of {found.file} is still there")
     if other:
         raise TuningError(
             f"{asked.caller}: {folder.path} holds another study: {'; '.join(other)}. Put these "
             "back to go on with it, or give the search a new folder. Every trial is kept."
         )
-    source = digest_of(asked.objective)
-    if source and record.source and source != record.source:
+
+
+def _say_changes(found: StudyRecord, record: StudyRecord) -> None:
+    """Names what the script has changed of a search, and may change."""
+    for name in ("sampler", "pruner"):
+        old, new = getattr(found, name) or "none", getattr(record, name) or "none"
+        if old != new:
+            say(f"the {name} is {new}, it was {old}.")
+    if found.file and record.file != found.file:
+        say(f"the objective is that of {record.file}, it was that of {found.file}.")
+    if found.source and record.source != found.source:
         say(
-            f"the text of {record.objective} is another than when the search began: the values of "
-            "its trials may not be comparable.",
-            verbose=asked.verbose,
+            f"the text of {found.objective} is another than when the search began: the values of "
+            "its trials may not be comparable."
         )
-    return _with(record, source=source or record.source)
 
 
 def _check_monitor(

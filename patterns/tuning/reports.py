@@ -19,6 +19,7 @@ class Reporting(Protocol):
     """A trial, as its runs report to it."""
 
     number: int
+    total_steps: int | None
     monitor: str
     maximizes: bool
 
@@ -43,6 +44,7 @@ class Reporter(Hook):
         best: The best value so far; None if there is none that is finite.
         is_pruned: Whether it was pruned.
         step: Steps done at the newest boundary.
+        planned: Steps that its plan has; 0 where nobody knows.
         history: Of the run, once it has begun.
     """
 
@@ -59,7 +61,7 @@ class Reporter(Hook):
         super().__init__()
         self.best: float | None = None
         self.history: Any = None
-        self.is_pruned, self.step = False, 0
+        self.is_pruned, self.step, self.planned = False, 0, 0
         # What a callback holds is looked through for state that the run must carry.
         self._told, self._number = weakref.ref(trial), run
         self._pruned_at, self._until = pruned_at, until
@@ -70,7 +72,7 @@ class Reporter(Hook):
 
     def on_run_start(self, run: RunView) -> Pause | None:
         """Leaves at once what another process has brought to the place where it is left."""
-        self.history, self.step = run.history, run.step
+        self.history, self.step, self.planned = run.history, run.step, run.total_steps or 0
         self._check_until(run)
         planned = self._until or run.total_steps
         if planned is not None:
@@ -119,12 +121,12 @@ class Reporter(Hook):
         return Pause() if self._until is not None and step >= self._until and not ends else None
 
     def _check_until(self, run: RunView) -> None:
-        total = run.total_steps
-        if self._until is not None and total is not None and total < self._until:
+        total, least = run.total_steps, self._trial.total_steps or self._until
+        if total is not None and least is not None and total < least:
             raise TuningError(
-                f"kp.Trial.fit: trial {self._trial.number} is to be trained for {self._until:,} "
-                f"steps, and the objective plans {total:,}. Plan for as many steps as the search "
-                "goes up to: total_steps=trial.total_steps."
+                f"kp.Trial.fit: trial {self._trial.number} may be trained for {least:,} steps, "
+                f"and the objective plans {total:,}. Plan for as many steps as the search goes up "
+                "to, in one call: total_steps=trial.total_steps. The trial is kept."
             )
 
     def _value(self, logs: Mapping[str, Any], is_validated: bool) -> float | None:

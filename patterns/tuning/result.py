@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from .._util.arguments import check_choice
+from .._util.arguments import check_choice, whole_number
 from .._util.plots import given_or_new_axes
 from .._util.table import format_table, html_table
 from .._util.text import short
@@ -69,7 +69,7 @@ class TrialResult:
     @property
     def step(self) -> int:
         """Optimizer steps of its last run that are saved; 0 if there are none."""
-        steps = self.store.steps() if self.directory.exists() and self._has_runs else []
+        steps = self.store.steps() if self.runs else []
         return steps[-1] if steps else 0
 
     @property
@@ -82,8 +82,9 @@ class TrialResult:
         return history
 
     @property
-    def _has_runs(self) -> bool:
-        return any(self.directory.glob("fit-*"))
+    def runs(self) -> int:
+        """The number of runs of `trial.fit` that it has saved."""
+        return sum(1 for _ in self.directory.glob("fit-*"))
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,12 @@ class TuneResult:
 
         Raises:
             IndexError: If there is none.
+            TypeError: If it is no whole number.
+            ValueError: If it is negative.
         """
         trials = self.study.get_trials(deepcopy=False)
-        if not 0 <= number < len(trials):
+        number = whole_number("TuneResult.trial", "number", number, least=0)
+        if not number < len(trials):
             raise IndexError(f"there is no trial {number}; there are {len(trials)}, from 0.")
         return self.trial_of(trials[number])
 

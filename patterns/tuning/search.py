@@ -30,7 +30,8 @@ STOPPED = "keras_patterns:stopped"
 # Between two looks for a trial where others have all that there are.
 _WAIT_SECONDS = 0.25
 # They say that the script or the disk is not as it was, and nothing of the trial.
-_KEEPS = (TuningError, StoreError, ResumeRefusedError, StateMismatchError)
+_MISFITS = (ResumeRefusedError, StateMismatchError)
+_KEEPS = (TuningError, StoreError, *_MISFITS)
 
 
 def seed_of(seed: int, number: int) -> int:
@@ -276,18 +277,29 @@ class Search:
             self._tell(trial, None, TrialState.PRUNED, str(error) or "pruned")
         except Exception as error:
             error.add_note(f"in trial {trial.number} of {self.folder.path}")
-            # What its parent's checkpoints cannot be loaded into is not as it was asked to be.
-            is_misfit = isinstance(error, StateMismatchError) and part.parent is not None
-            if isinstance(error, _KEEPS) and not is_misfit:
+            if isinstance(error, _KEEPS) and not (
+                isinstance(error, _MISFITS) and self._is_changed(trial, part)
+            ):
                 raise
             self._fail(trial, first_line(error))
             if not isinstance(error, self._catch):
                 raise
         else:
-            if value != value:
+            if math.isnan(value):
                 self._fail(trial, "its value is NaN")
+            elif value == (math.inf if trial.maximizes else -math.inf):
+                self._fail(trial, f"its value is {value:g}, better than any that could be")
             else:
                 self._tell(trial, value, TrialState.COMPLETE, f"ended with {value:.6g}")
+
+    def _is_changed(self, trial: Trial, part: Part) -> bool:
+        """True if a trial goes on from another one with other parameters than that had, which its
+        checkpoints may not fit. The parameters of a trial never change, so it can never go on.
+        """
+        if part.parent is None:
+            return False
+        parent = self.study.get_trials(deepcopy=False)[part.parent]
+        return bool(trial.params != parent.params)
 
     def _fail(self, trial: Trial, why: str) -> None:
         from optuna.trial import TrialState

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -99,11 +100,13 @@ class Continued:
         """The one trial, unless it has been."""
         if any(self.is_it(one) for one in with_parts(trials)):
             return None
+        planned = part_of(trials[self.number]).total_steps
         return Wanted(
             params=trials[self.number].params,
             parent=self.number,
             until=self.total_steps,
             extends=True,
+            total_steps=None if planned is None else max(planned, self.total_steps),
         )
 
     def is_it(self, trial: Any) -> bool:
@@ -163,7 +166,10 @@ class Population:
     def _begin_from(self, before: Sequence[Any], wanted: Wanted, seed: int) -> Wanted:
         ranked = _best_first(before, self.maximizes, newest=True)
         if not ranked:
-            raise TuningError("kp.population: every member has failed; see result.table().")
+            raise TuningError(
+                "kp.population: every member has failed, so that none can go on; see "
+                "result.table(). Mend the objective, and give the search a new folder."
+            )
         few = max(1, self.size // _QUARTER)
         generation, member = wanted.group["generation"], wanted.group["member"]
         own = next((one for one in ranked if part_of(one).group["member"] == member), None)
@@ -185,12 +191,22 @@ def _explored(explore: Explore, trial: Any, random: np.random.Generator) -> dict
             "kp.population: `explore` must return a dict of the parameters that it was given, "
             f"{', '.join(trial.params)}. It returned: {given!r}."
         )
-    return {name: _within(trial.distributions[name], value) for name, value in given.items()}
+    return {name: _within(name, trial.distributions[name], value) for name, value in given.items()}
 
 
-def _within(distribution: Any, value: Any) -> Any:
+def _within(name: str, distribution: Any, value: Any) -> Any:
     if not hasattr(distribution, "low"):
+        if value not in distribution.choices:
+            raise TuningError(
+                f"kp.population: `explore` must return for {name!r} one of its choices, "
+                f"{distribution.choices}. It returned: {value!r}."
+            )
         return value
+    if isinstance(value, bool) or not (isinstance(value, Real) and math.isfinite(value)):
+        raise TuningError(
+            f"kp.population: `explore` must return for {name!r} a finite number, which is put "
+            f"between {distribution.low} and {distribution.high}. It returned: {value!r}."
+        )
     inside = min(max(value, distribution.low), distribution.high)
     if isinstance(distribution.low, int):
         step = distribution.step or 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,6 +128,7 @@ class Trial:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """As in `optuna.Trial`: one of some choices."""
+        _check_choices(name, choices)
         with self._asking(name, "CategoricalDistribution", choices=tuple(choices)):
             return self.optuna.suggest_categorical(name, choices)
 
@@ -185,7 +188,7 @@ class Trial:
         """
         number = len(self._runs)
         done = sum(run.step for run in self._runs)
-        self._check_arguments(arguments)
+        self._check_arguments(arguments, checkpoint)
         self.check()
         callbacks = flat_callbacks(_CALLER, arguments.pop("callbacks", None))
         if any(isinstance(one, Checkpoint) for one in callbacks):
@@ -238,11 +241,17 @@ class Trial:
         return True
 
     def result(self, value: Any) -> float:
-        """The value of the trial.
+        """The value of the trial; NaN where all that was monitored is.
 
         Args:
             value: What the objective has returned. None stands for the best monitored value.
         """
+        if self._part.until is not None and not self._runs:
+            raise TuningError(
+                f"kp.tune: trial {self.number} is to be trained for {self._part.until:,} steps, "
+                "and the objective has trained nothing by trial.fit, which sees to that. Train by "
+                "it. The trial is kept."
+            )
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise TypeError(
@@ -252,10 +261,12 @@ class Trial:
             self._warn_of_direction(float(value))
             return float(value)
         best = [run.best for run in self._runs if run.best is not None]
+        if not best and self._reported:
+            return math.nan
         if not best:
             raise TuningError(
                 "kp.tune: the objective has returned None, which stands for the best "
-                f"monitor={self.monitor!r}, and no kp.Trial.fit has had a finite one. Return a "
+                f"monitor={self.monitor!r}, and no kp.Trial.fit has had one. Return a "
                 "number, monitor another metric, or give validation_data=. The trial is kept."
             )
         self._check_direction("the objective has returned None, which stands for the best of")
@@ -282,7 +293,19 @@ class Trial:
                     f"new folder. Trial {self.number} is kept."
                 ) from error
 
-    def _check_arguments(self, arguments: Mapping[str, Any]) -> None:
+    def _check_arguments(self, arguments: Mapping[str, Any], checkpoint: Any) -> None:
+        if not (checkpoint is None or isinstance(checkpoint, Mapping)):
+            raise TypeError(
+                f"{_CALLER}: `checkpoint` must be a dict of arguments of kp.Checkpoint, such as "
+                f'{{"every_steps": 100}}. Received: {checkpoint!r}.'
+            )
+        most = self.total_steps
+        if most is not None and self._runs and sum(run.planned for run in self._runs) >= most:
+            raise TuningError(
+                f"{_CALLER}: the search trains a trial for at most {most:,} steps, and the "
+                "objective has planned all of them in a call before this one. Train by one call. "
+                "The trial is kept."
+            )
         if not self._prunes:
             return
         self._check_direction("the pruner would go by")
@@ -356,6 +379,18 @@ def longer(arguments: dict[str, Any], steps: int) -> tuple[dict[str, Any], int |
         return {**kept, "plan": StepPlan(steps, plan.steps_per_epoch)}, None
     # Epochs that are passes stay passes.
     return {**kept, "total_steps": steps, **({"steps_per_epoch": length} if length else {})}, None
+
+
+def _check_choices(name: str, choices: Any) -> None:
+    """Raises for choices that a storage cannot keep, of which Optuna only warns."""
+    try:
+        json.dumps(list(choices))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"kp.tune: the choices of {name!r} are kept as JSON, so they must be str, numbers, "
+            f"True, False or None. Received: {choices!r} ({error}). Name them by strings, and look "
+            "them up in a dict."
+        ) from error
 
 
 def _validates(arguments: Mapping[str, Any]) -> bool:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any
 
-from .._util.messages import say
+from .._util.messages import first_line, say
 from .errors import TuningError
 from .folder import import_blocker
 from .opening import SearchArguments, open_search
@@ -36,6 +37,7 @@ def check_workers(
         by_file: Whether they read the script anew, to find what it defines.
 
     Raises:
+        TypeError: If a part of the search cannot be sent to them.
         ValueError: If they cannot import a function of the search, or reach the storage.
     """
     given = {"objective": asked.objective, "sampler": asked.sampler, **vars(asked.strategy)}
@@ -49,6 +51,14 @@ def check_workers(
             f"`def` at the top of a module or of the script, and call {asked.caller} under "
             '`if __name__ == "__main__":`.'
         )
+    for name, one in {**given, "pruner": asked.pruner}.items() if by_file else ():
+        try:
+            ForkingPickler.dumps(one)
+        except Exception as error:
+            raise TypeError(
+                f"{asked.caller}: {start}, to which `{name}` cannot be sent ({first_line(error)}). "
+                f"Make what it holds inside the objective. Received: {one!r}."
+            ) from error
     if asked.storage is not None and not isinstance(asked.storage, str):
         raise ValueError(
             f"{asked.caller}: {start}, which open the storage by themselves: give its URL, or "

@@ -1,6 +1,7 @@
 """Successive halving, Hyperband, populations, and trials that are continued."""
 
 import itertools
+import math
 from typing import ClassVar
 
 import keras
@@ -42,10 +43,6 @@ def budgeted(trial, **how):
     rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
     how = {"epochs": None, "total_steps": trial.total_steps, "steps_per_epoch": 8, **how}
     train(trial.fit, rate, how.pop("units", 4), callbacks=[Counted(), SendAfter()], **how)
-
-
-def of_two_sizes(trial):
-    budgeted(trial, units=trial.suggest_categorical("units", [4, 8]))
 
 
 def halved(folder="search", **how):
@@ -123,12 +120,23 @@ def test_halving_goes_on_where_an_error_has_ended_it():
     assert [one.state for one in result.trials] == ["complete"] * 6
 
 
-def test_halving_needs_a_plan_of_all_steps():
-    def objective(trial):
-        budgeted(trial, total_steps=16)
-
-    with pytest.raises(kp.TuningError, match="for 32 steps, and the objective plans 16"):
-        halved(objective=objective, n_trials=1, min_steps=32)
+@pytest.mark.parametrize(
+    ("objective", "steps", "said"),
+    [
+        (lambda trial: budgeted(trial, total_steps=32), 0, "for 64 steps, .* plans 32"),
+        (lambda trial: [budgeted(trial), budgeted(trial)], 8, "planned all of them in a call"),
+        (lambda trial: 0.0, 0, "trained nothing by trial.fit"),
+    ],
+)
+def test_an_objective_of_a_budget_plans_all_steps_in_one_run(objective, steps, said):
+    now = [objective]
+    how = {"objective": lambda trial: now[0](trial), "n_trials": 1}
+    with pytest.raises(kp.TuningError, match=said):
+        halved(**how)
+    assert Counted.steps == steps
+    # The trial is kept.
+    now[0] = budgeted
+    assert [one.state for one in halved(**how).trials] == ["complete"] * 4
 
 
 @pytest.mark.tuning
@@ -188,6 +196,31 @@ def test_a_pruned_trial_that_is_continued_is_a_straight_run(total):
         kp.continue_trial(result, 1, 16)
     with pytest.raises(IndexError, match="there is no trial 9"):
         kp.continue_trial(result, 9, 99)
+
+
+def test_a_trial_that_was_not_promoted_can_be_continued():
+    result = halved(n_trials=2, max_steps=16)
+    left = next(one for one in result.trials[:2] if one.number != result.trials[2].parent)
+    longer = kp.continue_trial(result, left.number, 16)
+    expected = straight_store("straight", longer, 16)
+    assert_same_state(contents(expected), contents(longer.store))
+
+
+def in_two_runs(trial):
+    for _ in range(trial.number):
+        train(trial.fit, 0.1, 4, epochs=1)
+    return 0.0
+
+
+def test_a_trial_that_cannot_be_continued():
+    result = kp.tune(in_two_runs, "search", n_trials=3, seed=0, verbose=0)
+    for number in (0, 2):
+        with pytest.raises(kp.TuningError, match=f"trial {number} has {number} runs"):
+            kp.continue_trial(result, number, 99)
+    with pytest.raises(TypeError, match=r"`result` must be what kp\.tune"):
+        kp.continue_trial(result.study, 0, 99)
+    with pytest.raises(TypeError, match="`number` must be a whole number"):
+        kp.continue_trial(result, "0", 99)
 
 
 # Populations
@@ -251,18 +284,34 @@ def test_checkpoints_are_taken_over_by_hard_links():
 
 
 @pytest.mark.tuning
-def test_another_architecture_is_refused():
-    def other(params, random):
-        return {**params, "units": 12 - params["units"]}
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("units", kp.StateMismatchError), ("batch_size", kp.ResumeRefusedError)],
+)
+def test_another_architecture_and_another_batch_size_are_refused(name, error):
+    def objective(trial):
+        budgeted(trial, **{name: trial.suggest_categorical(name, [4, 8])})
 
-    with pytest.raises(kp.StateMismatchError):
-        populated(objective=of_two_sizes, explore=other, size=2, total_steps=16)
+    def other(params, random):
+        return {**params, name: 12 - params[name]}
+
+    how = {"objective": objective, "size": 2, "total_steps": 16}
+    with pytest.raises(error):
+        populated(explore=other, **how)
+    # What was asked of that trial can never be.
+    states = [one.state for one in populated(explore=lambda params, random: params, **how).trials]
+    assert sorted(states) == ["complete", "complete", "complete", "failed"]
 
 
 @pytest.mark.tuning
 def test_what_explore_returns_is_checked_and_put_into_the_ranges():
-    with pytest.raises(kp.TuningError, match="must return a dict of the parameters"):
-        populated(explore=lambda params, random: {}, size=2)
+    for returned, said in [
+        ({}, "must return a dict of the parameters"),
+        ({"rate": math.nan}, "a finite number, which is put between 0.001 and 0.1. It returned: n"),
+        ({"rate": "0.1"}, "must return for 'rate' a finite number"),
+    ]:
+        with pytest.raises(kp.TuningError, match=said):
+            populated(explore=lambda params, random, returned=returned: returned, size=2)
     how = {"size": 2, "total_steps": 16}
     result = populated("wide", explore=lambda params, random: {"rate": 10.0}, **how)
     assert max(one.params["rate"] for one in result.trials) == 0.1
@@ -289,6 +338,17 @@ def test_what_explore_returns_is_checked_and_put_into_the_ranges():
             "cannot import `explore`",
         ),
         (lambda: populated(explore=None), TypeError, "`explore` must be a function"),
+        (
+            lambda: populated(explore=lambda _: {}),
+            TypeError,
+            "called with parameters and a np.random",
+        ),
+        (lambda: populated(exploit_every_steps=24), ValueError, "must be below `total_steps`"),
+        (
+            lambda: kp.hyperband(budgeted, "search", min_steps=8, max_steps=16),
+            ValueError,
+            "one trial and nothing to choose. Received: min_steps=8, max_steps=16, factor=3",
+        ),
     ],
 )
 def test_arguments_are_checked(call, error, said):

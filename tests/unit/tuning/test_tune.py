@@ -1,7 +1,11 @@
 """kp.tune and kp.Trial: values, reports, pruning, and what is refused."""
 
+import importlib.util
 import json
+import math
+import threading
 import warnings
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -277,19 +281,35 @@ def test_an_error_that_is_caught_fails_its_trial_alone():
     ]
 
 
-@pytest.mark.parametrize("value", [float("nan"), "good"])
-def test_a_value_that_is_none(value):
+@pytest.mark.parametrize(
+    ("value", "direction", "error"),
+    [
+        (math.nan, "minimize", "its value is NaN"),
+        (-math.inf, "minimize", "its value is -inf, better than any that could be"),
+        (math.inf, "maximize", "its value is inf, better than any that could be"),
+        (math.inf, "minimize", None),
+        ("good", "minimize", "TypeError: kp.tune: the objective must return a number"),
+    ],
+)
+def test_a_value_that_is_none(value, direction, error):
     def objective(trial):
         return value
 
+    for one in tuned(objective, direction=direction, catch=TypeError).trials:
+        assert one.state == ("failed" if error else "complete")
+        assert (one.error or "").startswith(error or "")
     if value == "good":
         with pytest.raises(TypeError, match=r"must return a number.*'good'"):
-            tuned(objective)
-    else:
-        tuned(objective)
-    trials = tuned(objective, catch=TypeError).trials
-    assert {one.state for one in trials} == {"failed"}
-    assert all(("must return a number" if value == "good" else "is NaN") in t.error for t in trials)
+            tuned(objective, "other")
+
+
+def test_a_run_that_has_diverged_fails_its_trial_and_the_search_goes_on():
+    def objective(trial):
+        train(trial, rate=1e30 if trial.number == 0 else 0.1, epochs=1)
+
+    first, second = tuned(objective).trials
+    assert (first.state, first.error) == ("failed", "its value is NaN")
+    assert second.state == "complete"
 
 
 def test_a_metric_that_does_not_exist_keeps_the_trial():
@@ -321,7 +341,7 @@ def test_a_returned_metric_that_is_better_in_the_other_direction_is_named(metric
 
 
 def test_none_without_a_monitored_value():
-    with pytest.raises(kp.TuningError, match=r"no kp.Trial.fit has had a finite one"):
+    with pytest.raises(kp.TuningError, match=r"no kp.Trial.fit has had one"):
         tuned(lambda trial: None)
 
 
@@ -336,6 +356,48 @@ def test_another_objective_in_the_folder():
     with pytest.raises(kp.TuningError, match="monitor is 'loss', it was 'val_loss'"):
         tuned(square, monitor="loss")
     assert len(tuned(square, n_trials=3).trials) == 3
+
+
+def objective_of(path, power):
+    """The objective of a script."""
+    path.write_text(
+        f"def objective(trial):\n    return trial.suggest_float('x', 0, 1) ** {power}\n"
+    )
+    spec = importlib.util.spec_from_file_location("script", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.objective
+
+
+def test_the_objective_of_another_script(tmp_path, capsys):
+    """One that was edited goes on, one that was moved too, and one that is neither is refused."""
+    first, second, third = (tmp_path / f"{name}.py" for name in ("first", "second", "third"))
+    tuned(objective_of(first, 2))
+    with pytest.raises(kp.TuningError, match=r"one, of .*second\.py; that of .*first\.py is still"):
+        tuned(objective_of(second, 40))
+    for path, power, moved_from, changes in [
+        (first, 2, None, []),
+        (first, 30, None, ["the text of script.objective is another than"]),
+        (second, 30, first, [f"objective is that of {second}, it was that of {first}"]),
+        (third, 4, second, [f"objective is that of {third}, it was", "the text of"]),
+    ]:
+        if moved_from:
+            moved_from.unlink()
+        capsys.readouterr()
+        assert len(tuned(objective_of(path, power), verbose="auto").trials) == 2
+        said = capsys.readouterr().out.splitlines()
+        assert len(said) == len(changes)
+        assert all(change in line for change, line in zip(changes, said, strict=True))
+    # A copy that is the same, beside the one that it is a copy of.
+    tuned(objective_of(first, 4), verbose="auto")
+    assert f"that of {first}, it was that of {third}" in capsys.readouterr().out
+
+
+def test_another_sampler_and_another_pruner_are_named(capsys):
+    tuned(square)
+    tuned(square, verbose="auto", sampler=optuna.samplers.TPESampler, pruner=PruneAt(1))
+    assert "the sampler is TPESampler, it was RandomSampler." in (out := capsys.readouterr().out)
+    assert "the pruner is PruneAt, it was none." in out
 
 
 def test_a_folder_of_something_else(tmp_path):
@@ -453,8 +515,18 @@ def test_a_range_that_is_none_is_an_error_of_the_objective():
 def test_a_storage_that_cannot_be_opened():
     with pytest.raises(kp.TuningError, match=r"storage 'sqlite:////no/such/folder/a\.db' cannot"):
         tuned(square, storage="sqlite:////no/such/folder/a.db")
-    with pytest.raises(ValueError, match="is lost with its process"):
-        tuned(square, "other", storage=optuna.storages.InMemoryStorage())
+    with pytest.raises(kp.TuningError, match="storage '' cannot"):
+        tuned(square, "third", storage="")
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [optuna.storages.InMemoryStorage(), "sqlite://", "sqlite:///:memory:"],
+    ids=["optuna", "sqlite", "named"],
+)
+def test_a_storage_that_is_lost_with_its_process(storage):
+    with pytest.raises(ValueError, match="a storage in memory is lost with its process"):
+        tuned(square, storage=storage)
 
 
 def test_a_line_of_the_journal_that_was_cut_short_is_dropped(tmp_path):
@@ -504,6 +576,8 @@ def test_workers_that_cannot_import_the_objective():
         tuned(square, workers=2, sampler=lambda seed: RandomSampler(seed=seed))
     with pytest.raises(ValueError, match="give its URL"):
         tuned(square, workers=2, storage=DownOnce)
+    with pytest.raises(TypeError, match=r"to which `objective` cannot be sent .*cannot pickle"):
+        tuned(partial(square, threading.Lock()), workers=2)
 
 
 @pytest.mark.parametrize(
@@ -517,11 +591,17 @@ def test_workers_that_cannot_import_the_objective():
         ({"monitor": ""}, TypeError, "`monitor` must be the name"),
         ({"seed": -1}, ValueError, "`seed` must be at least 0"),
         ({"pruner": "median"}, TypeError, "`pruner` must be one of"),
+        ({"catch": KeyboardInterrupt}, TypeError, "`catch` must be a class of Exception"),
+        ({"catch": [ValueError]}, TypeError, "`catch` must be a class of Exception"),
+        ({"directory": None}, TypeError, "A path must be a str"),
+        ({"directory": "a" * 300}, kp.StoreError, "cannot look into the folder"),
+        ({"objective": 3}, TypeError, "`objective` must be a function of a trial"),
+        ({"objective": lambda: 0.0}, TypeError, "`objective` is called with a trial"),
     ],
 )
 def test_arguments_are_checked(how, error, said, tmp_path):
     with pytest.raises(error, match=said):
-        tuned(square, **how)
+        kp.tune(**{"objective": square, "directory": "search", "n_trials": 2, **how})
     assert not (tmp_path / "search").exists()
 
 
@@ -530,5 +610,16 @@ def test_arguments_of_fit_are_checked():
         tuned(lambda trial: train(trial, callbacks=[kp.Checkpoint("mine")]))
     with pytest.raises(ValueError, match="the folder is the trial's own"):
         tuned(lambda trial: train(trial, checkpoint={"directory": "mine"}), "other")
-    with pytest.raises(TypeError, match="`objective` must be a function"):
-        tuned(3)
+    with pytest.raises(TypeError, match="`checkpoint` must be a dict"):
+        tuned(lambda trial: train(trial, checkpoint=3), "third")
+
+
+@pytest.mark.parametrize("choices", [[keras.layers.Dense], 3])
+def test_choices_that_cannot_be_kept(choices):
+    with pytest.raises(TypeError, match=r"the choices of 'k' are kept as JSON.*look them up in a"):
+        tuned(lambda trial: trial.suggest_categorical("k", choices))
+
+
+def test_a_seed_of_any_size_is_that_of_the_next_start():
+    first = tuned(square, seed=2**70).best.params
+    assert tuned(square, seed=2**70).best.params == first
