@@ -299,7 +299,7 @@ class Search:
         if part.parent is None:
             return False
         parent = self.study.get_trials(deepcopy=False)[part.parent]
-        return bool(trial.params != parent.params)
+        return any(parent.params.get(name) != value for name, value in trial.params.items())
 
     def _fail(self, trial: Trial, why: str) -> None:
         from optuna.trial import TrialState

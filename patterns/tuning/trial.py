@@ -261,7 +261,7 @@ class Trial:
             self._warn_of_direction(float(value))
             return float(value)
         best = [run.best for run in self._runs if run.best is not None]
-        if not best and self._reported:
+        if not best and self._reported and all(map(math.isnan, self._reported.values())):
             return math.nan
         if not best:
             raise TuningError(

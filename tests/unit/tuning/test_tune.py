@@ -5,7 +5,6 @@ import json
 import math
 import threading
 import warnings
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -577,7 +576,7 @@ def test_workers_that_cannot_import_the_objective():
     with pytest.raises(ValueError, match="give its URL"):
         tuned(square, workers=2, storage=DownOnce)
     with pytest.raises(TypeError, match=r"to which `objective` cannot be sent .*cannot pickle"):
-        tuned(partial(square, threading.Lock()), workers=2)
+        tuned(Once(threading.Lock()), workers=2)
 
 
 @pytest.mark.parametrize(
