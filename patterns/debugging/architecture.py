@@ -112,6 +112,31 @@ def check_modes(examined: Examined) -> Iterator[Finding]:
                 {"momentum": float(layer.momentum)},
                 "Use a momentum of 0.9 to 0.99.",
             )
+        elif is_norm and layer.trainable:
+            yield from _slow_statistics(view, examined.total_steps)
+
+
+def _slow_statistics(view: LayerView, steps: int | None) -> Iterator[Finding]:
+    """Statistics that stay nearer to their start than to the data until training ends."""
+    layer = view.layer
+    # The share of the start that is left.
+    left = layer.momentum**steps if steps else 0.0
+    if left < 0.5 or view.input is None or layer.axis not in (-1, view.input.ndim - 1):
+        return
+    values = view.input.reshape(-1, view.input.shape[-1])
+    mean = keras.ops.convert_to_numpy(layer.moving_mean.value)
+    off = float((np.abs(values.mean(axis=0) - mean) / (values.std(axis=0) + 1e-6)).max())
+    # No value of the data lies where the statistics are.
+    if off > 3:
+        yield Finding(
+            "train_mode",
+            "warning",
+            f"{view.name} has a momentum of {layer.momentum:g}, and the training {steps} steps: "
+            f"{left:.0%} of the statistics that inference uses are still those of the start, "
+            f"{off:.3g} standard deviations off the data.",
+            {"left": left, "off": off},
+            "Use a momentum of 0.5 to 0.9, or train for longer.",
+        )
 
 
 def check_linear(examined: Examined) -> Iterator[Finding]:

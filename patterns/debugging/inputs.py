@@ -14,7 +14,7 @@ from ..state.snapshot import all_finite
 from .examined import Examined
 from .finding import Finding
 from .observed import LayerView, rms
-from .outputs import Output, is_binary
+from .outputs import Output, is_binary, is_whole
 
 # What a layer gives whose statistics are of the data is judged by its values.
 _NORMALISERS = (
@@ -102,7 +102,9 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
         classes = one.classes
         if examined.sample.weight is not None:
             continue
-        if classes is None and one.y.ndim > 2 and one.loss_name == "binary_crossentropy":
+        is_masks = one.y.ndim > 2 and one.loss_name == "binary_crossentropy"
+        is_tags = one.family == "sparse" and one.y.size > len(one.y) and one.labels_fit
+        if classes is None and (is_masks or is_tags):
             yield from _few_places(one)
         if classes is None or len(classes) < 50:
             continue
@@ -124,17 +126,21 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
 
 
 def _few_places(one: Output) -> Iterator[Finding]:
-    """Masks in which hardly any place is of one class."""
-    if not is_binary(one.all_y):
+    """Masks or tags in which all but hardly any place are of one class."""
+    if is_binary(one.all_y):
+        share = float(one.all_y.mean(dtype="float64"))
+        share = min(share, 1 - share)
+    elif one.family == "sparse" and is_whole(one.labels) and one.labels.min(initial=0) >= 0:
+        counts = np.bincount(one.labels.reshape(-1).astype(np.int64), minlength=1)
+        share = 1 - float(counts.max() / max(1, counts.sum()))
+    else:
         return
-    share = float(one.all_y.mean(dtype="float64"))
-    share = min(share, 1 - share)
-    if share < 0.02:
+    if 0 < share < 0.02:
         yield Finding(
             "imbalance",
             "warning" if share < 0.005 else "note",
-            f"{share:.2%} of the places of {one.named} are of one class: without it the accuracy "
-            f"is {1 - share:.1%}.",
+            f"All but {share:.2%} of the places of {one.named} are of one class: with nothing but "
+            f"it the accuracy is {1 - share:.1%}.",
             {"share": share},
             "Use a focal or a Dice loss, or weight the places.",
         )

@@ -72,8 +72,19 @@ def _weighted(examined: Examined) -> Iterator[Finding]:
 
 
 def check_broadcast(examined: Examined) -> Iterator[Finding]:
-    """Targets and predictions whose shapes a loss of one's own pairs all with all."""
+    """Targets and predictions that a loss of one's own pairs all with all."""
     for one in examined.outputs:
+        if not one.loss_name and _takes_any_order(one):
+            yield Finding(
+                "broadcast",
+                # A loss that compares two distributions is the same too, and rightly.
+                "warning",
+                f"The loss of {one.named} is the same when right answers are shuffled among the "
+                "examples: it pairs each target with each prediction.",
+                {"size": one.y.size},
+                "Give both the same shape inside the loss: squeeze both, or none.",
+            )
+            continue
         same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
         if not same_size or one.family or len(one.y) < 2:
             continue
@@ -91,6 +102,25 @@ def check_broadcast(examined: Examined) -> Iterator[Finding]:
                 {"as given": as_given, "aligned": aligned},
                 f"Reshape the targets to {(*one.y.shape[:1], *one.pred.shape[1:])}.",
             )
+
+
+def _takes_any_order(one: Output) -> bool:
+    """True if a loss takes note of the targets, and not of which example has which answer."""
+    if one.y.shape != one.pred.shape or len(one.y) < 2:
+        return False
+    shaped = one.y.astype("float32")
+    shuffled = shaped[np.random.default_rng(0).permutation(len(shaped))]
+    if (shaped != shuffled).mean() < 0.1:
+        return False
+    right, other = one.loss_of(one.y, shaped), one.loss_of(one.y, shuffled)
+    # One that knows no target is the same for those of one example.
+    alike = one.loss_of(np.broadcast_to(one.y[:1], one.y.shape).copy(), shaped)
+    close = 1e-4 * max(abs(right), 1e-12)
+    return bool(
+        np.isfinite([right, other, alike]).all()
+        and abs(other - right) < close
+        and abs(alike - right) > 100 * close
+    )
 
 
 def check_own_logits(examined: Examined) -> Iterator[Finding]:

@@ -51,6 +51,15 @@ def check_loss(examined: Examined) -> Iterator[Finding]:
                     {"loss": one.loss_name},
                     "Use a crossentropy.",
                 )
+        if one.loss_name == "cosine_similarity" and _is_sign(one):
+            yield Finding(
+                "loss_mismatch",
+                "error",
+                f"{one.named.capitalize()} is one number, and cosine_similarity compares its sign "
+                "only: nothing tells a small one from a large one, and no gradient passes.",
+                {"units": one.width},
+                "Use mse or huber.",
+            )
         if one.family == "binary" and one.sums_to_one and one.is_one_hot and one.width > 2:
             yield Finding(
                 "loss_mismatch",
@@ -60,6 +69,15 @@ def check_loss(examined: Examined) -> Iterator[Finding]:
                 {"classes": one.width},
                 'Use "categorical_crossentropy".',
             )
+
+
+def _is_sign(one: Output) -> bool:
+    """True if a loss is the same whatever the size of each single number."""
+    if one.width > 1 or one.y.size != one.pred.size:
+        return False
+    shaped = one.y.reshape(one.pred.shape).astype("float32")
+    sizes = np.random.default_rng(0).uniform(0.5, 2, shaped.shape).astype("float32")
+    return abs(one.loss_of(shaped, sizes * shaped) - one.loss_of(shaped, shaped)) < 1e-4
 
 
 def check_percentages(examined: Examined) -> Iterator[Finding]:

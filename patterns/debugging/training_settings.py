@@ -39,6 +39,7 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
     for optimizer in _optimizers(examined.model):
         rate = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
         constant = isinstance(_keras.get_rate(optimizer), keras.Variable)
+        yield from _never_moves(optimizer, examined.total_steps)
         if rate < 0:
             yield Finding(
                 "negated_loss",
@@ -58,6 +59,20 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
             if every > 1:
                 rates = rates_of(optimizer, _FIRST_STEPS, every)
                 yield from _soon_over(rates, every, _FEW_OF_ALL)
+
+
+def _never_moves(optimizer: keras.optimizers.Optimizer, steps: int | None) -> Iterator[Finding]:
+    """An optimizer that gathers the gradients of more batches than there are."""
+    gathered = optimizer.gradient_accumulation_steps or 1
+    if steps and gathered > steps:
+        yield Finding(
+            "lr_low",
+            "error",
+            f"The optimizer gathers the gradients of {gathered} batches before it moves the "
+            f"weights, and the training has {steps}.",
+            {"batches": gathered, "steps": steps},
+            "Lower gradient_accumulation_steps, or train for longer.",
+        )
 
 
 def _soon_over(rates: list[float], every: int, few: float) -> Iterator[Finding]:

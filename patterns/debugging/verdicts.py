@@ -73,11 +73,16 @@ def is_better(first: Attempt, other: Attempt) -> bool:
         return False
     if other.factor > 1:
         return other.fall - first.fall > _GAIN_HIGHER
-    if first.verdict in ("not finite", "explodes"):
+    if _has_exploded(first) or (first.verdict == "explodes" and first.fall < other.fall):
         return other.fall > _GAIN_AFTER_EXPLOSION
     if first.fall >= _LEARNT and _mean_fall(other) - _mean_fall(first) > _GAIN_LOWER:
         return True
     return other.fall - max(first.fall, 0.0) > _GAIN_LOWER
+
+
+def _has_exploded(one: Attempt) -> bool:
+    """True if the loss is lost; a likelihood leaps now and then on its way down."""
+    return one.verdict == "not finite" or (one.verdict == "explodes" and one.fall < _MEMORISED)
 
 
 def _climbs(one: Attempt) -> bool:
@@ -118,7 +123,7 @@ def report_of(
         advice = "Raise the learning rate, or the norm that gradients are clipped to."
         text = f"A step changes no layer by more than {max(updates):.1e} of its weights."
         findings.append(Finding("lr_low", "warning", text, numbers, advice))
-    elif first.verdict in ("not finite", "explodes"):
+    elif _has_exploded(first):
         advice = "Look at the data, the loss and the initial weights: no lower rate helps."
         kind = "non_finite" if first.verdict == "not finite" else "exploding"
         findings.append(Finding(kind, "warning", _sentence(first, None), numbers, advice))

@@ -6,6 +6,8 @@ import pytest
 from keras import layers
 
 import keras_patterns as kp
+from keras_patterns.debugging.overfit_report import Attempt
+from keras_patterns.debugging.verdicts import is_better, judged
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
@@ -30,6 +32,22 @@ def test_a_batch_is_memorised_at_the_given_rate_alone():
     assert report.losses.shape == (60,)
     assert report.losses[-1] < 0.05 * report.losses[0]
     assert report.try_next == "Train on all the data."
+
+
+def attempt(factor, losses):
+    return Attempt(factor, factor, losses, *judged(losses, 0.0))
+
+
+@pytest.mark.once
+def test_a_leap_on_the_way_down_proves_no_rate_wrong():
+    leaps, slow, fast = (np.linspace(0.28, end, 60) for end in (-1.3, -0.5, -1.4))
+    leaps[30] = 3.84
+    first = attempt(1.0, leaps)
+    assert first.verdict == "explodes"
+    assert not is_better(first, attempt(0.1, slow))
+    assert is_better(first, attempt(0.1, fast))
+    leaps[31:] = 3.84
+    assert is_better(attempt(1.0, leaps), attempt(0.1, slow))
 
 
 def test_the_losses_are_those_of_single_steps():

@@ -402,6 +402,70 @@ def test_masks_of_hardly_any_place():
     assert kinds(sigmoid(hidden=hidden), X, masks) == []
 
 
+def test_tags_of_hardly_any_place():
+    tags = np.zeros((200, 6), "int64")
+    tags[0, 0] = 2
+    hidden = [layers.Reshape((6, 1)), layers.Conv1D(4, 3, padding="same", activation="relu")]
+    assert kinds(softmax(hidden=hidden), X, tags) == ["imbalance"]
+    tags[:, :2] = 1
+    assert kinds(softmax(hidden=hidden), X, tags) == []
+
+
+@pytest.mark.parametrize(("squeezes", "found"), [(True, ["broadcast"]), (False, [])])
+def test_a_loss_that_squeezes_predictions_and_not_targets(squeezes, found):
+    def loss(true, pred):
+        pred = keras.ops.squeeze(pred, axis=-1) if squeezes else pred
+        return keras.ops.mean(keras.ops.abs(true - pred), axis=-1)
+
+    assert kinds(linear(loss=loss), X, X[:, :1]) == found
+
+
+def test_a_loss_that_compares_the_examples_of_a_batch():
+    def ranking(true, pred):
+        wanted = true - keras.ops.transpose(true)
+        gap = pred - keras.ops.transpose(pred)
+        wrong = keras.ops.relu(1 - keras.ops.sign(wanted) * gap)
+        return keras.ops.mean(keras.ops.where(wanted == 0, 0.0, wrong), axis=-1)
+
+    assert "broadcast" not in kinds(linear(loss=ranking), X, X[:, :1])
+
+
+def test_a_loss_that_knows_no_target():
+    def entropy_of_outputs(true, pred):
+        return keras.ops.mean(keras.ops.square(pred), axis=-1) + 0 * true[:, 0]
+
+    assert "broadcast" not in kinds(linear(loss=entropy_of_outputs), X, X[:, :1])
+
+
+def test_a_cosine_of_one_number():
+    assert kinds(linear(loss="cosine_similarity"), X, X[:, :1])[0] == "loss_mismatch"
+    assert kinds(linear(2, loss="cosine_similarity"), X, X[:, :2]) == []
+    over_time = keras.losses.CosineSimilarity(axis=1)
+    hidden = [layers.Reshape((6, 1)), layers.Conv1D(4, 3, padding="same", activation="relu")]
+    assert kinds(linear(loss=over_time, hidden=hidden), X, X[..., None]) == []
+
+
+def test_gradients_of_more_batches_than_there_are():
+    def found(batches):
+        optimizer = keras.optimizers.Adam(gradient_accumulation_steps=batches)
+        return kinds(linear(optimizer=optimizer), X, X[:, 0], total_steps=30)
+
+    assert found(31) == ["lr_low"]
+    assert found(30) == []
+
+
+def test_statistics_that_follow_too_slowly():
+    def is_found(momentum, steps, x=X + 10):
+        norm = layers.BatchNormalization(momentum=momentum)
+        model = linear(hidden=[norm, layers.Dense(8, activation="relu")])
+        return "train_mode" in kinds(model, x, X[:, 0], total_steps=steps)
+
+    assert is_found(0.99, 30)
+    assert not is_found(0.99, 300)
+    assert not is_found(0.9, 30)
+    assert not is_found(0.99, 30, X)
+
+
 NORMAL = keras.initializers.RandomNormal
 
 
