@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 from _measure import is_asked_for, rounds_asked, say_where, table
-from model_faults import healthy, met, own, published, second_set, third_set
+from model_faults import fourth_set, healthy, met, own, published, second_set, third_set
 
 import keras_patterns as kp
 from keras_patterns.debugging.finding import EQUIVALENTS
@@ -33,6 +33,7 @@ assert own
 assert met
 assert second_set
 assert third_set
+assert fourth_set
 
 
 def programs(seed: int) -> Iterator[tuple[str, tuple[str, ...], Any]]:

@@ -12,12 +12,13 @@ from places import ROOT
 import keras_patterns as kp
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from model_faults import healthy, met, own, published, second_set, third_set
+from model_faults import fourth_set, healthy, met, own, published, second_set, third_set
 
 assert own
 assert met
 assert second_set
 assert third_set
+assert fourth_set
 
 
 def drawn(model):
