@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 
 def given_or_new_axes(caller: str, ax: Axes | None, size: tuple[float, float]) -> Axes:
-    """The axes that were given, or those of a new figure of pyplot's, which a notebook shows: with a
-    pale grid, and open above and on the right.
+    """The axes that were given, or those of a new figure of pyplot's, which a notebook shows: with
+    a pale grid, and open above and on the right.
 
     Args:
         caller: The function that was called, for the message.

@@ -51,6 +51,8 @@ class Identity:
         callbacks: For each callback by its name, its settings, as the script gave them.
         seed_from: Where the seed comes from: `"seed="`, `"set_random_seed"` or `"drawn"`.
         model: The settings of its layers, and its loss; None in a checkpoint that does not tell.
+        validation: What can be said of its data and its times; empty if there is none, None in a
+            checkpoint that does not tell.
     """
 
     total_steps: int | None
@@ -61,6 +63,7 @@ class Identity:
     callbacks: dict[str, Json] = field(default_factory=dict)
     seed_from: str = "drawn"
     model: Json | None = None
+    validation: Json | None = None
 
     def as_json(self) -> Json:
         """A dictionary for the manifest. Its parts are shared with this, as the settings of a large
@@ -189,6 +192,7 @@ def changes(saved: Identity, now: Identity) -> list[str]:
     for place in sorted(saved.optimizers.keys() | now.optimizers.keys()):
         lines += _differences(place, saved.optimizers.get(place, {}), now.optimizers.get(place, {}))
     lines += _model_changes(saved.model, now.model)
+    lines += _validation_changes(saved.validation, now.validation)
     for name in sorted(now.callbacks.keys() - saved.callbacks.keys()):
         lines.append(f"{name} is new, and starts here")
     for name in sorted(saved.callbacks.keys() - now.callbacks.keys()):
@@ -196,6 +200,14 @@ def changes(saved: Identity, now: Identity) -> list[str]:
     for name in sorted(saved.callbacks.keys() & now.callbacks.keys()):
         lines += _differences(name, saved.callbacks[name], now.callbacks[name])
     return lines
+
+
+def _validation_changes(saved: Json | None, now: Json | None) -> list[str]:
+    if saved is None or now is None:
+        return []
+    if bool(saved) != bool(now):
+        return ["validation is new" if now else "validation is gone"]
+    return _differences("validation", saved, now)
 
 
 def _model_changes(saved: Json | None, now: Json | None) -> list[str]:

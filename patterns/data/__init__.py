@@ -11,6 +11,7 @@ from .sources import BatchSource, make_source, reads_in_order
 from .split import (
     check_validation_data,
     data_parts,
+    describe_evaluated,
     evaluate_arguments,
     evaluated_sizes,
     split_validation,
@@ -34,6 +35,7 @@ __all__ = [
     "check_pass_ends",
     "check_validation_data",
     "data_parts",
+    "describe_evaluated",
     "evaluate_arguments",
     "evaluated_sizes",
     "make_source",

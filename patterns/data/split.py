@@ -12,7 +12,7 @@ import keras
 from keras_patterns.backends.loaders import keras_reads, kind_of
 
 from .passes import Passes
-from .rows import as_rows, count_examples, is_rows
+from .rows import as_rows, count_examples, describe, is_rows
 from .sparse import is_sparse
 
 
@@ -86,6 +86,20 @@ def evaluate_arguments(name: str, data: Any) -> dict[str, Any]:
     if not keras_reads(data[0]) or (len(data) == 1 and _is_iterated_anew(data[0])):
         return {"x": Passes(*data)}
     return dict(zip(("x", "y", "sample_weight"), data, strict=False))
+
+
+def describe_evaluated(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what can be said of the data arguments of `model.evaluate`, as JSON: a digest and more
+    of arrays, the class of others.
+    """
+    found: dict[str, Any] = {}
+    try:
+        for name, data in arguments.items():
+            found |= describe(as_rows(data, name, sparse=True), name)
+    except (TypeError, ValueError):
+        # `evaluate` takes more than arrays.
+        return {"kind": type(arguments["x"]).__name__}
+    return {"kind": "arrays", "arrays": found}
 
 
 def data_parts(name: str, data: Any) -> tuple:

@@ -204,6 +204,7 @@ def _identity(
         callbacks=describe_callbacks(asked.callbacks),
         seed_from=seed_from,
         model=describe_model(asked.model),
+        validation=asked.validation.describe(),
     )
 
 

@@ -15,7 +15,12 @@ from keras_patterns.backends import current
 
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
-from ..data import check_validation_data, evaluate_arguments, evaluated_sizes
+from ..data import (
+    check_validation_data,
+    describe_evaluated,
+    evaluate_arguments,
+    evaluated_sizes,
+)
 from ..state import Evaluation
 from ..state.fused_evaluation import BlockTerms, EvaluationInterrupted, FusedEvaluation
 from ..state.snapshot import copy_values, put_back
@@ -30,6 +35,10 @@ class NoValidation:
     random_access = True
     taken = 0
     holder: Any = None
+
+    def describe(self) -> dict[str, Any]:
+        """Its data and its times, as JSON."""
+        return {}
 
     def is_due(self, epoch: int, step: int) -> bool:
         """Never."""
@@ -77,6 +86,11 @@ class CalledValidation(NoValidation):
     ) -> None:
         self.holder = self._function = function
         self._every = every_steps
+
+    def describe(self) -> dict[str, Any]:
+        """As in `NoValidation`."""
+        name = getattr(self._function, "__qualname__", type(self._function).__name__)
+        return {"function": name, "validate_every_steps": self._every}
 
     def is_due(self, epoch: int, step: int) -> bool:
         """At each end of an epoch."""
@@ -154,6 +168,21 @@ class Validation:
             else whole_number("kp.fit", "validate_every_steps", every_steps)
         )
         self.taken = 0
+
+    def describe(self) -> dict[str, Any]:
+        """As in `NoValidation`."""
+        is_generator, freq = self._batches is not None, self._frequency
+        numbers = {
+            "validation_batch_size": self._batch_size,
+            "validation_steps": self._steps,
+            "validate_every_steps": self._every,
+        }
+        return {
+            **({"kind": "generator"} if is_generator else describe_evaluated(self._arguments)),
+            # NumPy's whole numbers are none of JSON's.
+            **{name: None if one is None else int(one) for name, one in numbers.items()},
+            "validation_freq": freq if isinstance(freq, int) else sorted(map(int, freq)),
+        }
 
     @property
     def random_access(self) -> bool:

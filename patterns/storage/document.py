@@ -57,6 +57,7 @@ class _Identity(Fields, frozen=True):
     callbacks: dict[str, Any] = msgspec.field(default_factory=dict)
     seed_from: Literal["seed=", "set_random_seed", "drawn"] = "drawn"
     model: _ModelSettings | None = None
+    validation: dict[str, Any] | None = None
 
 
 class _Cursor(Fields, frozen=True):

@@ -239,6 +239,35 @@ def test_of_many_settings_that_are_others_some_are_named(told):
     assert lines[-1] == "3 more settings of the model are others."
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"validation_data": (X[:9] + 1, Y[:9])}, "validation.arrays.x.digest is"),
+        ({"validation_data": (X[:8], Y[:8])}, "validation.arrays.x.shape is [8, 4], it was [9, 4]"),
+        ({"validation_freq": 2}, "validation.validation_freq is 2, it was 1"),
+        ({"validation_freq": (1, np.int64(2))}, "validation.validation_freq is [1, 2], it was 1"),
+        ({"validation_steps": np.int64(1)}, "validation.validation_steps is 1, it was None"),
+        ({"validate_every_steps": 3}, "validation.validate_every_steps is 3, it was None"),
+        ({"validation_data": None}, "validation is gone"),
+    ],
+)
+def test_another_validation(changed, said, told):
+    with pytest.raises(Killed):
+        train(callbacks=[KillAt(6)], validation_data=(X[:9], Y[:9]))
+    told()
+    train(**{"validation_data": (X[:9], Y[:9]), **changed})
+    lines = [line for line in told() if line.startswith("validation")]
+    assert lines[0].startswith(said) if said else not lines
+
+
+def test_a_validation_that_is_new(told):
+    crash()
+    told()
+    train(validation_data=(X, Y))
+    assert "validation is new." in told()
+
+
 def test_another_setting_of_the_optimizer_keeps_the_moments(told):
     crash()
     before = kp.CheckpointStore("run").read(kp.CheckpointStore("run").latest()).tensors
