@@ -16,10 +16,11 @@ from ..state.walk import is_own
 Json = dict[str, Any]
 
 # Names, what follows from the shapes, and what stands for itself: the optimizer tells what is
-# trained, and layers inside of a model have settings of their own.
+# trained, layers inside of a model have settings of their own, and a generator goes on in its
+# state, whatever seed it began with (that of RandomCrop is another one in each process).
 _LEFT_OUT = {
     *("name", "trainable", "registered_name", "module", "dtype", "build_config", "batch_shape"),
-    *("attention_axes", "layers", "input_layers", "output_layers"),
+    *("attention_axes", "layers", "input_layers", "output_layers", "seed"),
 }
 _MOST_CHARACTERS = 80
 

@@ -166,7 +166,7 @@ def with_settings(**changed):
                 kernel_regularizer=changed.get("regularizer"),
                 kernel_initializer=changed.get("initializer", "glorot_uniform"),
             ),
-            keras.Sequential([layers.Dropout(changed.get("rate", 0.1), seed=3)]),
+            keras.Sequential([layers.Dropout(changed.get("rate", 0.1), seed=changed.get("seed"))]),
             layers.Dense(1),
             *([layers.Activation("linear")] if changed.get("more") else []),
         ]
@@ -181,6 +181,7 @@ def with_settings(**changed):
     [
         ({}, []),
         ({"initializer": "he_normal"}, []),
+        ({"seed": 3}, []),
         ({"loss": "mae"}, ["model.loss is 'mae', it was 'mse'"]),
         ({"loss": keras.losses.Huber(0.5)}, ["model.loss is 'Huber(reduction=sum_over_batch_size"]),
         ({"loss": lambda y, p: keras.ops.mean((y - p) ** 4)}, ["model.loss is '<lambda>', it was"]),
