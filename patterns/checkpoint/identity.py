@@ -236,7 +236,16 @@ def _differences(place: str, saved: Any, now: Any) -> list[str]:
             for i, pair in enumerate(zip(saved, now, strict=True))
             for line in _differences(f"{place}[{i}]", *pair)
         ]
-    return [] if saved == now else [f"{place} is {now!r}, it was {saved!r}"]
+    if saved == now:
+        return []
+    texts = _short(now), _short(saved)
+    new, old = texts if texts[0] != texts[1] else (repr(now), repr(saved))
+    return [f"{place} is {new}, it was {old}"]
+
+
+def _short(value: Any) -> str:
+    """A number as a person wrote it, not with all digits of a float of 32 bits."""
+    return repr(float(f"{value:.7g}") if isinstance(value, float) else value)
 
 
 def _are_parts(value: Any) -> bool:

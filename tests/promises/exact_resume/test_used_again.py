@@ -55,7 +55,7 @@ def test_a_rate_that_the_script_changed_is(capsys):
     model = make_model()
     model.optimizer.learning_rate = 0.5
     fit(model, kp.Checkpoint("runs", every_steps=5))
-    assert "optimizer.learning_rate is 0.5, it was 0.00999" in capsys.readouterr().out
+    assert "optimizer.learning_rate is 0.5, it was 0.01." in capsys.readouterr().out
     assert float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)) == 0.5
 
 
