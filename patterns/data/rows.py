@@ -228,13 +228,15 @@ def _as_array(leaf: Any, place: str, sparse: bool) -> Any:
         raise ValueError(
             f"`{place}` must have an axis of examples. Received: an array of shape ()."
         )
-    if array.dtype.kind in "OMm" or array.dtype.names:
-        _check_text(array, place)
+    check_values(array, place)
     return array
 
 
-def _check_text(array: np.ndarray, place: str) -> None:
-    """Raises if an array that is not one of numbers is not one of text either."""
+def check_values(leaf: Any, place: str) -> None:
+    """Raise TypeError if an array of NumPy or pandas holds neither numbers nor text."""
+    array = _dense_array(leaf) if hasattr(leaf, "iloc") else leaf
+    if not isinstance(array, np.ndarray) or not (array.dtype.kind in "OMm" or array.dtype.names):
+        return
     others = (type(item).__name__ for item in array.flat if not isinstance(item, str | bytes))
     if other := next(others, None):
         raise TypeError(

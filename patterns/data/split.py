@@ -12,7 +12,7 @@ import keras
 from keras_patterns.backends.loaders import keras_reads, kind_of
 
 from .passes import Passes
-from .rows import as_rows, count_examples, describe, is_rows
+from .rows import as_rows, check_values, count_examples, describe, is_rows, named_leaves
 from .sparse import is_sparse
 
 
@@ -158,7 +158,7 @@ def check_validation_data(name: str, data: Any) -> None:
 
     Raises:
         ValueError: arrays differ in length, or a tuple has too many parts.
-        TypeError: it is nothing that `model.evaluate` takes.
+        TypeError: it is nothing that `model.evaluate` takes, or holds neither numbers nor text.
     """
     parts = evaluate_arguments(name, data)
     x = parts["x"]
@@ -166,6 +166,9 @@ def check_validation_data(name: str, data: Any) -> None:
         return
     if is_rows(tuple(parts.values())):
         count_examples(**{f"{name}/{part}": value for part, value in parts.items()})
+        for part, value in parts.items():
+            for place, leaf in named_leaves(value, f"{name}/{part}"):
+                check_values(leaf, place)
     elif not isinstance(x, keras.utils.PyDataset | GeneratorType) and kind_of(x) is None:
         raise TypeError(
             f"{name} must be arrays, a keras.utils.PyDataset, a generator, another iterable of "

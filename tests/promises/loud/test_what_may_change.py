@@ -262,6 +262,12 @@ def test_another_validation(changed, said, told):
     assert lines[0].startswith(said) if said else not lines
 
 
+def test_a_validation_on_objects_is_refused_before_the_first_step():
+    with pytest.raises(TypeError, match=r"`validation_data/y` is no array of numbers.*float in an"):
+        train(validation_data=(X, Y.astype(object)))
+    assert kp.CheckpointStore("run").steps() == []
+
+
 def test_a_validation_that_is_new(told):
     crash()
     told()
