@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import keras
 
 from .. import _keras
 from .._util.messages import say
+from ..checkpoint import (
+    Cursor,
+    Record,
+    restore_variables,
+    restore_weights,
+    set_by_script,
+)
 from ..checkpoint.capture import Recorder
-from ..checkpoint.contents import Record
-from ..checkpoint.cursor import Cursor
-from ..checkpoint.identity import Identity, ResumeRefusedError, describe_optimizers
+from ..checkpoint.identity import Identity, ResumeRefusedError, changes, describe_optimizers
+from ..checkpoint.model_settings import describe_model
 from ..checkpoint.reading import SoundCheckpoint, not_finite_lines
-from ..checkpoint.restore import restore_variables, restore_weights, set_by_script
 from ..checkpoint.store import CheckpointStore
 from ..state import find_variables, putting_back, set_random_state
 from ..storage import Position, Tensor
@@ -81,7 +87,8 @@ class PlainSaves:
         self._model = model
         self._epochs = epochs
         optimizers = describe_optimizers(find_variables(model).optimizers)
-        self._identity = Identity(epochs, 1, 0, _DATA, optimizers, {})
+        settings = describe_model(model)
+        self._identity = Identity(epochs, 1, 0, _DATA, optimizers, model=settings)
         self._recorder = Recorder(model, self._identity, checkpoint.resume)
         self._position = Position(1, 0)
         self._saved: Position | None = None
@@ -155,7 +162,10 @@ class PlainSaves:
         for line in not_finite_lines(self._checkpoint.store, found.position, record):
             say(line)
         kept = set_by_script(record, self._identity)
-        for line in restore_variables(self._model, record, kept)[1]:
+        _, lines = restore_variables(self._model, record, kept)
+        # Its number of steps is that of the epochs, which `fit` is told anew each time.
+        saved = replace(record.identity, total_steps=None)
+        for line in (*changes(saved, self._identity), *lines):
             say(f"{line}.")
         self._position = self._saved = found.position
         self._checkpoint.take_over_scores(found.position)

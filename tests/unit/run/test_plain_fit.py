@@ -10,14 +10,14 @@ from models import regressor
 import keras_patterns as kp
 
 
-def make_model():
+def make_model(rate=0.5):
     keras.utils.set_random_seed(3)
-    return regressor(layers.Dense(8, "relu"), layers.Dropout(0.5))
+    return regressor(layers.Dense(8, "relu"), layers.Dropout(rate))
 
 
-def fit(folder, *callbacks, epochs=4, fit_once_more=False, **arguments):
+def fit(folder, *callbacks, epochs=4, fit_once_more=False, rate=0.5, **arguments):
     x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
-    model = make_model()
+    model = make_model(rate)
     checkpoint = [kp.Checkpoint(folder, **arguments)] if folder else []
     history = model.fit(
         x,
@@ -57,6 +57,14 @@ def test_a_finished_run_trains_nothing_and_a_longer_one_goes_on():
     whole, longer = fit("runs"), fit(None, epochs=6)
     assert_same(fit("runs"), whole)
     assert_same(fit("runs", epochs=6), longer)
+
+
+def test_what_the_script_changed_is_named(capsys):
+    fit("runs", epochs=2)
+    fit("runs", epochs=3)
+    assert "it was" not in capsys.readouterr().out
+    fit("runs", epochs=4, rate=0.25)
+    assert "model.layers[1].rate is 0.25, it was 0.5." in capsys.readouterr().out
 
 
 def test_a_later_fit_begins_at_its_first_epoch():
