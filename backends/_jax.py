@@ -295,8 +295,10 @@ class JaxBackend:
 
         return Batches(batches, divisible, ahead)
 
-    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
-        return JaxBlocks(model, sample, tests)
+    def block_program(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> BlockProgram:
+        return JaxBlocks(model, sample, tests, each)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

@@ -31,6 +31,7 @@ class JaxBlocks:
         model: Compiled and built.
         sample: A batch.
         tests: Whether it is `test_step`. Defaults to False.
+        each: Whether the logs of each step are given. Defaults to False: those of the last one.
 
     Raises:
         CannotFuseError: If it cannot be had.
@@ -39,7 +40,9 @@ class JaxBlocks:
     kind = "loop"
     rooms: tuple[int, ...] = ROOMS
 
-    def __init__(self, model: keras.Model, sample: Batch, tests: bool = False) -> None:
+    def __init__(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> None:
         if model.run_eagerly or not model.jit_compile:
             raise CannotFuseError("the model is not compiled as one program")
         if is_nnx_enabled():
@@ -53,7 +56,7 @@ class JaxBlocks:
         def step(state: Any, batch: Batch) -> Any:
             return method(state, batch)
 
-        self._model, self._tests = weakref.ref(model), tests
+        self._model, self._tests, self._each = weakref.ref(model), tests, each
         state = state_of(model, tests)
         shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
         # Its Python code runs once, here, for all sizes of a block.
@@ -70,9 +73,14 @@ class JaxBlocks:
                 )
                 leaves = jax.tree.leaves((carried[1], batch))
                 logs, state = jax.tree.unflatten(form, operations(*leaves))
+                if each:
+                    logs = jax.tree.map(lambda all, one: all.at[index].set(one), carried[0], logs)
                 return logs, state
 
-            logs = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), first_logs)
+            places = (len(jax.tree.leaves(batches)[0]),) if each else ()
+            logs = jax.tree.map(
+                lambda leaf: jax.numpy.zeros((*places, *leaf.shape), leaf.dtype), first_logs
+            )
             return lax.fori_loop(0, count, one, (logs, state))
 
         self._program = jax.jit(program, donate_argnums=0)
@@ -92,6 +100,8 @@ class JaxBlocks:
                 jax.block_until_ready(self._on_the_way.popleft())
             logs, state = self._program(state, next_one.batches, next_one.count)
             self._on_the_way.append(logs)
+            if self._each:
+                logs = jax.tree.map(lambda leaf: leaf[: next_one.count], logs)
             return logs, state
 
         return run

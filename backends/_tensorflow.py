@@ -256,8 +256,10 @@ class TensorFlowBackend:
     ) -> Feed:
         return feed(batches, samples, ahead, owner)
 
-    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
-        return TensorFlowBlocks(model, sample, tests)
+    def block_program(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> BlockProgram:
+        return TensorFlowBlocks(model, sample, tests, each)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

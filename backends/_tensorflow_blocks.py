@@ -21,18 +21,21 @@ class TensorFlowBlocks:
         model: Compiled and built.
         sample: A batch.
         tests: Whether it is `test_step`. Defaults to False.
+        each: Whether the logs of each step are given. Defaults to False: those of the last one.
 
     Raises:
         CannotFuseError: If it cannot be had.
     """
 
-    def __init__(self, model: keras.Model, sample: Batch, tests: bool = False) -> None:
+    def __init__(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> None:
         if model.run_eagerly:
             raise CannotFuseError("the model runs eagerly")
         self.kind = "xla loop" if model.jit_compile else "loop"
         self.rooms: tuple[int, ...] = ROOMS if model.jit_compile else ()
         self.feed: Feed = NoFeed()
-        self._model = model
+        self._model, self._each = model, each
         self._form = form_of([sample] * 2)
         self._step_function = model.test_function if tests else model.train_function
         one_step = model.test_step if tests else model.train_step
@@ -43,7 +46,7 @@ class TensorFlowBlocks:
         self._program = self._program_of_stacked(step, model.jit_compile)
 
         def pulling_program(iterator: Iterator[Any], count: tf.Tensor) -> Any:
-            return self._loop(count, lambda index: step(next(iterator)))
+            return self._loop(count, count, lambda index: step(next(iterator)))
 
         # An iterator is no part of a program of XLA; its steps are programs of their own then.
         self._pulling_program = tf.function(pulling_program, autograph=False)
@@ -57,7 +60,8 @@ class TensorFlowBlocks:
                     )
                 )
 
-            return self._loop(count, one)
+            places = tf.shape(tf.nest.flatten(batches)[0])[0]
+            return self._loop(count, places, one)
 
         stacked = keras.tree.map_structure(
             lambda spec: None if spec is None else tf.TensorSpec([None, *spec.shape], spec.dtype),
@@ -70,16 +74,22 @@ class TensorFlowBlocks:
             autograph=False,
         )
 
-    def _loop(self, count: tf.Tensor, one: Callable[[tf.Tensor], Any]) -> Any:
-        """The logs of the last of so many steps."""
-        logs = tf.nest.map_structure(
-            lambda leaf: tf.zeros(leaf.shape, leaf.dtype), self._first_logs
-        )
-        return tf.while_loop(
-            lambda index, _: index < count,
-            lambda index, _: (index + 1, one(index)),
-            (tf.constant(0), logs),
-        )[1]
+    def _loop(self, count: tf.Tensor, places: tf.Tensor, one: Callable[[tf.Tensor], Any]) -> Any:
+        """The logs of the last of so many steps, or those of each, in so many places."""
+
+        def empty(leaf: tf.Tensor) -> tf.Tensor:
+            shape = tf.concat([[places], leaf.shape], 0) if self._each else leaf.shape
+            return tf.zeros(shape, leaf.dtype)
+
+        def after(index: tf.Tensor, before: Any) -> Any:
+            def put(all_logs: tf.Tensor, logs: tf.Tensor) -> tf.Tensor:
+                return tf.tensor_scatter_nd_update(all_logs, [[index]], logs[None])
+
+            logs = one(index)
+            return index + 1, tf.nest.map_structure(put, before, logs) if self._each else logs
+
+        logs = tf.nest.map_structure(empty, self._first_logs)
+        return tf.while_loop(lambda index, _: index < count, after, (tf.constant(0), logs))[1]
 
     def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[[Any], Any]:
         def run(iterator: Iterator[Any]) -> Any:
@@ -94,7 +104,10 @@ class TensorFlowBlocks:
                 one.close()
                 return logs
             batches = keras.tree.map_structure(_tensor, next_one.batches)
-            return self._program(batches, tf.constant(next_one.count))
+            logs = self._program(batches, tf.constant(next_one.count))
+            if self._each:
+                logs = tf.nest.map_structure(lambda leaf: leaf[: next_one.count], logs)
+            return logs
 
         return run
 

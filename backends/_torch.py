@@ -259,8 +259,10 @@ class TorchBackend:
         kind = CopiedBatches if keras.ops.zeros(()).is_cuda else Batches
         return kind(batches, each_leaf(_to_tensor), ahead)
 
-    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
-        return TorchBlocks(model, sample, each_leaf(_to_tensor), tests)
+    def block_program(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> BlockProgram:
+        return TorchBlocks(model, sample, each_leaf(_to_tensor), tests, each)
 
     def run_function(
         self, model: keras.Model, function: Callable[..., Any], data: Feed, times: int

@@ -36,6 +36,7 @@ class TorchBlocks:
         sample: A batch, as tensors.
         to_tensors: Makes tensors of a batch.
         tests: Whether it is `test_step`. Defaults to False.
+        each: Whether the logs of each step are given. Defaults to False: those of the last one.
 
     Raises:
         CannotFuseError: If the operations of one step are not those of another.
@@ -50,6 +51,7 @@ class TorchBlocks:
         sample: Batch,
         to_tensors: Callable[[Batch], Batch],
         tests: bool = False,
+        each: bool = False,
     ) -> None:
         if model.run_eagerly:
             raise CannotFuseError("the model runs eagerly")
@@ -76,7 +78,7 @@ class TorchBlocks:
         if graph.code != again.code:
             raise CannotFuseError("a step does something else than the one before it")
         with torch.no_grad():
-            self._launches = Launches(graph, leaves)
+            self._launches = Launches(graph, leaves, each)
 
     def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[[Any], Any]:
         def run(data: Iterator[Any]) -> Any:

@@ -21,9 +21,11 @@ class Launches:
     Args:
         graph: The operations. They move tensors in place.
         leaves: The tensors of a batch.
+        each: Whether what each batch gave is returned, with a new first axis.
     """
 
-    def __init__(self, graph: Callable[..., Any], leaves: list[torch.Tensor]) -> None:
+    def __init__(self, graph: Callable[..., Any], leaves: list[torch.Tensor], each: bool) -> None:
+        self._each = each
         self._is_on_cuda = any(leaf.is_cuda for leaf in leaves)
         self._on_the_way: deque[Any] = deque()
         # Its constants are read by each launch where they lie, on the host too.
@@ -31,7 +33,7 @@ class Launches:
         self._launch = (_captured(graph, leaves) if self._is_on_cuda else None) or graph
 
     def run(self, columns: list[tuple[torch.Tensor, ...]], count: int) -> Any:
-        """Runs the first `count` batches of a block; returns what the last one gave.
+        """Runs the first `count` batches of a block; returns what the last one gave, or each.
 
         Args:
             columns: For each tensor of a batch, that of each batch.
@@ -39,14 +41,19 @@ class Launches:
         """
         if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:
             self._on_the_way.popleft().synchronize()
-        logs = None
+        logs: Any = None
+        kept = []
         for index in range(count):
             logs = self._launch(*(column[index] for column in columns))
+            if self._each:
+                # The next launch writes to where these lie.
+                kept.append(keras.tree.map_structure(torch.clone, logs))
+        if kept:
+            logs = keras.tree.map_structure(lambda *leaves: torch.stack(leaves), *kept)
         if not self._is_on_cuda:
             return logs
         self._on_the_way.append(torch.cuda.current_stream().record_event())
-        # The next launch writes to where these lie.
-        return keras.tree.map_structure(torch.clone, logs)
+        return logs if kept else keras.tree.map_structure(torch.clone, logs)
 
 
 def _captured(graph: Callable[..., Any], leaves: list[torch.Tensor]) -> Callable[..., Any] | None:

@@ -216,13 +216,17 @@ class Backend(Protocol):
             owner: The model that is fed.
         """
 
-    def block_program(self, model: keras.Model, sample: Batch, tests: bool = False) -> BlockProgram:
+    def block_program(
+        self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
+    ) -> BlockProgram:
         """The steps of a compiled and built model as one program. It may make steps to that end.
 
         Args:
             model: Compiled and built; it has its train function, or its test function.
             sample: A batch.
             tests: Whether the steps are those of `evaluate`. Defaults to False: those of `fit`.
+            each: Whether it gives the logs of each step of a block, with a new first axis. Defaults
+                to False: those of the last one.
 
         Raises:
             CannotFuseError: If they cannot be one.

@@ -1,5 +1,8 @@
-"""What does a step of the learning-rate finder cost over one of `model.fit`? Is the rate that it
-suggests a good one? Do its rules agree?
+"""What does a step of the learning-rate finder cost over one of `model.fit`? Do blocks pay? Is the
+rate that it suggests a good one? Do its rules agree?
+
+Sweeps: the same one is made one step at a time, and with `fuse`, from a model that was just made to
+the result, all compiling counted. Equal results: their losses must be the same bits.
 
 Steps: both train the same model on the same arrays, in batches of the same size. The clock runs
 from the twentieth step to the last, so that compiling does not count. Equal results: the finder's
@@ -17,11 +20,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
-from _measure import interleave, leave, milliseconds, ratio, rounds_asked, say_where, table
+from _measure import (
+    interleave,
+    interval,
+    leave,
+    milliseconds,
+    ratio,
+    rounds_asked,
+    say_where,
+    table,
+)
 from keras import layers
 from sklearn.datasets import load_breast_cancer, load_digits
 
@@ -36,6 +49,8 @@ STEPS, FROM_STEP = 400, 20
 BATCH = 32
 TRAINED_STEPS, SEEDS = 300, range(5)
 SWEPT_SEEDS = range(20)
+SWEEP_STEPS = (200, 2_000)
+WAYS: dict[str, Any] = {"one by one": False, "in blocks, if that pays": "auto", "in blocks": True}
 FACTORS = {"1/30 of it": 1 / 30, "the suggestion": 1.0, "30 times it": 30.0}
 
 
@@ -112,6 +127,34 @@ def step_costs(make: Callable[[], keras.Model], rounds: int) -> dict[str, np.nda
 
     finder.SweepListener = TimedListener  # type: ignore[misc]
     return interleave({"model.fit": fit, "finder": find}, rounds)
+
+
+def sweep_rows(rounds: int) -> tuple[list[list[str]], bool]:
+    """Whole sweeps of the dense net one by one, in blocks if that pays, and in blocks; and whether
+    their losses differ.
+    """
+    random = np.random.default_rng(0)
+    x = random.normal(size=(STEPS * BATCH, 64)).astype("float32")
+    y = random.integers(0, 10, STEPS * BATCH)
+    rows, differ = [], False
+    for steps in SWEEP_STEPS:
+        losses: dict[object, np.ndarray] = {}
+
+        def sweep(fuse: Any, steps: int = steps, losses: Any = losses) -> float:
+            keras.utils.set_random_seed(0)
+            model, start = dense(), time.perf_counter()
+            found = kp.find_learning_rate(
+                model, x, y, batch_size=BATCH, steps=steps, stop_rate=1e-2, fuse=fuse, verbose=0
+            )
+            losses[fuse] = found.losses
+            return time.perf_counter() - start
+
+        seconds = interleave({name: partial(sweep, fuse) for name, fuse in WAYS.items()}, rounds)
+        differ |= any(one.tobytes() != losses[False].tobytes() for one in losses.values())
+        one_by_one = seconds["one by one"]
+        others = [interval(seconds[name] / one_by_one) for name in list(WAYS)[1:]]
+        rows.append([f"{steps:,}", milliseconds(one_by_one), *others])
+    return rows, differ
 
 
 def losses_differ(make: Callable[[], keras.Model]) -> bool:
@@ -237,6 +280,14 @@ def main() -> None:
     rounds = rounds_asked(7)
     say_where()
     rows, failures = [], []
+    sweeps_in_blocks, differ = sweep_rows(rounds)
+    if differ:
+        failures.append("the losses of sweeps in blocks and one by one")
+    table(
+        "A whole sweep of the dense net: ms one by one, and the others over it (90 % intervals)",
+        ["steps", *WAYS],
+        sweeps_in_blocks,
+    )
     for name, make in {
         "dense, 84 k parameters": dense,
         "convolutional, 15 k parameters": convolutional,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,6 +18,8 @@ from .sweep import WARMUP_SHARE, LearningRateSweep
 # A loss is read so many steps after it was computed, when it lies ready: nothing waits for the
 # device.
 READ_LAG_STEPS = 4
+# A sweep ends so many steps after its last loss at most; a block has no more steps.
+ENDS_EVERY_STEPS = 8
 # By so many steps, one lucky batch at the start no longer makes the average.
 _LEAST_WARMUP_STEPS = 5
 
@@ -59,14 +61,15 @@ class SweepListener(Hook):
         """Nothing to put back."""
 
     def on_step_logs(self, logs: Mapping[str, Any]) -> None:
-        """Reads the loss of some steps before."""
+        """Reads the loss of some steps before, or those of the block before."""
         self._unread_logs.append(logs)
-        if len(self._unread_logs) > READ_LAG_STEPS:
+        lag = 1 if np.ndim(logs["loss"]) else READ_LAG_STEPS
+        if len(self._unread_logs) > lag:
             self._read(self._unread_logs.popleft())
 
     def next_boundary(self, step: int) -> int:
         """As often as it may find that the sweep is over."""
-        return step + READ_LAG_STEPS
+        return step + ENDS_EVERY_STEPS
 
     def on_boundary(self, boundary: Boundary) -> Stop | None:
         """Stops the sweep once it is over."""
@@ -77,12 +80,13 @@ class SweepListener(Hook):
         while self._unread_logs:
             self._read(self._unread_logs.popleft())
 
-    def result(self, swept: tuple[str, ...]) -> LearningRateSweep:
+    def result(self, swept: tuple[str, ...], ways: Sequence[dict[str, Any]]) -> LearningRateSweep:
         """The sweep. Steps whose update was left out, because its gradients overflowed, share a
         rate, and so their mean loss.
 
         Args:
             swept: The places of the optimizers.
+            ways: In which the steps were run.
         """
         if not self._losses:
             raise ValueError(
@@ -91,21 +95,26 @@ class SweepListener(Hook):
             )
         found, places, counts = np.unique(self._indices, return_inverse=True, return_counts=True)
         losses = np.bincount(places, self._losses) / counts
+        rates, steps = self._rates[found], len(self._rates)
         return LearningRateSweep(
-            self._rates[found], losses, len(self._rates), self._ended, self._smoothing, swept
+            rates, losses, steps, self._ended, self._smoothing, swept, tuple(ways)
         )
 
     def _read(self, logs: Mapping[str, Any]) -> None:
-        if self._is_over:
-            return
-        loss = float(keras.ops.convert_to_numpy(logs["loss"]).item())
+        losses, steps = (
+            np.ravel(keras.ops.convert_to_numpy(logs[name])) for name in ("loss", "step")
+        )
+        for loss, step in zip(losses, steps, strict=True):
+            if not self._is_over:
+                self._note(float(loss), int(step))
+
+    def _note(self, loss: float, step: int) -> None:
+        """Takes the loss of a step of the optimizer."""
         if not math.isfinite(loss):
             self._end("the loss was not finite")
             return
         # A train_step may use its optimizer several times in a batch, and so run out of rates.
-        index = min(
-            int(keras.ops.convert_to_numpy(logs["step"])) - self.start_step, len(self._rates) - 1
-        )
+        index = min(step - self.start_step, len(self._rates) - 1)
         self._indices.append(index)
         self._losses.append(loss)
         count = len(self._losses)

@@ -12,7 +12,14 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
-from .._util.arguments import check_choice, check_number, check_order, whole_number
+from .._util.arguments import (
+    Fuse,
+    check_choice,
+    check_fuse,
+    check_number,
+    check_order,
+    whole_number,
+)
 from ..optimizers.finalization import finalized_once
 from ..optimizers.rates import steps_made, swept, with_rates
 from ..run.checks import check_model
@@ -45,6 +52,7 @@ def find_learning_rate(
     shuffle: bool = True,
     seed: int = 0,
     verbose: int | str = "auto",
+    fuse: Fuse = False,
 ) -> LearningRateSweep:
     """Trains for a few steps at a rate that rises from step to step, and records the loss of each
     batch.
@@ -73,6 +81,8 @@ def find_learning_rate(
             of a GAN. Defaults to `"loss"`.
         seed: Of the order of the data. Defaults to 0.
         verbose: Whether to show a progress bar: 0, 1 or `"auto"`, which is 1.
+        fuse: As in `kp.fit`. A program of several steps wins back what it costs in sweeps of
+            thousands of steps. Defaults to False.
 
     Returns:
         The sweep: `.suggest()`, `.suggestions()`, `.range()`, `.plot()`, `.apply(model)`.
@@ -105,6 +115,7 @@ def find_learning_rate(
     check_number(where, "divergence", divergence, least=1.0)
     if not isinstance(loss_key, str):
         raise TypeError(f"{where}: `loss_key` must be a name. Received: {loss_key!r}.")
+    check_fuse(where, fuse)
     listener = SweepListener(rates, smoothing, divergence, verbose != 0)
     asked = RunArguments(
         caller=where,
@@ -132,9 +143,9 @@ def find_learning_rate(
         _check_built(model)
         optimizers = _stepping(model, driver.data.samples)
         with preserved(model), _measured(model, optimizers, rates, listener, loss_key):
-            train_by_fit(driver, start, verbose=0)
+            history = train_by_fit(driver, start, verbose, fuse, each_log=True)
         listener.read_rest()
-    return listener.result(tuple(optimizers))
+    return listener.result(tuple(optimizers), history.ways)
 
 
 def _rates(where: str, start: float, stop: float, steps: int, spacing: str) -> np.ndarray:

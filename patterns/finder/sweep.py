@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -111,6 +111,8 @@ class LearningRateSweep:
             not finite"`.
         smoothing: The share of the past in the moving average.
         optimizers: The places in the model of the optimizers that were swept; none means all.
+        ways: With `fuse`, the ways in which the steps were run, as dicts: `"step"` of the first
+            one, `"way"`, and `"why"`.
     """
 
     rates: np.ndarray
@@ -119,6 +121,7 @@ class LearningRateSweep:
     ended: str
     smoothing: float
     optimizers: tuple[str, ...] = ()
+    ways: tuple[dict[str, Any], ...] = ()
 
     @cached_property
     def smoothed(self) -> np.ndarray:

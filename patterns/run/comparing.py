@@ -111,13 +111,16 @@ class Candidate:
         trial: The batches.
         most: The most steps that a block will have.
         seconds: That a step takes by itself.
+        each: Whether the program is to give the logs of each step.
 
     Raises:
         CannotFuseError: If there is no program.
     """
 
-    def __init__(self, model: keras.Model, trial: Trial, most: int, seconds: float) -> None:
-        self.trial, self.most, self.seconds = trial, most, seconds
+    def __init__(
+        self, model: keras.Model, trial: Trial, most: int, seconds: float, each: bool
+    ) -> None:
+        self.trial, self.most, self.seconds, self._each = trial, most, seconds, each
         self._model = model
         self._compiling: list[Future[Any]] = []
         kept = getattr(model.train_function, PROGRAMS, {}).get(self._key)
@@ -129,7 +132,7 @@ class Candidate:
         model, trial = self._model, self.trial
         work: list[Any] = []
         with trying(model) as own:
-            self._program = made_program(model, trial.sample, own)
+            self._program = made_program(model, trial.sample, own, each=self._each)
             # Each room is a program of its own; larger ones than are needed are not made.
             rooms = () if trial.by_itself else self._program.rooms
             needed = [room for room in rooms if room <= room_for(self.most, rooms)]
@@ -162,7 +165,7 @@ class Candidate:
             for one in self._compiling:
                 one.result()
             for block in self._blocks:
-                if found := difference(model, self._program, block, self.trial):
+                if found := difference(model, self._program, block, self.trial, self._each):
                     raise CannotFuseError(f"a block is not equal to its steps: {found}")
         if not current().runs_python:
             # What the Python code of a step does may be another thing at the next call.
@@ -171,11 +174,13 @@ class Candidate:
         return self._program
 
     @property
-    def _key(self) -> tuple[bool, str]:
-        return self.trial.by_itself, form_of(self.trial.sample)
+    def _key(self) -> tuple[bool, bool, str]:
+        return self.trial.by_itself, self._each, form_of(self.trial.sample)
 
 
-def difference(model: keras.Model, program: BlockProgram, block: Block | None, trial: Trial) -> str:
+def difference(
+    model: keras.Model, program: BlockProgram, block: Block | None, trial: Trial, each: bool
+) -> str:
     """The difference between a program and the steps that it stands for; empty if there is none.
 
     Both begin with another rate and count of steps than those that the program was made with: what
@@ -186,13 +191,14 @@ def difference(model: keras.Model, program: BlockProgram, block: Block | None, t
         program: The program.
         block: What it is given; None where it reads the batches by itself.
         trial: The same batches one by one.
+        each: Whether the program gives the logs of each step.
     """
     batches = trial.batches
     function = program.function(lambda: len(batches) if block is None else block)
     with _feed(model, trial) as steps:
-        stepwise = _outcome(model, model.train_function, steps, len(batches))
+        stepwise = _outcome(model, model.train_function, steps, len(batches), False)
     with _feed(model, trial) if block is None else nullcontext(program.feed) as steps:
-        fused = _outcome(model, function, steps, 1)
+        fused = _outcome(model, function, steps, 1, each)
     for name, value in stepwise.items():
         if value.tobytes() != fused[name].tobytes():
             return f"{name} is another one after {len(batches)} steps"
@@ -205,16 +211,22 @@ def _feed(model: keras.Model, trial: Trial) -> closing[Any]:
 
 
 def _outcome(
-    model: keras.Model, function: Callable[..., Any], data: Any, times: int
+    model: keras.Model, function: Callable[..., Any], data: Any, times: int, each: bool
 ) -> dict[str, np.ndarray]:
-    """The values of all variables after some steps."""
+    """The values of all variables after some steps, and the logs of the last one."""
     with preserved(model):
         for variable in find_variables(model).of("optimizer").values():
             if not variable.shape:
                 variable.assign(_another(variable))
-        current().run_function(model, function, data, times)
+        given = current().run_function(model, function, data, times)
         current().sync(model)
-        return copy_values(find_variables(model).variables)
+        logs = {
+            f"the log {'/'.join(map(str, place))}": np.asarray(keras.ops.convert_to_numpy(value))
+            for place, value in keras.tree.flatten_with_path(given)
+        }
+        if each:
+            logs = {name: value[-1:].reshape(value.shape[1:]) for name, value in logs.items()}
+        return {**copy_values(find_variables(model).variables), **logs}
 
 
 def _another(number: keras.Variable) -> Any:

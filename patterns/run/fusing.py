@@ -44,15 +44,17 @@ class Fusing:
         driver: Of the run.
         asked: `kp.fit`'s `fuse`.
         verbose: As in `model.fit`.
+        each_log: Whether hooks are to have the logs of each step.
 
     Attributes:
         blocks: The blocks; None where steps are made one by one.
     """
 
-    def __init__(self, driver: Driver, asked: Fuse, verbose: int | str) -> None:
+    def __init__(self, driver: Driver, asked: Fuse, verbose: int | str, each_log: bool) -> None:
         self._driver = driver
         self._asked = asked
         self._verbose = verbose
+        self._each_log = each_log
         self.blocks: Blocks | None = None
         self._is_decided = False
         self._marks: list[float] = []
@@ -128,7 +130,7 @@ class Fusing:
             self._stay("a batch is so large, or a step so long, that a block would hold few")
             return
         self._made_for = weakref.ref(driver.model.train_function)
-        self._candidate = Candidate(driver.model, trial, most, seconds)
+        self._candidate = Candidate(driver.model, trial, most, seconds, self._each_log)
 
     def _is_compiled(self, candidate: Candidate) -> bool:
         """Waits for it where blocks are asked for and no signal has come; steps go on meanwhile

@@ -22,12 +22,16 @@ from .start_point import StartPoint
 
 
 def train_by_fit(
-    driver: Driver, start: StartPoint, verbose: int | str, fuse: Fuse = False
+    driver: Driver,
+    start: StartPoint,
+    verbose: int | str,
+    fuse: Fuse = False,
+    each_log: bool = False,
 ) -> RunHistory:
-    """Runs all steps of a run that is open; returns its History."""
+    """Runs all steps of a run that is open; returns its History. `KerasFit` has the arguments."""
     check_sizes(driver)
     driver.data.is_fed = True
-    with KerasFit(driver, verbose, fuse) as engine:
+    with KerasFit(driver, verbose, fuse, each_log) as engine:
         driver.engine = engine
         verdict = driver.begin(start)
         build(driver)
@@ -50,13 +54,17 @@ class KerasFit:
         driver: Of the run.
         verbose: As in `model.fit`.
         fuse: As in `kp.fit`.
+        each_log: Whether hooks are to have the logs of each step of a block, with a new first axis;
+            else they have those of its last step.
     """
 
-    def __init__(self, driver: Driver, verbose: int | str, fuse: Fuse) -> None:
+    def __init__(
+        self, driver: Driver, verbose: int | str, fuse: Fuse, each_log: bool = False
+    ) -> None:
         self._driver = driver
         self._verbose = verbose
         self._together = StepsPerExecution(driver.model)
-        self._fusing = Fusing(driver, fuse, verbose)
+        self._fusing = Fusing(driver, fuse, verbose, each_log)
         self._finalized = finalized_once(driver.model)
 
     def __enter__(self) -> KerasFit:

@@ -85,7 +85,7 @@ def trying(model: keras.Model, *passed_on: type[Exception]) -> Iterator[OwnState
 
 
 def made_program(
-    model: keras.Model, sample: Any, own: OwnState, tests: bool = False
+    model: keras.Model, sample: Any, own: OwnState, tests: bool = False, each: bool = False
 ) -> BlockProgram:
     """A program of the steps of a model that is compared with nothing yet.
 
@@ -94,12 +94,13 @@ def made_program(
         sample: A batch.
         own: The model's state that Keras does not track.
         tests: Whether the steps are those of `evaluate`. Defaults to False.
+        each: Whether it is to give the logs of each step. Defaults to False.
 
     Raises:
         CannotFuseError: If there is none.
     """
     with preserved(model), attributes_kept(model):
-        program = current().block_program(model, sample, tests)
+        program = current().block_program(model, sample, tests, each)
         moved = own.moved() if current().runs_python else []
     if moved:
         raise CannotFuseError(f"each step moves {listed(moved)}, and no program would")

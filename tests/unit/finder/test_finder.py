@@ -197,6 +197,92 @@ def test_the_losses_are_those_of_single_steps_with_fresh_metrics(spacing):
     np.testing.assert_allclose(sweep.rates, space(1e-5, 0.3, 40))
 
 
+# In blocks.
+
+
+def swept_in(fuse, make, *data, **how):
+    keras.utils.set_random_seed(3)
+    model = make()
+    sweep = kp.find_learning_rate(model, *data, **how, fuse=fuse, verbose=0)
+    return sweep, run_state(model, keras.callbacks.History())
+
+
+def drawing():
+    hidden = (keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dropout(0.3))
+    return compiled(classifier(*hidden), keras.optimizers.Adam(0.1))
+
+
+def dataset():
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    return (tf.data.Dataset.from_tensor_slices((FEATURES, LABELS)).repeat().batch(8),)
+
+
+def arrays():
+    return FEATURES, LABELS
+
+
+def two():
+    return two_halves(keras.optimizers.SGD(0.1), keras.optimizers.Adam(0.01))
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "how"),
+    [
+        # The last batch of a pass is smaller.
+        pytest.param(drawing, arrays, {"batch_size": 7}, id="uneven"),
+        pytest.param(drawing, arrays, {"stop_rate": 1e4}, id="until it diverges"),
+        pytest.param(drawing, dataset, {}, id="tf.data"),
+        pytest.param(two, arrays, {}, id="two optimizers"),
+    ],
+)
+def test_the_losses_of_blocks_are_those_of_steps(make, data, how):
+    how = {"steps": 40, "start_rate": 1e-4, "stop_rate": 0.1, "seed": 4, **how}
+    (one, before), (other, after) = (swept_in(fuse, make, *data(), **how) for fuse in (False, True))
+    assert [way["way"] for way in other.ways] == ["in blocks"]
+    assert not one.ways
+    assert one.losses.tobytes() == other.losses.tobytes()
+    assert one.rates.tobytes() == other.rates.tobytes()
+    assert (one.ended, one.optimizers) == (other.ended, other.optimizers)
+    assert_same_state(before, after)
+
+
+def test_a_few_steps_do_not_pay():
+    sweep = kp.find_learning_rate(drawing(), FEATURES, LABELS, steps=10, fuse="auto", verbose=0)
+    assert [way["way"] for way in sweep.ways] == ["one by one"]
+
+
+def test_blocks_whose_losses_are_others_are_not_used(monkeypatch):
+    """The state of the model is the same: only the logs tell."""
+    make = type(current()).block_program
+
+    def wrong(self, *how):
+        program = make(self, *how)
+        function = program.function
+
+        def train(take):
+            run = function(take)
+
+            def wrong_run(*given):
+                result = run(*given)
+                logs, *rest = result if isinstance(result, tuple) else (result,)
+                logs = {**logs, "loss": logs["loss"] * (1 + 1e-6)}
+                return (logs, *rest) if rest else logs
+
+            return wrong_run
+
+        program.function = train
+        return program
+
+    monkeypatch.setattr(type(current()), "block_program", wrong)
+    sweep, _ = swept_in(True, drawing, FEATURES, LABELS, steps=20)
+    (way,) = sweep.ways
+    assert way["way"] == "one by one"
+    assert "the log loss is another one" in way["why"]
+
+
+# Which rates it goes through.
+
+
 def test_it_begins_at_its_first_rate_wherever_training_is():
     """The update of each step, read off a model whose gradient is one."""
     model = keras.Sequential(

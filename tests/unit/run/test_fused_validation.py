@@ -114,10 +114,10 @@ def test_what_draws_in_a_validation_draws_the_same():
 def test_what_cannot_be_one_program_is_run_batch_by_batch(monkeypatch):
     make = type(current()).block_program
 
-    def refuse(self, model, sample, tests=False):
+    def refuse(self, model, sample, tests=False, each=False):
         if tests:
             raise CannotFuseError("no")
-        return make(self, model, sample)
+        return make(self, model, sample, tests, each)
 
     monkeypatch.setattr(type(current()), "block_program", refuse)
     in_blocks("no")
