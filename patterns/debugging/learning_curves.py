@@ -25,6 +25,7 @@ from .._util.table import format_table, html_lines, html_table
 from ..data import Permutation, split_validation
 from ..data.rows import as_rows, count_examples, take
 from ..data.streams import seeded, stream_words
+from ..state.leftovers import Leftovers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +194,8 @@ def learning_curve(
 
     Raises:
         TypeError: If an argument is of the wrong type, or `build` makes no model.
-        ValueError: If a number is out of range, or a model is not compiled or has no such metric.
+        ValueError: If a number is out of range, or a model is not new, not compiled, or has no such
+            metric.
 
     Example:
 
@@ -220,7 +222,7 @@ def learning_curve(
     wanted = _sizes(sizes, count_examples(x=x, y=y))
     steps = math.ceil(wanted[-1] / batch_size) * epochs
     training, validation = np.empty((2, len(wanted), repeats))
-    shown, began = Shown(verbose), time.monotonic()
+    shown, began, left = Shown(verbose), time.monotonic(), Leftovers()
 
     def progress(done: int) -> Progress:
         times = (duration(time.monotonic() - began),)
@@ -235,7 +237,9 @@ def learning_curve(
             part = _rows(x, y, order(np.arange(size)))
             how = {"epochs": math.ceil(steps / math.ceil(size / batch_size)), **fit_arguments}
             with _alone(stream_words(seed, _TRAINING, place, repeat)):
-                model = _trained(build, part, batch_size=batch_size, **how)
+                model = _new(build, left)
+                with left.training(model, str(number)):
+                    model.fit(*part, batch_size=batch_size, verbose=0, **how)
                 training[place, repeat], validation[place, repeat] = (
                     _score(model, data, metric, batch_size) for data in (part, validation_data)
                 )
@@ -254,13 +258,19 @@ def _alone(words: np.ndarray) -> Iterator[None]:
         yield
 
 
-def _trained(build: Callable[[], keras.Model], part: Any, **how: Any) -> keras.Model:
+def _new(build: Callable[[], keras.Model], left: Leftovers) -> keras.Model:
     model = build()
     if not isinstance(model, keras.Model):
         raise TypeError(f"{_CALLER}: `build` must make a Keras model. Received: {model!r}.")
     if not model.compiled:
         raise ValueError(f"{_CALLER}: `build` must compile the model that it makes.")
-    model.fit(*part, verbose=0, **how)
+    found = left.find(model, "the next one")
+    if found:
+        raise ValueError(
+            f"{_CALLER}: `build` must make a new model each time, and {found[0]!r} of "
+            f"{model.name!r} is as a training before has left it. Make the model, its layers and "
+            "its optimizer inside of `build`."
+        )
     return model
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,11 +185,24 @@ def baseline(
         with warnings.catch_warnings():
             # A fit that has not converged is good enough here.
             warnings.simplefilter("ignore")
-            found = model.fit(tables[0], targets[0]).predict(tables[1])
-        rows.append(BaselineRow(name, _agreement(metric, targets[1], np.asarray(found))))
+            found = _predicted(model, task, tables[0], targets[0], tables[1])
+        rows.append(BaselineRow(name, _agreement(metric, targets[1], found)))
     rows += [BaselineRow(name, value, True) for name, value in given.items()]
     classes = len(np.unique(np.concatenate(targets))) if task == "classes" else 0
     return Baselines(metric, tuple(rows), len(test[1]), test, classes)
+
+
+def _predicted(
+    model: Any, task: str, table: np.ndarray, targets: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """The answers of a model for other inputs than those that it is fitted on."""
+    if task == "labels":
+        columns = [_predicted(model, "classes", table, one, others) for one in targets.T]
+        return np.stack(columns, axis=1)
+    if task == "classes" and len(np.unique(targets)) == 1:
+        # The models of scikit-learn want two.
+        return np.full(len(others), targets[0])
+    return np.asarray(model.fit(table, targets).predict(others))
 
 
 def _tensors(x: Any, rows: np.ndarray) -> Any:
@@ -198,7 +211,7 @@ def _tensors(x: Any, rows: np.ndarray) -> Any:
 
 def _models(task: str, examples: int) -> dict[str, Any]:
     try:
-        from sklearn import dummy, linear_model, multioutput, neighbors, pipeline, preprocessing
+        from sklearn import dummy, linear_model, neighbors, pipeline, preprocessing
     except ImportError as error:
         raise ImportError(
             f"{_CALLER} fits models of scikit-learn, which is missing: pip install scikit-learn."
@@ -216,12 +229,9 @@ def _models(task: str, examples: int) -> dict[str, Any]:
         }
     logistic = linear_model.LogisticRegression(max_iter=100)
     frequent = dummy.DummyClassifier(strategy="most_frequent")
-    each: Callable[[Any], Any] = (
-        multioutput.MultiOutputClassifier if task == "labels" else lambda model: model
-    )
     return {
-        "most frequent class": each(frequent),
-        "logistic regression": scaled(each(logistic)),
+        "most frequent class": frequent,
+        "logistic regression": scaled(logistic),
         "nearest neighbours": scaled(neighbors.KNeighborsClassifier(near)),
     }
 
@@ -253,6 +263,13 @@ def _parts(x: Any, y: Any, validation_data: Any, split: float) -> tuple[Any, Any
 def _drawn(x: Any, y: Any, most: int) -> tuple[Any, np.ndarray]:
     """Some examples at random places."""
     x, y = as_rows(x, "x", sparse=True), as_rows(y, "y")
+    for name, part in (("x", x), ("y", y)):
+        for leaf in keras.tree.flatten(part):
+            if leaf.dtype.kind in "OSUMm":
+                raise TypeError(
+                    f"{_CALLER}: `{name}` must be numbers. Received an array of {leaf.dtype}. "
+                    "Encode it; np.unique(y, return_inverse=True)[1] makes classes of names."
+                )
     examples = count_examples(x=x, y=y)
     values = sum(int(np.prod(leaf.shape[1:])) for leaf in keras.tree.flatten(x))
     rows = min(examples, most, max(100, _MOST_VALUES // max(1, values)))

@@ -17,7 +17,10 @@ from ..run.checkpoint import Checkpoint
 from ..run.fitting import fit
 from ..run.hooks import Hook
 from ..state.callbacks import named
+from ..state.leftovers import Leftovers
 from .comparison import State, assert_same_state, differences, everything_held, run_state
+
+_LEFT = Leftovers()
 
 
 @_keras.quiet_arrays()
@@ -213,6 +216,12 @@ def _run(
     _keras.set_global_seed(None)
     keras.utils.set_random_seed(seed)
     model = make_model()
+    if found := _LEFT.find(model, ""):
+        raise ValueError(
+            f"`make_model` must return a new model each time, and {found[0]!r} of {model.name!r} "
+            "is as a run before has left it. Make the model, its layers and its optimizer inside "
+            "of `make_model`."
+        )
     made = {name: value() if callable(value) else value for name, value in arguments.items()}
     own = list(keras.tree.flatten(made.pop("callbacks", None) or []))
     with tempfile.TemporaryDirectory() as folder:
@@ -221,7 +230,8 @@ def _run(
         ):
             extra = [Checkpoint(folder, every_steps=every_steps)]
         try:
-            history = fit(model, **made, callbacks=[*own, *extra])
+            with _LEFT.training(model, "a run"):
+                history = fit(model, **made, callbacks=[*own, *extra])
         except _Killed:
             _close_files(own)
             raise

@@ -22,10 +22,13 @@ from ..run.fitting import fit
 from ..run.history import RunHistory
 from ..run.plan import StepPlan
 from ..run.signals import RunPaused
+from ..state.compiled import check_compiled
+from ..state.leftovers import Leftovers
 from .errors import TuningError, storage_errors
 from .reports import Reporter
 
 _CALLER = "kp.Trial.fit"
+_LEFT = Leftovers()
 # What a trial keeps of itself in the storage: its part in the search, where it was pruned, the
 # error that it failed with, how many steps it is to have, and how often it was taken over.
 PART, PRUNED, ERROR, PLANNED, TAKEN_OVER = (
@@ -182,8 +185,8 @@ class Trial:
 
         Raises:
             optuna.TrialPruned: If the pruner has ended the trial. The state is saved by then.
-            kp.TuningError: If there is no metric that can be reported, or the storage of the study
-                fails. The trial is kept.
+            kp.TuningError: If there is no metric that can be reported, the model is as another
+                trial has left it, or the storage of the study fails. The trial is kept.
             ValueError: If a `kp.Checkpoint` is among the callbacks.
         """
         number = len(self._runs)
@@ -204,10 +207,11 @@ class Trial:
         self._runs.append(reporter)
         arguments = {"seed": self.seed, "verbose": 0, **arguments}
         saving = self._checkpoint(number, bool(_validates(arguments)), checkpoint)
-        try:
-            history = fit(model, x, y, callbacks=[*callbacks, reporter, saving], **arguments)
-        except RunPaused:
-            history = reporter.history
+        with self._training(model):
+            try:
+                history = fit(model, x, y, callbacks=[*callbacks, reporter, saving], **arguments)
+            except RunPaused:
+                history = reporter.history
         if reporter.is_pruned:
             from optuna import TrialPruned
 
@@ -292,6 +296,21 @@ class Trial:
                     f"({first_line(error)}): it was {before}. Put that back, or give the search a "
                     f"new folder. Trial {self.number} is kept."
                 ) from error
+
+    @contextmanager
+    def _training(self, model: keras.Model) -> Iterator[None]:
+        """Within it, a model is trained, which must not be that of another trial."""
+        check_compiled(_CALLER, model)
+        found = _LEFT.find(model, str(self.directory))
+        if found:
+            raise TuningError(
+                f"{_CALLER}: {found[0]!r} of {model.name!r} is as the trial in {found[1]} has left "
+                f"it, so trial {self.number} would go on with that one's training. Make and "
+                "compile the model inside of the objective, or put its initial weights back there "
+                "and compile it anew. The trial is kept."
+            )
+        with _LEFT.training(model, str(self.directory)):
+            yield
 
     def _check_arguments(self, arguments: Mapping[str, Any], checkpoint: Any) -> None:
         if not (checkpoint is None or isinstance(checkpoint, Mapping)):

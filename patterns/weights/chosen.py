@@ -38,8 +38,9 @@ def chosen_weights(
         if id(one) in ids
     }
     if not found:
+        finds = "there is" if where is None else f"{where!r} selects"
         raise ValueError(
-            f"{caller}: {where!r} selects no kernel, a weight of at least two axes, in "
+            f"{caller}: {finds} no kernel, a weight of at least two axes, in "
             f'{model.name!r}. Another weight is selected by its own path, such as "*/bias".'
         )
     return found

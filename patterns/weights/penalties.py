@@ -160,8 +160,9 @@ def _dropouts(model: keras.Model, where: Where | None) -> list[keras.Layer]:
     nodes: list[Node] = select(_CALLER, model, model if where is None else where).nodes
     found = [node.layer for node in nodes if isinstance(node.layer, _DROPOUTS)]
     if not found:
+        finds = "there is" if where is None else f"{where!r} selects"
         raise ValueError(
-            f"{_CALLER}: {where!r} selects no dropout layer in {model.name!r}. A layer that is "
+            f"{_CALLER}: {finds} no dropout layer in {model.name!r}. A layer that is "
             "there can get another rate, but none can be added to a model that exists."
         )
     return found

@@ -203,3 +203,12 @@ def test_fused_steps_that_the_backend_does_not_run_are_refused():
         ValueError, match=r"was compiled with steps_per_execution=4; this backend runs one"
     ):
         kp.fit(CASES["fused steps"].make_model(), **CASES["fused steps"].arguments)
+
+
+@pytest.mark.parametrize("claim", [assert_deterministic, assert_resumes_exactly])
+def test_a_model_that_is_not_new_is_refused(claim):
+    """Another run would begin where the one before has left it."""
+    model = CASES["dense"].make_model()
+    how = {"kill_at": 2} if claim is assert_resumes_exactly else {}
+    with pytest.raises(ValueError, match="`make_model` must return a new model each time"):
+        claim(lambda: model, **CASES["dense"].arguments, **how)

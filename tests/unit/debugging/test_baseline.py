@@ -44,6 +44,16 @@ def test_labels_that_do_not_exclude_each_other():
     assert found["logistic regression"] > 0.95
 
 
+@pytest.mark.parametrize("rare", [0, 1])
+def test_classes_that_are_all_one_need_no_fit(rare):
+    """A label that so few have that none of those that are fitted on does; or all do."""
+    x = np.random.default_rng(0).normal(size=(100, 3))
+    labels = (x > 0).astype(int)
+    labels[:, 1] = rare
+    assert kp.baseline(x, labels).best.score > 0.8
+    assert [row.score for row in kp.baseline(x, labels[:, 1]).rows] == [1.0] * 3
+
+
 def test_the_scores_are_of_the_validation_data_where_there_are_some():
     flipped = (X[:100], (LABELS[:100] + 1) % 3)
     assert scores(X, LABELS, validation_data=flipped)[1]["logistic regression"] < 0.2
@@ -91,6 +101,7 @@ def test_images_and_dicts_are_flattened():
         ((X[:5], LABELS[:5]), ValueError, "5 examples are too few"),
         ((X, [LABELS, LABELS]), TypeError, "`y` one array"),
         ((iter([]), LABELS), TypeError, "`x` must be arrays"),
+        ((X, LABELS.astype(str)), TypeError, "`y` must be numbers. Received an array of <U"),
     ],
 )
 def test_data_are_checked(arguments, error, message):

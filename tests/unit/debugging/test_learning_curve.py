@@ -143,3 +143,9 @@ def test_arguments_are_checked(changed, error, said):
     how = {"build": line, "x": X, "y": X[:, 0], "epochs": 1, "sizes": [2, 4], **changed}
     with pytest.raises(error, match=said):
         kp.learning_curve(**how, **QUIET)
+
+
+def test_a_model_that_is_not_new_is_refused():
+    model = line()
+    with pytest.raises(ValueError, match="`build` must make a new model each time"):
+        kp.learning_curve(lambda: model, X, X[:, 0], epochs=1, sizes=[2, 4], **QUIET)

@@ -107,6 +107,56 @@ def test_what_was_reported_before_a_kill_is_passed_over():
     assert [len(one.intermediate_values) for one in tuned(first).study.trials] == [3, 3]
 
 
+def net(body=None, trainable=True):
+    body = body or keras.layers.Dense(3)
+    body.trainable = trainable
+    layers = [body, keras.layers.Dropout(0.2), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("put_back", "compiles", "kept"),
+    [
+        (False, False, "layers/0/bias"),
+        (False, True, "layers/0/bias"),
+        (True, False, "optimizer/iterations"),
+        (True, True, None),
+    ],
+)
+def test_a_trial_never_goes_on_with_the_model_of_another_one(put_back, compiles, kept):
+    model = net()
+    weights = model.get_weights()
+
+    def objective(trial):
+        if put_back:
+            model.set_weights(weights)
+        if compiles:
+            model.compile("adam", "mse")
+        trial.fit(model, X, Y, validation_split=0.5, epochs=1)
+        # A second run of one trial may.
+        trial.fit(model, X, Y, validation_split=0.5, epochs=1)
+
+    if kept is None:
+        one, other = tuned(objective).study.trials
+        assert one.value != other.value
+        return
+    with pytest.raises(kp.TuningError, match=f"'{kept}' of '.*' is as the trial in .*00000.* has"):
+        tuned(objective)
+
+
+def test_trials_may_share_a_part_that_stays_as_it_is():
+    body = keras.layers.Dense(3)
+
+    def objective(trial, **how):
+        trial.fit(net(body, **how), X, Y, validation_split=0.5, epochs=1)
+
+    assert len(tuned(lambda trial: objective(trial, trainable=False)).trials) == 2
+    with pytest.raises(kp.TuningError, match=r"'layers/0/bias' of '.*' is as the trial"):
+        tuned(objective, "another")
+
+
 def test_a_trial_is_a_function_of_the_seed_and_its_number():
     seeds = []
 

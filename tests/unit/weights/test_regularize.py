@@ -205,7 +205,7 @@ def test_an_interruption_leaves_it_undone():
         ({"l1": "much"}, TypeError, "`l1` must be a number"),
         ({"dropout": 1.0}, ValueError, "`dropout` must be finite, at least 0 and less than 1"),
         ({"l2": 0.1, "where": "lov"}, ValueError, "Near names are 'low'"),
-        ({"l2": 0.1, "dropout": 0.1}, ValueError, "selects no dropout layer"),
+        ({"l2": 0.1, "dropout": 0.1}, ValueError, "there is no dropout layer"),
         (
             {"l2": 0.1, "where": lambda layer: layer.name == "norm"},
             ValueError,
