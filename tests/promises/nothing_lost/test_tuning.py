@@ -27,7 +27,9 @@ def search(path, *arguments, expect=0, alone=False, script=SCRIPT):
     """Runs the script to its end, or until it dies; returns what the trials have ended with."""
     process = run(path, *arguments, script=script, alone=alone or script == ON_RAY)
     check_end(process, expect)
-    return json.loads(process.stdout.splitlines()[-1]) if expect == 0 else None
+    # Ray may print lines of its own after it.
+    said = [line for line in process.stdout.splitlines() if line.startswith(("{", "["))]
+    return json.loads(said[-1]) if expect == 0 else None
 
 
 def killed(path, name, steps, *arguments):

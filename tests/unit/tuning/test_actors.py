@@ -21,6 +21,11 @@ def square(trial):
     return trial.suggest_float("x", -1, 1) ** 2
 
 
+def locked_square(lock, trial):
+    with lock:
+        return square(trial)
+
+
 def tuned(objective=square, **how):
     return kp.tune(objective, "search", n_trials=2, seed=0, verbose=0, engine="ray", **how)
 
@@ -78,8 +83,9 @@ def test_a_cluster_that_was_there_is_used_and_stays(objectives):
         with pytest.raises(kp.TuningError, match=r"ValueError: no luck, in trial \d of .*search"):
             tuned(objectives.fails, workers=2)
         assert ray.is_initialized()
+        locked = partial(locked_square, threading.Lock())
         with pytest.raises(TypeError, match="cannot be sent to Ray's actors"):
-            kp.tune(partial(square, threading.Lock()), "b", n_trials=1, seed=0, engine="ray")
+            kp.tune(locked, "b", n_trials=1, seed=0, engine="ray")
         # Each finds the trial as the one before it has left it, and dies of it too.
         with pytest.raises(kp.TuningError, match="5 workers have died one after the other"):
             kp.tune(objectives.dies, "c", n_trials=1, seed=0, engine="ray")
