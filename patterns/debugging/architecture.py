@@ -116,6 +116,25 @@ def check_modes(examined: Examined) -> Iterator[Finding]:
             yield from _slow_statistics(view, examined.total_steps)
 
 
+def check_lone(examined: Examined, batch_size: int) -> Iterator[Finding]:
+    """A BatchNormalization that sees one value of each unit: less its mean, that is 0."""
+    if batch_size > 1:
+        return
+    for view in examined.views:
+        layer = view.layer
+        if not isinstance(layer, keras.layers.BatchNormalization) or not layer.trainable:
+            continue
+        if view.input is not None and view.input[0].size == view.input.shape[layer.axis]:
+            yield Finding(
+                "train_mode",
+                "error",
+                f"{view.name} is trained on batches of one: less the mean of its batch, every "
+                "value is 0, and training gives the same for all examples.",
+                {"batch size": batch_size},
+                "Use a batch_size of 8 or more, or LayerNormalization.",
+            )
+
+
 def _slow_statistics(view: LayerView, steps: int | None) -> Iterator[Finding]:
     """Statistics that stay nearer to their start than to the data until training ends."""
     layer = view.layer
@@ -308,6 +327,9 @@ def _gradient_fade(examined: Examined) -> float | None:
 
 
 def _stuck(view: LayerView) -> Iterator[Finding]:
+    if view.input is not None and not np.ptp(view.input, axis=0).any():
+        # Whatever is wrong stands before it.
+        return
     for kind, share, what in (
         ("dead_units", view.dead, "units of {} are 0 for all examples"),
         ("saturated", view.saturated, "values of {} lie at the flat ends of its activation"),

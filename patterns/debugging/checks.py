@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from . import architecture, dependence, inputs, own_losses, targets, training_settings
+from . import architecture, copies, dependence, inputs, own_losses, targets, training_settings
 from .examined import Examined
 from .finding import Finding
 
@@ -16,6 +16,7 @@ _EXPLAIN_REFUSALS = {"index_range", "label_range", "output_width", "loss_mismatc
 # Each check, with the kinds that it can find.
 CHECKS: tuple[tuple[Check, str], ...] = (
     (inputs.check_inputs, "constant_input input_scale"),
+    (copies.check_repeated, "constant_input"),
     (inputs.check_target_scale, "target_scale"),
     (inputs.check_classes, "imbalance"),
     (inputs.check_split, "ordered_split validation_leak"),
@@ -24,6 +25,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (targets.check_loss, "loss_mismatch"),
     (targets.check_percentages, "loss_mismatch"),
     (own_losses.check_sign, "negated_loss"),
+    (own_losses.check_targets_count, "loss_mismatch"),
     (own_losses.check_broadcast, "broadcast"),
     (own_losses.check_own_logits, "logits"),
     (architecture.check_ids, "index_range"),
@@ -36,6 +38,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (dependence.check_leak, "batch_leak"),
     (dependence.check_ignored, "ignored_input"),
     (dependence.check_look_ahead, "look_ahead"),
+    (dependence.check_padding, "vanishing"),
     (architecture.check_width, "capacity"),
     (architecture.check_flow, "dead_units saturated exploding vanishing"),
     (architecture.check_gradient, "no_gradient"),
@@ -43,13 +46,19 @@ CHECKS: tuple[tuple[Check, str], ...] = (
 )
 
 
-def look(examined: Examined, wanted: Collection[str] = ()) -> Iterator[Finding]:
+def look(
+    examined: Examined, wanted: Collection[str] = (), batch_size: int | None = None
+) -> Iterator[Finding]:
     """All findings of the checks that can find something wanted, in no order.
 
     Args:
         examined: The model and its data.
         wanted: Kinds; all if empty.
+        batch_size: That of the training, if the data are arrays. None if it is not known.
     """
+    # Other data have batches of their own.
+    if batch_size and examined.sample.examples is not None:
+        yield from architecture.check_lone(examined, batch_size)
     is_explained = False
     for check, kinds in CHECKS:
         if not wanted or not set(kinds.split()).isdisjoint(wanted):

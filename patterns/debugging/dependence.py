@@ -19,6 +19,8 @@ _ROUNDING = 1e-6
 # Relative to what examples differ by: more than rounding. An attention over all of a large batch
 # by mistake moves outputs by no more than a thousandth.
 _LEAK = 1e-4
+# Of what differs between examples: nothing to learn from.
+_FORGOTTEN = 0.01
 
 
 def check_leak(examined: Examined) -> Iterator[Finding]:
@@ -91,7 +93,7 @@ def check_look_ahead(examined: Examined) -> Iterator[Finding]:
             )
             pairs = zip(keras.tree.flatten(found), keras.tree.flatten(after), strict=True)
             same = (
-                _moved(before[:, :half], now[:, :half])
+                _moved_beside_others(before[:, :half], now[:, :half])
                 for before, now in pairs
                 if before.shape == one.pred.shape
             )
@@ -101,11 +103,48 @@ def check_look_ahead(examined: Examined) -> Iterator[Finding]:
                     "look_ahead",
                     "error",
                     f"{one.named.capitalize()} is to foretell the next element, and moves by "
-                    f"{moved:.1%} when only later elements are others: it can copy the answer.",
+                    f"{moved:.1%} of what examples differ by when only later elements are others: "
+                    "it can copy the answer.",
                     {"moved": moved},
                     "Use a causal mask (use_causal_mask=True), causal padding, or one direction.",
                 )
             return
+
+
+def check_padding(examined: Examined) -> Iterator[Finding]:
+    """Zeros behind the words of short texts, in which a recurrent layer forgets the words."""
+    found, views = examined.seen
+    leaves = keras.tree.flatten(examined.batch[0])
+    if found is None or not any(isinstance(view.layer, keras.layers.RNN) for view in views):
+        return
+    for number, leaf in enumerate(leaves):
+        if leaf.ndim != 2 or leaf.dtype.kind not in "iu" or np.mean(leaf[:, -1] == 0) < 0.5:
+            continue
+        changed = [*leaves[:number], _padded_before(leaf), *leaves[number + 1 :]]
+        others = keras.tree.pack_sequence_as(examined.batch[0], changed)
+        behind, before = (
+            examined.judged_by(*one)[-1].std(axis=0).mean()
+            for one in (examined.seen, observe(examined.model, others))
+        )
+        if behind < _FORGOTTEN * before:
+            yield Finding(
+                "vanishing",
+                "warning",
+                f"Most texts end in zeros. With these in front of the words, what the last layer "
+                f"is given differs {before / max(behind, 1e-30):.0f} times as much from one text "
+                "to another: a recurrent layer forgets the words while it reads the zeros.",
+                {"behind": float(behind), "before": float(before)},
+                "Use mask_zero=True in the Embedding, or put the zeros in front.",
+            )
+        return
+
+
+def _padded_before(ids: np.ndarray) -> np.ndarray:
+    """Rows whose zeros at the end have moved to their front."""
+    length = ids.shape[1]
+    behind = np.where(ids.any(axis=1), np.argmax(ids[:, ::-1] != 0, axis=1), 0)
+    places = (np.arange(length) - behind[:, None]) % length
+    return np.take_along_axis(ids, places, axis=1)
 
 
 def _adds_losses(examined: Examined) -> bool:
@@ -139,3 +178,12 @@ def _varies(leaf: np.ndarray, part: slice, count: int) -> bool:
 def _moved(before: np.ndarray, after: np.ndarray) -> float:
     size = float(np.abs(before).mean()) or 1.0
     return float(np.abs(before - after).mean() / size)
+
+
+def _moved_beside_others(before: np.ndarray, after: np.ndarray) -> float:
+    """By how much outputs move, relative to what examples differ by: before training, all may be
+    nearly the same.
+    """
+    size = float(np.abs(before).mean()) or 1.0
+    spread = float(np.abs(before - before.mean(axis=0)).mean())
+    return float(np.abs(before - after).mean() / max(spread, 0.01 * size))

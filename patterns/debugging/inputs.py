@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
-import xxhash
 
 from ..state.snapshot import all_finite
+from .copies import Rows, matrices, share_among
 from .examined import Examined
 from .finding import Finding
 from .observed import LayerView, rms
@@ -23,10 +24,6 @@ _NORMALISERS = (
     keras.layers.GroupNormalization,
     keras.layers.UnitNormalization,
 )
-# A matrix for each array of inputs, with a row for each example.
-Rows = list[np.ndarray]
-# Rows that are compared between training and validation.
-_MOST_COMPARED = 50_000
 
 
 def check_finite(examined: Examined) -> Iterator[Finding]:
@@ -97,11 +94,12 @@ def check_target_scale(examined: Examined) -> Iterator[Finding]:
 
 
 def check_classes(examined: Examined) -> Iterator[Finding]:
-    """Classes with hardly any example."""
+    """Classes with hardly any example, or with hardly any weight."""
     for one in examined.outputs:
-        classes = one.classes
         if examined.sample.weight is not None:
+            yield from _outweighed(one, examined.batch[2])
             continue
+        classes = one.classes
         is_masks = one.y.ndim > 2 and one.loss_name == "binary_crossentropy"
         is_tags = one.family == "sparse" and one.y.size > len(one.y) and one.labels_fit
         if classes is None and (is_masks or is_tags):
@@ -110,19 +108,47 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
             continue
         counts = np.bincount(classes - classes.min())
         counts = counts[counts > 0]
-        share, even = float(counts.min() / counts.sum()), 1 / len(counts)
-        if len(counts) > 1 and share < 0.1 * even:
+        share = float(counts.min() / counts.sum())
+        if len(counts) > 1 and share < 0.1 / len(counts):
             yield Finding(
                 "imbalance",
                 # Focal losses are made for it.
-                "warning"
-                if share < 0.02 and share < 0.05 * even and "focal" not in one.loss_name
-                else "note",
+                "warning" if _is_lost(share, counts) and "focal" not in one.loss_name else "note",
                 f"The rarest class of {one.named} has {counts.min()} of {counts.sum()} examples: "
                 f"without it the accuracy is {1 - share:.1%}.",
                 {"share": share},
                 "Weight the classes (class_weight=), or judge by the recall of each.",
             )
+
+
+def _outweighed(one: Output, weight: Any) -> Iterator[Finding]:
+    """A rare class that the weights of the examples make rarer still."""
+    # Those of the sample, whose weights are known.
+    classes = replace(one, all_y=one.y).classes
+    if classes is None or len(classes) < 50 or np.shape(weight) != classes.shape:
+        return
+    classes = classes - classes.min()
+    kinds, counts = np.unique(classes, return_counts=True)
+    weights = np.bincount(classes, weights=weight)[kinds]
+    if len(kinds) < 2 or weights.min() < 0 or not weights.sum():
+        return
+    rarest = int(weights.argmin())
+    share, before = float(weights[rarest] / weights.sum()), float(counts[rarest] / counts.sum())
+    # A class of no weight at all is left out on purpose.
+    if 0 < share < before and _is_lost(share, kinds):
+        yield Finding(
+            "imbalance",
+            "warning",
+            f"One class of {one.named} has {before:.1%} of the examples, and by their weights "
+            f"{share:.1%}: they make it rarer than it is.",
+            {"share": before, "weighted": share},
+            "Weight classes by one over their shares, not by their shares.",
+        )
+
+
+def _is_lost(share: float, classes: np.ndarray) -> bool:
+    """True if a class is too rare to be learnt."""
+    return share < 0.02 and share < 0.05 / len(classes)
 
 
 def _few_places(one: Output) -> Iterator[Finding]:
@@ -154,11 +180,8 @@ def check_split(examined: Examined) -> Iterator[Finding]:
     train, validation = _parts(examined)
     if not train or not validation:
         return
-    known = _hashes(train)
-    shared = sum(one in known for one in _each_hash(validation)) / min(
-        _MOST_COMPARED, len(validation[0])
-    )
-    if shared > 0.02 and _tells_apart(train, known):
+    shared = share_among(train, validation)
+    if shared > 0.02:
         yield Finding(
             "validation_leak",
             "warning",
@@ -331,43 +354,13 @@ def _validation_scale(examined: Examined) -> Iterator[Finding]:
 
 def _parts(examined: Examined) -> tuple[Rows, Rows]:
     """The inputs to train on and to validate on, a matrix for each array; none if not known."""
-    train = _matrices(examined.sample.all_x)
+    train = matrices(examined.sample.all_x)
     if examined.validation is not None:
-        return train, _matrices(examined.validation.all_x)
+        return train, matrices(examined.validation.all_x)
     if not examined.split or examined.sample.examples is None or not train:
         return [], []
     cut = math.floor(len(train[0]) * (1 - examined.split))
     return [one[:cut] for one in train], [one[cut:] for one in train]
-
-
-def _matrices(x: Any) -> Rows:
-    leaves = keras.tree.flatten(x)
-    if not all(isinstance(leaf, np.ndarray) and len(leaf) for leaf in leaves):
-        return []
-    return [leaf.reshape(len(leaf), -1) for leaf in leaves]
-
-
-def _tells_apart(rows: Rows, known: set[int]) -> bool:
-    """True if rows that are equal are copies. Of a few kinds of rows, all are everywhere: there,
-    rows that agree in every other column need not agree in the rest.
-    """
-    distinct = len(known) / min(_MOST_COMPARED, len(rows[0]))
-    if distinct > 0.9:
-        return True
-    columns = sum(one.shape[1] for one in rows)
-    if distinct < 0.1 or columns < 4:
-        return False
-    return len(_hashes([one[:, ::2] for one in rows])) > 0.99 * len(known)
-
-
-def _hashes(rows: Rows) -> set[int]:
-    return set(_each_hash(rows))
-
-
-def _each_hash(rows: Rows) -> Iterator[int]:
-    kept = [np.ascontiguousarray(one[:_MOST_COMPARED]) for one in rows]
-    for row in zip(*kept, strict=True):
-        yield xxhash.xxh3_64_intdigest(b"".join(part.tobytes() for part in row))
 
 
 def _not_finite(what: str, evidence: dict[str, float]) -> Finding:

@@ -133,12 +133,12 @@ def debug(
         _CALLER, model, x, y, given["sample_weight"], given["validation_data"], split, total_steps
     )
     examined.weight_classes(fit_arguments.get("class_weight"))
-    found = list(look(examined))
+    size = examined.batch_size(fit_arguments.get("batch_size") or 32)
+    found = list(look(examined, batch_size=size))
     stopped = _stopped(examined)
     if stopped:
         rungs = ("one batch", "baseline", "short run")
         return DebugReport(ranked(found), left_out=dict.fromkeys(rungs, stopped))
-    size = examined.batch_size(fit_arguments.get("batch_size") or 32)
     one_batch = memorise(examined, size, loss_key=loss_key)
     found += one_batch.findings
     left_out: dict[str, str] = {}

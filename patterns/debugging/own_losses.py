@@ -71,16 +71,46 @@ def _weighted(examined: Examined) -> Iterator[Finding]:
             )
 
 
+def check_targets_count(examined: Examined) -> Iterator[Finding]:
+    """A loss of one's own to which the targets only add a number: no gradient depends on them."""
+    for one in examined.outputs:
+        if not one.loss_name and one.y.size == one.pred.size and _only_add(one):
+            yield Finding(
+                "loss_mismatch",
+                "error",
+                f"The loss of {one.named} prefers the same outputs whatever the targets are: they "
+                "only add a number to it, and training does not depend on them.",
+                {},
+                "Compare each output with its target: by the square of their difference, say.",
+            )
+
+
+def _only_add(one: Output) -> bool:
+    y = one.y.astype("float32")
+    others = 1 - y if is_binary(one.y) else 1.5 * y + max(float(y.std()), 1e-3)
+    step = max(float(one.pred.std()), 0.1)
+    noise = np.random.default_rng(0).normal(size=one.pred.shape)
+    moved = (one.pred + step * noise).astype("float32")
+    here, there = ([one.loss_of(part, pred) for part in (y, others)] for pred in (one.pred, moved))
+    if not np.isfinite([*here, *there]).all():
+        return False
+    size = max(map(abs, [*here, *there]))
+    knows_targets = abs(here[0] - here[1]) > 1e-3 * size
+    knows_outputs = abs(here[0] - there[0]) > 1e-3 * size
+    gains = [one - other for one, other in zip(here, there, strict=True)]
+    return knows_targets and knows_outputs and abs(gains[0] - gains[1]) < 1e-5 * size
+
+
 def check_broadcast(examined: Examined) -> Iterator[Finding]:
     """Targets and predictions that a loss of one's own pairs all with all."""
     for one in examined.outputs:
         if not one.loss_name and _takes_any_order(one):
             yield Finding(
                 "broadcast",
-                # A loss that compares two distributions is the same too, and rightly.
                 "warning",
                 f"The loss of {one.named} is the same when right answers are shuffled among the "
-                "examples: it pairs each target with each prediction.",
+                "examples, and lower if all get the same answer: it pairs each target with each "
+                "prediction.",
                 {"size": one.y.size},
                 "Give both the same shape inside the loss: squeeze both, or none.",
             )
@@ -105,21 +135,31 @@ def check_broadcast(examined: Examined) -> Iterator[Finding]:
 
 
 def _takes_any_order(one: Output) -> bool:
-    """True if a loss takes note of the targets, and not of which example has which answer."""
+    """True if a loss takes note of the targets, and not of which example has which answer.
+
+    One that compares two distributions does so rightly: it is lowest where they are the same. The
+    mean over all pairs is lowest where all answers are one.
+    """
     if one.y.shape != one.pred.shape or len(one.y) < 2:
         return False
     shaped = one.y.astype("float32")
     shuffled = shaped[np.random.default_rng(0).permutation(len(shaped))]
     if (shaped != shuffled).mean() < 0.1:
         return False
+    means, medians = (
+        np.broadcast_to(middle(shaped, axis=0), shaped.shape).astype("float32")
+        for middle in (np.mean, np.median)
+    )
     right, other = one.loss_of(one.y, shaped), one.loss_of(one.y, shuffled)
-    # One that knows no target is the same for those of one example.
-    alike = one.loss_of(np.broadcast_to(one.y[:1], one.y.shape).copy(), shaped)
+    # One that knows no target is the same where all targets are one.
+    alike = one.loss_of(means, shaped)
+    one_answer = [one.loss_of(one.y, middle) for middle in (means, medians)]
     close = 1e-4 * max(abs(right), 1e-12)
     return bool(
         np.isfinite([right, other, alike]).all()
         and abs(other - right) < close
         and abs(alike - right) > 100 * close
+        and np.nanmin([*one_answer, np.inf]) < right
     )
 
 
