@@ -1,5 +1,6 @@
 """A fifth set of faulty programs with twins, and healthy ones, by somebody who had read neither the
-rules nor the other sets. All were written, and committed, before the rules were tried on them.
+rules nor the other sets. All were written, and committed, before the rules were tried on them; the
+loss of `siamese_root` is another since, as the first one was no fault on TensorFlow.
 """
 
 import functools
@@ -132,9 +133,8 @@ class Distance(L.Layer):
 
 
 def margin(y_true, y_pred):
-    """The contrastive loss of distances (Hadsell et al. 2006); 1 is for the same."""
-    far = ops.square(ops.maximum(1 - y_pred, 0))
-    return y_true * ops.square(y_pred) + (1 - y_true) * far
+    """A contrastive loss of distances; 1 is for the same."""
+    return y_true * y_pred + (1 - y_true) * ops.maximum(1 - y_pred, 0)
 
 
 @case(

@@ -121,6 +121,21 @@ def test_fewer_examples_than_a_batch_has():
     assert len(report.short_run.losses) == 20
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "trainable", "expected"), [(1, True, True), (1, False, False), (8, True, False)]
+)
+def test_a_normalisation_over_one_example(batch_size, trainable, expected):
+    norm = layers.BatchNormalization(trainable=trainable)
+    found = kp.debug(
+        net(layers.Dense(8), norm, layers.Activation("relu")),
+        X,
+        LABELS,
+        batch_size=batch_size,
+        short_steps=20,
+    ).findings
+    assert ("train_mode" in [one.kind for one in found]) == expected
+
+
 def test_an_argument_that_fit_does_not_have_is_refused():
     with pytest.raises(TypeError, match=r"'epoch' is no argument of kp\.fit"):
         kp.debug(net(), X, LABELS, epoch=3)

@@ -282,6 +282,33 @@ def test_an_input_that_is_there_for_a_loss_of_a_layer():
     assert "ignored_input" not in kinds(model, [X[:, :4], X[:, :1]], None)
 
 
+def test_units_that_are_given_nothing_are_not_dead():
+    hidden = [layers.Reshape((6, 1)), layers.LayerNormalization()]
+    hidden += [layers.Conv1D(8, 3, activation="relu"), layers.Flatten()]
+    found = kinds(softmax(hidden=hidden), X, LABELS)
+    assert found[0] == "ignored_input"
+    assert "dead_units" not in found
+
+
+@pytest.mark.parametrize(("alike", "expected"), [(0.97, ["constant_input"]), (0.5, [])])
+def test_examples_that_no_model_can_tell_apart(alike, expected):
+    x = X.copy()
+    x[: int(alike * len(x))] = 1
+    assert kinds(softmax(), x, LABELS) == expected
+    assert kinds(linear(), x, RNG.normal(size=(200, 1))) == expected
+    # Events are rare, and the rest is of one kind.
+    assert "constant_input" not in kinds(sigmoid(), x, (x[:, 0] != 1).astype("float32"))
+
+
+def test_weights_that_make_a_rare_class_rarer():
+    y = (np.arange(200) % 12 == 0).astype("float32")
+    share = y.mean()
+    for weight, expected in ((y * share + (1 - y) * (1 - share), ["imbalance"]), (y + 0.1, [])):
+        assert kinds(sigmoid(), X, y, sample_weight=weight) == expected
+    # Left out on purpose.
+    assert kinds(sigmoid(), X, y, sample_weight=1 - y) == []
+
+
 def test_a_model_that_looks_at_nothing():
     hidden = [layers.Lambda(lambda x: 0 * x + 1), layers.Dense(8, "tanh")]
     assert kinds(softmax(hidden=hidden), X, LABELS)[0] == "ignored_input"
@@ -295,6 +322,36 @@ def test_a_model_that_sees_what_it_is_to_foretell(padding, expected):
     assert kinds(model, series[:, :-1], series[:, 1:]) == expected
     # Labels of another kind may be read from both sides.
     assert kinds(model, series[:, :-1], (series[:, :-1] + 1) % 5) == []
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1e-3, ["look_ahead"]), (0.0, [])])
+def test_a_model_that_sees_it_faintly_before_training(factor, expected):
+    series = np.cumsum(RNG.integers(1, 3, (200, 9)), axis=1) % 5
+    hidden = [
+        layers.Embedding(5, 4, embeddings_initializer="normal"),
+        layers.Lambda(lambda x: x + factor * keras.ops.flip(x, axis=1)),
+        layers.Conv1D(8, 3, padding="causal", activation="relu"),
+    ]
+    model = net(layers.Dense(5, activation="softmax"), hidden=hidden, inputs=8)
+    assert kinds(model, series[:, :-1], series[:, 1:]) == expected
+
+
+def padded_texts():
+    """Texts of 4 words of 20, zeros behind."""
+    return np.pad(RNG.integers(1, 20, (200, 4)), [(0, 0), (0, 26)])
+
+
+@pytest.mark.parametrize(
+    ("texts", "masked", "expected"),
+    [
+        (padded_texts(), False, ["vanishing"]),
+        (padded_texts(), True, []),
+        (padded_texts()[:, ::-1], False, []),
+    ],
+)
+def test_words_that_are_forgotten_in_the_zeros_behind_them(texts, masked, expected):
+    hidden = [layers.Embedding(20, 8, mask_zero=masked), layers.GRU(8)]
+    assert kinds(softmax(hidden=hidden, inputs=30), texts.copy(), LABELS) == expected
 
 
 RATES = keras.optimizers.schedules
@@ -428,6 +485,35 @@ def test_a_loss_that_compares_the_examples_of_a_batch():
         return keras.ops.mean(keras.ops.where(wanted == 0, 0.0, wrong), axis=-1)
 
     assert "broadcast" not in kinds(linear(loss=ranking), X, X[:, :1])
+
+
+def test_a_loss_that_compares_two_distributions():
+    def energy(true, pred):
+        def between(one, other):
+            gaps = one[:, None] - other[None]
+            return keras.ops.mean(keras.ops.sqrt(keras.ops.sum(gaps**2, axis=-1) + 1e-6))
+
+        return 2 * between(true, pred) - between(true, true) - between(pred, pred)
+
+    def sorted_apart(true, pred):
+        return keras.ops.mean(keras.ops.abs(keras.ops.sort(true, 0) - keras.ops.sort(pred, 0)))
+
+    def all_with_all(true, pred):
+        return keras.ops.mean((true[:, None] - pred[None]) ** 2)
+
+    for loss in (energy, sorted_apart):
+        assert kinds(linear(2, loss=loss), X, X[:, :2]) == []
+    assert kinds(linear(2, loss=all_with_all), X, X[:, :2]) == ["broadcast"]
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_loss_to_which_the_targets_only_add_a_number(power):
+    def error(true, pred):
+        return keras.ops.mean((true - pred) ** power, axis=-1)
+
+    expected = ["loss_mismatch"] if power == 1 else []
+    assert kinds(linear(loss=error), X, X[:, :1]) == expected
+    assert ("loss_mismatch" in kinds(sigmoid(loss=error), X, ONES[:, None])) == (power == 1)
 
 
 def test_a_loss_that_knows_no_target():
