@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 from _measure import is_asked_for, rounds_asked, say_where, table
-from model_faults import fourth_set, healthy, met, own, published, second_set, third_set
+from model_faults import fifth_set, fourth_set, healthy, met, own, published, second_set, third_set
 
 import keras_patterns as kp
 from keras_patterns.debugging.finding import EQUIVALENTS
@@ -34,6 +34,7 @@ assert met
 assert second_set
 assert third_set
 assert fourth_set
+assert fifth_set
 
 
 def programs(seed: int) -> Iterator[tuple[str, tuple[str, ...], Any]]:

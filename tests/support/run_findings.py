@@ -12,13 +12,14 @@ from places import ROOT
 import keras_patterns as kp
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
-from model_faults import fourth_set, healthy, met, own, published, second_set, third_set
+from model_faults import fifth_set, fourth_set, healthy, met, own, published, second_set, third_set
 
 assert own
 assert met
 assert second_set
 assert third_set
 assert fourth_set
+assert fifth_set
 
 
 def drawn(model):
