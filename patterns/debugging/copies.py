@@ -48,9 +48,10 @@ def check_repeated(examined: Examined) -> Iterator[Finding]:
 
 def _left_open(one: Output, same: np.ndarray) -> float:
     """The share of the variance of the targets that lies within some examples."""
-    y = one.y
-    if one.family == "sparse" and y.size == len(y) and one.labels_fit:
-        y = np.eye(one.width)[y.reshape(-1).astype(int)]
+    y, classes = one.y, one.classes_of(one.y)
+    if classes is not None:
+        kinds, places = np.unique(classes, return_inverse=True)
+        y = np.eye(len(kinds))[places]
     if len(y) != len(same):
         return 0.0
     flat = y.reshape(len(y), -1).astype("float64")

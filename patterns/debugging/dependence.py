@@ -122,10 +122,11 @@ def check_padding(examined: Examined) -> Iterator[Finding]:
             continue
         changed = [*leaves[:number], _padded_before(leaf), *leaves[number + 1 :]]
         others = keras.tree.pack_sequence_as(examined.batch[0], changed)
-        behind, before = (
-            examined.judged_by(*one)[-1].std(axis=0).mean()
-            for one in (examined.seen, observe(examined.model, others))
-        )
+        calls = (examined.seen, observe(examined.model, others))
+        last = [part for call in calls for part in examined.judged_by(*call)[-1:]]
+        if len(last) < 2:
+            return
+        behind, before = (part.std(axis=0).mean() for part in last)
         if behind < _FORGOTTEN * before:
             yield Finding(
                 "vanishing",

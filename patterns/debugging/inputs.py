@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -124,7 +123,7 @@ def check_classes(examined: Examined) -> Iterator[Finding]:
 def _outweighed(one: Output, weight: Any) -> Iterator[Finding]:
     """A rare class that the weights of the examples make rarer still."""
     # Those of the sample, whose weights are known.
-    classes = replace(one, all_y=one.y).classes
+    classes = one.classes_of(one.y)
     if classes is None or len(classes) < 50 or np.shape(weight) != classes.shape:
         return
     classes = classes - classes.min()

@@ -110,7 +110,10 @@ class Output:
     @cached_property
     def classes(self) -> np.ndarray | None:
         """The class of each example; None if the targets are no classes."""
-        y = self.all_y
+        return self.classes_of(self.all_y)
+
+    def classes_of(self, y: np.ndarray) -> np.ndarray | None:
+        """The classes of some of its targets; None if they are none."""
         if self.is_one_hot and y.ndim == 2:
             return y.argmax(axis=-1)
         flat = y.reshape(-1) if y.size == len(y) else None

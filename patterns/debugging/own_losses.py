@@ -97,7 +97,7 @@ def _only_add(one: Output) -> bool:
     size = max(map(abs, [*here, *there]))
     knows_targets = abs(here[0] - here[1]) > 1e-3 * size
     knows_outputs = abs(here[0] - there[0]) > 1e-3 * size
-    gains = [one - other for one, other in zip(here, there, strict=True)]
+    gains = [first - second for first, second in zip(here, there, strict=True)]
     return knows_targets and knows_outputs and abs(gains[0] - gains[1]) < 1e-5 * size
 
 
