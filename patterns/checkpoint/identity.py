@@ -213,6 +213,8 @@ def _validation_changes(saved: Json | None, now: Json | None) -> list[str]:
 def _model_changes(saved: Json | None, now: Json | None) -> list[str]:
     if saved is None or now is None:
         return []
+    # What was not known then has been learnt since.
+    now = {key: now[key] for key in saved if key in now}
     before, after = len(saved["layers"]), len(now["layers"])
     if before != after:
         counts = [f"model has {after} layers, it had {before}"]

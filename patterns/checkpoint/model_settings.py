@@ -1,4 +1,4 @@
-"""The settings of a model's layers, and its loss, as its script gives them."""
+"""The settings of a model's layers, its loss and its metrics, as its script gives them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,37 @@ from ..state.walk import is_own
 
 Json = dict[str, Any]
 
-# Names, what follows from the shapes, and what stands for itself: the optimizer tells what is
-# trained, layers inside of a model have settings of their own, and a generator goes on in its
+# Names, what follows from the shapes, and what stands for itself: the layer is asked whether it is
+# trainable, layers inside of a model have settings of their own, and a generator goes on in its
 # state, whatever seed it began with (that of RandomCrop is another one in each process).
 _LEFT_OUT = {
     *("name", "trainable", "registered_name", "module", "dtype", "build_config", "batch_shape"),
     *("attention_axes", "layers", "input_layers", "output_layers", "seed"),
 }
+# Of `compile`: the setting, and where the running means that it decides on are kept.
+COMPILED = {
+    "loss": ("loss_tracker/", "compile_loss/"),
+    "loss_weights": ("loss_tracker/", "compile_loss/"),
+    "metrics": ("compile_metrics/",),
+    "weighted_metrics": ("compile_metrics/",),
+}
 _MOST_CHARACTERS = 80
 
 
-def describe_model(model: keras.Model) -> Json:
-    """The settings of each layer and of the loss, as JSON that is short enough to be kept in each
-    checkpoint.
+def describe_model(model: keras.Model, sets_trainable: bool = False) -> Json:
+    """The settings of each layer, the loss and the metrics, as JSON that is short enough to be kept
+    in each checkpoint.
+
+    Args:
+        model: As its script gives it.
+        sets_trainable: Whether a hook says what is trained, and the script does not.
     """
-    found: Json = {"layers": [_describe_layer(layer) for layer in _layers(model, set())]}
+    layers = [
+        _describe_layer(layer) | ({} if sets_trainable else {"trainable": layer.trainable})
+        for layer in _layers(model, set())
+    ]
     arguments = _keras.compiled_with(model)
-    return found | {name: _text(arguments.get(name)) for name in ("loss", "loss_weights")}
+    return {"layers": layers} | {name: _text(arguments.get(name)) for name in COMPILED}
 
 
 def _layers(outer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
@@ -55,7 +69,7 @@ def _describe_layer(layer: keras.Layer) -> Json:
     }
 
 
-def _settings(thing: keras.Layer | keras.losses.Loss) -> Mapping[str, Any]:
+def _settings(thing: keras.Layer | keras.losses.Loss | keras.metrics.Metric) -> Mapping[str, Any]:
     try:
         return thing.get_config()
     except Exception:
@@ -87,7 +101,7 @@ def _whole_text(value: Any) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         items = sorted(map(_whole_text, value)) if isinstance(value, set | frozenset) else value
         return "[" + ", ".join(map(_whole_text, items)) + "]"
-    if isinstance(value, keras.losses.Loss):
+    if isinstance(value, keras.losses.Loss | keras.metrics.Metric):
         return _call(type(value).__name__, _settings(value))
     return str(getattr(value, "__qualname__", type(value).__name__))
 

@@ -24,6 +24,7 @@ from ..state import (
 )
 from .contents import OptimizerRecord, Record
 from .identity import Identity
+from .model_settings import COMPILED
 
 # Slots of one name hold the same in all of these. In others they need not: the momentum of SGD is a
 # step, that of Adam a gradient.
@@ -88,12 +89,21 @@ def restore_variables(
 
 
 def set_by_script(record: Record, now: Identity) -> set[str]:
-    """The keys of optimizer variables whose setting the script has changed: the script wins."""
-    keys = {key for key, role in record.roles.items() if role == "optimizer"}
+    """The keys of optimizer variables whose setting the script has changed, and of the running
+    means of a loss or metrics that it has changed: the script wins.
+    """
+    before = record.identity
+    old, new = before.model or {}, now.model or {}
+    changed = [name for name in COMPILED if name in old and name in new and old[name] != new[name]]
+    fresh = tuple(place for name in changed for place in COMPILED[name])
     return {
         key
-        for key in keys
-        if _differs(*key.rpartition("/")[::2], record.identity.optimizers, now.optimizers)
+        for key, role in record.roles.items()
+        if (role == "metric" and key.startswith(fresh))
+        or (
+            role == "optimizer"
+            and _differs(*key.rpartition("/")[::2], before.optimizers, now.optimizers)
+        )
     }
 
 
@@ -160,13 +170,17 @@ def _is_in(key: str, optimizers: Collection[str]) -> bool:
     return bool(variable) and place in optimizers and name != AVERAGE
 
 
-def metric_values(index: VariableIndex, record: Record) -> dict[str, np.ndarray]:
-    """The running metrics of the epoch in progress, as far as the script still has them."""
+def metric_values(
+    index: VariableIndex, record: Record, keep: Collection[str] = ()
+) -> dict[str, np.ndarray]:
+    """The running metrics of the epoch in progress, as far as the script still has them; but for
+    the keys of those that it has changed.
+    """
     values = record.values
     return {
         key: values[key]
         for key, variable in index.of("metric").items()
-        if not differences({key: variable}, values)
+        if key not in keep and not differences({key: variable}, values)
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from .._util.arguments import Fuse, check_fuse
+from .._util.arguments import Fuse, check_fuse, whole_number
 from ..data import BatchSource, LoaderSource, split_validation
 from ..debugging import before_fit, steps_asked
 from .checks import check_epochs, check_model, flat_callbacks, limited
@@ -166,7 +166,7 @@ def fit(
         callbacks=flat_callbacks(_CALLER, callbacks),
         validation=_validation(
             validation_data,
-            validation_batch_size or batch_size,
+            _validation_batch_size(validation_batch_size, batch_size),
             validation_steps,
             validation_freq,
             validate_every_steps,
@@ -237,6 +237,10 @@ def _plan(
             f"epochs={epochs}."
         )
     return limited(plan, verbose)
+
+
+def _validation_batch_size(own: int | None, of_training: int | None) -> int | None:
+    return of_training if own is None else whole_number(_CALLER, "validation_batch_size", own)
 
 
 def _validation(

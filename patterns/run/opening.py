@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-import secrets
+import itertools
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ from .start_point import StartPoint
 from .streams import generator_stream
 from .timeline import Timeline
 from .tracked import Tracked
-from .trainable import TrainedPart
+from .trainable import TrainedPart, sets_trainable
 from .validation import NoValidation, Validation
 from .view import DrivenRun
 
@@ -203,7 +204,7 @@ def _identity(
         optimizers=describe_optimizers(find_variables(asked.model).optimizers),
         callbacks=describe_callbacks(asked.callbacks),
         seed_from=seed_from,
-        model=describe_model(asked.model),
+        model=describe_model(asked.model, any(map(sets_trainable, asked.callbacks))),
         validation=asked.validation.describe(),
     )
 
@@ -250,8 +251,19 @@ def _begin(
     return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
 
 
+# A number for each run of this process, so that two in a row have another order.
+_NUMBERS = itertools.count()
+
+
 def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> tuple[int, str]:
-    """The seed of the order of the data, and where it comes from."""
+    """The seed of the order of the data, and where it comes from.
+
+    One that is drawn follows from Python's random state, as those of Keras's layers do: the same
+    script has it again after `set_random_seed`, even where `clear_session` has made Keras forget
+    the value, and in threads, where Keras does not know it. Nothing is taken from that state, which
+    generators of batches may draw from.
+    """
+    number = next(_NUMBERS)
     if asked.seed is not None:
         return whole_number(asked.caller, "seed", asked.seed, least=0), "seed="
     called_with = _keras.random_seed()
@@ -262,7 +274,7 @@ def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> tuple[int, st
             return saved.seed, saved.seed_from
     if called_with is not None:
         return called_with, "set_random_seed"
-    seed = secrets.randbits(32)
+    seed = random.Random(f"{number} {random.getstate()}").getrandbits(32)
     if asked.verbose != 0:
         say(
             f"seed={seed} was drawn for the order of the data; give it to have the same order in "

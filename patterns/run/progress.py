@@ -102,12 +102,16 @@ class RunProgress:
 
 
 def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The metrics in the order in which Keras shows them; of one with several values, the mean."""
+    """The metrics in the order in which Keras shows them; of one with several values, the mean.
+    What else a callback adds at the end of an epoch, such as a text, is for History alone.
+    """
     for name, value in sorted(logs.items()):
         if isinstance(value, Mapping):
             yield from _numbers(value)
-        else:
-            yield name, float(np.mean(keras.ops.convert_to_numpy(value)))
+            continue
+        array = np.asarray(keras.ops.convert_to_numpy(value))
+        if array.size and array.dtype.kind not in "OSUmM":
+            yield name, float(np.mean(array))
 
 
 class _Epoch:

@@ -153,7 +153,7 @@ class Restorer:
         for hook in self.callbacks.hooks:
             hook.on_restore(rewound)
         self.carried.random = record.random
-        self.carried.metrics = metric_values(index, record)
+        self.carried.metrics = metric_values(index, record, kept)
         self.skip_validations_to(record.data["validated"])
         # Last: what draws from these has come to where it was.
         self.restore_foreign(record.held)

@@ -15,6 +15,13 @@ from .open_plan import Plan, known_steps
 from .run_data import RunData
 
 
+def sets_trainable(callback: keras.callbacks.Callback) -> bool:
+    """True of a hook that says what is trained where a run stands."""
+    return isinstance(callback, Hook) and (
+        type(callback).restore_trainable is not Hook.restore_trainable
+    )
+
+
 class TrainedPart:
     """The part of a model that is trained.
 
@@ -26,12 +33,11 @@ class TrainedPart:
     """
 
     def __init__(self, model: keras.Model, hooks: list[Hook], data: RunData, plan: Plan) -> None:
-        own = Hook.restore_trainable
         self._model = model
         self._hooks = hooks
         self._data = data
         self._plan = plan
-        self._setters = [one for one in hooks if type(one).restore_trainable is not own]
+        self._setters = [one for one in hooks if sets_trainable(one)]
 
     @property
     def is_set_by_hooks(self) -> bool:

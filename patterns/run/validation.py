@@ -139,15 +139,10 @@ class Validation:
         frequency: int | Collection[int] = 1,
         every_steps: int | None = None,
     ) -> None:
-        if (isinstance(frequency, int) and frequency < 1) or not isinstance(
-            frequency, int | Collection
-        ):
-            raise ValueError(
-                "validation_freq must be a positive integer or a list of epochs; received "
-                f"{frequency!r}."
-            )
-        if steps is not None and steps < 1:
-            raise ValueError(f"validation_steps must be positive; received {steps!r}.")
+        if not isinstance(frequency, Collection):
+            frequency = whole_number("kp.fit", "validation_freq", frequency)
+        batch_size = _count("batch_size", batch_size)
+        steps = _count("validation_steps", steps)
         if isinstance(data, tuple | list) and len(data) == 1:
             (data,) = data
         if isinstance(data, GeneratorType) and steps is None:
@@ -162,11 +157,7 @@ class Validation:
         self._evaluate = Evaluation(self._arguments, batch_size)
         self._batch_size, self._steps, self._frequency = batch_size, steps, frequency
         self._fused: FusedEvaluation | None = None
-        self._every = (
-            None
-            if every_steps is None
-            else whole_number("kp.fit", "validate_every_steps", every_steps)
-        )
+        self._every = _count("validate_every_steps", every_steps)
         self.taken = 0
 
     def describe(self) -> dict[str, Any]:
@@ -179,8 +170,7 @@ class Validation:
         }
         return {
             **({"kind": "generator"} if is_generator else describe_evaluated(self._arguments)),
-            # NumPy's whole numbers are none of JSON's.
-            **{name: None if one is None else int(one) for name, one in numbers.items()},
+            **numbers,
             "validation_freq": freq if isinstance(freq, int) else sorted(map(int, freq)),
         }
 
@@ -266,6 +256,10 @@ class Validation:
             for _ in itertools.islice(self._batches, taken - self.taken):
                 pass
         self.taken = taken
+
+
+def _count(name: str, value: Any) -> int | None:
+    return None if value is None else whole_number("kp.fit", name, value)
 
 
 class _Interrupter(keras.callbacks.CallbackList):

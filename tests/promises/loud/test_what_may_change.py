@@ -1,10 +1,12 @@
 """Loud: a resume says what its script changed, and refuses what would make it another run."""
 
 import shutil
+import signal
 
 import keras
 import numpy as np
 import pytest
+from children import check_end, run
 from keras import layers
 from killers import KillAt, Killed
 from models import regressor
@@ -167,7 +169,7 @@ def with_settings(**changed):
                 kernel_initializer=changed.get("initializer", "glorot_uniform"),
             ),
             keras.Sequential([layers.Dropout(changed.get("rate", 0.1), seed=changed.get("seed"))]),
-            layers.Dense(1),
+            layers.Dense(1, trainable=changed.get("trainable", True)),
             *([layers.Activation("linear")] if changed.get("more") else []),
         ]
     )
@@ -198,6 +200,7 @@ def with_settings(**changed):
             {"regularizer": keras.regularizers.L2(0.5)},
             ["kernel_regularizer is 'L2(l2=0.5)', it was"],
         ),
+        ({"trainable": False}, ["model.layers[5].trainable is False, it was True"]),
         ({"more": True}, ["model has 7 layers, it had 6"]),
         ({"own": Untold}, ["model.layers[0].class is 'Untold', it was 'Scale'"]),
     ],
@@ -211,6 +214,32 @@ def test_a_setting_of_a_layer_or_the_loss(changed, said, told):
     assert len(lines) >= len(said)
     assert all(part in line for part, line in zip(said, lines, strict=False))
     assert said or not lines
+
+
+def thousand(y, predicted):
+    return 1000 + 0 * predicted
+
+
+def test_running_means_of_other_metrics_begin_afresh(told):
+    """The sums are kept by the metric's place. With a rate of 0, all epochs have the same mean."""
+
+    def with_metrics(*metrics):
+        model = make_model()
+        model.compile(keras.optimizers.SGD(0.0), "mse", metrics=list(metrics))
+        return model
+
+    keras.utils.set_random_seed(1)
+    with pytest.raises(Killed):
+        train(with_metrics(thousand), callbacks=[KillAt(6)])
+    told()
+    _, history = train(with_metrics("mae", keras.metrics.MeanSquaredError()), epochs=3)
+    assert [line for line in told() if line.startswith("model")] == [
+        "model.metrics is '[mae, MeanSquaredError()]', it was '[thousand]'."
+    ]
+    assert all(value < 10 for value in history.history["mae"])
+    # The loss, which is as it was, goes on inside of the epoch.
+    first, second, third = history.history["loss"]
+    assert first == pytest.approx(second) == pytest.approx(third)
 
 
 def test_the_same_model_again_is_as_it_was(told):
@@ -427,6 +456,47 @@ def test_a_seed_that_was_given_or_drawn_is_taken_from_the_checkpoint(told):
     keras.utils.set_random_seed(4)
     train(seed=None)
     assert order("run") == (drawn, "drawn")
+
+
+FOLDS = """
+import os, signal, sys, keras, numpy as np, keras_patterns as kp
+
+x = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+keras.utils.set_random_seed(1)
+
+
+class KillIn(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        if sys.argv[1:] == [str(fold)]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+for fold in range(3):
+    keras.utils.clear_session(free_memory=False)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    run = kp.Checkpoint(f"fold-{fold}", every_steps=3)
+    history = kp.fit(model, x, x[:, :1], batch_size=8, verbose=0, callbacks=[KillIn(), run])
+    seed = kp.CheckpointStore(f"fold-{fold}").find().record.identity.seed
+    print(seed, history.history, model.get_weights()[0].tolist())
+"""
+
+
+@pytest.mark.once
+def test_folds_that_forget_the_seed_go_on_to_the_same_end(tmp_path):
+    """`clear_session` has Keras forget the value of `set_random_seed`."""
+    script = tmp_path / "folds.py"
+    script.write_text(FOLDS, encoding="utf-8")
+    straight = run(tmp_path / "straight", script=script)
+    check_end(straight, 0)
+    check_end(run(tmp_path / "killed", 1, script=script), -signal.SIGKILL)
+    killed = run(tmp_path / "killed", script=script)
+    said = [
+        [line for line in one.stdout.splitlines() if "patterns" not in line]
+        for one in (straight, killed)
+    ]
+    assert said[0] == said[1]
+    assert len({line.split()[0] for line in said[0]}) == len(said[0]) == 3
 
 
 def test_the_way_out_begins_anew_from_the_weights(told):

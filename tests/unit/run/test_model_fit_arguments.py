@@ -15,6 +15,7 @@ from keras_patterns.backends import current
 
 X = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
 Y = X[:, :1]
+VALIDATED = {"validation_data": (X, Y)}
 OWN = {"total_steps", "plan", "log_every_steps", "validate_every_steps", "seed", "fuse"}
 OWN |= {"preflight"}
 
@@ -270,6 +271,10 @@ def test_a_model_that_is_frozen_as_a_whole_is_refused_built_or_not(make):
         ),
         ({"validation_data": (X, Y[:3])}, ValueError, "`validation_data/y` has 3"),
         ({"validation_data": X.tolist()}, ValueError, "received 40 parts"),
+        (VALIDATED | {"validation_freq": 0}, ValueError, "`validation_freq` must be at least 1"),
+        (VALIDATED | {"validation_freq": 1.5}, TypeError, "`validation_freq` must be a whole numb"),
+        (VALIDATED | {"validation_steps": 0}, ValueError, "`validation_steps` must be at least 1"),
+        (VALIDATED | {"validation_batch_size": 0}, ValueError, "`validation_batch_size` must be"),
         ({"class_weight": {"p": {0: 1.0}}}, ValueError, "Received: a dict for 'p'"),
         ({"sample_weight": [1.0] * 40}, TypeError, "`sample_weight/0` is no array"),
     ],
@@ -277,6 +282,13 @@ def test_a_model_that_is_frozen_as_a_whole_is_refused_built_or_not(make):
 def test_what_cannot_be_had_is_refused_by_name(arguments, error, message):
     with pytest.raises(error, match=message):
         fit(start(), **arguments)
+
+
+def test_whole_numbers_of_numpy_are_numbers():
+    names = ("epochs", "batch_size", "validation_freq", "validation_steps", "validation_batch_size")
+    numbers = dict.fromkeys(names, np.int64(2))
+    history = fit(start(), **VALIDATED, **numbers, callbacks=[kp.Checkpoint("run")])
+    assert len(history.history["val_loss"]) == 1
 
 
 def test_a_batch_size_beside_a_dataset_is_refused_with_the_way_out():

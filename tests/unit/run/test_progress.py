@@ -195,9 +195,27 @@ class Adding(keras.callbacks.Callback):
         logs["added"] = 0.125
 
 
+WORDS = {"at": "noon", "none": None, "by_class": {"a": 0.5, "b": "few"}, "empty": []}
+
+
+class AddingWords(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update(WORDS)
+
+
 def test_the_line_of_an_epoch_has_what_callbacks_add(capsys):
     fit(1, 2, callbacks=[Adding()])
     assert lines(capsys)[-1].split(" - ")[3] == "added: 0.1250"
+
+
+@pytest.mark.parametrize("verbose", [0, 1, 2])
+def test_what_callbacks_add_that_is_no_number_is_for_the_history_alone(verbose, capsys):
+    history = fit(1, 2, verbose, callbacks=[AddingWords(), kp.Checkpoint("run")])
+    kept = {name: history.history[name] for name in WORDS}
+    assert kept == {name: [value] for name, value in WORDS.items()}
+    written = capsys.readouterr().out
+    assert "noon" not in written
+    assert ("a: 0.5000" in written) == (verbose > 0)
 
 
 def test_a_bar_of_keras_among_the_callbacks_is_the_only_one(capsys):
