@@ -5,6 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import keras
@@ -187,6 +188,11 @@ def _metric_lists(history: Any) -> Mapping[str, Sequence[Any]]:
     return lists
 
 
+def _is_number(value: Any) -> bool:
+    """False for all else that a callback adds to the logs of an epoch, such as a text."""
+    return isinstance(value, Real) or getattr(value, "ndim", None) == 0
+
+
 def _check_metric(
     name: str, lists: Mapping[str, Sequence[Any]], rows: list[dict[str, Any]]
 ) -> None:
@@ -196,7 +202,7 @@ def _check_metric(
     }
     values |= {key: series[0] for key, series in lists.items() if len(series)}
     metrics = sorted(
-        {key.removeprefix("val_") for key, value in values.items() if np.ndim(value) == 0} - {_RATE}
+        {key.removeprefix("val_") for key, value in values.items() if _is_number(value)} - {_RATE}
     )
     has = (
         f"It has {', '.join(map(repr, metrics))}"

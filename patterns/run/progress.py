@@ -109,7 +109,11 @@ def _numbers(logs: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if isinstance(value, Mapping):
             yield from _numbers(value)
             continue
-        array = np.asarray(keras.ops.convert_to_numpy(value))
+        try:
+            array = np.asarray(keras.ops.convert_to_numpy(value))
+        except ValueError:
+            # Rows of different lengths.
+            continue
         if array.size and array.dtype.kind not in "OSUmM":
             yield name, float(np.mean(array))
 

@@ -196,6 +196,7 @@ class Adding(keras.callbacks.Callback):
 
 
 WORDS = {"at": "noon", "none": None, "by_class": {"a": 0.5, "b": "few"}, "empty": []}
+WORDS["uneven"] = [1, [2, 3]]
 
 
 class AddingWords(keras.callbacks.Callback):
@@ -213,6 +214,8 @@ def test_what_callbacks_add_that_is_no_number_is_for_the_history_alone(verbose, 
     history = fit(1, 2, verbose, callbacks=[AddingWords(), kp.Checkpoint("run")])
     kept = {name: history.history[name] for name in WORDS}
     assert kept == {name: [value] for name, value in WORDS.items()}
+    with pytest.raises(ValueError, match=r"no metric 'f1'\. It has 'loss'\."):
+        kp.plot_history(history, metric="f1")
     written = capsys.readouterr().out
     assert "noon" not in written
     assert ("a: 0.5000" in written) == (verbose > 0)
