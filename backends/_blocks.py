@@ -6,12 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:
     from ._feed import Batch, Feed
 
 
 # Compiled for each, so few; the last one holds the longest block.
 ROOMS = (8, 64)
+# Numbers without a pattern, the least of which is 0, for XLA on a CPU to read in each round of a
+# loop: one that reads less than 1 KB is compiled as one function there, which rounds some sums
+# otherwise than a step does.
+LAGS = np.square(np.arange(512, dtype="int32")) % 7
 
 
 class CannotFuseError(Exception):
@@ -40,11 +46,14 @@ class BlockProgram(Protocol):
         feed: What `model.fit` is given in the place of data.
         rooms: The numbers of places that a block may have, in rising order, for each of which the
             program is compiled once; empty where it needs no more places than there are batches.
+        is_outdated: Whether somebody has given the model other variables since, for which a step
+            is compiled anew. A block is run step by step then.
     """
 
     kind: str
     feed: Feed
     rooms: tuple[int, ...]
+    is_outdated: bool
 
     def function(self, take: Callable[[], Block | Batch | int | None]) -> Callable[..., Any]:
         """A stand-in for `model.train_function`, or for `model.test_function`, each call of which

@@ -12,7 +12,7 @@ from jax import lax
 from jax.extend.core import jaxpr_as_fun, jaxprs_in_params
 from keras.src.backend.config import is_nnx_enabled
 
-from ._blocks import ROOMS, Block, CannotFuseError
+from ._blocks import LAGS, ROOMS, Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # In a loop XLA computes them by another kernel on the CPU, which takes twice as long.
 _CONVOLUTION = "conv_general_dilated"
 _BLOCKS_ON_THE_WAY = 2
+
+
+class _OtherVariables(Exception):
+    """The state of the model has another form than the one that the program was made for."""
 
 
 class JaxBlocks:
@@ -39,6 +43,7 @@ class JaxBlocks:
 
     kind = "loop"
     rooms: tuple[int, ...] = ROOMS
+    is_outdated = False
 
     def __init__(
         self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
@@ -61,28 +66,10 @@ class JaxBlocks:
         shapes = jax.eval_shape(lambda: (state, jax.tree.map(jax.numpy.asarray, sample)))
         # Its Python code runs once, here, for all sizes of a block.
         noted, results = jax.make_jaxpr(step, return_shape=True)(*shapes)
-        if jax.default_backend() == "cpu" and _has(_CONVOLUTION, noted.jaxpr):
+        on_cpu = jax.default_backend() == "cpu"
+        if on_cpu and _has(_CONVOLUTION, noted.jaxpr):
             raise CannotFuseError("a convolution in a loop is slow on the CPU")
-        operations, form = jaxpr_as_fun(noted), jax.tree.structure(results)
-        first_logs = results[0]
-
-        def program(state: Any, batches: Batch, count: Any) -> tuple[Any, Any]:
-            def one(index: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
-                batch = jax.tree.map(
-                    lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), batches
-                )
-                leaves = jax.tree.leaves((carried[1], batch))
-                logs, state = jax.tree.unflatten(form, operations(*leaves))
-                if each:
-                    logs = jax.tree.map(lambda all, one: all.at[index].set(one), carried[0], logs)
-                return logs, state
-
-            places = (len(jax.tree.leaves(batches)[0]),) if each else ()
-            logs = jax.tree.map(
-                lambda leaf: jax.numpy.zeros((*places, *leaf.shape), leaf.dtype), first_logs
-            )
-            return lax.fori_loop(0, count, one, (logs, state))
-
+        program = _looped(noted, results, _form_of(state), each, on_cpu)
         self._program = jax.jit(program, donate_argnums=0)
         self._on_the_way: deque[Any] = deque()
 
@@ -98,7 +85,12 @@ class JaxBlocks:
                 return one_by_one(state, iter([next_one]))
             if len(self._on_the_way) == _BLOCKS_ON_THE_WAY:
                 jax.block_until_ready(self._on_the_way.popleft())
-            logs, state = self._program(state, next_one.batches, next_one.count)
+            try:
+                logs, state = self._program(state, next_one.batches, next_one.count)
+            except _OtherVariables:
+                self.is_outdated = True
+                logs, state = _one_after_the_other(one_by_one, state, next_one)
+                return (logs if self._each else jax.tree.map(lambda leaf: leaf[-1], logs)), state
             self._on_the_way.append(logs)
             if self._each:
                 logs = jax.tree.map(lambda leaf: leaf[: next_one.count], logs)
@@ -112,6 +104,57 @@ class JaxBlocks:
         assert model is not None
         state = state_of(model, self._tests)
         return self._program.lower(state, block.batches, block.count).compile
+
+
+def _looped(
+    noted: Any, results: Any, form_of_state: Any, each: bool, on_cpu: bool
+) -> Callable[..., tuple[Any, Any]]:
+    """A loop over a step that was noted.
+
+    Args:
+        noted: Its operations.
+        results: The shapes of what it returns.
+        form_of_state: Of the model's.
+        each: Whether the logs of each step are given.
+        on_cpu: Whether it is compiled for a CPU.
+    """
+    operations, form, first_logs = jaxpr_as_fun(noted), jax.tree.structure(results), results[0]
+
+    def zeros(places: tuple[int, ...] = ()) -> Any:
+        return jax.tree.map(
+            lambda leaf: jax.numpy.zeros((*places, *leaf.shape), leaf.dtype), first_logs
+        )
+
+    def program(state: Any, batches: Batch, count: Any) -> tuple[Any, Any]:
+        if _form_of(state) != form_of_state:
+            raise _OtherVariables
+
+        def step_on(state: Any, batch: Batch) -> Any:
+            leaves = jax.tree.leaves((state, batch))
+            return jax.tree.unflatten(form, operations(*leaves))
+
+        def skip(state: Any, batch: Batch) -> Any:
+            return zeros(), state
+
+        def one(index: Any, carried: tuple[Any, Any]) -> tuple[Any, Any]:
+            batch = jax.tree.map(
+                lambda array: lax.dynamic_index_in_dim(array, index, keepdims=False), batches
+            )
+            if on_cpu:
+                # Always true. A branch is compiled by itself, as the step is: what takes the
+                # batch out of the block would be merged into it, and round some sums otherwise.
+                is_next = jax.numpy.all(index - LAGS < count)
+                logs, state = lax.cond(is_next, step_on, skip, carried[1], batch)
+            else:
+                logs, state = step_on(carried[1], batch)
+            if each:
+                logs = jax.tree.map(lambda all, one: all.at[index].set(one), carried[0], logs)
+            return logs, state
+
+        logs = zeros((len(jax.tree.leaves(batches)[0]),) if each else ())
+        return lax.fori_loop(0, count, one, (logs, state))
+
+    return program
 
 
 def state_of(model: keras.Model, tests: bool = False) -> Any:
@@ -137,6 +180,23 @@ def run_function(model: keras.Model, function: Callable[..., Any], data: Feed, t
     }
     model._jax_state_synced = False
     return logs
+
+
+def _one_after_the_other(step: Callable[..., Any], state: Any, block: Block) -> tuple[Any, Any]:
+    """Runs a block by a train function, which is compiled anew for a state of another form; returns
+    the logs of each step, along a new first axis.
+    """
+    logs = []
+    for index in range(block.count):
+        batch = jax.tree.map(lambda array: array[index], block.batches)  # noqa: B023
+        one, state = step(state, iter([batch]))
+        logs.append(one)
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *logs), state
+
+
+def _form_of(state: Any) -> tuple[Any, ...]:
+    leaves, structure = jax.tree.flatten(state)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def _has(name: str, jaxpr: Any) -> bool:

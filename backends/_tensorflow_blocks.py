@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from ._blocks import ROOMS, Block, CannotFuseError
+from ._blocks import LAGS, ROOMS, Block, CannotFuseError
 from ._feed import Batch, Feed, NoFeed
 from ._tensorflow_feed import PulledFeed, form_of
 
@@ -26,6 +26,8 @@ class TensorFlowBlocks:
     Raises:
         CannotFuseError: If it cannot be had.
     """
+
+    is_outdated = False
 
     def __init__(
         self, model: keras.Model, sample: Batch, tests: bool = False, each: bool = False
@@ -54,14 +56,20 @@ class TensorFlowBlocks:
     def _program_of_stacked(self, step: Callable[[Batch], Any], jit_compile: bool) -> Any:
         def program(batches: Batch, count: tf.Tensor) -> Any:
             def one(index: tf.Tensor) -> Any:
-                return step(
-                    keras.tree.map_structure(
-                        lambda array: None if array is None else array[index], batches
-                    )
+                batch = keras.tree.map_structure(
+                    lambda array: None if array is None else array[index], batches
                 )
+                if not (jit_compile and is_on_cpu):
+                    return step(batch)
+                # Always true. A branch is compiled by itself, as the step is: what takes the batch
+                # out of the block would be merged into it, and round some sums otherwise.
+                is_next = tf.reduce_all(index - LAGS < count)
+                return tf.cond(is_next, lambda: step(batch), self._zeros)
 
             places = tf.shape(tf.nest.flatten(batches)[0])[0]
             return self._loop(count, places, one)
+
+        is_on_cpu = not tf.config.list_logical_devices("GPU")
 
         stacked = keras.tree.map_structure(
             lambda spec: None if spec is None else tf.TensorSpec([None, *spec.shape], spec.dtype),
@@ -72,6 +80,11 @@ class TensorFlowBlocks:
             input_signature=[stacked, tf.TensorSpec([], tf.int32)],
             jit_compile=jit_compile,
             autograph=False,
+        )
+
+    def _zeros(self) -> Any:
+        return tf.nest.map_structure(
+            lambda leaf: tf.zeros(leaf.shape, leaf.dtype), self._first_logs
         )
 
     def _loop(self, count: tf.Tensor, places: tf.Tensor, one: Callable[[tf.Tensor], Any]) -> Any:

@@ -44,6 +44,7 @@ class TorchBlocks:
 
     kind = "graph"
     rooms: tuple[int, ...] = ()
+    is_outdated = False
 
     def __init__(
         self,

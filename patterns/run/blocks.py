@@ -51,7 +51,7 @@ class Blocks:
     ) -> None:
         self.by_itself = isinstance(data.stream, NativeStream)
         self.by_index = hasattr(data.source, "block")
-        self._most = most
+        self._most, self._program = most, program
         self._next: Any = None
         self._began = 0.0
         self._count = 0
@@ -80,6 +80,11 @@ class Blocks:
         if len(self._counts) < _LOOKED_AT:
             self._counts.append(self._count)
         return self._count
+
+    @property
+    def is_outdated(self) -> bool:
+        """True if the model has other variables than the program was made for."""
+        return self._program.is_outdated
 
     @property
     def drawback(self) -> str:

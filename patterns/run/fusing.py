@@ -168,17 +168,26 @@ class Fusing:
 
     @property
     def is_outdated(self) -> bool:
-        """True if somebody has made another train function, which is to train the model now."""
+        """True if somebody has made another train function, which is to train the model now, or
+        has given the model other variables.
+        """
+        if self.blocks is None:
+            return False
         used = self._driver.model.train_function
-        return self.blocks is not None and used not in (None, self.blocks.train_function)
+        return self.blocks.is_outdated or used not in (None, self.blocks.train_function)
 
     def note_boundary(self) -> None:
         """Callbacks and hooks were asked."""
         self._boundaries += not self._is_decided
 
     def leave_blocks(self, step: int) -> None:
-        """Another function trains than the one that the blocks were made for: chooses anew."""
-        self.forget()
+        """Another function trains than the one that the blocks were made for: chooses anew. Other
+        variables are trained by the same function, to which its program is bound.
+        """
+        if self.blocks is not None and self.blocks.is_outdated:
+            self._stay("somebody has given the model other variables")
+        else:
+            self.forget()
         self._told, self._stops = step, bool(self._driver.model.stop_training)
 
     def take_told(self, step: int) -> bool:

@@ -13,7 +13,8 @@ from .walk import Node, walk
 
 
 class OwnState:
-    """The numbers, arrays and random generators in a model that Keras does not track, as they are.
+    """The numbers, arrays and random generators in a model, and in what its code names, that Keras
+    does not track, as they are.
 
     Args:
         model: A built model.
@@ -21,7 +22,7 @@ class OwnState:
 
     def __init__(self, model: keras.Model) -> None:
         def nodes() -> Iterator[Node]:
-            return walk({"model": model})
+            return walk({"model": model}, owns_globals=True)
 
         self._held = HeldStates({"model": model}, lambda: find_variables(model).variables.values())
         self._held_before = self._held.states()

@@ -69,17 +69,21 @@ class Node:
     is_own: bool = False
 
 
-def walk(roots: Mapping[str, Any], seen: set[int] | None = None) -> Iterator[Node]:
+def walk(
+    roots: Mapping[str, Any], seen: set[int] | None = None, owns_globals: bool = False
+) -> Iterator[Node]:
     """The objects that are reached from some roots, each once, by the shortest way.
 
     Looked into are attributes of instances and of a person's own classes, dicts, lists, tuples and
     sets, iterators, functions with what they close over and with the globals that their code
-    names, and generators with their local variables. The order is the same in every process, but
-    for sets of several objects.
+    names, also by way of a module of a person's own, and generators with their local variables. The
+    order is the same in every process, but for sets of several objects.
 
     Args:
         roots: By name.
         seen: The `id` of what is passed over; it is added to. Defaults to None: nothing.
+        owns_globals: Whether the numbers and lists of a module count as a person's own where code
+            names them. Defaults to False: they belong to all that the module does.
     """
     seen = set() if seen is None else seen
     keep: list[Any] = []  # The id of what is gone could be that of another object.
@@ -99,7 +103,8 @@ def walk(roots: Mapping[str, Any], seen: set[int] | None = None) -> Iterator[Nod
         for name, child, put, is_own in _children(node.value):
             is_second = name in SECOND_REFERENCES and not isinstance(node.value, dict)
             place = f"{node.place}/{name}"
-            part = Node(place, child, node.value, put, is_own or is_in_container)
+            is_own = is_own or is_in_container or (owns_globals and _puts_global(put))
+            part = Node(place, child, node.value, put, is_own)
             (second if is_second else queue).append(part)
 
 
@@ -246,11 +251,30 @@ def _of_function(function: types.FunctionType) -> Iterator[_Child]:
 
 
 def _of_globals(code: types.CodeType, known: dict[str, Any]) -> Iterator[_Child]:
-    for name in _names(code):
-        if name in known and not isinstance(known[name], types.ModuleType):
-            # Numbers and lists of a module belong to all that it does.
-            own = not isinstance(known[name], (*CONTAINERS, *_SMALL))
-            yield name, known[name], functools.partial(known.__setitem__, name), own
+    names = dict.fromkeys(_names(code))
+    modules = {f"{name}.": vars(known[name]) for name in names if _is_a_persons(known.get(name))}
+    for prefix, space in {"": known, **modules}.items():
+        for name in names:
+            if name in space and not isinstance(space[name], types.ModuleType):
+                # Numbers and lists of a module belong to all that it does.
+                own = not isinstance(space[name], (*CONTAINERS, *_SMALL))
+                yield prefix + name, space[name], functools.partial(_put_global, space, name), own
+
+
+def _is_a_persons(value: Any) -> bool:
+    """True of a module that is not installed."""
+    if not isinstance(value, types.ModuleType):
+        return False
+    file = getattr(value, "__file__", None) or ""
+    return "site-packages" not in file and _is_own_module(value.__name__.partition(".")[0])
+
+
+def _put_global(known: dict[str, Any], name: str, value: Any) -> None:
+    known[name] = value
+
+
+def _puts_global(put: Callable[[Any], None] | None) -> bool:
+    return isinstance(put, functools.partial) and put.func is _put_global
 
 
 def _names(code: types.CodeType) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import threading
+import types
 import weakref
 from types import SimpleNamespace
 
@@ -259,6 +260,22 @@ def test_a_value_that_is_not_finite_is_found_and_left_out(said, tmp_path):
     assert_same_state(run(False), run(True))
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="its operations are the same ones")
+def test_no_sum_is_rounded_otherwise_in_a_loop_of_xla(said):
+    """So rarely that no comparison of two steps and one validation would show it."""
+
+    def run(fuse):
+        penalty = functools.partial(keras.layers.ActivityRegularization, l1=0.01, l2=0.01)
+        model = built((4,), penalty)
+        model.compile(keras.optimizers.SGD(0.01), "mape", jit_compile=True)
+        validation = {"validation_data": (X[:60], Y[:60]), "validation_batch_size": 5}
+        how = {"log_every_steps": 4, "validate_every_steps": 2, **validation}
+        return end(model, fuse=fuse, batch_size=5, total_steps=60, **how)
+
+    assert_same_state(run(False), run(True))
+    assert "in blocks" in said[0]
+
+
 def test_few_steps_do_not_pay(said, programs):
     end(fuse="auto")
     assert programs == []
@@ -508,6 +525,43 @@ def test_what_the_code_of_a_step_moves_is_moved_as_often(said, monkeypatch, how,
     assert any("in blocks" in line for line in said) == is_in_blocks, said
 
 
+NUMBER = 0
+LIST = [0]
+MODULE = types.ModuleType("counted_here")
+
+
+def late_number(targets, outputs):
+    global NUMBER
+    NUMBER += 1
+    return keras.losses.mean_squared_error(targets, outputs) * (1.0 if NUMBER < 20 else 0.5)
+
+
+def late_list(targets, outputs):
+    LIST[0] += 1
+    return keras.losses.mean_squared_error(targets, outputs) * (1.0 if LIST[0] < 20 else 0.5)
+
+
+def late_in_a_module(targets, outputs):
+    MODULE.count += 1
+    return keras.losses.mean_squared_error(targets, outputs) * (1.0 if MODULE.count < 20 else 0.5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="others trace the step once")
+@pytest.mark.parametrize("loss", [late_number, late_list, late_in_a_module])
+def test_what_a_step_counts_in_its_module_is_counted_as_often(said, loss):
+    """The count has an effect that the steps of the comparison do not show."""
+
+    def run(fuse):
+        global NUMBER
+        NUMBER = LIST[0] = MODULE.count = 0
+        return end(built((4,), loss=loss), fuse=fuse), NUMBER, LIST[0], MODULE.count
+
+    (expected, *counted), (found, *others) = run(False), run(True)
+    assert_same_state(expected, found)
+    assert counted == others
+    assert re.search("each step moves .*(NUMBER|LIST|MODULE.count)", said[0])
+
+
 def test_another_call_with_batches_of_another_form_has_a_program_of_its_own(said):
     def run(fuse):
         model = compiled()
@@ -738,6 +792,41 @@ class Compiles(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch == 1:
             self.model.compile("sgd", "mse", metrics=["mae"])
+
+
+class Schedules(keras.callbacks.Callback):
+    """The optimizer has no variable of the rate from then on."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            rate = keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)
+            self.model.optimizer.learning_rate = rate
+
+
+class Measures(keras.callbacks.Callback):
+    """The model has two variables more from then on."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            self.model.extra = keras.metrics.Mean(name="extra")
+
+
+@pytest.mark.parametrize("kind", [Schedules, pytest.param(Measures, marks=pytest.mark.fused)])
+def test_a_callback_that_gives_the_model_other_variables(said, kind):
+    """JAX compiles the step anew then; others go on as they were."""
+    how = {"total_steps": None, "epochs": 4}
+    expected = end(compiled("sgd"), fuse=False, callbacks=[kind()], **how)
+    callbacks = [kind()]
+    model = compiled("sgd")
+    assert_same_state(expected, end(model, fuse=True, callbacks=callbacks, **how))
+    found = [(one["step"], one["way"]) for one in model.history.ways]
+    # The third epoch begins at step 18.
+    expected = {
+        "jax": [(2, "in blocks"), (18, "one by one")],
+        "tensorflow": [(2, "in blocks")],
+        "torch": [(0, "one by one")],
+    }
+    assert found == expected[keras.backend.backend()]
 
 
 class RemakesAndStops(keras.callbacks.Callback):
