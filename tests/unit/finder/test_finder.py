@@ -238,7 +238,7 @@ def two():
 def test_the_losses_of_blocks_are_those_of_steps(make, data, how):
     how = {"steps": 40, "start_rate": 1e-4, "stop_rate": 0.1, "seed": 4, **how}
     (one, before), (other, after) = (swept_in(fuse, make, *data(), **how) for fuse in (False, True))
-    assert [way["way"] for way in other.ways] == ["in blocks"]
+    assert [way["way"] for way in other.ways] == ["in blocks"], other.ways
     assert not one.ways
     assert one.losses.tobytes() == other.losses.tobytes()
     assert one.rates.tobytes() == other.rates.tobytes()
