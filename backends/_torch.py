@@ -30,6 +30,8 @@ _NO_MEMORY = re.compile(
 # The state of the CPU's generator, a Mersenne Twister, as torch lays it out: before and since 1.5.
 _CPU_BYTES = (5048, 5056)
 _WORDS = 624
+# What moves beside the variables that it serves, and gives that as a dict.
+_WITH_STATE = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, torch.amp.GradScaler)
 
 
 class TorchBackend:
@@ -215,6 +217,13 @@ class TorchBackend:
                 lambda state: _put(thing, state),
                 is_value=True,
             )
+        if isinstance(thing, _WITH_STATE):
+            return StateAccess(
+                f"torch {type(thing).__name__}",
+                lambda: _with_arrays(thing.state_dict()),
+                lambda state: _load(thing, state),
+                has_fixed_form=False,
+            )
         return None
 
     def is_random_key(self, thing: Any) -> bool:
@@ -308,6 +317,35 @@ def _to_array(tensor: torch.Tensor) -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
         return tensor.view(torch.int16).numpy().copy()
     return tensor.numpy().copy()
+
+
+def _with_arrays(state: Any) -> Any:
+    """A state of PyTorch's with arrays in the place of tensors, copied."""
+    if isinstance(state, torch.Tensor):
+        # Which holds every number of bfloat16, that NumPy does not have.
+        return _to_array(state.float() if state.dtype == torch.bfloat16 else state)
+    if isinstance(state, Mapping):
+        return {key: _with_arrays(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_with_arrays(value) for value in state)
+    return state
+
+
+def _with_tensors(state: Any) -> Any:
+    if isinstance(state, np.ndarray):
+        return torch.from_numpy(state.copy())
+    if isinstance(state, Mapping):
+        return {key: _with_tensors(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_with_tensors(value) for value in state)
+    return state
+
+
+def _load(thing: Any, state: Any) -> None:
+    try:
+        thing.load_state_dict(_with_tensors(state))
+    except (AttributeError, LookupError) as error:
+        raise ValueError(f"{type(thing).__name__}.load_state_dict fails: {error!r}") from error
 
 
 def _put(tensor: torch.Tensor, array: np.ndarray) -> None:

@@ -411,6 +411,37 @@ if current().name == "torch":
             drawn = torch.rand((), generator=self.generator) + torch.randn(())
             return drawn + self.sums + self.late.sum()
 
+    class OwnOptimizer(keras.Model):
+        """Trains by an optimizer and a schedule of PyTorch's."""
+
+        def __init__(self):
+            super().__init__()
+            self.body = layers.Dense(3, activation="softmax")
+            self.body.build((None, 6))
+            weights = [weight.value for weight in self.body.trainable_weights]
+            self.own = torch.optim.Adam(weights, 0.1)
+            self.schedule = torch.optim.lr_scheduler.StepLR(self.own, 2, 0.5)
+
+        def call(self, inputs):
+            return self.body(inputs)
+
+        def train_step(self, data):
+            x, y = data
+            loss = self.compute_loss(x, y, self(x, training=True))
+            self.own.zero_grad()
+            loss.backward()
+            self.own.step()
+            self.schedule.step()
+            return {"loss": loss}
+
+    def test_an_optimizer_of_pytorch_goes_on():
+        assert_resumes_exactly(lambda: compiled(OwnOptimizer()), **SHORT, kill_at=[2, 5])
+
+    def test_an_optimizer_of_pytorch_makes_a_difference(monkeypatch):
+        without_foreign_state(monkeypatch)
+        with pytest.raises(AssertionError, match="ends in another state"):
+            assert_resumes_exactly(lambda: compiled(OwnOptimizer()), **SHORT, kill_at=5)
+
     def test_the_buffers_of_a_module_go_on():
         def make_model():
             module = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.3))
