@@ -16,6 +16,9 @@ from keras_patterns.tuning.actors import Worker
 from keras_patterns.tuning.opening import SearchArguments
 from keras_patterns.tuning.search import NewTrials
 
+# Ray starts its processes by it; JAX, whose threads they do not have, warns.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 
 def square(trial):
     return trial.suggest_float("x", -1, 1) ** 2
