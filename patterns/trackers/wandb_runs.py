@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from .protocol import Row, Status, TrackedRun
 from .tracking import Tracking
 
 _STEP = "kp/step"
+# How long W&B's process may take to write what a run that has ended has said.
+_MOST_SECONDS = 30.0
 _EXIT_CODES: dict[Status, int] = {"FINISHED": 0, "FAILED": 1, "KILLED": 255}
 
 
@@ -105,27 +108,49 @@ class _WandbRun:
         return False
 
     def close(self, status: Status) -> None:
-        """Ends the run with an exit code."""
+        """Ends the run with an exit code; without a network, once all of it is in its file."""
         run, self._run = self._run, None
+        file = Path(run.dir).parent / f"run-{run.id}.wandb"
         run.finish(exit_code=_EXIT_CODES[status])
+        if run.offline:
+            _wait_for_end(file)
+
+
+def _wait_for_end(file: Path) -> None:
+    """Waits until a file of W&B's holds the end of its run.
+
+    Another process writes it, and `finish` does not wait for that. A resume in this process would
+    find fewer rows than there will be; and where nothing is done at Python's exit, as in a process
+    of multiprocessing, W&B's process would be ended before it has written them.
+    """
+    latest = time.monotonic() + _MOST_SECONDS
+    with suppress(Exception):
+        while time.monotonic() < latest:
+            if any(record.WhichOneof("record_type") == "exit" for record in _records_of(file)):
+                return
+            time.sleep(0.01)
 
 
 def _last_step_in_files(folder: Path, run_id: str) -> int | None:
     """The last step that the files of earlier processes of a run hold, -1 for none; None if this
     version of W&B writes them otherwise.
     """
-    from wandb.proto.wandb_internal_pb2 import Record
-
     last = -1
     try:
-        for file in folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb"):
-            for data in _records(file.read_bytes()):
-                record = Record.FromString(data)
+        # A second folder of the same second has another end.
+        for file in folder.glob(f"*run-*-{run_id}*/run-{run_id}.wandb"):
+            for record in _records_of(file):
                 if record.WhichOneof("record_type") == "history":
                     last = max(last, record.history.step.num)
     except Exception:
         return None
     return last
+
+
+def _records_of(file: Path) -> Iterator[Any]:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    return map(Record.FromString, _records(file.read_bytes()))
 
 
 def _records(data: bytes) -> Iterator[bytes]:

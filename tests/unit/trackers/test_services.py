@@ -8,6 +8,7 @@ import signal
 import keras
 import numpy as np
 import pytest
+import run_tracked
 from children import check_end, run
 from places import SUPPORT
 from tracked_series import READERS, from_tensorboard
@@ -140,14 +141,12 @@ def test_mlflow_that_is_down_ends_nothing(tmp_path, capsys, monkeypatch):
 
 
 def test_wandb_takes_settings_events_and_a_name(tmp_path, monkeypatch):
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    from keras_patterns.trackers.wandb_runs import _records
+    from keras_patterns.trackers.wandb_runs import _records_of
 
     tracker = kp.trackers.WandB("p", "größe/1", {"units": 3}, {"dir": str(tmp_path)})
     fit(Odd(), keras.callbacks.EarlyStopping("loss", patience=0, min_delta=9), tracker, epochs=9)
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
-    records = [Record.FromString(data) for data in _records(file.read_bytes())]
+    records = list(_records_of(file))
     (begun,) = (one.run for one in records if one.HasField("run"))
     assert begun.display_name == "größe/1"
     assert "units" in {item.key for one in records for item in one.config.update}
@@ -159,6 +158,15 @@ def test_wandb_takes_settings_events_and_a_name(tmp_path, monkeypatch):
     assert fields["events/stopped"] == '"by EarlyStopping"'
     assert fields["nan"] == "NaN"
     assert fields["größe/µ"] == "2"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_run_that_goes_on_at_once_has_each_point_once(tmp_path, name):
+    """W&B writes in a process of its own, and its `finish` does not wait for that."""
+    folder = tmp_path / "run"
+    for total in range(1, 5):
+        fit(run_tracked.tracker(name, folder), kp.Checkpoint(folder / "checkpoints"), epochs=total)
+        assert [step for step, _ in READERS[name](folder)["loss"]] == [*range(1, total + 1)]
 
 
 def test_keras_s_own_callback_keeps_working(tmp_path, backend):
