@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from ..checkpoint.reading import SoundCheckpoint
 from ..data import BatchSource, LoaderSource, make_source
 from ..state.callbacks import warn_of_untold
 from ..state.item_caller import ItemCaller
+from ..state.randomness import drawn_seed
 from ..state.variables import find_variables
 from . import start_point
 from .callback_list import RunCallbacks
@@ -251,19 +250,10 @@ def _begin(
     return start, Checkpoints(checkpoint, asked.model, identity, start.number, start.start_mode)
 
 
-# A number for each run of this process, so that two in a row have another order.
-_NUMBERS = itertools.count()
-
-
 def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> tuple[int, str]:
-    """The seed of the order of the data, and where it comes from.
-
-    One that is drawn follows from Python's random state, as those of Keras's layers do: the same
-    script has it again after `set_random_seed`, even where `clear_session` has made Keras forget
-    the value, and in threads, where Keras does not know it. Nothing is taken from that state, which
-    generators of batches may draw from.
-    """
-    number = next(_NUMBERS)
+    """The seed of the order of the data, and where it comes from."""
+    # Also where it is not wanted: the next one must be the same whether this run begins or goes on.
+    seed = drawn_seed()
     if asked.seed is not None:
         return whole_number(asked.caller, "seed", asked.seed, least=0), "seed="
     called_with = _keras.random_seed()
@@ -274,7 +264,6 @@ def _seed(asked: RunArguments, goes_on: SoundCheckpoint | None) -> tuple[int, st
             return saved.seed, saved.seed_from
     if called_with is not None:
         return called_with, "set_random_seed"
-    seed = random.Random(f"{number} {random.getstate()}").getrandbits(32)
     if asked.verbose != 0:
         say(
             f"seed={seed} was drawn for the order of the data; give it to have the same order in "

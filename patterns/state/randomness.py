@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from .._util.random_states import check_numpy, check_python, check_seed
 from .snapshot import StateMismatchError
 
 State = dict[str, Any]
+_NUMBERS = itertools.count()
 
 
 def get_random_state() -> State:
@@ -68,6 +70,17 @@ def set_random_state(state: Mapping[str, Any]) -> None:
             f"The random states of the checkpoint cannot be put back: {error}. Go on from another "
             'checkpoint, or begin a new run from the weights (resume="weights").'
         ) from error
+
+
+def drawn_seed() -> int:
+    """A seed for what the script gave none: it follows from Python's random state, as those of
+    Keras's layers do, and from the number of such calls before.
+
+    The same script has it again after `set_random_seed`, even where `clear_session` has made Keras
+    forget the value, and in threads, where Keras does not know it. Nothing is taken from that
+    state, which generators of batches may draw from.
+    """
+    return random.Random(f"{next(_NUMBERS)} {random.getstate()}").getrandbits(32)
 
 
 def _check(state: Mapping[str, Any]) -> None:

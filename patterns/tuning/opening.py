@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import msgspec
 from .. import _keras
 from .._util.arguments import check_choice, check_takes, whole_number
 from .._util.messages import first_line, say
+from ..state.randomness import drawn_seed
 from .errors import TuningError, optuna_of, storage_errors
 from .folder import StudyFolder, StudyRecord, digest_of, file_of, name_of, new_name
 from .journal import journal_storage
@@ -94,7 +94,9 @@ def open_search(asked: SearchArguments) -> Search:
     folder.check()
     with folder.lock():
         found = folder.read()
-        record = found or _new_record(asked, folder)
+        # Drawn also where it is not wanted: a later search of the script has the same one.
+        drawn = drawn_seed()
+        record = found or _new_record(asked, folder, drawn)
         sampler = make_sampler(asked.caller, asked.sampler, record.seed)
         record = _of_script(record, asked, str(sampler))
         if found:
@@ -167,10 +169,10 @@ def _is_in_memory(storage: Any) -> bool:
     return url.get_backend_name() == "sqlite" and not has_file
 
 
-def _new_record(asked: SearchArguments, folder: StudyFolder) -> StudyRecord:
+def _new_record(asked: SearchArguments, folder: StudyFolder, drawn: int) -> StudyRecord:
     seed = asked.seed if asked.seed is not None else _keras.random_seed()
     if seed is None:
-        seed = secrets.randbits(32)
+        seed = drawn
         say(
             f"seed={seed} was drawn for the search; give it to have it again.",
             verbose=asked.verbose,

@@ -25,6 +25,10 @@ KEPT = re.compile(
     r"variables/|history/(history|epoch)(/|$)|callbacks/EarlyStopping/stopped_(epoch|step)$"
 )
 
+# The gradient of a bias before a BatchNormalization is what is left by rounding, and Adam scales it
+# up to its rate: by the processor, the bias and what follows from it go another way.
+ROUNDING = {"thawing": re.compile("layers/0/bias|layers/1/moving_mean|loss")}
+
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
@@ -48,15 +52,16 @@ def test_an_old_run_goes_on_to_the_end_that_the_old_release_came_to(resumed, nam
     for part in expected.keys() & found.keys():
         # Sizes of containers, and a callback's private attributes, may differ.
         if "/_" not in part and not str(expected[part]).startswith("dict of "):
-            assert_near(found[part], expected[part], part)
+            is_rounding = name in ROUNDING and ROUNDING[name].search(part)
+            assert_near(found[part], expected[part], part, atol=1e-3 if is_rounding else 0.0)
 
 
-def assert_near(found, expected, part):
+def assert_near(found, expected, part, atol):
     """Exact but for floats, which depend on the processor."""
     if np.asarray(expected).dtype.kind != "f":
         np.testing.assert_array_equal(found, expected, err_msg=part)
         return
-    atol = 1e-5 * np.abs(np.asarray(expected)).max()
+    atol += 1e-5 * np.abs(np.asarray(expected)).max()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=atol, err_msg=part)
 
 

@@ -1,8 +1,10 @@
 """kp.tune and kp.Trial: values, reports, pruning, and what is refused."""
 
 import importlib.util
+import itertools
 import json
 import math
+import random
 import threading
 import warnings
 from pathlib import Path
@@ -16,6 +18,7 @@ import keras_patterns as kp
 from keras_patterns import _keras
 from keras_patterns.cli import main
 from keras_patterns.cli.reporting.reading import read_folder_facts
+from keras_patterns.state import randomness
 from keras_patterns.tuning.journal import JournalLock
 
 X = np.random.default_rng(0).normal(size=(32, 4)).astype("float32")
@@ -177,6 +180,20 @@ def test_random_states_are_as_before_afterwards():
     tuned(square)
     assert np.random.random() == expected
     assert kp.tune(square, "other", n_trials=1, verbose=0).trials[0].seed is not None
+
+
+def test_a_seed_that_is_drawn_follows_from_python_s_random_state(monkeypatch):
+    """`clear_session` has Keras forget the value of `set_random_seed`."""
+    monkeypatch.setattr(_keras, "random_seed", lambda: None)
+
+    def drawn(python_seed, folder):
+        monkeypatch.setattr(randomness, "_NUMBERS", itertools.count())
+        random.seed(python_seed)
+        kp.tune(square, "first", n_trials=1, verbose=0)
+        return kp.tune(square, folder, n_trials=1, verbose=0).best.params
+
+    # The first search of the script is there already at the second time.
+    assert drawn(5, "second") == drawn(5, "third") != drawn(6, "fourth")
 
 
 def test_the_seed_is_drawn_said_and_kept(capsys, monkeypatch):
