@@ -3,7 +3,13 @@
 from .average import average_checkpoints
 from .contents import Record
 from .cursor import Cursor, Duty
-from .restore import metric_values, restore_variables, restore_weights, set_by_script
+from .restore import (
+    lines_of_averages,
+    metric_values,
+    restore_variables,
+    restore_weights,
+    set_by_script,
+)
 from .rows import CheckpointSelection, SelectionRow
 from .select import select_checkpoint
 from .warm import warm_start
@@ -15,6 +21,7 @@ __all__ = [
     "Record",
     "SelectionRow",
     "average_checkpoints",
+    "lines_of_averages",
     "metric_values",
     "restore_variables",
     "restore_weights",

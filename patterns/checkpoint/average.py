@@ -17,7 +17,7 @@ from ..state.snapshot import check_fits, put_back, refresh_derived_state
 from ..state.variables import VariableIndex, find_variables
 from ..storage import CheckpointFolder, Entry
 from .contents import Record
-from .reading import entries_by_step, open_folder, read_first_sound
+from .reading import entries_by_step, listed, open_folder, read_first_sound
 from .statistics import input_batches, layers_with_moving_statistics, recomputed_statistics
 
 Weighting = Literal["uniform", "exponential"]
@@ -116,7 +116,7 @@ def average_checkpoints(
     store = open_folder(store)
     index = find_variables(model)
     weights = index.of("weight")
-    wanted = None if steps is None else list(steps)
+    wanted = listed(_CALLER, steps)
 
     def read_average() -> tuple[list[int], dict[str, np.ndarray]]:
         entries = entries_by_step(_CALLER, store, wanted)

@@ -80,6 +80,13 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
     return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
 
 
+def listed(caller: str, steps: Iterable[int] | None) -> list[int] | None:
+    """The argument `steps`, which may be read once."""
+    if steps is not None and not isinstance(steps, Iterable):
+        raise TypeError(f"{caller}: `steps` must list steps, as [4, 6]. Received: {steps!r}.")
+    return None if steps is None else list(steps)
+
+
 def entries_by_step(
     caller: str, store: CheckpointFolder, steps: Iterable[int] | None
 ) -> dict[int, list[Entry]]:

@@ -88,6 +88,19 @@ def restore_variables(
     return index, lines
 
 
+def lines_of_averages(index: VariableIndex) -> list[str]:
+    """A line where an optimizer has averages of the weights, which a finished run has in their
+    place.
+    """
+    if not any(f"/{AVERAGE}[" in key for key in index.of("optimizer")):
+        return []
+    return [
+        "the weights are those that the training goes on from. Their averages (use_ema=True), "
+        "which `fit` leaves in the model at its end, are had by "
+        "model.optimizer.finalize_variable_values(model.trainable_variables)"
+    ]
+
+
 def set_by_script(record: Record, now: Identity) -> set[str]:
     """The keys of optimizer variables whose setting the script has changed, and of the running
     means of a loss or metrics that it has changed: the script wins.

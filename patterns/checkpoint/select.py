@@ -29,7 +29,7 @@ from ..storage import (
 )
 from .contents import Record
 from .evaluating import CheckpointEvaluation, evaluated, evaluation_on
-from .reading import entries_by_step, open_folder
+from .reading import entries_by_step, listed, open_folder
 from .rows import CheckpointSelection, SelectionRow, best_row
 
 _CALLER = "select_checkpoint"
@@ -144,7 +144,7 @@ def evaluate_checkpoints(
     check_built(caller, model, compiled=True)
     evaluation = evaluation_on(caller, data, batch_size)
     store = open_folder(store)
-    wanted = None if steps is None else list(steps)
+    wanted = listed(caller, steps)
     return store.again(
         lambda: _ranking(caller, store, wanted, model, evaluation, metric, better, fuse, verbose)
     )

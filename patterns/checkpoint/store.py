@@ -22,7 +22,7 @@ from ..storage import (
 from .average import Weighting, average_checkpoints
 from .contents import Record
 from .reading import SoundCheckpoint, find_newest, not_finite_lines, read_record
-from .restore import restore_variables, restore_weights
+from .restore import lines_of_averages, restore_variables, restore_weights
 from .rows import CheckpointSelection
 from .saving import save_model
 from .select import evaluate_checkpoints, select_checkpoint
@@ -54,7 +54,8 @@ class CheckpointStore(CheckpointFolder):
         self, model: keras.Model, step: int | None = None, *, weights_only: bool = False
     ) -> int:
         """Puts a checkpoint into a model: its weights, and where the model is compiled the
-        optimizer's state.
+        optimizer's state. With `use_ema=True` the weights are those of the training, and a line
+        says how their averages are had.
 
         Args:
             model: A built model of the same shape, on any backend.
@@ -74,7 +75,8 @@ class CheckpointStore(CheckpointFolder):
         if weights_only or not model.compiled:
             restore_weights(model, record)
             return position.step
-        for line in restore_variables(model, record)[1]:
+        index, lines = restore_variables(model, record)
+        for line in [*lines, *lines_of_averages(index)]:
             say(f"{line}.")
         return position.step
 

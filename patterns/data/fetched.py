@@ -13,6 +13,7 @@ import numpy as np
 from keras_patterns.backends.loaders import IndexedLoader, Job, SteppedLoader
 
 from .._util.arguments import whole_number
+from .owned import Owned
 from .streams import Seeding, global_seeding, stream_words
 from .weights import as_batch, check_class_weight, class_weight_json
 
@@ -81,9 +82,10 @@ class FetchedSource(ABC):
 
     def _fetched(self, steps: Iterable[int]) -> Generator[tuple]:
         items = self.loader.fetch(map(self._job, steps), self._call)
+        owned = Owned()
         try:
             for item in items:
-                yield as_batch(item, self._class_weight, self.loader.kind)
+                yield as_batch(owned(item), self._class_weight, self.loader.kind)
         finally:
             if hasattr(items, "close"):
                 items.close()

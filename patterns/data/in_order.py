@@ -15,6 +15,7 @@ from .._util.errors import KerasPatternsError
 from .._util.messages import say
 from .._util.progress import duration
 from .._util.step_counter import StepCounter
+from .owned import Owned
 from .positions import LoaderPosition, PositionClock, PositionLog
 from .streams import RandomStream
 from .weights import as_batch, check_class_weight, class_weight_json
@@ -260,8 +261,9 @@ class LoaderSource:
         self._pass, self._pass_start, self._next = base.pass_number, base.pass_start, base.step
 
     def _remaining(self) -> Iterator[tuple]:
+        owned = Owned()
         while (item := self._draw_alone(self.stops_after_pass)) is not _END:
-            yield as_batch(item, self._class_weight, self.loader.kind)
+            yield as_batch(owned(item), self._class_weight, self.loader.kind)
 
     def _skip(self, count: int) -> None:
         pace = self._drawing.known

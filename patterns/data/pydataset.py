@@ -11,6 +11,7 @@ import keras
 
 from .._util.arguments import whole_number
 from .order import BatchOrder
+from .owned import Owned, copied
 from .prefetch import Job, fetch_in_order
 from .streams import Seeding, global_seeding, stream_words
 from .weights import as_batch, check_class_weight, class_weight_json
@@ -101,7 +102,7 @@ class PyDatasetSource:
                 f"{self._name} has an `on_epoch_begin` or `on_epoch_end` of its own, so its "
                 "batches can only be had in order. Use `batches(start)`."
             )
-        return self._as_batch(self._fetch(self._job(step)))
+        return self._as_batch(copied(self._fetch(self._job(step))))
 
     def batches(self, start: int) -> Generator[tuple]:
         """Return the batches from step `start` on, without end; `close()` ends its workers.
@@ -144,7 +145,7 @@ class PyDatasetSource:
         jobs = map(self._job, steps)
         items = fetch_in_order(self._dataset, jobs, self._seeding, self._fetch)
         with contextlib.closing(items):
-            yield from map(self._as_batch, items)
+            yield from map(self._as_batch, map(Owned(), items))
 
     def _fetch(self, job: Job) -> Any:
         index, words = job

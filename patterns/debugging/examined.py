@@ -195,7 +195,7 @@ class Examined:
         """The loss in training mode, and the gradient of each trainable variable; None if they
         cannot be had.
         """
-        if self.seen[0] is None or self.batch[1] is None or not self.model.trainable_variables:
+        if self.seen[0] is None or not self.model.trainable_variables:
             return None
         if not self.can_be_trained:
             return None

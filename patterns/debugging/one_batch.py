@@ -226,14 +226,13 @@ def _has_variable_rate(optimizer: keras.optimizers.Optimizer) -> bool:
 
 
 def _floor(examined: Examined) -> float:
-    """The loss of outputs that equal the targets: with soft targets it is not 0."""
+    """The loss of outputs that equal the targets: with soft or smoothed targets it is not 0."""
     floors = [
-        one.loss_of(one.y, one.y.reshape(one.pred.shape).astype("float32"))
+        one.loss_of(one.y, one.best_outputs())
         for one in examined.outputs
         if one.family in ("poisson", "binary", "categorical")
-        and not one.from_logits
         and one.y.size == one.pred.size
-        and not is_binary(one.y)
+        and (one.smoothing or not is_binary(one.y))
     ]
     return float(sum(floor for floor in floors if math.isfinite(floor)))
 

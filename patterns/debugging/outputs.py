@@ -149,6 +149,24 @@ class Output:
     def _counted(self, y: np.ndarray) -> np.ndarray:
         return y if self.ignored is None else y[y != self.ignored]
 
+    @property
+    def smoothing(self) -> float:
+        """The `label_smoothing` of the loss; 0 if it has none."""
+        found = getattr(self.loss, "label_smoothing", 0.0)
+        return float(found) if isinstance(found, int | float) else 0.0
+
+    def best_outputs(self) -> np.ndarray:
+        """Outputs that equal the targets of a likelihood, as it smooths them."""
+        y = self.y.reshape(self.pred.shape).astype("float32")
+        classes = 2 if self.family == "binary" else y.shape[-1]
+        if self.smoothing:
+            y = y * (1 - self.smoothing) + self.smoothing / classes
+        if not self.from_logits:
+            return y
+        shares = np.clip(y, 1e-7, 1 - 1e-7)
+        rest = 1 - shares if self.family == "binary" else np.float32(1)
+        return np.log(shares / rest)
+
     def loss_of(self, y: np.ndarray, pred: np.ndarray) -> float:
         """The loss of some outputs, in the mean; NaN if it cannot be had."""
         try:

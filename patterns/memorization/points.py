@@ -35,7 +35,9 @@ def make_points(
     check_choice(caller, "sampling", sampling, get_args(Sampling))
     low, high = domain.T
     if sampling == "grid":
-        counts = list(points) if isinstance(points, Sequence) else [points] * len(domain)
+        counts = (
+            list(points) if isinstance(points, Sequence | np.ndarray) else [points] * len(domain)
+        )
         if len(counts) != len(domain):
             raise ValueError(
                 f"{caller}: `points` must be a number, or one for each of the {len(domain)} "

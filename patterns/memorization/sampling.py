@@ -63,7 +63,8 @@ def tabulate(
 
     Raises:
         ImportError: If SciPy is missing, with `sampling="sobol"`.
-        TypeError: If an argument is of the wrong type.
+        TypeError: If an argument is of the wrong type, or a value of the function is no real
+            number.
         ValueError: If an argument is out of range, or the function gives a number that is not
             finite, or arrays of different shapes; the values before it are in the file.
         kp.StoreError: If the file is of other points or of another function, damaged, or in use, or
@@ -89,7 +90,9 @@ def tabulate(
     kept = KeptValues(None if path is None else bound_path(path), where)
 
     def values_of(rows: np.ndarray) -> list[np.ndarray]:
-        found = [function(rows[0])] if batch_size is None else function(rows)
+        # A function may change what it is given.
+        given = rows.copy()
+        found = [function(given[0])] if batch_size is None else function(given)
         return _checked(rows, found, kept.values)
 
     shown = Shown(verbose)
@@ -112,7 +115,8 @@ def tabulate(
 
 def _checked(rows: np.ndarray, found: Any, before: list[np.ndarray]) -> list[np.ndarray]:
     """The values of some points as arrays of 64-bit floats, of one shape and finite."""
-    values = [np.asarray(one, "float64") for one in found]
+    # Copies: a function may give the same work array each time.
+    values = [np.array(one) for one in found]
     if len(values) != len(rows):
         raise ValueError(
             f"{_CALLER}: the function was given {len(rows)} points, and gave {len(values)} values. "
@@ -125,17 +129,23 @@ def _checked(rows: np.ndarray, found: Any, before: list[np.ndarray]) -> list[np.
                 f"{_CALLER}: the function gives an array of shape {value.shape} at "
                 f"{point.tolist()}, and of shape {shape} before. All must be of one shape."
             )
+        if value.dtype.kind not in "fiub":
+            raise TypeError(
+                f"{_CALLER}: the function gives {value.dtype} at {point.tolist()}. A table holds "
+                "real numbers; give the parts of a complex one as two numbers."
+            )
         if not np.isfinite(value).all():
             raise ValueError(
                 f"{_CALLER}: the function is not finite at {point.tolist()}: {value.tolist()}. "
                 "Choose a domain on which it is."
             )
-    return values
+    return [value.astype("float64") for value in values]
 
 
 def _check_same(path: Any, now: np.ndarray, kept: list[np.ndarray]) -> None:
-    largest = max(np.max(np.abs(one)) for one in kept)
-    if now.shape != kept[0].shape or np.max(np.abs(now - kept[0])) > _SAME * largest:
+    largest = max(np.max(np.abs(one), initial=0.0) for one in kept)
+    is_same = now.shape == kept[0].shape and np.all(np.abs(now - kept[0]) <= _SAME * largest)
+    if not is_same:
         raise StoreError(
             path,
             f"is of another function: at the first point it has {kept[0].tolist()}, and the "

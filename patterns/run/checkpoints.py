@@ -17,7 +17,7 @@ import keras
 from keras_patterns.backends import current
 
 from .._util.messages import say
-from ..checkpoint import Cursor, set_by_script
+from ..checkpoint import Cursor, lines_of_averages, set_by_script
 from ..checkpoint.capture import Recorder, versions
 from ..checkpoint.contents import Record, callback_state
 from ..checkpoint.identity import Identity, remember_final_config
@@ -319,7 +319,11 @@ class Checkpoints:
             self.checkpoint.wait()
 
     def remember_finished(self, model: keras.Model, total: int) -> None:
-        """Remembers that this process has come to the end of the run."""
+        """Remembers that this process has come to the end of the run, and says how its weights are
+        to differ from those of the checkpoints.
+        """
+        for line in lines_of_averages(find_variables(model)):
+            say(f"in the checkpoints, {line}.")
         self.checkpoint.remember_finished(model, total)
 
     def wait(self) -> None:

@@ -184,3 +184,26 @@ def test_a_save_looks_up_no_version_that_an_earlier_one_has(monkeypatch):
     monkeypatch.setattr(importlib.metadata.Distribution, "from_name", refuse)
     entry = store.save(make_model(), 2)
     assert entry.manifest.made_with["keras_patterns"] == own
+
+
+def test_where_the_averages_of_an_optimizer_are_is_said(capsys):
+    """`fit` leaves them in the model, and the training goes on from other weights."""
+    model = make_model()
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), "mse")
+    how = {"batch_size": 8, "epochs": 2, "seed": 0, "verbose": 0}
+    kp.fit(model, X, X.sum(1), callbacks=[kp.Checkpoint("runs")], **how)
+    assert "in the checkpoints, the weights are those that the training" in capsys.readouterr().out
+    other = make_model()
+    other.compile(keras.optimizers.SGD(0.1, use_ema=True), "mse")
+    kp.CheckpointStore("runs").restore(other)
+    assert "finalize_variable_values(model.trainable_variables)" in capsys.readouterr().out
+    assert not np.array_equal(model.get_weights()[0], other.get_weights()[0])
+    other.optimizer.finalize_variable_values(other.trainable_variables)
+    assert_equal(model.get_weights(), other.get_weights())
+
+
+def test_steps_that_are_no_list_are_refused(trained):
+    for function in (kp.average_checkpoints, kp.select_checkpoint):
+        given = {"data": (X, X.sum(1))} if function is kp.select_checkpoint else {}
+        with pytest.raises(TypeError, match="`steps` must list steps"):
+            function("runs", trained[0], steps=6, **given)

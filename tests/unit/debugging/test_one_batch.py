@@ -253,3 +253,32 @@ def test_labels_out_of_range_are_refused_before_a_step():
     model.compile("adam", "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="labels or ids are out of range"):
         kp.overfit_batch(model, X, np.full(64, 3))
+
+
+SMOOTHED = {
+    "categorical": (keras.losses.CategoricalCrossentropy(label_smoothing=0.1), 2, "softmax"),
+    "categorical logits": (
+        keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+        2,
+        None,
+    ),
+    "binary": (keras.losses.BinaryCrossentropy(label_smoothing=0.1), 1, "sigmoid"),
+    "binary logits": (
+        keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
+        1,
+        None,
+    ),
+    "soft logits": (keras.losses.BinaryCrossentropy(from_logits=True), 1, None),
+}
+
+
+@pytest.mark.parametrize("name", SMOOTHED)
+def test_the_least_loss_of_smoothed_and_soft_targets_is_not_zero(name):
+    loss, width, activation = SMOOTHED[name]
+    labels = (X[:, 0] > 0).astype("int32")
+    y = np.eye(2)[labels] if width == 2 else labels[:, None]
+    y = 0.2 + 0.5 * y if name.startswith("soft") else y
+    hidden = [layers.Dense(32, activation="relu"), layers.Dense(width, activation=activation)]
+    model = keras.Sequential([keras.Input((6,)), *hidden])
+    model.compile(keras.optimizers.Adam(0.02), loss)
+    assert kp.overfit_batch(model, X, y.astype("float32"), steps=200).verdict == "memorised"

@@ -218,3 +218,32 @@ def test_arguments_are_checked(changed, error, said):
     how = {"function": lambda p: p[0], "domain": [(0, 1)], "points": 2, **changed}
     with pytest.raises(error, match=said):
         kp.tabulate(**how, **QUIET)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_function_may_use_its_arrays_again(tmp_path, batch_size):
+    """It gives the same work array each time, and changes what it is given."""
+    work = np.empty((2, 2))
+
+    def function(points):
+        points *= 2
+        found = work[: len(np.atleast_2d(points))]
+        found[:] = np.hstack([np.atleast_2d(points), np.atleast_2d(points) ** 2])
+        return found if points.ndim > 1 else found[0]
+
+    for path in (None, tmp_path / "table", tmp_path / "table"):
+        x, y = kp.tabulate(function, [(0, 3)], 4, path=path, batch_size=batch_size, **QUIET)
+        assert x[:, 0].tolist() == [0, 1, 2, 3]
+        assert y.tolist() == [[0, 0], [2, 4], [4, 16], [6, 36]]
+
+
+@pytest.mark.parametrize("value", [1j, "1", None])
+def test_what_is_no_real_number_is_refused(value):
+    with pytest.raises(TypeError, match=r"at \[0.0\].*real numbers"):
+        kp.tabulate(lambda point: value, [(0, 3)], 4, **QUIET)
+
+
+def test_values_without_numbers_are_read_again(tmp_path):
+    for _ in range(2):
+        _, y = kp.tabulate(lambda point: [], [(0, 3)], np.array([4]), path=tmp_path / "t", **QUIET)
+        assert y.shape == (4, 0)

@@ -173,3 +173,30 @@ def test_a_fixed_batch_and_inputs_by_name_are_kept_to():
     inputs = {name: keras.Input((4,), batch_size=6, name=name) for name in "ab"}
     model = keras.Model(inputs, {"sum": inputs["a"] + inputs["b"]})
     assert_no_leak_across_batch(model, {"a": X, "b": X})
+
+
+class Reconstructs(keras.Model):
+    """It has no targets."""
+
+    def __init__(self, is_detached):
+        super().__init__()
+        self.code, self.back = layers.Dense(2), layers.Dense(4)
+        self.is_detached = is_detached
+
+    def call(self, x):
+        code = self.code(x)
+        return self.back(ops.stop_gradient(code) if self.is_detached else code)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return ops.mean(ops.square(y_pred - x))
+
+
+@pytest.mark.parametrize("is_detached", [False, True])
+def test_a_model_without_targets_trains_every_variable(is_detached):
+    model = Reconstructs(is_detached)
+    model.compile("adam")
+    if not is_detached:
+        assert_trains_every_variable(model, X)
+        return
+    with pytest.raises(AssertionError, match="2 of 4 trainable variables are not trained"):
+        assert_trains_every_variable(model, X)
