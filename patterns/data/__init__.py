@@ -4,6 +4,7 @@ from .arrays import ArraySource
 from .in_order import DataExhaustedError, IterableLoader, LoaderSource
 from .indexed import IndexedSource
 from .order import BatchOrder, Permutation
+from .owned import Owned
 from .passes import Passes, check_pass_ends, one_pass
 from .pydataset import PyDatasetSource
 from .skipping import NoBatchLeftError, Skipped
@@ -27,6 +28,7 @@ __all__ = [
     "IterableLoader",
     "LoaderSource",
     "NoBatchLeftError",
+    "Owned",
     "Passes",
     "Permutation",
     "PyDatasetSource",

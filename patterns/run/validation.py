@@ -16,6 +16,7 @@ from keras_patterns.backends import current
 from .._util.arguments import whole_number
 from .._util.steps import next_multiple
 from ..data import (
+    Owned,
     check_validation_data,
     describe_evaluated,
     evaluate_arguments,
@@ -246,7 +247,8 @@ class Validation:
         if self._batches is None:
             return self._evaluate(model, self.taken, **settings)
         # Keras looks a few batches ahead; not into those of the next validation.
-        batches = (batch for batch in itertools.islice(self._batches, self._steps))
+        owned = Owned()
+        batches = (owned(batch) for batch in itertools.islice(self._batches, self._steps))
         logs: dict[str, Any] = model.evaluate(batches, return_dict=True, verbose=0, **settings)
         return logs
 
