@@ -158,7 +158,7 @@ class Output:
     def best_outputs(self) -> np.ndarray:
         """Outputs that equal the targets of a likelihood, as it smooths them."""
         y = self.y.reshape(self.pred.shape).astype("float32")
-        classes = 2 if self.family == "binary" else y.shape[-1]
+        classes = 2 if self.family == "binary" else self.pred.shape[-1]
         if self.smoothing:
             y = y * (1 - self.smoothing) + self.smoothing / classes
         if not self.from_logits:
