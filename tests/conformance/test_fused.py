@@ -146,7 +146,8 @@ def differences(monkeypatch, model, how):
             batches = keras.tree.map_structure(scale, candidate.trial.batches)
             trial = comparing.Trial(batches, candidate.trial.sample, by_itself)
             count = len(batches)
-            block = None if by_itself else Block(stacked.stacked(batches, program.rooms[0]), count)
+            room = min(program.rooms, default=count)
+            block = None if by_itself else Block(stacked.stacked(batches, room), count)
             with preserved(model):
                 for variable in find_variables(model).variables.values():
                     variable.assign(scale(keras.ops.convert_to_numpy(variable.value)))
