@@ -19,7 +19,7 @@ from ._held import StateAccess
 from ._measured import Values, assigning_step
 from ._spread import ignored_distribution
 from ._torch_blocks import TorchBlocks
-from ._torch_cuda import CopiedBatches
+from ._torch_cuda import CopiedBatches, has_cuda
 from ._trees import tree_from_arrays, tree_to_arrays
 
 _DEVICE = re.compile(r"cpu|mps(:0)?|cuda:[0-9]{1,3}")
@@ -165,7 +165,7 @@ class TorchBackend:
 
     def random_state(self) -> dict[str, Any]:
         state = {"cpu": torch.get_rng_state().numpy()}
-        if _has_cuda():
+        if has_cuda():
             state |= {f"cuda:{i}": s.numpy() for i, s in enumerate(torch.cuda.get_rng_state_all())}
         if torch.backends.mps.is_available():
             state["mps"] = torch.mps.get_rng_state().numpy()
@@ -189,7 +189,7 @@ class TorchBackend:
     @contextmanager
     def seeded(self, words: np.ndarray) -> Iterator[None]:
         cpu, seed = torch.default_generator, _seed(words)
-        has_devices = _has_cuda() or torch.backends.mps.is_available()
+        has_devices = has_cuda() or torch.backends.mps.is_available()
         outside = cpu.get_state(), self.random_state() if has_devices else {}
         # As torch.manual_seed does, which notes who has called, for devices that are not open yet:
         # that takes longer than to make a batch.
@@ -278,13 +278,6 @@ class TorchBackend:
     ) -> Any:
         iterator = data.get_torch_dataloader()
         return [function([next(iterator)]) for _ in range(times)][-1]
-
-
-def _has_cuda() -> bool:
-    """True if this process has CUDA devices. One that was forked after they were opened, such as a
-    worker of a DataLoader, cannot use them; torch.manual_seed asks in the same way.
-    """
-    return torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()
 
 
 def _put_generator(generator: torch.Generator, state: Any) -> None:

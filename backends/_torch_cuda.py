@@ -103,12 +103,36 @@ class CopiedBatches(Batches):
 
     def get_torch_dataloader(self) -> Iterator[Batch]:
         """The batches."""
-        return map(_used_here, self.get_jax_iterator())
+        return _copied_here(self.get_jax_iterator())
 
 
-def _used_here(batch: Batch) -> Batch:
-    """Keeps the memory of the tensors until the steps that were launched have ended."""
-    for leaf in keras.tree.flatten(batch):
-        if isinstance(leaf, torch.Tensor) and leaf.is_cuda:
-            leaf.record_stream(torch.cuda.current_stream())
-    return batch
+def _copied_here(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches once more copied, on the stream of the computing, which takes microseconds.
+
+    The memory of the first copies may be written over as soon as they are gone, so they stay until
+    the second ones are made. (`Tensor.record_stream` would see to that too, but a process that is
+    forked, such as a worker of a DataLoader, aborts when it frees such a tensor.)
+    """
+    read: deque[tuple[torch.cuda.Event, Batch]] = deque()
+    try:
+        for batch in batches:
+            here = keras.tree.map_structure(_copy, batch)
+            read.append((torch.cuda.current_stream().record_event(), batch))
+            del batch
+            yield here
+            while read and read[0][0].query():
+                read.popleft()
+    finally:
+        if read and has_cuda():
+            read[-1][0].synchronize()
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) and leaf.is_cuda else leaf
+
+
+def has_cuda() -> bool:
+    """Whether this process has CUDA devices. One that was forked after they were opened, such as a
+    worker of a DataLoader, cannot use them; torch.manual_seed asks in the same way.
+    """
+    return torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()

@@ -131,25 +131,34 @@ def keras_attributes(thing: object) -> frozenset[str]:
     """The names of the attributes of an object of Keras in which Keras, and the framework under it,
     keep their own affairs, such as `stop_training`. There is no public list of them.
     """
-    for kind, names in _attributes().items():
-        if isinstance(thing, kind):
-            return names
-    return frozenset()
+    kind = next((kind for kind in _TEMPLATES if isinstance(thing, kind)), None)
+    return _attributes(kind) if kind else frozenset()
 
 
-@functools.cache
-def _attributes() -> dict[type, frozenset[str]]:
+def _template_model() -> keras.Model:
     model = keras.Sequential(name="template")
     optimizer = keras.optimizers.SGD(name="template")
     model.compile(optimizer, keras.losses.MeanSquaredError(name="template"))
-    set_later = {"history", "_epoch_iterator", "_eval_epoch_iterator", "_torch_params"}
-    set_later |= {"_jax_state", "_jax_state_synced"}
-    templates = {
-        keras.Model: model,
-        keras.Layer: keras.Layer(name="template"),
-        keras.Metric: keras.Metric(name="template"),
-        keras.Loss: keras.Loss(name="template"),
-        keras.optimizers.Optimizer: optimizer,
-        keras.callbacks.Callback: keras.callbacks.Callback(),
-    }
-    return {kind: frozenset(vars(one)) | set_later for kind, one in templates.items()}
+    return model
+
+
+_TEMPLATES: dict[type, Callable[[], object]] = {
+    keras.Model: _template_model,
+    keras.Layer: lambda: keras.Layer(name="template"),
+    keras.Metric: lambda: keras.Metric(name="template"),
+    keras.Loss: lambda: keras.Loss(name="template"),
+    keras.optimizers.Optimizer: lambda: keras.optimizers.SGD(name="template"),
+    keras.callbacks.Callback: keras.callbacks.Callback,
+}
+_SET_LATER = {
+    *("history", "_epoch_iterator", "_eval_epoch_iterator", "_torch_params"),
+    *("_jax_state", "_jax_state_synced"),
+}
+
+
+@functools.cache
+def _attributes(kind: type) -> frozenset[str]:
+    """Only what is asked for is made: the variables of an optimizer would lie on the device, which
+    a worker of a loader must not touch.
+    """
+    return frozenset(vars(_TEMPLATES[kind]())) | _SET_LATER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import json
 import os
 import signal
@@ -47,7 +48,7 @@ def run(
     path.mkdir(parents=True, exist_ok=True)
     backend = backend or os.environ["KERAS_BACKEND"]
     argv = [str(part) for part in (script, *arguments)]
-    if alone or not Path("/proc/self/task").exists():
+    if alone or not _can_fork(backend):
         return subprocess.run(
             [sys.executable, *argv],
             cwd=path,
@@ -62,6 +63,14 @@ def run(
         status = _forked(program, backend, server)
         said = [one.read_text(encoding="utf-8") if one.exists() else "" for one in (out, err)]
     return Process(argv, status, *said)
+
+
+@functools.cache
+def _can_fork(backend: str) -> bool:
+    """Not where threads run: CUDA has some once Keras is imported on PyTorch."""
+    if not Path("/proc/self/task").exists():
+        return False
+    return backend != "torch" or not importlib.import_module("torch").cuda.is_available()
 
 
 def _forked(program: dict[str, Any], backend: str, number: int) -> int:

@@ -30,8 +30,9 @@ def feed(batches, ahead=True):
 def numbers(data):
     found = []
     for x, y in data:
-        assert np.asarray(x["a"]).shape == (len(y), 3)
-        assert set(np.asarray(x["a"]).flat) == set(np.asarray(y).flat)
+        rows, y = map(keras.ops.convert_to_numpy, (x["a"], y))
+        assert rows.shape == (len(y), 3)
+        assert set(rows.flat) == set(y.flat)
         found.append((int(y[0]), len(y)))
     return found
 

@@ -2,6 +2,9 @@
 line.
 """
 
+import gc
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -20,7 +23,7 @@ X = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
 def launches(step):
     from keras_patterns.backends._torch_cuda import Launches
 
-    return Launches(step, [torch.zeros(8, device="cuda")])
+    return Launches(step, [torch.zeros(8, device="cuda")], each=False)
 
 
 def columns():
@@ -62,7 +65,7 @@ def test_the_constants_of_a_step_stay():
         total.add_(row * torch.tensor(range(8)).to("cuda"))
         return {"sum": total.sum()}
 
-    program = Launches(_noted(step, leaves), leaves)
+    program = Launches(_noted(step, leaves), leaves, each=False)
     total.zero_()
     # They would be written over.
     held = [torch.full((8,), 77) for _ in range(10_000)]
@@ -91,6 +94,19 @@ def test_batches_arrive_as_they_were_made(ahead):
         assert found_x.is_cuda
         np.testing.assert_array_equal(found_x.cpu(), x)
         np.testing.assert_array_equal(found_y.cpu(), y)
+    feed.close()
+
+
+def test_a_process_that_is_forked_may_free_them():
+    feed = current().feed(iter([(X, X)] * 8), [(X, X)], True, keras.Model())
+    batches = list(feed.get_torch_dataloader())
+    child = os.fork()
+    if not child:
+        batches.clear()
+        del feed
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
     feed.close()
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_patterns._keras import layers
 from keras_patterns.state.codec import decode, encode
 from keras_patterns.state.held import HeldStates
 from keras_patterns.state.item_caller import ItemCaller
@@ -269,3 +270,27 @@ def test_an_item_depends_on_its_words_alone():
     assert [ItemCaller(dataset)(one, make) for one in reversed(words)] == first[::-1]
     numbers = [number for item in first for number in item[:3]]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_a_worker_makes_no_variable_to_look_into_a_dataset(monkeypatch):
+    """It would lie on the device: a process that was forked cannot use it, one that was spawned
+    would take its memory.
+    """
+    layers._attributes.cache_clear()
+
+    class Own(keras.losses.Huber):
+        pass
+
+    class Dataset:
+        rng = np.random.default_rng(0)
+
+        def __init__(self):
+            self.held = Own(), keras.layers.Rescaling(2.0)
+
+    def refuse(*_, **__):
+        raise AssertionError("a variable is made")
+
+    dataset = Dataset()
+    monkeypatch.setattr(keras.Variable, "__init__", refuse)
+    words = np.arange(4, dtype=np.uint32)
+    assert ItemCaller(dataset, names_moving=True)(words, dataset.rng.random) > 0
