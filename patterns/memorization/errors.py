@@ -62,9 +62,18 @@ class Table:
         """The shape, dtype and digest of each array, as JSON."""
         return {**describe(self.x, "x"), **describe(self._y, "y")}
 
-    def check_shapes(self, model: keras.Model) -> None:
-        """Raises ValueError if the outputs of a built model cannot be compared with the targets."""
-        if self._error is None and model.built:
+    def check_shapes(self, model: keras.Model, size: int) -> None:
+        """Raises ValueError if the outputs of a built model cannot be compared with the targets.
+
+        Args:
+            model: Its outputs are only computed where a function compares them.
+            size: Examples that are computed at once.
+        """
+        if self._error is not None and model.built:
+            rows = np.arange(min(size, self.examples))
+            with _unmoved(model):
+                self._compared(rows, self._outputs(model, rows, size))
+        elif model.built:
             inputs = keras.tree.map_structure(
                 lambda one: keras.KerasTensor(one.shape, take(one, np.arange(1)).dtype), self.x
             )
@@ -125,7 +134,7 @@ class Table:
         """The error of each number of some examples, of shape `(examples, numbers)`."""
         if self._error is not None:
             targets = keras.tree.map_structure(lambda one: np.asarray(one[rows]), self._y)
-            errors = np.asarray(self._error(targets, outputs), "float64").reshape(len(rows), -1)
+            errors = self._by_function(targets, outputs, len(rows))
         else:
             flat = keras.tree.flatten(outputs)
             self._check_shapes([one.shape for one in flat])
@@ -136,6 +145,22 @@ class Table:
             ]
             errors = np.concatenate(parts, axis=1)
         return np.where(np.isfinite(errors), errors, np.inf)
+
+    def _by_function(self, targets: Any, outputs: Any, examples: int) -> np.ndarray:
+        assert self._error
+        given = keras.ops.convert_to_numpy(self._error(targets, outputs))
+        if given.dtype.kind not in "biuf" or given.shape[:1] != (examples,):
+            raise ValueError(
+                f"{self._caller}: `error` must give real numbers for each example, an array of "
+                f"shape ({examples}, ...) for {examples} examples. Received: {given.dtype} of "
+                f"shape {given.shape}. Don't average over examples."
+            )
+        if (given < 0).any():
+            raise ValueError(
+                f"{self._caller}: `error` gave {given.min():.3g}, and an error below 0 would be "
+                "within each tolerance. Give the absolute value."
+            )
+        return given.astype("float64").reshape(examples, -1)
 
     def _check_shapes(self, outputs: list[Any]) -> None:
         if len(self._targets) != len(outputs):

@@ -75,8 +75,9 @@ def memorize(
         relative: Whether `tolerance` is a fraction of the range of each array of targets, the
             highest number in it less the lowest. Defaults to False.
         error: In place of the absolute difference, a function of the targets and the outputs of
-            some examples, as NumPy arrays in their structures, that gives an error for each; such
-            as `lambda y, p: p.argmax(1) != y` for classes, with a tolerance of 0. Defaults to None.
+            some examples, as NumPy arrays in their structures, that gives an error for each, at
+            least 0; such as `lambda y, p: p.argmax(1) != y` for classes, with a tolerance of 0.
+            Defaults to None.
         batch_size: Examples in a batch, here and where errors are computed. Defaults to 32.
         callbacks: As in `kp.fit`.
         **fit_arguments: Further arguments of `kp.fit`, but for those of the validation. Where none
@@ -89,7 +90,8 @@ def memorize(
     Raises:
         TypeError: If an argument is of the wrong type.
         ValueError: If an argument is out of range, a target is not finite, its shape is not that
-            of the output, or there is a validation.
+            of the output, there is a validation, or `error` gives no error for each example, or one
+            below 0.
 
     Example:
 
@@ -119,7 +121,7 @@ def memorize(
             )
     check_model(_CALLER, model, obeys_limits=True)
     table = Table(_CALLER, x, y, relative, error)
-    table.check_shapes(model)
+    table.check_shapes(model, size)
     if all(fit_arguments.get(name) is None for name in _LENGTHS):
         fit_arguments |= {"total_steps": _STEPS, "epochs": _EPOCHS}
     check = LargestErrorCheck(table, tolerance, size)

@@ -122,7 +122,7 @@ def open_plain(path: Path, *, any_folder: bool = False) -> Iterator[FileIO]:
         yield file
 
 
-NOT_A_FILE = "it is a link or a device, not a file of its own"
+NOT_A_FILE = "it is a folder, a link or a device, not a file of its own"
 
 
 class NotAFileError(OSError):

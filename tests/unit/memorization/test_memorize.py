@@ -287,6 +287,9 @@ def test_what_is_no_file_is_refused():
         ({"y": (X, X)}, ValueError, "has 1 outputs, and `y` 2 arrays"),
         ({"y": np.array(["a"] * 9)}, TypeError, "`y` must hold real numbers"),
         ({"y": np.ones(9), "relative": True}, ValueError, "`y` is 1.0 everywhere"),
+        ({"error": lambda y, p: abs(y - p).mean()}, ValueError, r"an array of shape \(9, \.\.\.\)"),
+        ({"error": lambda y, p: (y - p).T}, ValueError, r"float64 of shape \(1, 9\)"),
+        ({"error": lambda y, p: y - p - 9}, ValueError, "an error below 0 would be within each"),
         ({"x": range(9)}, TypeError, "`x` is no array"),
         ({"model": None}, TypeError, "must be a Keras model"),
     ],
@@ -295,3 +298,5 @@ def test_arguments_are_checked_before_anything_is_trained(changed, error, said):
     how = {"model": line(), "x": X, "y": X, "tolerance": 1.0, **changed}
     with pytest.raises(error, match=said):
         kp.memorize(**how)
+    if how["model"]:
+        assert int(how["model"].optimizer.iterations) == 0
