@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ from .observed import LayerView, rms
 
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
+# Differences within this much of the largest gradient are of rounding.
+_EQUAL = 1e-5
 
 
 def check_ids(examined: Examined) -> Iterator[Finding]:
@@ -75,6 +78,29 @@ def check_start(examined: Examined) -> Iterator[Finding]:
                 {"units": units.shape[-1]},
                 'Use kernel_initializer="glorot_uniform" or "he_normal".',
             )
+            return
+    yield from _equal_parts(examined)
+
+
+def _equal_parts(examined: Examined) -> Iterator[Finding]:
+    """Parts of one variable that start equal and have equal gradients, such as experts."""
+    for variable, gradient in gradients_by_variable(examined):
+        if gradient is None or gradient.ndim < 2 or not gradient.any():
+            continue
+        values = keras.ops.convert_to_numpy(variable.value)
+        for axis, parts in enumerate(gradient.shape):
+            if parts == 1 or np.ptp(values, axis=axis).any():
+                continue
+            if np.ptp(gradient, axis=axis).max() <= _EQUAL * np.abs(gradient).max():
+                yield Finding(
+                    "symmetric_init",
+                    "error",
+                    f"The {parts} parts of {variable.path} along axis {axis} start equal, and "
+                    "their gradients are equal: they stay one.",
+                    {"units": parts, "axis": axis},
+                    "Let them start at random.",
+                )
+                break
 
 
 def _matrix(view: LayerView) -> keras.Variable | None:
@@ -307,12 +333,16 @@ def _loud(examined: Examined) -> Iterator[Finding]:
             )
 
 
+def gradients_by_variable(examined: Examined) -> list[tuple[Any, np.ndarray | None]]:
+    """Each trainable variable and its gradient; nothing if the gradients cannot be had."""
+    if examined.gradients is None:
+        return []
+    return list(zip(examined.model.trainable_variables, examined.gradients[1], strict=True))
+
+
 def layer_gradients(examined: Examined) -> dict[str, float]:
     """The root mean square of the gradient of each layer with weights, by its name."""
-    if examined.gradients is None:
-        return {}
-    trained = examined.model.trainable_variables
-    by_id = {id(one): g for one, g in zip(trained, examined.gradients[1], strict=True)}
+    by_id = {id(one): gradient for one, gradient in gradients_by_variable(examined)}
     sizes = {}
     for view in examined.weighted:
         found = [by_id[id(one)] for one in view.layer.weights if id(one) in by_id]

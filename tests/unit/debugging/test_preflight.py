@@ -593,6 +593,40 @@ def test_layers(hidden, kind):
     assert (grave[0] if grave else None) == kind
 
 
+class Experts(layers.Layer):
+    """A mean of linear experts, weighted by a gate that starts at zero."""
+
+    def __init__(self, start):
+        super().__init__()
+        self.start = start
+        self.gate = layers.Dense(4, activation="softmax", kernel_initializer="zeros")
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4), initializer=self.start)
+        self.gate.build(shape)
+
+    def call(self, x):
+        each = keras.ops.matmul(x, self.kernel)
+        return keras.ops.sum(self.gate(x) * each, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize(("start", "is_found"), [("zeros", True), ("glorot_normal", False)])
+def test_experts_that_start_equal_stay_one(start, is_found):
+    model = keras.Sequential([keras.Input((X.shape[-1],)), Experts(start)])
+    model.compile("adam", "mse")
+    found = [one for one in kp.preflight(model, X, X[:, 0]) if one.kind == "symmetric_init"]
+    assert bool(found) == is_found
+    assert not is_found or "The 4 parts of" in found[0].message
+
+
+def test_parts_that_start_equal_and_move_apart_are_none():
+    """A last layer of zeros, whose units have targets of their own."""
+    model = softmax(hidden=[layers.Dense(8, "relu")])
+    last = model.layers[-1].kernel
+    last.assign(np.zeros(last.shape))
+    assert "symmetric_init" not in kinds(model, X, LABELS)
+
+
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "gelu", "softsign"])
 def test_a_net_with_activations_is_not_linear(activation):
     hidden = [layers.Dense(8, activation=activation) for _ in range(2)]
