@@ -18,6 +18,8 @@ from .outputs import Output
 Rows = list[np.ndarray]
 # Rows that are compared between training and validation.
 _MOST_COMPARED = 50_000
+# So many validation examples are compared with their neighbours of these ranks, in so much data.
+_NEIGHBOURED, _NEAR, _FAR, _MOST_VALUES = 64, 20, 200, 50_000_000
 # Of the examples: what is left is too few to learn from.
 _NEARLY_ALL = 0.9
 
@@ -67,6 +69,41 @@ def share_among(train: Rows, validation: Rows) -> float:
     shared = sum(one in known for one in _each_hash(validation))
     share = shared / min(_MOST_COMPARED, len(validation[0]))
     return share if share and _tells_apart(train, known) else 0.0
+
+
+def are_near_copies(train: Rows, validation: Rows) -> bool:
+    """Whether most validation examples have one to train on that is far nearer than their other
+    neighbours are, as copies with noise have.
+
+    In few dimensions the nearest of many is that near by chance: there the distance grows as fast
+    farther out, and nothing is said.
+    """
+    if not all(one.dtype.kind == "f" or one.dtype == np.uint8 for one in (*train, *validation)):
+        return False
+    rows = min(_MOST_COMPARED, len(train[0]))
+    columns = sum(one.shape[1] for one in train)
+    if rows < 2 * _FAR or rows * columns > _MOST_VALUES:
+        return False
+    step = max(1, len(validation[0]) // _NEIGHBOURED)
+    picked = [one[::step][:_NEIGHBOURED] for one in validation]
+    some = np.concatenate(picked, axis=1, dtype="float64")
+    starts = range(0, rows, 4_096)
+    parts = [[one[start : min(start + 4_096, rows)] for one in train] for start in starts]
+    distances = np.concatenate([_distances(some, part) for part in parts], axis=1)
+    distances.sort(axis=1)
+    nearest, near, far = (distances[:, place] for place in (0, _NEAR - 1, _FAR - 1))
+    if not np.isfinite(distances).all() or not (near > 0).all():
+        return False
+    growth = float(np.median(far / near))
+    # Equal ones are counted elsewhere.
+    copies = (nearest > 0) & (near > 2.5 * growth * nearest)
+    return growth < 2 and bool(copies.mean() > 0.5)
+
+
+def _distances(some: np.ndarray, columns: Rows) -> np.ndarray:
+    others = np.concatenate(columns, axis=1, dtype="float64")
+    squares = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * some @ others.T
+    return np.sqrt(np.maximum(squares, 0))
 
 
 def matrices(x: Any) -> Rows:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ..state.snapshot import all_finite
-from .copies import Rows, matrices, share_among
+from .copies import Rows, are_near_copies, matrices, share_among
 from .examined import Examined
 from .finding import Finding
 from .observed import LayerView, rms
@@ -187,6 +187,15 @@ def check_split(examined: Examined) -> Iterator[Finding]:
             f"{shared:.0%} of the validation inputs are among the training inputs.",
             {"share": shared},
             "Split before examples are repeated or augmented.",
+        )
+    elif are_near_copies(train, validation):
+        yield Finding(
+            "validation_leak",
+            "warning",
+            "Most validation inputs have one among the training inputs that is far nearer than "
+            "any other: they look like copies of the same examples.",
+            {},
+            "Split before examples are augmented, and keep what belongs together on one side.",
         )
 
 
