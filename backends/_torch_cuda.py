@@ -132,7 +132,7 @@ def _copy(leaf: Any) -> Any:
 
 
 def has_cuda() -> bool:
-    """Whether this process has CUDA devices. One that was forked after they were opened, such as a
+    """True if this process has CUDA devices. One that was forked after they were opened, such as a
     worker of a DataLoader, cannot use them; torch.manual_seed asks in the same way.
     """
     return torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()

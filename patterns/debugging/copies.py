@@ -72,7 +72,7 @@ def share_among(train: Rows, validation: Rows) -> float:
 
 
 def are_near_copies(train: Rows, validation: Rows) -> bool:
-    """Whether most validation examples have one to train on that is far nearer than their other
+    """True if most validation examples have one to train on that is far nearer than their other
     neighbours are, as copies with noise have.
 
     In few dimensions the nearest of many is that near by chance: there the distance grows as fast
