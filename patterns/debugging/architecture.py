@@ -63,6 +63,12 @@ def check_frozen(examined: Examined) -> Iterator[Finding]:
 
 def check_start(examined: Examined) -> Iterator[Finding]:
     """Units that start equal, and so stay equal."""
+    found = list(_equal_units(examined))
+    yield from found or _equal_parts(examined)
+
+
+def _equal_units(examined: Examined) -> Iterator[Finding]:
+    """Hidden layers all of whose units have the same weights."""
     for view in examined.hidden:
         matrix = _matrix(view)
         if matrix is None or isinstance(view.layer, keras.layers.DepthwiseConv2D):
@@ -78,8 +84,6 @@ def check_start(examined: Examined) -> Iterator[Finding]:
                 {"units": units.shape[-1]},
                 'Use kernel_initializer="glorot_uniform" or "he_normal".',
             )
-            return
-    yield from _equal_parts(examined)
 
 
 def _equal_parts(examined: Examined) -> Iterator[Finding]:

@@ -80,9 +80,11 @@ def are_near_copies(train: Rows, validation: Rows) -> bool:
     """
     if not all(one.dtype.kind == "f" or one.dtype == np.uint8 for one in (*train, *validation)):
         return False
+    widths = [one.shape[1] for one in train]
     rows = min(_MOST_COMPARED, len(train[0]))
-    columns = sum(one.shape[1] for one in train)
-    if rows < 2 * _FAR or rows * columns > _MOST_VALUES:
+    if rows < 2 * _FAR or rows * sum(widths) > _MOST_VALUES:
+        return False
+    if widths != [one.shape[1] for one in validation]:
         return False
     step = max(1, len(validation[0]) // _NEIGHBOURED)
     picked = [one[::step][:_NEIGHBOURED] for one in validation]

@@ -75,6 +75,10 @@ def test_rows_that_are_near_by_chance_are_none(x):
     assert not found(x)
 
 
+def test_parts_of_other_widths_are_not_compared():
+    assert not are_near_copies([DIGITS], [DIGITS[:, :5]])
+
+
 def test_inputs_of_several_arrays_are_compared_together():
     x = noisy(DIGITS, 0.4)[RANDOM.permutation(4 * 1797)]
     parts = [x[:, :10], x[:, 10:]]
