@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._blocks import Block, BlockProgram, CannotFuseError
 from ._gathered import Gathered
-from ._held import StateAccess
+from ._held import StateAccess, beside
 from ._read_ahead import ReadAhead
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "Gathered",
     "ReadAhead",
     "StateAccess",
+    "beside",
     "current",
     "generator_access",
     "import_keras",

@@ -29,3 +29,8 @@ class StateAccess:
     seed: Callable[[Any], None] | None = None
     has_fixed_form: bool = True
     is_value: bool = False
+
+
+def beside(live: Any, tensor: Any) -> Any:
+    """A tensor on the device of another, where a framework does not move it by itself."""
+    return tensor.to(live.device) if hasattr(tensor, "to") else tensor

@@ -131,13 +131,14 @@ class TorchBackend:
         return 1
 
     def device(self) -> str:
-        if torch.cuda.is_available():
-            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-        return "1 x mps" if torch.backends.mps.is_available() else "1 x cpu"
+        device = _device_of_keras()
+        if device.type == "cuda":
+            return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(device)}"
+        return f"1 x {device.type}"
 
     def peak_memory(self) -> int | None:
-        is_cuda = keras.ops.zeros(()).is_cuda
-        return torch.cuda.max_memory_allocated() if is_cuda else None
+        device = _device_of_keras()
+        return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_memory_error(
@@ -278,6 +279,12 @@ class TorchBackend:
     ) -> Any:
         iterator = data.get_torch_dataloader()
         return [function([next(iterator)]) for _ in range(times)][-1]
+
+
+def _device_of_keras() -> torch.device:
+    """Where Keras makes tensors: KERAS_TORCH_DEVICE may say so."""
+    device: torch.device = keras.ops.zeros(()).device
+    return device
 
 
 def _put_generator(generator: torch.Generator, state: Any) -> None:

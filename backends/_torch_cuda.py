@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import torch
@@ -14,7 +16,32 @@ from ._feed import Batch, Batches
 _BLOCKS_ON_THE_WAY = 2
 
 
-class Launches:
+class OfDevice:
+    """What holds events or graphs of a device. A process that is forked, such as a worker of a
+    DataLoader, aborts when it frees these, so there they are kept.
+    """
+
+    _alive: ClassVar[weakref.WeakSet[OfDevice]] = weakref.WeakSet()
+    _kept: ClassVar[list[OfDevice]] = []
+
+    def __init__(self) -> None:
+        self._alive.add(self)
+
+    @classmethod
+    def before_fork(cls) -> None:
+        """Keeps all in the child."""
+        cls._kept.extend(cls._alive)
+
+    @classmethod
+    def after_fork(cls) -> None:
+        """In the parent they go when they are not used."""
+        cls._kept.clear()
+
+
+os.register_at_fork(before=OfDevice.before_fork, after_in_parent=OfDevice.after_fork)
+
+
+class Launches(OfDevice):
     """A graph of operations, made again for each batch by one launch of the device, where that can
     be had, and by a launch for each operation elsewhere.
 
@@ -25,6 +52,7 @@ class Launches:
     """
 
     def __init__(self, graph: Callable[..., Any], leaves: list[torch.Tensor], each: bool) -> None:
+        super().__init__()
         self._each = each
         self._is_on_cuda = any(leaf.is_cuda for leaf in leaves)
         self._on_the_way: deque[Any] = deque()
@@ -60,12 +88,16 @@ def _captured(graph: Callable[..., Any], leaves: list[torch.Tensor]) -> Callable
     """The operations as one launch; None if one of them waits for the device."""
     places = [leaf.clone() for leaf in leaves]
     program = torch.cuda.CUDAGraph()
+    stream = torch.cuda.current_stream()
     try:
         # A thread that makes batches may copy them meanwhile.
         with torch.cuda.graph(program, capture_error_mode="thread_local"):
             logs = graph(*places)
     except RuntimeError:
         return None
+    finally:
+        # Where the capture fails at its end, PyTorch stays on the stream of the capture.
+        torch.cuda.set_stream(stream)
 
     def launch(*leaves: torch.Tensor) -> Any:
         for place, leaf in zip(places, leaves, strict=True):
@@ -113,18 +145,39 @@ def _copied_here(batches: Iterator[Batch]) -> Iterator[Batch]:
     the second ones are made. (`Tensor.record_stream` would see to that too, but a process that is
     forked, such as a worker of a DataLoader, aborts when it frees such a tensor.)
     """
-    read: deque[tuple[torch.cuda.Event, Batch]] = deque()
+    read = _Read()
     try:
         for batch in batches:
             here = keras.tree.map_structure(_copy, batch)
-            read.append((torch.cuda.current_stream().record_event(), batch))
+            read.until(torch.cuda.current_stream().record_event(), batch)
             del batch
             yield here
-            while read and read[0][0].query():
-                read.popleft()
+            read.let_go()
     finally:
-        if read and has_cuda():
-            read[-1][0].synchronize()
+        if has_cuda():
+            read.wait()
+
+
+class _Read(OfDevice):
+    """Batches that are kept until an event has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: deque[tuple[torch.cuda.Event, Batch]] = deque()
+
+    def until(self, event: torch.cuda.Event, batch: Batch) -> None:
+        """Keeps a batch."""
+        self._waiting.append((event, batch))
+
+    def let_go(self) -> None:
+        """Forgets those whose event has come."""
+        while self._waiting and self._waiting[0][0].query():
+            self._waiting.popleft()
+
+    def wait(self) -> None:
+        """Waits for the last event."""
+        if self._waiting:
+            self._waiting[-1][0].synchronize()
 
 
 def _copy(leaf: Any) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ._held import beside
+
 # Memory on such a boundary is read by XLA and TensorFlow where it lies, any other is copied.
 _ALIGNMENT = 64
 
@@ -37,7 +39,7 @@ def tree_from_arrays(like: Any, arrays: Mapping[str, np.ndarray]) -> Any:
 
 def _like(leaf: Any, array: np.ndarray) -> Any:
     if keras.ops.is_tensor(leaf):
-        return keras.ops.convert_to_tensor(array)
+        return beside(leaf, keras.ops.convert_to_tensor(array))
     return array.copy() if isinstance(leaf, np.ndarray) else type(leaf)(array[()])
 
 

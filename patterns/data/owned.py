@@ -52,24 +52,26 @@ def copied(item: Any) -> Any:
     def copy(leaf: Any) -> Any:
         if isinstance(leaf, np.ndarray):
             return np.array(leaf, order="K")
-        return leaf if _memory(leaf) is None else leaf.clone()
+        return leaf.clone() if hasattr(leaf, "data_ptr") else leaf
 
     return keras.tree.map_structure(copy, item)
 
 
 def _spans(item: Any) -> list[tuple[int, int]]:
     """The first and the last address of each array."""
-    found = map(_memory, keras.tree.flatten(item))
-    return [np.lib.array_utils.byte_bounds(one) for one in found if one is not None and one.size]
+    return [span for leaf in keras.tree.flatten(item) if (span := _span(leaf)) is not None]
 
 
-def _memory(leaf: Any) -> np.ndarray | None:
-    """The array itself, or that of a tensor in this process's memory which can be written to."""
+def _span(leaf: Any) -> tuple[int, int] | None:
+    """That of an array, or of a tensor which can be written to, on whichever device."""
     if isinstance(leaf, np.ndarray):
-        return leaf
-    if not hasattr(leaf, "clone"):
+        return np.lib.array_utils.byte_bounds(leaf) if leaf.size else None
+    if not hasattr(leaf, "data_ptr"):
         return None
     try:
-        return np.asarray(leaf)
-    except Exception:
+        start, sizes = leaf.data_ptr(), zip(leaf.shape, leaf.stride(), strict=True)
+    except RuntimeError:
+        # A sparse one has several.
         return None
+    last = sum((size - 1) * stride for size, stride in sizes)
+    return (start, start + (last + 1) * leaf.element_size()) if leaf.numel() else None

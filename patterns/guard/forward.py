@@ -54,7 +54,7 @@ def broken_rows(batch: tuple[Any, ...]) -> list[int]:
 
 
 def _broken(leaf: Any) -> np.ndarray:
-    array = np.asarray(leaf)
+    array = np.asarray(keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else leaf)
     if leaf is None or array.dtype.kind not in "fV":
         return np.zeros(0, int)
     return np.flatnonzero(~np.isfinite(array.astype("float64")).reshape(len(array), -1).all(axis=1))

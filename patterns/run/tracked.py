@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.backends import current
+from keras_patterns.backends import beside, current
 
 from .._util.messages import say
 from .._util.schema import checked
@@ -109,9 +109,13 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
 
         return lambda: copy_values(variables), put
     if _has(what, "get_state", "set_state"):
-        return what.get_state, what.set_state
+        # Those of a framework's generator are not of arrays.
+        access = current().state_access(what)
+        return (access.get, access.put) if access else (what.get_state, what.set_state)
     if _has(what, "state_dict", "load_state_dict"):
-        return what.state_dict, lambda state: what.load_state_dict(_with_tensors(state))
+        return what.state_dict, lambda state: what.load_state_dict(
+            _with_tensors(state, what.state_dict())
+        )
     if variables is not None:
         raise ValueError(
             f"kp.Run.track: {name!r} has no variables yet. Build it first, so that a checkpoint "
@@ -128,14 +132,24 @@ def _has(what: Any, *methods: str) -> bool:
     return all(callable(getattr(what, method, None)) for method in methods)
 
 
-def _with_tensors(state: Any) -> Any:
-    """A state with tensors in the place of arrays, as `state_dict` gave it."""
+def _with_tensors(state: Any, live: Any) -> Any:
+    """A state with tensors in the place of arrays that were some, as `state_dict` gave it: each on
+    the device of the one that stands there now, or on the host, as if it came from a file.
+    """
     if isinstance(state, np.ndarray):
-        return keras.ops.convert_to_tensor(state)
+        if keras.ops.is_tensor(live):
+            return beside(live, keras.ops.convert_to_tensor(state))
+        if isinstance(live, np.ndarray):
+            return state
+        with keras.device("cpu"):
+            return keras.ops.convert_to_tensor(state)
     if isinstance(state, Mapping):
-        return {key: _with_tensors(value) for key, value in state.items()}
+        old = live if isinstance(live, Mapping) else {}
+        return {key: _with_tensors(value, old.get(key)) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(_with_tensors(value) for value in state)
+        items = live if isinstance(live, list | tuple) else ()
+        pairs = zip(state, [*items, *[None] * len(state)], strict=False)
+        return type(state)(_with_tensors(value, one) for value, one in pairs)
     return state
 
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from keras_patterns.backends import current
+from keras_patterns.backends import beside, current
 
 from .codec import encode
 from .held import access_to
@@ -184,7 +184,8 @@ def _revived(saved: Any, live: Any) -> Any:
         # Only a live one tells the kind of a key; the shape of a tensor may change.
         if keras.ops.is_tensor(live) and current().is_random_key(live):
             return current().tree_from_arrays([live], saved["tensor"])[0]
-        return keras.ops.convert_to_tensor(*saved["tensor"].values())
+        tensor = keras.ops.convert_to_tensor(*saved["tensor"].values())
+        return beside(live, tensor) if keras.ops.is_tensor(live) else tensor
     if isinstance(live, itertools.count):
         return itertools.count(*map(int, saved["count"]))
     if isinstance(saved, Mapping):

@@ -47,7 +47,9 @@ def test_a_launch_for_each_step_gives_the_bits_of_one_for_each_operation(read):
     for row in columns()[0]:
         logs = step(row)
     step, total = accumulate(read)
+    stream = torch.cuda.current_stream()
     program = launches(step)
+    assert torch.cuda.current_stream() == stream
     total.zero_()
     found = program.run(columns(), len(X))
     assert torch.equal(total, expected)
@@ -99,14 +101,17 @@ def test_batches_arrive_as_they_were_made(ahead):
 
 def test_a_process_that_is_forked_may_free_them():
     feed = current().feed(iter([(X, X)] * 8), [(X, X)], True, keras.Model())
-    batches = list(feed.get_torch_dataloader())
+    batches = feed.get_torch_dataloader()
+    read = [next(batches) for _ in range(3)]
+    program = launches(accumulate(read=False)[0])
     child = os.fork()
     if not child:
-        batches.clear()
-        del feed
+        read.clear()
+        del batches, feed, program
         gc.collect()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
+    batches.close()
     feed.close()
 
 

@@ -102,3 +102,21 @@ def test_the_memory_of_an_array_that_is_gone_is_no_reason_to_copy():
         owned(np.full(1000, number))
     last = np.zeros(1000)
     assert owned(last) is last
+
+
+def test_tensors_that_numpy_cannot_read_are_copied_as_well():
+    torch = pytest.importorskip("torch")
+    for tensor in (torch.zeros(4, dtype=torch.bfloat16), torch.zeros(4, requires_grad=True)):
+        owned = Owned()
+        assert all(owned(tensor) is not tensor for _ in range(4))
+
+
+def test_parts_of_one_tensor_that_do_not_overlap_are_taken_as_they_are():
+    torch = pytest.importorskip("torch")
+    rows, owned = torch.zeros(12, 4), Owned()
+    parts = [rows[start : start + 2] for start in range(0, 12, 2)]
+    found = list(map(owned, parts))
+    assert all(map(torch.equal, found, parts))
+    assert found[-1] is parts[-1]
+    sparse = torch.eye(3).to_sparse()
+    assert torch.equal(Owned()(sparse).to_dense(), torch.eye(3))

@@ -16,6 +16,7 @@ from models import CASES, compiled, guarded, small
 import keras_patterns as kp
 from keras_patterns.backends import current
 from keras_patterns.data import ArraySource
+from keras_patterns.guard.forward import broken_rows, wrong_in_batch
 from keras_patterns.guard.watch import Variables
 from keras_patterns.state.snapshot import all_finite
 from keras_patterns.testing import assert_same_state, run_state
@@ -818,3 +819,12 @@ def test_what_it_says_begins_a_line_below_the_progress_bar(capsys, tmp_path):
     assert len(said) == 2
     assert all(line.startswith("keras-patterns: ") for line in said)
     assert "of the data): x is not finite in example 17; " in said[1]
+
+
+def test_rows_of_tensors_are_looked_at():
+    """Of a type that NumPy does not know."""
+    x = np.ones((4, 2), "float32")
+    x[2, 1] = np.nan
+    batch = keras.ops.convert_to_tensor(x, "bfloat16"), None
+    assert broken_rows(batch) == [2]
+    assert wrong_in_batch(batch, [5, 6, 7, 8]) == "x is not finite in example 7"

@@ -300,3 +300,16 @@ def test_arguments_are_checked_before_anything_is_trained(changed, error, said):
         kp.memorize(**how)
     if how["model"]:
         assert int(how["model"].optimizer.iterations) == 0
+
+
+def test_a_function_that_is_tabulated_may_give_tensors():
+    """Those of a model have a gradient on PyTorch."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+
+    def function(points):
+        return keras.ops.square(model(points))
+
+    _, y = kp.tabulate(function, [(0, 3)], 4, batch_size=3, verbose=0)
+    assert y.tolist() == [[0], [1], [4], [9]]
+    _, y = kp.tabulate(lambda point: keras.ops.sum(point), [(0, 3)], 4, verbose=0)
+    assert y.tolist() == [0, 1, 2, 3]
