@@ -17,7 +17,7 @@ _BLOCKS_ON_THE_WAY = 2
 
 
 class OfDevice:
-    """What holds events or graphs of a device. A process that is forked, such as a worker of a
+    """Holds events or graphs of a device. A process that is forked, such as a worker of a
     DataLoader, aborts when it frees these, so there they are kept.
     """
 
