@@ -157,9 +157,9 @@ class Run:
         Args:
             **parts: By name: a Keras variable, a list or dict of them, or a Keras object that has
                 some (an optimizer, a metric); an object with `get_state` and `set_state`, or
-                `state_dict` and `load_state_dict`; or a pair `(get, set)` of functions over any
-                tree of arrays, such as the state of an Optax optimizer or a random key. `get` is
-                called at boundaries only.
+                `state_dict` and `load_state_dict`; a random generator of NumPy, Python or the
+                framework; or a pair `(get, set)` of functions over any tree of arrays, such as the
+                state of an Optax optimizer or a random key. `get` is called at boundaries only.
 
         Raises:
             TypeError: If a part is none of these.

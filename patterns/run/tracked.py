@@ -15,6 +15,7 @@ from keras_patterns.backends import beside, current
 from .._util.messages import say
 from .._util.schema import checked
 from ..state.codec import encode
+from ..state.held import access_to
 from ..state.snapshot import StateMismatchError, copy_values, put_back, putting_back
 
 Get = Callable[[], Any]
@@ -108,14 +109,16 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
                 ) from error
 
         return lambda: copy_values(variables), put
-    if _has(what, "get_state", "set_state"):
-        # Those of a framework's generator are not of arrays.
-        access = current().state_access(what)
-        return (access.get, access.put) if access else (what.get_state, what.set_state)
+    # What PyTorch's generator gives is a tensor.
+    if _has(what, "get_state", "set_state") and current().state_access(what) is None:
+        return what.get_state, what.set_state
     if _has(what, "state_dict", "load_state_dict"):
         return what.state_dict, lambda state: what.load_state_dict(
             _with_tensors(state, what.state_dict())
         )
+    access = access_to(what)
+    if access is not None and not access.is_value:
+        return access.get, access.put
     if variables is not None:
         raise ValueError(
             f"kp.Run.track: {name!r} has no variables yet. Build it first, so that a checkpoint "
@@ -124,7 +127,7 @@ def _accessors(name: str, what: Any) -> tuple[Get, Set]:
     raise TypeError(
         f"kp.Run.track: {name!r} is a {type(what).__name__}. Expected Keras variables or an object "
         "that has some; an object with get_state and set_state, or state_dict and load_state_dict; "
-        "or a pair of functions (get, set) over a tree of arrays."
+        "a random generator; or a pair of functions (get, set) over a tree of arrays."
     )
 
 

@@ -1,10 +1,14 @@
 """State of a loop of one's own that is put back."""
 
+import json
+import random
+
 import keras
 import numpy as np
 import pytest
 
 from keras_patterns.run.tracked import _accessors
+from keras_patterns.state.codec import decode, encode
 
 
 class WithState:
@@ -32,6 +36,23 @@ def test_tensors_come_back_as_tensors_and_arrays_as_arrays():
         assert keras.ops.convert_to_numpy(thing.state["one"][0]).tolist() == [1, 2, 3]
         assert isinstance(thing.state["other"][0], np.ndarray) == bool(live)
         assert thing.state["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    ("generator", "draw"),
+    [
+        (np.random.default_rng(1), "random"),
+        (np.random.RandomState(1), "random_sample"),
+        (random.Random(1), "random"),
+    ],
+)
+def test_a_generator_goes_on_where_it_stood(generator, draw):
+    get, put = _accessors("noise", generator)
+    arrays = {}
+    saved = json.loads(json.dumps(encode(get(), "noise", arrays)))
+    expected = [getattr(generator, draw)() for _ in range(3)]
+    put(decode(saved, arrays))
+    assert [getattr(generator, draw)() for _ in range(3)] == expected
 
 
 def test_a_generator_of_pytorch_goes_on_where_it_stood():
