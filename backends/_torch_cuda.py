@@ -38,7 +38,8 @@ class OfDevice:
         cls._kept.clear()
 
 
-os.register_at_fork(before=OfDevice.before_fork, after_in_parent=OfDevice.after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=OfDevice.before_fork, after_in_parent=OfDevice.after_fork)
 
 
 class Launches(OfDevice):

@@ -143,7 +143,7 @@ def _with_tensors(state: Any, live: Any) -> Any:
         if keras.ops.is_tensor(live):
             return beside(live, keras.ops.convert_to_tensor(state))
         if isinstance(live, np.ndarray):
-            return state
+            return state.copy()
         with keras.device("cpu"):
             return keras.ops.convert_to_tensor(state)
     if isinstance(state, Mapping):
