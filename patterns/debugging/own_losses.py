@@ -98,7 +98,12 @@ def _only_add(one: Output) -> bool:
     knows_targets = abs(here[0] - here[1]) > 1e-3 * size
     knows_outputs = abs(here[0] - there[0]) > 1e-3 * size
     gains = [first - second for first, second in zip(here, there, strict=True)]
-    return knows_targets and knows_outputs and abs(gains[0] - gains[1]) < 1e-5 * size
+    if not is_binary(one.y):
+        # An absolute difference knows only on which side of the outputs the targets are.
+        mirrored = (2 * one.pred.reshape(y.shape) - y).astype("float32")
+        gains.append(one.loss_of(mirrored, one.pred) - one.loss_of(mirrored, moved))
+    differ = max(abs(gain - gains[0]) for gain in gains if np.isfinite(gain))
+    return knows_targets and knows_outputs and differ < 1e-5 * size
 
 
 def check_broadcast(examined: Examined) -> Iterator[Finding]:

@@ -517,6 +517,13 @@ def test_a_loss_to_which_the_targets_only_add_a_number(power):
     assert ("loss_mismatch" in kinds(sigmoid(loss=error), X, ONES[:, None])) == (power == 1)
 
 
+def test_an_absolute_difference_of_targets_on_one_side_of_the_outputs():
+    def error(true, pred):
+        return keras.ops.mean(keras.ops.abs(true - pred), axis=-1)
+
+    assert "loss_mismatch" not in kinds(linear(loss=error), X, X[:, :1] / 9 + 3)
+
+
 def test_a_loss_that_knows_no_target():
     def entropy_of_outputs(true, pred):
         return keras.ops.mean(keras.ops.square(pred), axis=-1) + 0 * true[:, 0]
