@@ -100,6 +100,11 @@ def each_array(function: Callable[..., Any], *structures: Any) -> Any:
     )
 
 
+def on_host(leaf: Any) -> np.ndarray:
+    """A tensor, on whichever device, or what NumPy takes, as an array."""
+    return np.asarray(keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else leaf)
+
+
 def describe(data: Any, name: str) -> dict[str, dict | None]:
     """Return what can be said of each array, as JSON: its shape, dtype and a digest.
 

@@ -86,13 +86,7 @@ def are_near_copies(train: Rows, validation: Rows) -> bool:
         return False
     if widths != [one.shape[1] for one in validation]:
         return False
-    step = max(1, len(validation[0]) // _NEIGHBOURED)
-    picked = [one[::step][:_NEIGHBOURED] for one in validation]
-    some = np.concatenate(picked, axis=1, dtype="float64")
-    starts = range(0, rows, 4_096)
-    parts = [[one[start : min(start + 4_096, rows)] for one in train] for start in starts]
-    distances = np.concatenate([_distances(some, part) for part in parts], axis=1)
-    distances.sort(axis=1)
+    distances = _sorted_distances(train, validation, rows)
     nearest, near, far = (distances[:, place] for place in (0, _NEAR - 1, _FAR - 1))
     if not np.isfinite(distances).all() or not (near > 0).all():
         return False
@@ -102,10 +96,18 @@ def are_near_copies(train: Rows, validation: Rows) -> bool:
     return growth < 2 and bool(copies.mean() > 0.5)
 
 
-def _distances(some: np.ndarray, columns: Rows) -> np.ndarray:
-    others = np.concatenate(columns, axis=1, dtype="float64")
-    squares = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * some @ others.T
-    return np.sqrt(np.maximum(squares, 0))
+def _sorted_distances(train: Rows, validation: Rows, rows: int) -> np.ndarray:
+    """From some validation examples to the first training examples, the shortest first."""
+    step = max(1, len(validation[0]) // _NEIGHBOURED)
+    picked = [one[::step][:_NEIGHBOURED] for one in validation]
+    some = np.concatenate(picked, axis=1, dtype="float64")
+    found = []
+    for start in range(0, rows, 4_096):
+        columns = [one[start : min(start + 4_096, rows)] for one in train]
+        others = np.concatenate(columns, axis=1, dtype="float64")
+        squares = (some**2).sum(axis=1)[:, None] + (others**2).sum(axis=1) - 2 * some @ others.T
+        found.append(np.sqrt(np.maximum(squares, 0)))
+    return np.sort(np.concatenate(found, axis=1), axis=1)
 
 
 def matrices(x: Any) -> Rows:

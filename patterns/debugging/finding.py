@@ -76,11 +76,8 @@ CAUSES = {
     "saturated": {"input_scale", "exploding", "target_scale"},
     "exploding": {"input_scale", "target_scale"},
     "vanishing": {
-        "hidden_activation",
-        "symmetric_init",
-        "input_scale",
-        "constant_input",
-        "over_regularised",
+        *("hidden_activation", "symmetric_init", "input_scale", "constant_input"),
+        *("over_regularised", "saturated"),
     },
     "lr_high": {
         *("input_scale", "target_scale", "exploding", "negated_loss"),

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from ..data import Permutation, make_source
-from ..data.rows import as_rows, count_examples, each_array, is_rows, take
+from ..data.rows import as_rows, count_examples, each_array, is_rows, on_host, take
 from ..state.item_caller import ItemCaller
 
 MOST_ROWS = 512
@@ -89,7 +89,7 @@ def _first_batches(x: Any, y: Any, sample_weight: Any, most: int) -> Sample:
             batch = next(left, None)
             if batch is None or (batches and _form(batch) != _form(batches[0])):
                 break
-            batch = tuple(each_array(_as_array, part) for part in (*batch, None, None)[:3])
+            batch = tuple(each_array(on_host, part) for part in (*batch, None, None)[:3])
             batches.append(batch)
             rows += len(keras.tree.flatten(batch[0])[0])
     if not batches:
@@ -112,7 +112,3 @@ def _pass_of(source: Any) -> int:
 
 def _form(batch: tuple[Any, ...]) -> list[Any]:
     return [np.shape(leaf)[1:] for leaf in keras.tree.flatten(batch)]
-
-
-def _as_array(leaf: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else leaf)

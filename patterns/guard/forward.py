@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from .. import _keras
+from ..data.rows import on_host
 from ..state.preservation import preserved
 from ..state.variables import find_variables
 
@@ -54,7 +55,7 @@ def broken_rows(batch: tuple[Any, ...]) -> list[int]:
 
 
 def _broken(leaf: Any) -> np.ndarray:
-    array = np.asarray(keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else leaf)
+    array = on_host(leaf)
     if leaf is None or array.dtype.kind not in "fV":
         return np.zeros(0, int)
     return np.flatnonzero(~np.isfinite(array.astype("float64")).reshape(len(array), -1).all(axis=1))

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ..data.rows import as_rows, count_examples, describe, named_leaves, take
+from ..data.rows import as_rows, count_examples, describe, named_leaves, on_host, take
 from ..state import copy_values, find_variables, put_back
 
 ErrorFunction = Callable[[Any, Any], Any]
@@ -148,7 +148,7 @@ class Table:
 
     def _by_function(self, targets: Any, outputs: Any, examples: int) -> np.ndarray:
         assert self._error
-        given = keras.ops.convert_to_numpy(self._error(targets, outputs))
+        given = on_host(self._error(targets, outputs))
         if given.dtype.kind not in "biuf" or given.shape[:1] != (examples,):
             raise ValueError(
                 f"{self._caller}: `error` must give real numbers for each example, an array of "

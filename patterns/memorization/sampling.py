@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from .._util.arguments import whole_number
@@ -15,6 +14,7 @@ from .._util.display import Shown
 from .._util.messages import say
 from .._util.paths import bound_path
 from .._util.progress import Progress, duration
+from ..data.rows import on_host
 from ..storage import StoreError
 from .kept import KeptValues
 from .points import Sampling, checked_domain, make_points
@@ -117,10 +117,7 @@ def tabulate(
 def _checked(rows: np.ndarray, found: Any, before: list[np.ndarray]) -> list[np.ndarray]:
     """The values of some points as arrays of 64-bit floats, of one shape and finite."""
     # Copies: a function may give the same work array each time.
-    values = [
-        np.array(keras.ops.convert_to_numpy(one) if keras.ops.is_tensor(one) else one)
-        for one in found
-    ]
+    values = [np.array(on_host(one)) for one in found]
     if len(values) != len(rows):
         raise ValueError(
             f"{_CALLER}: the function was given {len(rows)} points, and gave {len(values)} values. "
