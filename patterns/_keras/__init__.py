@@ -33,7 +33,7 @@ from .optimizers import (
     trained_variables,
 )
 from .own_steps import first_steps, put_first_steps
-from .saving import saved_groups, snake_case
+from .saving import automatic_names, saved_groups
 from .training import (
     batches_as_in_fit,
     begin_at_epoch,
@@ -61,6 +61,7 @@ __all__ = [
     "Call",
     "ResolvedLoss",
     "all_layers",
+    "automatic_names",
     "batches_as_in_fit",
     "begin_at_epoch",
     "build_anew",
@@ -110,7 +111,6 @@ __all__ = [
     "set_dropout_rate",
     "set_global_seed",
     "shut_down",
-    "snake_case",
     "steps_of",
     "sublayers",
     "trained_variables",

@@ -38,13 +38,15 @@ def graph_nodes(graph: Any) -> list[Any]:
 
 
 class Call(NamedTuple):
-    """One call in the graph of a model: what is called, and the symbolic tensors that go in and
-    come out.
+    """One call in the graph of a model: what is called, the symbolic tensors that go in and come
+    out, and all arguments, these tensors among them.
     """
 
     operation: Any
     inputs: list[Any]
     outputs: list[Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 def graph_calls(model: keras.Model) -> list[Call]:
@@ -52,7 +54,13 @@ def graph_calls(model: keras.Model) -> list[Call]:
     needs."""
     graph = model._functional if isinstance(model, keras.Sequential) else model
     return [
-        Call(node.operation, list(node.input_tensors), list(node.outputs))
+        Call(
+            node.operation,
+            list(node.input_tensors),
+            list(node.outputs),
+            node.arguments.args,
+            node.arguments.kwargs,
+        )
         for node in graph_nodes(graph)
     ]
 

@@ -1,7 +1,8 @@
-"""The layout of Keras's weights files."""
+"""The layout of Keras's weights files, and the names that Keras gives."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -47,6 +48,8 @@ def saved_groups(model: keras.Model) -> dict[int, str]:
     return groups
 
 
-def snake_case(name: str) -> str:
-    """The automatic name that Keras makes for a layer from that of its class."""
-    return to_snake_case(name)
+def automatic_names(layers: Iterable[keras.Layer]) -> frozenset[str]:
+    """The beginnings of the automatic names of Keras's layers and of these."""
+    own = [kind.__name__ for kind in vars(keras.layers).values() if isinstance(kind, type)]
+    kinds = [*own, "Functional", "Sequential", "Model", *(type(layer).__name__ for layer in layers)]
+    return frozenset(map(to_snake_case, kinds))

@@ -121,7 +121,7 @@ def average_checkpoints(
     def read_average() -> tuple[list[int], dict[str, np.ndarray]]:
         entries = entries_by_step(_CALLER, store, wanted)
         share = shares(len(entries), _DECAY if decay is None else decay, weighting)
-        return [*entries], averaged(_checked_weights(store, entries, index), share)
+        return [*entries], averaged(_checked_weights(model, index, store, entries), share)
 
     found, values = store.again(read_average)
     if layers:
@@ -182,12 +182,15 @@ def averaged(
 
 
 def _checked_weights(
-    store: CheckpointFolder, entries: Mapping[int, Sequence[Entry]], index: VariableIndex
+    model: keras.Model,
+    index: VariableIndex,
+    store: CheckpointFolder,
+    entries: Mapping[int, Sequence[Entry]],
 ) -> Iterator[dict[str, np.ndarray]]:
     """The weights of each checkpoint, checked against the model."""
     for step, candidates in entries.items():
         record = read_first_sound(store, candidates)
-        check_fits(index, record.values, record.roles)
+        check_fits(model, index, record.variables)
         _check_finite(step, record)
         yield record.of("weight")
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..state import Role, VariableRecord, encode
 from ..state import callbacks as callback_states
 from ..state.snapshot import not_finite
-from ..storage import Position, Tensor
+from ..storage import StoredCheckpoint, Tensor
 from ..storage.document import OPTIONAL, REQUIRED, VARIABLES, read_document
 from .cursor import Cursor, Duty
 from .identity import Identity
@@ -135,9 +135,7 @@ class Record:
         return {**self.unknown, **document}, tensors + [Tensor(*item) for item in more.items()]
 
     @classmethod
-    def unpack(
-        cls, document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], position: Position
-    ) -> Record:
+    def unpack(cls, stored: StoredCheckpoint) -> Record:
         """The inverse of `pack`; reads the documents of format 1, too, which lack their step.
 
         Raises:
@@ -145,7 +143,8 @@ class Record:
                 (`open_folder`) has looked.
             NewerFormatError: If a section that cannot be left out is not known here.
         """
-        contents, unknown = read_document(document, tensors, position)
+        tensors, rows = stored.tensors, stored.entry.manifest.tensors
+        contents, unknown = read_document(stored.document, tensors, stored.position)
         identity, cursor = dict(contents["identity"]), contents["cursor"]
         start_mode = identity.pop("start_mode")
         return cls(
@@ -158,7 +157,7 @@ class Record:
                 ended=cursor["ended"],
             ),
             variables={
-                key: VariableRecord(tensors[VARIABLES + key], role)
+                key: VariableRecord(tensors[VARIABLES + key], role, rows[VARIABLES + key].path)
                 for key, role in contents["variables"].items()
             },
             optimizers={

@@ -26,6 +26,8 @@ from ..state import callbacks as callback_states
 
 Json = dict[str, Any]
 
+# What a model has several of.
+_PARTS = ("layers", "calls")
 # Of a model's settings that are others: one change may be in all layers, such as of the dtype.
 _MOST_LINES = 5
 
@@ -215,10 +217,17 @@ def _model_changes(saved: Json | None, now: Json | None) -> list[str]:
         return []
     # What was not known then has been learnt since.
     now = {key: now[key] for key in saved if key in now}
-    before, after = len(saved["layers"]), len(now["layers"])
-    if before != after:
-        counts = [f"model has {after} layers, it had {before}"]
-        return counts + _differences("model", {**saved, "layers": None}, {**now, "layers": None})
+    counts = [
+        f"model has {len(now[parts])} {parts}, it had {len(saved[parts])}"
+        for parts in _PARTS
+        if parts in now and len(now[parts]) != len(saved[parts])
+    ]
+    if counts:
+        # What stands at one place is another part then.
+        others = (
+            {key: value for key, value in one.items() if key not in _PARTS} for one in (saved, now)
+        )
+        return counts + _differences("model", *others)
     lines = _differences("model", saved, now)
     more = [f"{len(lines) - _MOST_LINES} more settings of the model are others"]
     return lines[:_MOST_LINES] + (more if len(lines) > _MOST_LINES else [])

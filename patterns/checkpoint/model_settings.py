@@ -33,8 +33,8 @@ _MOST_CHARACTERS = 80
 
 
 def describe_model(model: keras.Model, sets_trainable: bool = False) -> Json:
-    """The settings of each layer, the loss and the metrics, as JSON that is short enough to be kept
-    in each checkpoint.
+    """The settings of each layer, the calls in a functional model, the loss and the metrics, as
+    JSON that is short enough to be kept in each checkpoint.
 
     Args:
         model: As its script gives it.
@@ -44,8 +44,41 @@ def describe_model(model: keras.Model, sets_trainable: bool = False) -> Json:
         _describe_layer(layer) | ({} if sets_trainable else {"trainable": layer.trainable})
         for layer in _layers(model, set())
     ]
+    parts = [model, *(layer for layer in _layers(model, set()) if isinstance(layer, keras.Model))]
+    graphs = [_keras.graph_of(one) for one in parts if not isinstance(one, keras.Sequential)]
+    described = [_describe_graph(graph) for graph in graphs if graph is not None]
     arguments = _keras.compiled_with(model)
-    return {"layers": layers} | {name: _text(arguments.get(name)) for name in COMPILED}
+    return {
+        "layers": layers,
+        "calls": [call for calls, _ in described for call in calls],
+        "outputs": "; ".join(outputs for _, outputs in described),
+        **{name: _text(arguments.get(name)) for name in COMPILED},
+    }
+
+
+def _describe_graph(graph: keras.Model) -> tuple[list[Json], str]:
+    """The calls of a functional model in order, what is called and on what, and the outputs.
+    Tensors are counted from those that go into the model on, layers as in `graph.layers`.
+    """
+    numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
+    places = {id(layer): place for place, layer in enumerate(graph.layers)}
+
+    def named(leaf: Any) -> Any:
+        return f"tensor {numbers[id(leaf)]}" if id(leaf) in numbers else leaf
+
+    calls = []
+    for operation, _, outputs, *arguments in _keras.graph_calls(graph):
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        args, kwargs = keras.tree.map_structure(named, arguments)
+        on = ", ".join([*map(_whole_text, args), *filter(None, [_arguments(kwargs)])])
+        place = places.get(id(operation))
+        # The settings of layers are told once, however often one is called.
+        settings = {"layer": place} if place is not None else _described_settings(operation)
+        calls.append({"class": type(operation).__name__, "on": _shortened(on), **settings})
+        for tensor in outputs:
+            numbers.setdefault(id(tensor), len(numbers))
+    return calls, _shortened(", ".join(map(named, graph.outputs)))
 
 
 def _layers(outer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
@@ -62,14 +95,21 @@ def _layers(outer: keras.Layer, seen: set[int]) -> Iterator[keras.Layer]:
 
 
 def _describe_layer(layer: keras.Layer) -> Json:
-    return {"class": type(layer).__name__, "dtype": layer.dtype_policy.name} | {
+    named = {"class": type(layer).__name__, "dtype": layer.dtype_policy.name}
+    return named | _described_settings(layer)
+
+
+def _described_settings(thing: keras.Operation) -> Json:
+    return {
         key: value if _is_number(value) else _text(value)
-        for key, value in _settings(layer).items()
+        for key, value in _settings(thing).items()
         if value is not None and key not in _LEFT_OUT and not key.endswith("_initializer")
     }
 
 
-def _settings(thing: keras.Layer | keras.losses.Loss | keras.metrics.Metric) -> Mapping[str, Any]:
+def _settings(
+    thing: keras.Operation | keras.losses.Loss | keras.metrics.Metric,
+) -> Mapping[str, Any]:
     try:
         return thing.get_config()
     except Exception:
@@ -83,7 +123,10 @@ def _is_number(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     """A value in a few words, the same in each process; a long one ends in a digest of all."""
-    text = _whole_text(value)
+    return _shortened(_whole_text(value))
+
+
+def _shortened(text: str) -> str:
     if len(text) <= _MOST_CHARACTERS:
         return text
     return f"{text[:_MOST_CHARACTERS]}... {xxh3_64_hexdigest(text.encode())}"

@@ -60,7 +60,7 @@ def find_newest(store: CheckpointFolder) -> SoundCheckpoint | None:
             )
         return None
     fell_back = "".join(f"; fell back, because {one}" for one in damage)
-    record = Record.unpack(sound.document, sound.tensors, sound.position)
+    record = Record.unpack(sound)
     made_with = sound.entry.manifest.made_with
     return SoundCheckpoint(sound.position, record, made_with, fell_back)
 
@@ -77,7 +77,7 @@ def read_record(store: CheckpointFolder, step: int | None) -> tuple[Position, Re
             raise StoreError.empty(store.label)
         return newest.position, newest.record
     sound = store.read_at(step)
-    return sound.position, Record.unpack(sound.document, sound.tensors, sound.position)
+    return sound.position, Record.unpack(sound)
 
 
 def listed(caller: str, steps: Iterable[int] | None) -> list[int] | None:
@@ -146,7 +146,7 @@ def read_first_sound(store: CheckpointFolder, entries: Sequence[Entry]) -> Recor
             if problem is None or isinstance(problem, MissingCheckpointError):
                 problem = error
         else:
-            return Record.unpack(sound.document, sound.tensors, sound.position)
+            return Record.unpack(sound)
     assert problem
     raise problem
 

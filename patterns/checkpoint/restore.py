@@ -53,8 +53,9 @@ def restore_variables(
         StateMismatchError: If the model is another one; nothing has been changed then.
     """
     values = record.values
-    index = build_optimizers(model, record.optimizers, index)
-    check_fits(index, record.values, record.roles)
+    index = index or find_variables(model)
+    check_fits(model, index, record.variables)
+    index = build_optimizers(model, index, record.optimizers)
     wanted = index.of("optimizer")
     others = _of_another_kind(index, record.identity)
     kept = {
@@ -127,15 +128,15 @@ def restore_weights(model: keras.Model, record: Record) -> None:
         StateMismatchError: If the model is another one; nothing has been changed then.
     """
     index = find_variables(model)
-    check_fits(index, record.values, record.roles)
+    check_fits(model, index, record.variables)
     put_back(index.of("weight"), record.of("weight"))
     refresh_derived_state(model)
 
 
 def build_optimizers(
     model: keras.Model,
+    index: VariableIndex,
     records: Mapping[str, OptimizerRecord],
-    index: VariableIndex | None = None,
 ) -> VariableIndex:
     """Builds the optimizers that build themselves late on what they were built on before; returns
     where the variables of the model stand then.
@@ -143,7 +144,6 @@ def build_optimizers(
     But that with which Keras's own step trains, on what it is to train: other parts may be frozen
     now than then.
     """
-    index = index or find_variables(model)
     built = False
     for place, record in records.items():
         optimizer = index.optimizers.get(place)

@@ -391,7 +391,7 @@ class Checkpoints:
     def _read(self, position: Position) -> Record:
         store = self.checkpoint.store
         sound = store.read(Entry(position, store.directory / position.folder_name))
-        return Record.unpack(sound.document, sound.tensors, position)
+        return Record.unpack(sound)
 
     def _copy(self, callbacks: RunCallbacks) -> dict[str, VariableRecord]:
         callbacks.finish_batch_ends()

@@ -17,6 +17,7 @@ from keras_patterns.backends import current
 
 from .. import _keras
 from .._util.errors import KerasPatternsError
+from .names import exchanged_places
 from .variables import Role, VariableIndex, find_variables
 
 # What may hold the same integer in another backend's dtype. Seeds are bit patterns, read modulo
@@ -151,7 +152,7 @@ def put_back(
     keys = list(variables.keys() & values.keys() if keys is None else keys)
     wrong = differences({key: variables[key] for key in keys}, values)
     if wrong:
-        raise StateMismatchError(_too_different(wrong))
+        raise StateMismatchError(_listed("The checkpoint is of another model.", wrong))
     assign({key: variables[key] for key in keys}, values)
 
 
@@ -209,23 +210,35 @@ def _difference(variable: keras.Variable, found: Any) -> str:
 
 
 def check_fits(
-    index: VariableIndex, values: Mapping[str, np.ndarray], roles: Mapping[str, Role]
+    model: keras.Model, index: VariableIndex, records: Mapping[str, VariableRecord]
 ) -> None:
     """Raises if the weights in a checkpoint are not exactly those of the model.
 
     Args:
-        index: The model's variables.
-        values: The checkpoint's arrays by key.
-        roles: The checkpoint's role of each key.
+        model: The model.
+        index: Its variables.
+        records: Those of the checkpoint, by key.
 
     Raises:
         StateMismatchError: Naming the first places that differ.
     """
-    lines = differences(index.of("weight"), values)
-    extra = [key for key, role in roles.items() if role == "weight" and key not in index.variables]
-    lines += [f"{key}: the checkpoint has it, the model has not" for key in extra]
+    weights = index.of("weight")
+    lines = differences(weights, {key: one.value for key, one in records.items()})
+    lines += [
+        f"{key}: the checkpoint has it, the model has not"
+        for key, one in records.items()
+        if one.role == "weight" and key not in index.variables
+    ]
     if lines:
-        raise StateMismatchError(_too_different(lines))
+        raise StateMismatchError(_listed("The checkpoint is of another model.", lines))
+    lines = exchanged_places(model, weights, {key: one.path for key, one in records.items()})
+    if lines:
+        raise StateMismatchError(
+            _listed("Layers have exchanged their places since the checkpoint was written.", lines)
+            + "\nIt is put back by place, so that each would get the weights of another one. Build "
+            "them in the order that they had, or take the weights over by name with "
+            "`kp.load_pretrained`."
+        )
 
 
 def as_dtype(value: np.ndarray, dtype: np.dtype, seed: bool) -> np.ndarray:
@@ -298,10 +311,6 @@ def _dtype_named(name: str) -> np.dtype:
     return np.dtype(getattr(ml_dtypes, name) if hasattr(ml_dtypes, name) else name)
 
 
-def _too_different(lines: list[str], most: int = 5) -> str:
+def _listed(what: str, lines: list[str], most: int = 5) -> str:
     more = f"\n  ... and {len(lines) - most} more" if len(lines) > most else ""
-    return (
-        "The checkpoint is of another model. The first differences:\n  "
-        + "\n  ".join(lines[:most])
-        + more
-    )
+    return f"{what} The first differences:\n  " + "\n  ".join(lines[:most]) + more

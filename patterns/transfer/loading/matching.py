@@ -18,10 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import keras
 import numpy as np
-
-from ... import _keras
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -50,20 +47,13 @@ class Loadable:
     value: Any
 
 
-def automatic_names(layers: Iterable[keras.Layer]) -> frozenset[str]:
-    """The beginnings of the automatic names of Keras's layers and of these."""
-    own = [kind.__name__ for kind in vars(keras.layers).values() if isinstance(kind, type)]
-    kinds = [*own, "Functional", "Sequential", "Model", *(type(layer).__name__ for layer in layers)]
-    return frozenset(_keras.snake_case(kind) for kind in kinds)
-
-
 class Matching:
     """Pairs the variables of a model with those of a source.
 
     Args:
         targets: Those of the model.
         sources: Those of the source.
-        automatic: See `automatic_names`.
+        automatic: See `_keras.automatic_names`.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from ..._util.table import format_table, html_lines, html_table
 from ...checkpoint.store import CheckpointStore
 from ...optimizers.where import Where, nodes_of, select
 from ...state.snapshot import StateMismatchError, as_dtype, put_back, refresh_derived_state
-from .matching import Loadable, Matching, automatic_names
+from .matching import Loadable, Matching
 from .sources import Source, model_entries, open_source
 
 _CALLER = "load_pretrained"
@@ -150,7 +150,9 @@ def load_pretrained(
     with open_source(_CALLER, source, step) as opened:
         targets = model_entries(model, opened.by_groups)
         matching = Matching(
-            targets, opened.entries, automatic_names([model, *(node.layer for node in nodes)])
+            targets,
+            opened.entries,
+            _keras.automatic_names([model, *(node.layer for node in nodes)]),
         )
         wanted = [target for target in targets if id(target.value) in chosen]
         fitting, report = _compare(opened, wanted, matching, cast)

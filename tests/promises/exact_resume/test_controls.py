@@ -86,8 +86,8 @@ def check_that_it_fails(runs, monkeypatch, name, kill_at, change):
     unpack = Record.unpack
     changed = []
 
-    def unpack_and_change(document, tensors, step):
-        record = unpack(document, tensors, step)
+    def unpack_and_change(stored):
+        record = unpack(stored)
         change(record)
         changed.append(record)
         return record

@@ -1,6 +1,10 @@
-"""Exact resume: neither equal paths of variables nor other automatic names matter."""
+"""Exact resume: neither equal paths of variables nor other automatic names matter; given names that
+have exchanged their places are refused.
+"""
 
 import keras
+import numpy as np
+import pytest
 from models import CASES, two_backbones
 
 import keras_patterns as kp
@@ -30,3 +34,89 @@ def test_automatic_names_make_no_difference():
         v.path for v in second.trainable_variables
     ]
     assert_same_state(expected, found)
+
+
+X = [np.random.default_rng(seed).normal(size=(16, 4)).astype("float32") for seed in (0, 1)]
+Y = X[0].sum(1, keepdims=True)
+
+
+def towers(first="left", second="right", *, made=(0, 1), order=(0, 1)):
+    """A model of two inputs with a layer each, made in some order and joined in some order."""
+    inputs = [keras.Input((4,)), keras.Input((4,))]
+    layers = {}
+    for one in made:
+        layers[one] = keras.layers.Dense(3, name=(first, second)[one])
+    outputs = [layers[one](inputs[one]) for one in range(2)]
+    joined = keras.layers.Concatenate()([outputs[one] for one in order])
+    model = keras.Model(inputs, keras.layers.Dense(1)(joined))
+    model.compile("adam", "mse")
+    return model
+
+
+def trained(model, folder="run", **arguments):
+    return kp.fit(
+        model,
+        X,
+        Y,
+        batch_size=8,
+        epochs=2,
+        seed=0,
+        verbose=0,
+        callbacks=[kp.Checkpoint(folder, every_steps=2, keep_last=None, **arguments)],
+    )
+
+
+WAYS = {
+    "resume": trained,
+    "resume from the weights": lambda model: trained(model, resume="weights"),
+    "restore": lambda model: kp.CheckpointStore("run").restore(model),
+    "restore of the weights": lambda model: kp.CheckpointStore("run").restore(
+        model, weights_only=True
+    ),
+    "warm start": lambda model: kp.warm_start("run", model),
+    "average": lambda model: kp.average_checkpoints("run", model),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_layers_that_have_exchanged_their_places_are_refused(way):
+    trained(towers())
+    model = towers(order=(1, 0))
+    before = model.get_weights()
+    with pytest.raises(kp.StateMismatchError, match="exchanged their places") as caught:
+        WAYS[way](model)
+    assert "layers/2/bias was 'left/bias', which stands at layers/3/bias" in str(caught.value)
+    for one, found in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, found)
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        (towers, towers),
+        (towers, lambda: towers(made=(1, 0))),
+        # Names of other layers than these, and one that another one had.
+        (towers, lambda: towers("old", "new")),
+        (towers, lambda: towers("right", "new")),
+        (lambda: towers("tower_1", "tower_2"), lambda: towers("tower_2", "tower_3")),
+        # Automatic names go by the order in which the layers are made.
+        (lambda: towers(None, None), lambda: towers(None, None, made=(1, 0))),
+    ],
+)
+def test_new_names_and_automatic_ones_are_not(then, now):
+    made = then()
+    trained(made)
+    found = now()
+    kp.CheckpointStore("run").restore(found)
+    for one, other in zip(made.get_weights(), found.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_way_out_takes_the_weights_over_by_name():
+    """As the error says."""
+    made, other = towers(), towers(order=(1, 0))
+    trained(made)
+    kp.load_pretrained(other, "run", where=["left", "right"])
+    for name in ("left", "right"):
+        one, found = (model.get_layer(name).get_weights() for model in (made, other))
+        np.testing.assert_array_equal(one[0], found[0])

@@ -216,6 +216,45 @@ def test_a_setting_of_a_layer_or_the_loss(changed, said, told):
     assert said or not lines
 
 
+def connected(*, swap=False, again=False, training=None, factor=2.0, axis=1, more=False):
+    """A functional model whose layers, shapes and settings are always the same."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((4,))
+    first, second = layers.Dense(4), layers.Dense(4)
+    halves = [first(inputs), second(inputs)]
+    halves = [halves[0], halves[1] * factor]
+    both = layers.Concatenate()(halves[::-1] if swap else halves)
+    normal = layers.BatchNormalization()(both, training=training)
+    if more:
+        normal = keras.ops.relu(normal)
+    cut = keras.ops.flip(normal, axis=axis)
+    shared = (first if again else second)(cut[:, :4])
+    model = keras.Model(inputs, layers.Dense(1)(shared))
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"swap": True}, "on is"),
+        ({"again": True}, "layer is"),
+        ({"training": False}, "training=False"),
+        ({"factor": 3.0}, "3.0"),
+        ({"axis": 0}, "axis is 0, it was 1"),
+        ({"more": True}, "model has 10 calls, it had 9"),
+    ],
+)
+def test_a_connection_of_layers(changed, said, told):
+    with pytest.raises(Killed):
+        train(connected(), callbacks=[KillAt(6)])
+    told()
+    train(connected(**changed))
+    lines = [line for line in told() if line.startswith("model")]
+    assert any(said in line for line in lines) if said else not lines
+
+
 def thousand(y, predicted):
     return 1000 + 0 * predicted
 
