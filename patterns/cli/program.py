@@ -40,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         _complete(parser)
     given, of_script = _split(sys.argv[1:] if argv is None else argv)
-    arguments = parser.parse_args(given, argparse.Namespace(of_script=of_script))
+    arguments, unknown = parser.parse_known_args(given, argparse.Namespace(of_script=of_script))
+    if unknown:
+        hint = "; what the script is given stands behind --" if given[0] == "preflight" else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     try:
         return arguments.command(arguments)
     except BrokenPipeError:

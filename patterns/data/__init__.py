@@ -1,7 +1,7 @@
 """The data of a run: batches as a function of (seed, step)."""
 
 from .arrays import ArraySource
-from .in_order import DataExhaustedError, IterableLoader, LoaderSource
+from .in_order import DataExhaustedError, IterableLoader, LoaderSource, warn_of_end
 from .indexed import IndexedSource
 from .order import BatchOrder, Permutation
 from .owned import Owned
@@ -44,4 +44,5 @@ __all__ = [
     "one_pass",
     "reads_in_order",
     "split_validation",
+    "warn_of_end",
 ]

@@ -12,7 +12,7 @@ from keras_patterns.backends.loaders import Loader, NativeBatches
 
 from .._util.arguments import whole_number
 from .._util.errors import KerasPatternsError
-from .._util.messages import say
+from .._util.messages import say, warn
 from .._util.progress import duration
 from .._util.step_counter import StepCounter
 from .owned import Owned
@@ -25,6 +25,14 @@ class DataExhaustedError(KerasPatternsError, RuntimeError):
     """The data of `kp.fit` ran out before the place at which they are to go on, or have no batch.
     Give data that are as long as those of the run.
     """
+
+
+def warn_of_end(step: int, total_steps: int) -> None:
+    """Warns that the data ended after a step of a run that had more to go."""
+    warn(
+        f"The data ended after step {step:,} of {total_steps:,}, and the run with them. Give data "
+        "that can be begun again or that have no end, or plan fewer steps."
+    )
 
 
 class IterableLoader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import keras
 
 from ..checkpoint.contents import Record
 from ..checkpoint.cursor import Cursor, Duty
-from ..data import DataExhaustedError
+from ..data import DataExhaustedError, warn_of_end
 from ..storage import Position
 from .engine import CONTINUE, DONE, INTERRUPTED, Engine, Interrupted, Verdict
 from .history import add_event
@@ -198,12 +197,7 @@ class Driver:
         if self.signals.received is not None:
             self.interrupt()
         if self._data_ended:
-            warnings.warn(
-                f"The data ended after step {self.cursor.step:,} of {self.plan.total_steps:,}, and "
-                "the run with them. Give data that can be begun again or that have no end, or plan "
-                "fewer steps.",
-                stacklevel=2,
-            )
+            warn_of_end(self.cursor.step, self.plan.total_steps)
         self.checkpoints.remember_finished(self.model, self.plan.total_steps)
 
     def begin(self, start: StartPoint) -> Verdict:

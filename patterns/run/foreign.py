@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import types
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +16,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
+from .._util.messages import warn
 from ..state.callbacks import named
 from ..state.held import HeldStates, access_to, states_of
 from ..state.snapshot import StateMismatchError
@@ -257,10 +257,9 @@ class ForeignState:
     def _warn(self, lines: list[str]) -> None:
         if lines:
             more = f"\n  ... and {len(lines) - 10} more" if len(lines) > 10 else ""
-            warnings.warn(
+            warn(
                 f"{self._caller}: a resumed run will differ from one that was not killed, since a "
                 "checkpoint cannot carry:\n  " + "\n  ".join(lines[:10]) + f"{more}\n{_ADVICE}",
-                stacklevel=2,
             )
 
 

@@ -294,7 +294,6 @@ class Fusing:
         self._is_decided = True
         if self._asked is not False:
             self._note("one by one", reason)
-        if self._asked is True:
             say(f"steps are run one by one: {reason}.", verbose=self._verbose)
 
     def _note(self, way: str, why: str) -> None:

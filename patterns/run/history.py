@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from .._util.messages import warn
 from .history_state import KEPT, RENAMED, checked_history
 
 if TYPE_CHECKING:
@@ -107,10 +107,9 @@ class RunHistory(keras.callbacks.History):
 
 def _renamed(old: str, new: str) -> property:
     def get(history: RunHistory) -> Any:
-        warnings.warn(
+        warn(
             f"history.{old} is called history.{new} now, and goes in release 0.3.",
             DeprecationWarning,
-            stacklevel=2,
         )
         return getattr(history, new)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from xxhash import xxh3_128_hexdigest
 
 from keras_patterns.backends import beside, current
 
-from .._util.messages import say
+from .._util.messages import say, warn
 from .._util.schema import checked
 from ..state.codec import encode
 from ..state.held import access_to
@@ -83,11 +82,10 @@ def _digest(name: str, state: Any) -> str:
 
 
 def _warn_of_still(name: str, before: int, step: int) -> None:
-    warnings.warn(
+    warn(
         f"kp.Run: {name!r} has not changed from step {before:,} to step {step:,}. If it is "
         "trained, the run tracks another object than the loop uses: give run.track a pair "
         "(get, set) of functions that reach the live one.",
-        stacklevel=2,
     )
 
 

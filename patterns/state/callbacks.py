@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .._util.messages import warn
 from .._util.schema import Count, checked, require
 from .snapshot import putting_back
 
@@ -189,10 +189,9 @@ def _cut(logger: keras.callbacks.CSVLogger, length: int) -> None:
     file.flush()
     found = os.fstat(file.fileno()).st_size
     if found < length:
-        warnings.warn(
+        warn(
             f"CSVLogger: {logger.filename} has {found} bytes, but had {length} when the checkpoint "
             "was made. The rows that are gone stay gone; new ones are appended.",
-            stacklevel=2,
         )
         return
     file.seek(length)
@@ -223,12 +222,11 @@ def warn_of_untold(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Names, in one warning, the callbacks that may hold state which a checkpoint cannot carry."""
     untold = [name for name, callback in named(callbacks).items() if _is_untold(callback)]
     if untold:
-        warnings.warn(
+        warn(
             f"The state of {', '.join(untold)} is not in the checkpoint: after a resume it starts "
             "afresh. To carry it, give the "
             "class two methods: get_state(), which returns a dict of numbers, strings and arrays, "
             "and set_state(state).",
-            stacklevel=2,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ import numpy as np
 from keras_patterns.backends import StateAccess, current
 
 from .. import _keras
-from .._util.messages import listed
+from .._util.messages import listed, warn
 from ..data.streams import seeded
 from .held import HeldStates
 from .walk import CONTAINERS, walk
@@ -77,11 +76,10 @@ class ItemCaller:
 
     def _name(self, moved: Iterable[str]) -> None:
         if places := sorted(moved):
-            warnings.warn(
+            warn(
                 f"{type(self._dataset).__name__}.__getitem__ moves {listed(places)}, which a "
                 "checkpoint does not carry: after a resume the batches are others. Let an item "
                 "depend on its index alone, and draw from a generator that the dataset keeps.",
-                stacklevel=2,
             )
 
     def _find(self) -> dict[str, StateAccess]:

@@ -230,7 +230,11 @@ def check_fits(
         if one.role == "weight" and key not in index.variables
     ]
     if lines:
-        raise StateMismatchError(_listed("The checkpoint is of another model.", lines))
+        raise StateMismatchError(
+            _listed("The checkpoint is of another model.", lines)
+            + "\nBuild the model as it was, take over what fits with `kp.load_pretrained`, or give "
+            "another folder."
+        )
     lines = exchanged_places(model, weights, {key: one.path for key, one in records.items()})
     if lines:
         raise StateMismatchError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_patterns.backends import current
 
+from .._util.messages import warn
 from .._util.schema import checked
 from ..run.requests import Request, RunView, Save
 from ..state.snapshot import StateMismatchError, np_dtype
@@ -126,9 +126,8 @@ class InCheckpoint:
             # They are there: another start of the script puts them back.
             raise
         except StoreError as error:
-            warnings.warn(
+            warn(
                 f"The best weights cannot be read, and the model keeps those that it has: {error}",
-                stacklevel=2,
             )
             return False
         return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from .._util.messages import warn
 
 
 def is_missing(monitor: str, name: str, logs: Mapping[str, Any]) -> ValueError:
@@ -29,9 +30,8 @@ def warn_of_missing(monitor: str, epoch: int, logs: Mapping[str, Any]) -> None:
         if monitor.startswith("val_")
         else ""
     )
-    warnings.warn(
+    warn(
         f"EarlyStopping(monitor={monitor!r}): the logs of epoch {epoch + 1} have only "
         f"{sorted(logs)}. Where it is missing, nothing "
         f"is looked at.{how}",
-        stacklevel=2,
     )

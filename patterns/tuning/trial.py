@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import Any
 
 import keras
 
-from .._util.messages import first_line
+from .._util.messages import first_line, warn
 from .._util.metrics import direction
 from ..run.checkpoint import Checkpoint
 from ..run.checks import flat_callbacks
@@ -342,11 +341,10 @@ class Trial:
         if {direction(name) for name in names} == {"min" if self.maximizes else "max"}:
             more, less = ("less", "more") if self.maximizes else ("more", "less")
             right = "minimize" if self.maximizes else "maximize"
-            warnings.warn(
+            warn(
                 f"kp.tune: the objective has returned {names[0]!r} of its run, of which {more} is "
                 f"better, and the search looks for {less}. Give direction={right!r}, or return "
                 "another value.",
-                stacklevel=2,
             )
 
     def _check_direction(self, use: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -11,7 +10,7 @@ import keras
 
 from .. import _keras
 from .._util.arguments import check_number
-from .._util.messages import listed
+from .._util.messages import listed, warn
 from ..optimizers.where import Node, Where, nodes_of, select, variable_paths
 from .chosen import chosen_weights
 
@@ -96,11 +95,10 @@ def regularize(
         _recompile(model)
         undo.pop_all()
     if unsaved:
-        warnings.warn(
+        warn(
             f"{_CALLER}: the penalty of {listed(unsaved)} is in the loss, but not in the file of a "
             "saved model: no argument of a layer stands for it. Call kp.regularize again after "
             "loading.",
-            stacklevel=2,
         )
 
 

@@ -1,13 +1,14 @@
 """Messages to the person who started a run, and how they are switched off."""
 
 import logging
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 import keras_patterns as kp
-from keras_patterns._util.messages import say
+from keras_patterns._util.messages import say, warn
 
 
 @pytest.fixture
@@ -41,6 +42,36 @@ def test_without_interactive_logging_a_message_goes_to_the_log(
         say("resumed.")
     assert capsys.readouterr().out == ""
     assert caplog.record_tuples == [("keras_patterns", logging.INFO, "resumed.")]
+
+
+class Counting(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seen.append(epoch)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_warning_points_to_the_line_of_the_person(tmp_path, kept):
+    """Of `kp.fit`, whose own code finds it out, and of a callback that Keras calls."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    callbacks = [Counting(), kp.Checkpoint(tmp_path)] if kept else [kp.EarlyStopping()]
+    fit = kp.fit if kept else keras.Model.fit
+    name = "Counting" if kept else "EarlyStopping"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, np.ones((4, 2)), np.ones((4, 1)), callbacks=callbacks, verbose=0)
+    files = {warning.filename for warning in caught if name in str(warning.message)}
+    assert files == {__file__}
+
+
+def test_a_warning_of_no_person_points_to_what_calls_first():
+    with pytest.warns(DeprecationWarning, match="old") as caught:
+        warn("old", DeprecationWarning)
+    assert caught[0].filename == __file__
 
 
 def test_what_must_be_seen_is_a_warning_in_the_log(without_interactive_logging, caplog):

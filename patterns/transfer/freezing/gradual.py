@@ -126,7 +126,9 @@ class GradualUnfreeze(Hook):
         due = [stage for stage in self.stages if self._done < stage <= step]
         self._done = step
         for stage in due:
-            text = f"{describe(self.stages[stage])} is thawed"
+            parts = self.stages[stage]
+            several = isinstance(parts, list | tuple | set | frozenset) and len(parts) > 1
+            text = f"{describe(parts)} {'are' if several else 'is'} thawed"
             add_event(self.run.history, "thawed", step, text)
             if self.verbose:
                 say(f"step {step:,}: {text}.", below_bar=self.run.has_open_bar)

@@ -476,5 +476,7 @@ def test_a_late_optimizer_is_built_on_what_is_trained_now_unless_a_step_of_one_s
     for kind, expected in ((keras.Sequential, 4), (OwnStep, 1)):
         model = kind([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
         model.compile("adam", "mse")
-        build_optimizers(model, {"optimizer": OptimizerRecord(("layers/1/kernel",))})
+        build_optimizers(
+            model, find_variables(model), {"optimizer": OptimizerRecord(("layers/1/kernel",))}
+        )
         assert len(_keras.trained_variables(model.optimizer)) == expected
