@@ -229,9 +229,8 @@ class TensorFlowBackend:
         )
         with tf.GradientTape() as tape:
             outputs = model(x, training=True)
-            loss = model.compute_loss(
-                x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
-            )
+            # One of before Keras 3.3 has no argument `training`, which this leaves out.
+            loss = model._compute_loss(x, y, outputs, sample_weight, training=True)
         found = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
         return float(loss), [
             None if one is None else np.asarray(tf.convert_to_tensor(one)) for one in found

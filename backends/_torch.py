@@ -238,9 +238,8 @@ class TorchBackend:
     ) -> tuple[float, list[np.ndarray | None]]:
         x, y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in batch)
         outputs = model(x, training=True)
-        loss = model.compute_loss(
-            x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True
-        )
+        # One of before Keras 3.3 has no argument `training`, which this leaves out.
+        loss = model._compute_loss(x, y, outputs, sample_weight, training=True)
         weights = [variable.value for variable in model.trainable_variables]
         if not loss.requires_grad:
             return float(loss), [None for _ in weights]

@@ -22,7 +22,18 @@ from typing import Any
 import keras
 import numpy as np
 from _measure import is_asked_for, rounds_asked, say_where, table
-from model_faults import fifth_set, fourth_set, healthy, met, own, published, second_set, third_set
+from model_faults import (
+    fifth_set,
+    fourth_set,
+    healthy,
+    met,
+    own,
+    published,
+    second_set,
+    seventh_set,
+    sixth_set,
+    third_set,
+)
 
 import keras_patterns as kp
 from keras_patterns.debugging.finding import EQUIVALENTS
@@ -35,6 +46,8 @@ assert second_set
 assert third_set
 assert fourth_set
 assert fifth_set
+assert sixth_set
+assert seventh_set
 
 
 def programs(seed: int) -> Iterator[tuple[str, tuple[str, ...], Any]]:

@@ -18,7 +18,7 @@ from .layers import (
     weights_made_trainable,
     weights_to_train,
 )
-from .losses import ResolvedLoss, resolved_losses
+from .losses import ResolvedLoss, computed_loss, resolved_losses
 from .optimizers import (
     build_anew,
     config_without_rate,
@@ -67,6 +67,7 @@ __all__ = [
     "build_anew",
     "calls_in_order",
     "compiled_with",
+    "computed_loss",
     "config_without_rate",
     "copy_weight_decay_exclusions",
     "draws",

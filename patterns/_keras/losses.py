@@ -28,18 +28,28 @@ class ResolvedLoss(NamedTuple):
     ignored: int | None
 
 
-def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLoss]:
-    """The losses that `compile` was given, one for each output that has one; none where the model
-    computes its loss otherwise. Which function a name stands for has no public answer.
+def resolved_losses(model: keras.Model, x: Any, y: Any, outputs: Any) -> list[ResolvedLoss]:
+    """The losses that `compile` was given, one for each output that has one; else the model's own
+    `compute_loss`, where there is one output; none where it computes its loss otherwise. Which
+    function a name stands for has no public answer.
 
     Args:
         model: A compiled model.
+        x: Inputs, for a `compute_loss` that looks at them.
         y: Targets.
         outputs: Of the model, for these targets.
     """
     compiled = getattr(model, "_compile_loss", None)
     if compiled is None:
-        return []
+        is_own = type(model).compute_loss is not keras.Model.compute_loss
+        has_one = not isinstance(y, list | tuple | dict) and not isinstance(
+            outputs, list | tuple | dict
+        )
+
+        def loss(y: Any, outputs: Any) -> Any:
+            return computed_loss(model, x, y, outputs, None, training=False)
+
+        return [ResolvedLoss((), loss, "", None, 1.0, None)] if is_own and has_one else []
     if not compiled.built:
         compiled.build(y, outputs)
     return [
@@ -52,6 +62,15 @@ def resolved_losses(model: keras.Model, y: Any, outputs: Any) -> list[ResolvedLo
         )
         for one in compiled._flat_losses
     ]
+
+
+def computed_loss(
+    model: keras.Model, x: Any, y: Any, outputs: Any, sample_weight: Any, training: bool
+) -> Any:
+    """The loss by the `compute_loss` of a model, as its `fit` calls it: one that a person wrote
+    before Keras 3.3 has no argument `training`, and no public name leaves it out.
+    """
+    return model._compute_loss(x, y, outputs, sample_weight=sample_weight, training=training)
 
 
 def _weight(given: Any) -> float:

@@ -11,10 +11,13 @@ import keras
 import numpy as np
 
 from .. import _keras
+from ..state.preservation import preserved
 from .examined import Examined
-from .finding import Finding
-from .observed import LayerView, rms
+from .finding import Finding, Severity
+from .observed import LayerView, as_array, rms
 
+# The names of what is zero at the start in most layers, and hides nothing.
+_BIASES = {"bias", "beta", "recurrent_bias", "input_bias", "b", "offset", "shift"}
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
 # Differences within this much of the largest gradient are of rounding.
@@ -50,7 +53,8 @@ def check_frozen(examined: Examined) -> Iterator[Finding]:
     if not all_weights or trained >= 0.01 * all_weights:
         return
     last = examined.weighted[-1].layer if examined.weighted else None
-    if not trained or (last is not None and not last.trainable_variables):
+    matrices = [] if last is None else [one for one in last.trainable_variables if one.ndim > 1]
+    if not trained or (last is not None and not matrices):
         yield Finding(
             "frozen",
             "error",
@@ -133,6 +137,7 @@ def check_modes(examined: Examined) -> Iterator[Finding]:
                 {},
                 "Do not call it with training=True.",
             )
+        yield from _not_rescaled(examined, view)
         if is_norm and layer.trainable and not 0 <= layer.momentum < 0.9999:
             yield Finding(
                 "train_mode",
@@ -144,6 +149,50 @@ def check_modes(examined: Examined) -> Iterator[Finding]:
             )
         elif is_norm and layer.trainable:
             yield from _slow_statistics(view, examined.total_steps)
+
+
+def _not_rescaled(examined: Examined, view: LayerView) -> Iterator[Finding]:
+    """A layer of one's own that drops some of its input in training, and makes up for it in neither
+    mode: what follows it is given more in inference.
+    """
+    layer, given = view.layer, view.input
+    is_own = not type(layer).__module__.startswith("keras.")
+    if not (is_own and _keras.draws(layer) and given is not None) or view.is_weighted:
+        return
+    if given.shape != view.output.shape or given.dtype.kind != "f":
+        return
+    scale, unlike = _scale_of_draws(examined.model, layer, given[:64])
+    if abs(scale - 1) > 0.1 and unlike < 0.3:
+        # What is masked there is to be told from the rest.
+        of_inputs = any(np.array_equal(given, x) for x in keras.tree.flatten(examined.batch[0]))
+        yield Finding(
+            "train_mode",
+            "note" if of_inputs else "warning",
+            f"What {view.name} gives in training is {scale:.2f} times what it gives in inference, "
+            "in the mean over its draws.",
+            {"scale": scale},
+            "Divide by the share that is kept, in training.",
+        )
+
+
+def _scale_of_draws(
+    model: keras.Model, layer: keras.Layer, given: np.ndarray
+) -> tuple[float, float]:
+    """The factor from what a layer gives in inference to the mean of what it gives in training, and
+    how unlike they are but for it.
+    """
+    try:
+        with preserved(model):
+            x = keras.ops.convert_to_tensor(given)
+            still, *drawn = (
+                as_array(layer(x, training=training)) for training in [False] + 32 * [True]
+            )
+    except Exception:
+        # It knows no mode, or wants more than an input.
+        return 1.0, 1.0
+    mean, size = np.mean(drawn, axis=0), float(np.square(still).sum())
+    scale = float((mean * still).sum()) / size if size else 1.0
+    return scale, rms(mean - scale * still) / max(rms(mean), 1e-12)
 
 
 def check_lone(examined: Examined, batch_size: int) -> Iterator[Finding]:
@@ -191,10 +240,10 @@ def _slow_statistics(view: LayerView, steps: int | None) -> Iterator[Finding]:
 def check_linear(examined: Examined) -> Iterator[Finding]:
     """Layers without a nonlinearity between them."""
     error = examined.affine_error
-    if error is not None and error < 1e-4:
+    if error is not None and error < 1e-4 and not _gates(examined):
         yield Finding(
             "missing_nonlinearity",
-            "warning",
+            "note" if _narrows(examined) else "warning",
             f"{len(examined.weighted)} layers with weights have no activation between them: "
             "together they can do what one of them can.",
             {"bend": error},
@@ -218,6 +267,32 @@ def check_linear(examined: Examined) -> Iterator[Finding]:
                 {"spread": view.spread},
                 'Use "relu".',
             )
+
+
+def _narrows(examined: Examined) -> bool:
+    """True if a layer has fewer units than all that goes in and comes out, as that of a linear code
+    has: then one layer cannot do the same with as few weights.
+    """
+    first = examined.weighted[0].input
+    ends = [view.output.shape[-1] for view in examined.weighted]
+    narrowest = min(ends[:-1], default=ends[-1])
+    return first is not None and narrowest < min(first.shape[-1], ends[-1])
+
+
+def _gates(examined: Examined) -> list[keras.Variable]:
+    """Variables that are zero at the start and have a gradient, as the gate of a branch that is let
+    in by and by (Bachlechner et al. 2020, "ReZero"): a step moves it.
+    """
+    if examined.gradients is None:
+        return []
+    return [
+        one
+        for one, gradient in gradients_by_variable(examined)
+        if gradient is not None
+        and one.name not in _BIASES
+        and not keras.ops.convert_to_numpy(one.value).any()
+        and np.any(gradient)
+    ]
 
 
 def _feeds(view: LayerView, after: LayerView) -> bool:
@@ -292,12 +367,23 @@ def check_gradient(examined: Examined) -> Iterator[Finding]:
     largest = max(sizes.values(), default=0.0)
     nothing = [name for name, size in sizes.items() if size <= _NOTHING * max(largest, 1e-30)]
     nothing = nothing[_reached_after_a_step(examined, sizes, nothing) :]
-    if nothing and np.isfinite(largest):
-        some = ", ".join(nothing[:3]) + (", ..." if len(nothing) > 3 else "")
+    if not examined.has_gradient and not nothing:
         yield Finding(
             "no_gradient",
-            "error" if 2 * len(nothing) >= len(sizes) else "warning",
-            f"The loss does not depend on {some}: the gradient is 0.",
+            "error",
+            "The loss depends on none of the weights that are to be trained: each gradient is 0.",
+            {},
+            "Look for factors that both start at zero, or a step that has no derivative.",
+        )
+    if nothing and np.isfinite(largest):
+        some = ", ".join(nothing[:3]) + (", ..." if len(nothing) > 3 else "")
+        gates = ", ".join(one.path for one in _gates(examined)[:3])
+        severity: Severity = "error" if 2 * len(nothing) >= len(sizes) else "warning"
+        yield Finding(
+            "no_gradient",
+            "note" if gates else severity,
+            f"The loss does not depend on {some}: the gradient is 0"
+            + (f" while {gates} is 0, which a step moves." if gates else "."),
             {"layers": len(nothing), "of": len(sizes)},
             "Look for a step that has no derivative, such as round, argmax or a comparison.",
         )

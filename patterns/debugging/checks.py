@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 
-from . import architecture, copies, dependence, inputs, own_losses, targets, training_settings
+from . import (
+    architecture,
+    copies,
+    dependence,
+    inputs,
+    own_losses,
+    targets,
+    training_settings,
+    turned,
+)
 from .examined import Examined
 from .finding import Finding
 
@@ -33,11 +42,13 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (architecture.check_start, "symmetric_init"),
     (architecture.check_modes, "train_mode"),
     (training_settings.check_regularisation, "over_regularised"),
-    (training_settings.check_rates, "negated_loss lr_low"),
+    (training_settings.check_rates, "negated_loss lr_low lr_high"),
     (architecture.check_linear, "missing_nonlinearity hidden_activation"),
     (dependence.check_leak, "batch_leak"),
     (dependence.check_ignored, "ignored_input"),
     (dependence.check_look_ahead, "look_ahead"),
+    (dependence.check_given, "look_ahead"),
+    (turned.check_turned, "label_noise"),
     (dependence.check_padding, "vanishing"),
     (architecture.check_width, "capacity"),
     (architecture.check_flow, "dead_units saturated exploding vanishing"),

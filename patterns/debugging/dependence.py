@@ -11,6 +11,7 @@ import numpy as np
 from .examined import Examined
 from .finding import Finding
 from .observed import observe
+from .outputs import Output
 
 # Rows of each input that are exchanged at a time.
 _EXCHANGED = 16
@@ -85,19 +86,7 @@ def check_look_ahead(examined: Examined) -> Iterator[Finding]:
         for one in examined.outputs:
             if not _is_next(leaf, one.y) or one.pred.shape[:2] != leaf.shape[:2]:
                 continue
-            half = leaf.shape[1] // 2
-            other = _put(leaf, np.s_[:, half:], np.roll(leaf, 1, axis=0)[:, half:])
-            changed = [*leaves[:number], other, *leaves[number + 1 :]]
-            after, _ = observe(
-                examined.model, keras.tree.pack_sequence_as(examined.batch[0], changed)
-            )
-            pairs = zip(keras.tree.flatten(found), keras.tree.flatten(after), strict=True)
-            same = (
-                _moved_beside_others(before[:, :half], now[:, :half])
-                for before, now in pairs
-                if before.shape == one.pred.shape
-            )
-            moved = max(same, default=0.0)
+            moved = _moved_before(examined, number, leaf.shape[1] // 2, one)
             if moved > 1e-3:
                 yield Finding(
                     "look_ahead",
@@ -109,6 +98,77 @@ def check_look_ahead(examined: Examined) -> Iterator[Finding]:
                     "Use a causal mask (use_causal_mask=True), causal padding, or one direction.",
                 )
             return
+
+
+def check_given(examined: Examined) -> Iterator[Finding]:
+    """Targets that stand among the inputs: an answer that is given need not be foretold."""
+    found, _ = examined.seen
+    leaves = keras.tree.flatten(examined.batch[0])
+    if found is None or examined.rows < 16:
+        return
+    for number, leaf in enumerate(leaves):
+        for one in examined.outputs:
+            if leaf.dtype.kind not in "fiub" or not np.ptp(one.y.astype("float32")):
+                continue
+            which = f"input {number + 1}" if len(leaves) > 1 else "the inputs"
+            if one.y.size == len(one.y) and leaf[0].size > 1 and _has_column(leaf, one.y):
+                what = f"A column of {which} is the target of {one.named} itself, in all rows."
+            elif len(leaves) > 1 and _is_told_in_time(examined, number, one):
+                what = (
+                    f"At each place {which} is the target of {one.named} itself, and what comes "
+                    "later changes nothing: it can copy the answer."
+                )
+            else:
+                continue
+            yield Finding(
+                "look_ahead",
+                "error",
+                what,
+                {"input": number + 1},
+                "Leave it out of the inputs, or move it by one place, so that each target comes "
+                "after what is given.",
+            )
+
+
+def _has_column(leaf: np.ndarray, y: np.ndarray) -> bool:
+    rows, column = leaf.reshape(len(leaf), -1), y.reshape(-1, 1)
+    return bool((rows == column).all(axis=0).any())
+
+
+def _is_told_in_time(examined: Examined, number: int, one: Output) -> bool:
+    """True if an input of ids is the target, and a place of the output depends on no later one, as
+    it does where all of a text is put into one code.
+    """
+    leaf = keras.tree.flatten(examined.batch[0])[number]
+    if leaf.ndim < 2 or leaf.dtype.kind not in "iu" or leaf.shape[1] < 4:
+        return False
+    if one.y.shape[: leaf.ndim] != leaf.shape or one.y.size != leaf.size:
+        return False
+    if one.pred.shape[:2] != leaf.shape[:2] or (one.y.reshape(leaf.shape) != leaf).mean() > 0.01:
+        return False
+    half = leaf.shape[1] // 2
+    return _moved_before(examined, number, half, one) <= 1e-3
+
+
+def _moved_before(examined: Examined, number: int, half: int, one: Output) -> float:
+    """By how much the first places of an output move when only later elements of an input are
+    others, relative to what examples differ by.
+    """
+    found, _ = examined.seen
+    leaves = keras.tree.flatten(examined.batch[0])
+    leaf = leaves[number]
+    other = _put(leaf, np.s_[:, half:], np.roll(leaf, 1, axis=0)[:, half:])
+    changed = [*leaves[:number], other, *leaves[number + 1 :]]
+    after, _ = observe(examined.model, keras.tree.pack_sequence_as(examined.batch[0], changed))
+    pairs = zip(keras.tree.flatten(found), keras.tree.flatten(after), strict=True)
+    return max(
+        (
+            _moved_beside_others(before[:, :half], now[:, :half])
+            for before, now in pairs
+            if before.shape == one.pred.shape
+        ),
+        default=0.0,
+    )
 
 
 def check_padding(examined: Examined) -> Iterator[Finding]:

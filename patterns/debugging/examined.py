@@ -5,7 +5,7 @@ With the checks, at most six forward passes and one gradient.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -54,6 +54,9 @@ class Examined:
         self.validation = validation
         self.split = split
         self.total_steps = total_steps
+        # Of the training that follows, where they are known.
+        self.callbacks: Sequence[keras.callbacks.Callback] = ()
+        self.epochs = 1
         self.is_built = False
         self.problem = ""
         # That of penalties and of `add_loss`, once the model was looked at.
@@ -131,12 +134,13 @@ class Examined:
     def outputs(self) -> list[Output]:
         """The outputs whose loss and targets are known."""
         found = self.seen[0]
-        _, y, _ = self.batch
+        x, y, _ = self.batch
         if found is None or y is None:
             return []
         try:
             with preserved(self.model):
-                losses = _keras.resolved_losses(self.model, y, found)
+                x = each_array(keras.ops.convert_to_tensor, x)
+                losses = _keras.resolved_losses(self.model, x, y, found)
         except Exception:
             return []
         return [one for loss in losses if (one := self._output(loss, found, y)) is not None]

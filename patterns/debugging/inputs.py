@@ -131,10 +131,12 @@ def _outweighed(one: Output, weight: Any) -> Iterator[Finding]:
     weights = np.bincount(classes, weights=weight)[kinds]
     if len(kinds) < 2 or weights.min() < 0 or not weights.sum():
         return
-    rarest = int(weights.argmin())
+    # Of several without weight, the one that most examples are of.
+    rarest = int(np.lexsort((-counts, weights))[0])
     share, before = float(weights[rarest] / weights.sum()), float(counts[rarest] / counts.sum())
-    # A class of no weight at all is left out on purpose.
-    if 0 < share < before and _is_lost(share, kinds):
+    # A class of no weight at all is left out on purpose, but for the one that most are of.
+    is_meant = not share and counts[rarest] < counts.max()
+    if not is_meant and share < before and _is_lost(share, kinds):
         yield Finding(
             "imbalance",
             "warning",

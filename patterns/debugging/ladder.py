@@ -101,7 +101,8 @@ def debug(
             `"loss"`.
         **fit_arguments: Those of the call of `kp.fit` or `model.fit` that does not learn. Used are
             `batch_size`, `validation_data`, `validation_split`, `sample_weight`, `class_weight`,
-            `shuffle`, and the number of steps, by which a schedule is judged.
+            `shuffle`, and the number of steps and epochs, by which a schedule is judged. Of
+            `callbacks`, the function of a `LearningRateScheduler` is asked for its rates.
 
     Returns:
         The report: `.findings`, a list with `.worst` and `.raise_if("error")`, and what each rung
@@ -134,6 +135,8 @@ def debug(
     )
     examined.weight_classes(fit_arguments.get("class_weight"))
     size = examined.batch_size(fit_arguments.get("batch_size") or 32)
+    examined.callbacks = keras.tree.flatten(fit_arguments.get("callbacks") or [])
+    examined.epochs = fit_arguments.get("epochs") or 1
     found = list(look(examined, batch_size=size))
     stopped = _stopped(examined)
     if stopped:

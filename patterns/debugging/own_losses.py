@@ -177,8 +177,9 @@ def check_own_logits(examined: Examined) -> Iterator[Finding]:
         if hot is None:
             continue
         likely = one.loss_of(one.y, hot.astype("float32"))
+        wrong = one.loss_of(one.y, (1 - hot).astype("float32"))
         sure = one.loss_of(one.y, (20 * hot - 10).astype("float32"))
-        if likely > 0.3 and abs(sure) < 0.05:
+        if likely > 0.1 * wrong > 0 and abs(sure) < 0.1 * likely:
             yield Finding(
                 "logits",
                 "error",

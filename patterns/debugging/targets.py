@@ -51,6 +51,8 @@ def check_loss(examined: Examined) -> Iterator[Finding]:
                     {"loss": one.loss_name},
                     "Use a crossentropy.",
                 )
+        if one.loss_name == "mean_absolute_error" and one.y.size == len(one.y):
+            yield from _always_the_median(one)
         if one.loss_name == "cosine_similarity" and _is_sign(one):
             yield Finding(
                 "loss_mismatch",
@@ -69,6 +71,21 @@ def check_loss(examined: Examined) -> Iterator[Finding]:
                 {"classes": one.width},
                 'Use "categorical_crossentropy".',
             )
+
+
+def _always_the_median(one: Output) -> Iterator[Finding]:
+    """An absolute error of numbers most of which are one: its best answer is that one."""
+    median = float(np.median(one.all_y))
+    share = float((one.all_y == median).mean())
+    if share > 0.5 and not is_binary(one.all_y) and np.ptp(one.all_y):
+        yield Finding(
+            "loss_mismatch",
+            "warning",
+            f"{share:.0%} of the targets of {one.named} are {median:g}, and of all constants that "
+            "has the smallest absolute error: nothing rare is foretold.",
+            {"share": share, "median": median},
+            "Use mse, huber or poisson, whose best answer is nearer to the mean.",
+        )
 
 
 def _is_sign(one: Output) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,7 +37,8 @@ def check_regularisation(examined: Examined) -> Iterator[Finding]:
 
 
 def check_rates(examined: Examined) -> Iterator[Finding]:
-    """Learning rates below zero, or zero, or soon zero."""
+    """Learning rates below zero, or zero, or soon zero, or rising until the end."""
+    yield from _schedulers(examined)
     for optimizer in _optimizers(examined.model):
         rate = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
         constant = isinstance(_keras.get_rate(optimizer), keras.Variable)
@@ -53,6 +56,7 @@ def check_rates(examined: Examined) -> Iterator[Finding]:
                 "lr_low", "error", "The learning rate is 0.", {"rate": rate}, "Give one above 0."
             )
         elif not constant:
+            yield from _still_rising(optimizer, examined.total_steps or 0)
             steps = min(_FIRST_STEPS, examined.total_steps or _FIRST_STEPS)
             yield from _soon_over(rates_of(optimizer, steps), 1, _FEW_OF_THEM)
             every = (examined.total_steps or 0) // _FIRST_STEPS
@@ -73,6 +77,57 @@ def _never_moves(optimizer: keras.optimizers.Optimizer, steps: int | None) -> It
             {"batches": gathered, "steps": steps},
             "Lower gradient_accumulation_steps, or train for longer.",
         )
+
+
+def _still_rising(optimizer: keras.optimizers.Optimizer, steps: int) -> Iterator[Finding]:
+    """A schedule that rises to the end of the training: a warm-up that does not end."""
+    count = min(steps, _FIRST_STEPS)
+    rates = rates_of(optimizer, count, steps // max(1, count))
+    if count < 20 or rates != sorted(rates) or rates[-1] < 5 * rates[count // 10]:
+        return
+    yield Finding(
+        "lr_high",
+        "warning",
+        f"The rate of the schedule rises until the training ends, from {rates[0]:.2g} to "
+        f"{rates[-1]:.2g}: a warm-up that does not stop, or is longer than the training.",
+        {"first": rates[0], "last": rates[-1], "steps": steps},
+        "End the rise after a tenth of the steps: with min(1, step / warmup).",
+    )
+
+
+def _schedulers(examined: Examined) -> Iterator[Finding]:
+    """A `LearningRateScheduler` whose rate is next to nothing for most of the epochs."""
+    optimizer, epochs = getattr(examined.model, "optimizer", None), examined.epochs
+    for callback in examined.callbacks if optimizer and epochs >= 4 else ():
+        if not isinstance(callback, keras.callbacks.LearningRateScheduler):
+            continue
+        rates = _rates_by_epoch(callback.schedule, optimizer, epochs)
+        if rates and min(rates) >= 0 and 0 < np.median(rates) < 1e-3 * max(rates):
+            fallen = next(n for n, rate in enumerate(rates) if rate < 1e-3 * max(rates))
+            yield Finding(
+                "lr_low",
+                "warning",
+                f"From epoch {fallen + 1} of {epochs} on, the LearningRateScheduler gives less "
+                f"than a thousandth of its highest rate, {max(rates):.2g}.",
+                {"epoch": fallen + 1, "highest": max(rates), "last": rates[-1]},
+                "The rate that its function is given is that of the epoch before: multiply it by "
+                "one factor, or give the rate of each epoch from the first one's.",
+            )
+
+
+def _rates_by_epoch(
+    schedule: Callable[..., Any], optimizer: keras.optimizers.Optimizer, epochs: int
+) -> list[float]:
+    """The rates that a scheduler would give; none if its function cannot be asked."""
+    rate, rates = float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate))), []
+    try:
+        takes_rate = len(inspect.signature(schedule).parameters) > 1
+        for epoch in range(epochs):
+            rate = float(schedule(epoch, rate) if takes_rate else schedule(epoch))
+            rates.append(rate)
+    except Exception:
+        return []
+    return rates
 
 
 def _soon_over(rates: list[float], every: int, few: float) -> Iterator[Finding]:

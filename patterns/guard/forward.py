@@ -96,7 +96,7 @@ def _forward(model: keras.Model, x: Any, y: Any, sample_weight: Any) -> str:
         return found[0]
     if not _finite(outputs):
         return "the output of the model is not finite, and that of each of its layers is"
-    loss = model.compute_loss(x=x, y=y, y_pred=outputs, sample_weight=sample_weight, training=True)
+    loss = _keras.computed_loss(model, x, y, outputs, sample_weight, training=True)
     return (
         ""
         if _finite(loss)

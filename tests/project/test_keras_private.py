@@ -417,3 +417,14 @@ def test_nadam_moves_its_product_without_a_fused_update_too():
         moved.append((float(optimizer._u_product.numpy()), weight.numpy()))
     np.testing.assert_allclose(moved[0][0], moved[1][0], rtol=1e-6)
     np.testing.assert_allclose(moved[0][1], moved[1][1], rtol=1e-5)
+
+
+def test_a_loss_of_its_own_without_a_mode_is_computed():
+    class Old(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+            return keras.ops.mean(y - y_pred)
+
+    model = Old()
+    model.compile("sgd")
+    given = (None, keras.ops.ones(3), keras.ops.zeros(3), None)
+    assert float(_keras.computed_loss(model, *given, training=True)) == 1.0

@@ -1,0 +1,265 @@
+"""Faults in code of one's own, in schedules, weights and data, each beside its sound twin; and
+sound models that look like faulty ones.
+"""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_patterns as kp
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(400, 6)).astype("float32")
+Y = (X @ RNG.normal(size=(6, 1)) + 0.1 * RNG.normal(size=(400, 1))).astype("float32")
+CLASSES = (Y[:, 0] > -1).astype(int) + (Y[:, 0] > 2)
+
+
+def net(*hidden, last=None, units=1, loss="mse", optimizer=None):
+    keras.utils.set_random_seed(0)
+    head = layers.Dense(units, activation=last)
+    model = keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(16, "relu"), head])
+    model.compile(optimizer or keras.optimizers.Adam(0.01), loss)
+    return model
+
+
+class OwnLoss(keras.Sequential):
+    """Its loss is none that `compile` knows."""
+
+    def __init__(self, parts, *, is_paired):
+        super().__init__(parts)
+        self.is_paired = is_paired
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):
+        y = ops.reshape(y, (-1, 1)) if self.is_paired else y
+        return ops.mean(ops.square(y - y_pred))
+
+
+def all_with_all(is_faulty):
+    keras.utils.set_random_seed(0)
+    parts = [keras.Input((6,)), layers.Dense(16, "relu"), layers.Dense(1)]
+    model = OwnLoss(parts, is_paired=not is_faulty)
+    model.compile("adam")
+    return model, X, Y[:, 0], {}
+
+
+class Dropping(layers.Layer):
+    def __init__(self, is_rescaled):
+        super().__init__()
+        self.is_rescaled, self.seed = is_rescaled, keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        kept = ops.cast(keras.random.uniform(ops.shape(x), seed=self.seed) < 0.7, x.dtype)
+        return x * kept / 0.7 if self.is_rescaled else x * kept
+
+
+def not_rescaled(is_faulty):
+    return net(layers.Dense(16, "relu"), Dropping(not is_faulty)), X, Y, {}
+
+
+def squashed_twice(is_faulty):
+    def focal(y, p):
+        p = ops.sigmoid(p) if is_faulty else p
+        right = y * p + (1 - y) * (1 - p)
+        return -ops.mean(ops.square(1 - right) * ops.log(right + 1e-7), axis=-1)
+
+    labels = (X[:, :3] > 0).astype("float32")
+    return net(last="sigmoid", units=3, loss=focal), X, labels, {}
+
+
+def answer_in_a_column(is_faulty):
+    series = np.cumsum(RNG.normal(size=407)).astype("float32")
+    series = (series - series.mean()) / series.std()
+    x = np.lib.stride_tricks.sliding_window_view(series, 6)[:400]
+    return net(), x, series[5 if is_faulty else 6 :][:400, None], {}
+
+
+def answer_beside_the_text(is_faulty):
+    random = np.random.default_rng(1)
+    source = random.integers(1, 7, (400, 8))
+    target = np.cumsum(source, axis=1) % 6 + 1
+    before = np.concatenate([np.zeros((400, 1), int), target[:, :-1]], axis=1)
+    keras.utils.set_random_seed(0)
+    inputs = [keras.Input((8,), dtype="int32"), keras.Input((8,), dtype="int32")]
+    h = layers.Concatenate()([layers.Embedding(7, 8)(one) for one in inputs])
+    h = layers.GRU(16, return_sequences=True)(h)
+    model = keras.Model(inputs, layers.Dense(7, activation="softmax")(h))
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
+    return model, [source, target if is_faulty else before], target, {}
+
+
+def masks_turned(is_faulty):
+    random = np.random.default_rng(2)
+    masks = np.zeros((120, 12, 12, 1), "float32")
+    for mask in masks:
+        top, left = random.integers(0, 6, 2)
+        mask[top : top + 3, left : left + 6] = 1
+    x = (masks + 0.2 * random.normal(size=masks.shape)).astype("float32")
+    keras.utils.set_random_seed(0)
+    convolutions = [layers.Conv2D(8, 3, padding="same", activation="relu")]
+    last = layers.Conv2D(1, 1, activation="sigmoid")
+    model = keras.Sequential([keras.Input((12, 12, 1)), *convolutions, last])
+    model.compile("adam", "binary_crossentropy")
+    return model, x, masks.swapaxes(1, 2) if is_faulty else masks, {}
+
+
+def most_targets_are_zero(is_faulty):
+    rare = np.where(X[:, :1] > 0.8, np.round(3 + X[:, 1:2]), 0).astype("float32")
+    return net(last="softplus", loss="mae" if is_faulty else "poisson"), X, rare, {}
+
+
+def largest_class_weightless(is_faulty):
+    counts = np.bincount(CLASSES)
+    weight = len(X) // (3 * counts) if is_faulty else len(X) / (3 * counts)
+    model = net(last="softmax", units=3, loss="sparse_categorical_crossentropy")
+    return model, X, CLASSES, {"sample_weight": weight[CLASSES].astype("float32")}
+
+
+class Rising(keras.optimizers.schedules.LearningRateSchedule):
+    def __init__(self, is_endless):
+        self.is_endless = is_endless
+
+    def __call__(self, step):
+        part = ops.cast(step + 1, "float32") / 20
+        return 0.01 * (part if self.is_endless else ops.minimum(part, 1.0))
+
+
+def warm_up_without_end(is_faulty):
+    return net(optimizer=keras.optimizers.Adam(Rising(is_faulty))), X, Y, {"epochs": 20}
+
+
+def decay_of_a_decay(is_faulty):
+    function = (lambda epoch, rate: rate * 0.8**epoch) if is_faulty else lambda epoch: 0.9**epoch
+    scheduler = keras.callbacks.LearningRateScheduler(lambda *given: 0.01 * function(*given))
+    scheduler.schedule = function
+    model = net(optimizer=keras.optimizers.SGD(0.05))
+    return model, X, Y, {"epochs": 30, "callbacks": [scheduler]}
+
+
+class Factors(layers.Layer):
+    """A frozen matrix, and two factors that correct it."""
+
+    def __init__(self, first, **more):
+        super().__init__(**more)
+        self.first = first
+
+    def build(self, shape):
+        self.matrix = self.add_weight(shape=(shape[-1], 1), trainable=False)
+        self.a = self.add_weight(shape=(shape[-1], 2), initializer=self.first)
+        self.b = self.add_weight(shape=(2, 1), initializer="zeros")
+
+    def call(self, x):
+        return ops.matmul(x, self.matrix) + ops.matmul(ops.matmul(x, self.a), self.b)
+
+
+def both_factors_zero(is_faulty):
+    keras.utils.set_random_seed(0)
+    factors = Factors("zeros" if is_faulty else "he_normal")
+    model = keras.Sequential([keras.Input((6,)), factors])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, X, Y, {}
+
+
+FAULTS = {
+    all_with_all: "broadcast",
+    not_rescaled: "train_mode",
+    squashed_twice: "logits",
+    answer_in_a_column: "look_ahead",
+    answer_beside_the_text: "look_ahead",
+    masks_turned: "label_noise",
+    most_targets_are_zero: "loss_mismatch",
+    largest_class_weightless: "imbalance",
+    warm_up_without_end: "lr_high",
+    decay_of_a_decay: "lr_low",
+    both_factors_zero: "no_gradient",
+}
+
+
+@pytest.mark.parametrize("make", FAULTS)
+def test_a_fault_is_named_and_its_twin_is_not(make):
+    for is_faulty in (True, False):
+        model, x, y, fit = make(is_faulty)
+        findings = kp.debug(model, x, y, **fit).findings
+        first = [one.kind for one in findings[:2]]
+        alarms = [repr(one) for one in findings if one.severity != "note"]
+        assert FAULTS[make] in first if is_faulty else not alarms, findings
+
+
+def test_a_head_of_which_only_a_number_is_trained_is_frozen():
+    class Cosine(layers.Layer):
+        def build(self, shape):
+            self.prototypes = self.add_weight(shape=(shape[-1], 3), trainable=False)
+            self.scale = self.add_weight(shape=(), initializer="ones")
+
+        def call(self, x):
+            return ops.softmax(self.scale * ops.matmul(x, self.prototypes))
+
+    keras.utils.set_random_seed(0)
+    body = layers.Dense(64, "relu", trainable=False)
+    model = keras.Sequential([keras.Input((6,)), body, Cosine()])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert [one.kind for one in kp.preflight(model, X, CLASSES)] == ["frozen"]
+
+
+class Gated(layers.Layer):
+    """A branch that is let in by and by."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = layers.Dense(6, "relu")
+
+    def build(self, shape):
+        self.inner.build(shape)
+        self.gate = self.add_weight(shape=(), initializer="zeros")
+
+    def call(self, x):
+        return x + self.gate * self.inner(x)
+
+
+def test_gates_that_start_at_zero_are_no_fault():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), Gated(), Gated(), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    found = kp.preflight(model, X, Y)
+    assert {one.severity for one in found} <= {"note"}
+    assert any("gate" in one.message or "variable" in one.message for one in found)
+
+
+def test_a_linear_code_is_no_fault():
+    keras.utils.set_random_seed(0)
+    x = (X[:, :2] @ np.random.default_rng(3).normal(size=(2, 6))).astype("float32")
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2), layers.Dense(6)])
+    model.compile("adam", "mse")
+    assert [one.severity for one in kp.preflight(model, x, x)] == ["note"]
+
+
+class Masking(layers.Layer):
+    """Hides inputs that are to be told from the others."""
+
+    def __init__(self):
+        super().__init__()
+        self.seed = keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        kept = keras.random.uniform(ops.shape(x), seed=self.seed) < 0.5
+        return x * ops.cast(kept, x.dtype) if training else x
+
+
+def test_inputs_that_are_masked_on_purpose_give_a_note():
+    found = kp.preflight(net(Masking()), X, Y)
+    assert [(one.kind, one.severity) for one in found] == [("train_mode", "note")]
+
+
+def test_a_whole_text_that_is_to_be_told_again_is_no_given_answer():
+    """An autoencoder of texts: each place depends on all of it."""
+    keras.utils.set_random_seed(0)
+    text = np.random.default_rng(4).integers(1, 9, (200, 8))
+    before = np.concatenate([np.zeros((200, 1), int), text[:, :-1]], axis=1)
+    inputs = [keras.Input((8,), dtype="int32"), keras.Input((8,), dtype="int32")]
+    code = layers.GRU(16)(layers.Embedding(9, 8)(inputs[0]))
+    h = layers.GRU(16, return_sequences=True)(layers.Embedding(9, 8)(inputs[1]), code)
+    model = keras.Model(inputs, layers.Dense(9, activation="softmax")(h))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert not kp.preflight(model, [text, before], text)
