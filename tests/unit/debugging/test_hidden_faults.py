@@ -72,8 +72,11 @@ def squashed_twice(is_faulty):
 def answer_in_a_column(is_faulty):
     series = np.cumsum(RNG.normal(size=407)).astype("float32")
     series = (series - series.mean()) / series.std()
-    x = np.lib.stride_tricks.sliding_window_view(series, 6)[:400]
-    return net(), x, series[5 if is_faulty else 6 :][:400, None], {}
+    x = np.lib.stride_tricks.sliding_window_view(series, 6)[:400, :, None]
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6, 1)), layers.GRU(8), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    return model, x, series[5 if is_faulty else 6 :][:400, None], {}
 
 
 def answer_beside_the_text(is_faulty):
@@ -245,6 +248,11 @@ class Masking(layers.Layer):
     def call(self, x, training=False):
         kept = keras.random.uniform(ops.shape(x), seed=self.seed) < 0.5
         return x * ops.cast(kept, x.dtype) if training else x
+
+
+def test_a_target_in_a_table_is_noted():
+    found = kp.preflight(net(), np.concatenate([X, Y], axis=1)[:, 1:], Y)
+    assert [(one.kind, one.severity) for one in found] == [("look_ahead", "note")]
 
 
 def test_inputs_that_are_masked_on_purpose_give_a_note():
