@@ -23,6 +23,7 @@ import keras
 import numpy as np
 from _measure import is_asked_for, rounds_asked, say_where, table
 from model_faults import (
+    eighth_set,
     fifth_set,
     fourth_set,
     healthy,
@@ -48,6 +49,7 @@ assert fourth_set
 assert fifth_set
 assert sixth_set
 assert seventh_set
+assert eighth_set
 
 
 def programs(seed: int) -> Iterator[tuple[str, tuple[str, ...], Any]]:

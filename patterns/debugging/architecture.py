@@ -72,14 +72,23 @@ def check_start(examined: Examined) -> Iterator[Finding]:
 
 
 def _equal_units(examined: Examined) -> Iterator[Finding]:
-    """Hidden layers all of whose units have the same weights."""
+    """Hidden layers all of whose units have the same weights, and gradients that are no others."""
+    by_id = {id(one): gradient for one, gradient in gradients_by_variable(examined)}
     for view in examined.hidden:
         matrix = _matrix(view)
         if matrix is None or isinstance(view.layer, keras.layers.DepthwiseConv2D):
             continue
         values = keras.ops.convert_to_numpy(matrix.value)
         units = values.reshape(-1, values.shape[-1])
-        if units.shape[-1] > 1 and np.ptp(units, axis=-1).max() == 0:
+        gradient = by_id.get(id(matrix))
+        if gradient is not None and gradient.any():
+            is_freed = np.ptp(gradient, axis=-1).max() > _EQUAL * np.abs(gradient).max()
+        else:
+            # A head at zero lets no gradient pass before its first step.
+            is_freed = any(one is not matrix for one in _gates(examined))
+        is_equal = units.shape[-1] > 1 and np.ptp(units, axis=-1).max() == 0
+        # At zero, as the last layers of branches may be, the first step tells them apart.
+        if is_equal and (units.any() or not is_freed):
             yield Finding(
                 "symmetric_init",
                 "error",
@@ -332,10 +341,12 @@ def check_width(examined: Examined) -> Iterator[Finding]:
 
 def check_flow(examined: Examined) -> Iterator[Finding]:
     """Values that grow or fade from layer to layer, and units that are dead or saturated."""
-    for view in examined.views:
+    views = _as_in_training(examined.views)
+    for view in views:
         yield from _stuck(view)
     yield from _loud(examined)
-    hidden = examined.hidden
+    seen = {id(view) for view in views}
+    hidden = [view for view in examined.hidden if id(view) in seen]
     spreads = [view.spread for view in hidden]
     if len(hidden) < 2 or not all(np.isfinite(spreads)) or not spreads[0]:
         return
@@ -359,6 +370,24 @@ def check_flow(examined: Examined) -> Iterator[Finding]:
             {"gradient": fade, "spread": growth},
             "Use an initializer that keeps it, fewer layers, relu, normalisation or residuals.",
         )
+
+
+def _as_in_training(views: list[LayerView]) -> list[LayerView]:
+    """The layers before the first BatchNormalization that has not seen the data yet: in inference
+    it gives what training never does.
+    """
+    for number, view in enumerate(views):
+        layer = view.layer
+        is_norm = isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        if not is_norm or view.input is None or layer.axis not in (-1, view.input.ndim - 1):
+            continue
+        mean, variance = (
+            keras.ops.convert_to_numpy(one.value)
+            for one in (layer.moving_mean, layer.moving_variance)
+        )
+        if rms((view.input - mean) / np.sqrt(variance + layer.epsilon)) > 10:
+            return views[:number]
+    return views
 
 
 def check_gradient(examined: Examined) -> Iterator[Finding]:

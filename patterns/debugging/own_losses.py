@@ -120,6 +120,16 @@ def check_broadcast(examined: Examined) -> Iterator[Finding]:
                 "Give both the same shape inside the loss: squeeze both, or none.",
             )
             continue
+        if not one.loss_name and _pairs_columns(one):
+            yield Finding(
+                "broadcast",
+                "error",
+                f"The loss of {one.named} is the same whichever example has which target: it pairs "
+                "each target with each prediction.",
+                {"size": one.y.size},
+                "Keep the last axis of each part of the output: p[:, :1], not p[:, 0].",
+            )
+            continue
         same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
         if not same_size or one.family or len(one.y) < 2:
             continue
@@ -165,6 +175,26 @@ def _takes_any_order(one: Output) -> bool:
         and abs(other - right) < close
         and abs(alike - right) > 100 * close
         and np.nanmin([*one_answer, np.inf]) < right
+    )
+
+
+def _pairs_columns(one: Output) -> bool:
+    """True if a loss of one target and several outputs for each example knows the targets, and not
+    whose they are.
+    """
+    if one.y.size != len(one.y) or one.y.dtype.kind != "f" or one.width < 2 or len(one.y) < 8:
+        return False
+    random = np.random.default_rng(0)
+    pred = (one.pred + 0.5 * random.normal(size=one.pred.shape)).astype("float32")
+    here = one.loss_of(one.y, pred)
+    shuffled = one.loss_of(one.y[random.permutation(len(one.y))], pred)
+    moved = one.loss_of((2 * one.y + 1).astype(one.y.dtype), pred)
+    close = 1e-5 * max(abs(here), 1e-12)
+    return bool(
+        np.isfinite([here, shuffled, moved]).all()
+        and float(np.ptp(one.y)) > 0
+        and abs(shuffled - here) < close
+        and abs(moved - here) > 100 * close
     )
 
 

@@ -141,6 +141,39 @@ def decay_of_a_decay(is_faulty):
     return model, X, Y, {"epochs": 30, "callbacks": [scheduler]}
 
 
+def pairs_of_columns(is_faulty):
+    def likelihood(y, p):
+        mean, log = (p[:, 0], p[:, 1]) if is_faulty else (p[:, :1], p[:, 1:])
+        return ops.mean(0.5 * (log + ops.square(y - mean) * ops.exp(-log)))
+
+    return net(units=2, loss=likelihood), X, Y, {}
+
+
+class Code(layers.Layer):
+    """The code of a variational autoencoder, whose divergence is added to the loss."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight, self.seed = weight, keras.random.SeedGenerator(0)
+
+    def call(self, x, training=False):
+        mean, log = ops.split(x, 2, axis=-1)
+        divergence = 0.5 * ops.sum(ops.square(mean) + ops.exp(log) - log - 1, axis=-1)
+        self.add_loss(self.weight * ops.mean(divergence))
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed)
+        return mean + ops.exp(log / 2) * noise if training else mean
+
+
+def code_without_a_share(is_faulty):
+    keras.utils.set_random_seed(0)
+    x = (0.3 * X[:, :2] @ np.random.default_rng(5).normal(size=(2, 24))).astype("float32")
+    h = layers.Dense(8)(layers.Dense(32, "relu")(inputs := keras.Input((24,))))
+    h = layers.Dense(32, "relu")(Code(1.0 if is_faulty else 0.002)(h))
+    model = keras.Model(inputs, layers.Dense(24)(h))
+    model.compile(keras.optimizers.Adam(0.003), "mse")
+    return model, x, x, {}
+
+
 class Factors(layers.Layer):
     """A frozen matrix, and two factors that correct it."""
 
@@ -176,6 +209,8 @@ FAULTS = {
     largest_class_weightless: "imbalance",
     warm_up_without_end: "lr_high",
     decay_of_a_decay: "lr_low",
+    pairs_of_columns: "broadcast",
+    code_without_a_share: "over_regularised",
     both_factors_zero: "no_gradient",
 }
 
@@ -228,6 +263,61 @@ def test_gates_that_start_at_zero_are_no_fault():
     found = kp.preflight(model, X, Y)
     assert {one.severity for one in found} <= {"note"}
     assert any("gate" in one.message or "variable" in one.message for one in found)
+
+
+def test_branches_that_start_at_zero_are_no_fault():
+    """With a head at zero that lets no gradient pass in the first step."""
+    keras.utils.set_random_seed(0)
+    h = layers.Dense(16)(inputs := keras.Input((6,)))
+    for _ in range(3):
+        h = h + layers.Dense(16, kernel_initializer="zeros")(layers.Dense(16, "relu")(h))
+    outputs = layers.Dense(3, "softmax", kernel_initializer="zeros")(h)
+    model = keras.Model(inputs, outputs)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert "symmetric_init" not in [one.kind for one in kp.preflight(model, X, CLASSES)]
+
+
+def test_constant_weights_throughout_are_a_fault():
+    keras.utils.set_random_seed(0)
+    hidden = layers.Dense(16, "tanh", kernel_initializer="ones")
+    head = layers.Dense(3, "softmax", kernel_initializer="ones")
+    model = keras.Sequential([keras.Input((6,)), hidden, head])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    assert "symmetric_init" in [one.kind for one in kp.preflight(model, X, CLASSES)]
+
+
+def test_raw_columns_before_a_batch_normalization_are_no_fault():
+    keras.utils.set_random_seed(0)
+    parts = [layers.BatchNormalization(momentum=0.9), layers.Dense(16, "relu")]
+    head = layers.Dense(1, "sigmoid")
+    model = keras.Sequential([keras.Input((6,)), *parts, head])
+    model.compile("adam", "binary_crossentropy")
+    x = X * 10.0 ** np.arange(6) + 1000
+    found = kp.preflight(model, x, (Y > 0).astype("float32"), total_steps=500)
+    assert all(one.severity == "note" for one in found)
+
+
+class Side(keras.layers.Layer):
+    """Layers beside each other, each on the inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.route = keras.Sequential([layers.Dense(8, "tanh"), layers.Dense(3, "softmax")])
+        self.experts = layers.Dense(3)
+
+    def build(self, shape):
+        self.route.build(shape)
+        self.experts.build(shape)
+
+    def call(self, x):
+        return ops.sum(self.route(x) * self.experts(x), axis=-1, keepdims=True)
+
+
+def test_layers_beside_each_other_need_nothing_between_them():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((6,)), Side()])
+    model.compile("adam", "mse")
+    assert not kp.preflight(model, X, Y)
 
 
 def test_a_linear_code_is_no_fault():
