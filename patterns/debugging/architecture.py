@@ -16,8 +16,8 @@ from .examined import Examined
 from .finding import Finding, Severity
 from .observed import LayerView, as_array, rms
 
-# The names of what is zero at the start in most layers, and hides nothing.
-_BIASES = {"bias", "beta", "recurrent_bias", "input_bias", "b", "offset", "shift"}
+# The names of vectors that multiply. Others are biases mostly, which hide nothing at zero.
+_SCALES = {"gamma", "scale", "gain", "gate", "alpha"}
 # Below this much of the largest gradient, a layer has none.
 _NOTHING = 1e-12
 # Differences within this much of the largest gradient are of rounding.
@@ -298,7 +298,7 @@ def _gates(examined: Examined) -> list[keras.Variable]:
         one
         for one, gradient in gradients_by_variable(examined)
         if gradient is not None
-        and one.name not in _BIASES
+        and (one.ndim != 1 or one.name in _SCALES)
         and not keras.ops.convert_to_numpy(one.value).any()
         and np.any(gradient)
     ]
@@ -344,7 +344,8 @@ def check_flow(examined: Examined) -> Iterator[Finding]:
     views = _as_in_training(examined.views)
     for view in views:
         yield from _stuck(view)
-    yield from _loud(examined)
+    if len(views) == len(examined.views):
+        yield from _loud(examined)
     seen = {id(view) for view in views}
     hidden = [view for view in examined.hidden if id(view) in seen]
     spreads = [view.spread for view in hidden]
