@@ -67,7 +67,8 @@ class CheckpointStore(CheckpointFolder):
 
         Raises:
             kp.StoreError: If there is no such checkpoint, or it is damaged.
-            StateMismatchError: If the model is another one; it is unchanged then.
+            StateMismatchError: If the model is another one, or by their names layers have exchanged
+                their places; it is unchanged then.
         """
         position, record = self.read_record(step)
         for line in not_finite_lines(self, position, record):

@@ -181,7 +181,7 @@ def _freed(examined: Examined, data: FitData, size: int) -> float | None:
         for layer in _keras.all_layers(model):
             stack.enter_context(_keras.replaced(layer, "add_loss", lambda loss: None))
         stack.enter_context(_keras.batches_as_in_fit(model))
-        model.train_function = None
+        model.steps_per_execution, model.train_function = 1, None
         for batch in data.batches(_FREE_STEPS, size):
             model.train_on_batch(*(*batch, None, None)[:3])
         return _spread(examined)

@@ -11,7 +11,7 @@ from .examined import Examined
 from .finding import Finding
 from .outputs import is_whole
 
-_MOST_PICTURES = 128
+_MOST_PIXELS = 200_000
 
 
 def check_turned(examined: Examined) -> Iterator[Finding]:
@@ -19,12 +19,10 @@ def check_turned(examined: Examined) -> Iterator[Finding]:
     leaves = keras.tree.flatten(examined.batch[0])
     for one in examined.outputs:
         for picture in leaves if one.y.ndim in (3, 4) else []:
-            mask = one.y.reshape(*one.y.shape[:3], -1)[:_MOST_PICTURES]
-            if picture.ndim not in (3, 4) or picture.shape[1:3] != mask.shape[1:3]:
+            if not _may_be_pictures(picture, one.y):
                 continue
-            if mask.shape[-1] != 1 or min(mask.shape[1:3]) < 4 or not is_whole(mask):
-                continue
-            as_given, *others = _explained(picture[:_MOST_PICTURES], mask)
+            count = max(1, _MOST_PIXELS // one.y[0].size)
+            as_given, *others = _explained(picture[:count], one.y[:count])
             best, how = max(others)
             if best > 0.1 and best > 1.5 * as_given[0] + 0.02:
                 yield Finding(
@@ -37,11 +35,20 @@ def check_turned(examined: Examined) -> Iterator[Finding]:
                 )
 
 
+def _may_be_pictures(x: np.ndarray, y: np.ndarray) -> bool:
+    if x.ndim not in (3, 4) or x.dtype.kind not in "fiub" or x.shape[1:3] != y.shape[1:3]:
+        return False
+    is_one = y[0].size == y.shape[1] * y.shape[2] and min(y.shape[1:3]) >= 4
+    return is_one and is_whole(y) and bool(np.isfinite(x).all())
+
+
 def _explained(pictures: np.ndarray, masks: np.ndarray) -> list[tuple[float, str]]:
     """The share of the variance of masks that the pixels there and around tell, for the masks as
     they are, and turned in each way.
     """
-    values = pictures.reshape(*masks.shape[:3], -1).astype("float64")
+    count, height, width = masks.shape[:3]
+    masks = masks.reshape(count, height, width)
+    values = pictures.reshape(count, height, width, -1).astype("float64")
     around = sum(np.roll(values, (i, j), (1, 2)) for i in (-1, 0, 1) for j in (-1, 0, 1)) / 9
     features = np.concatenate([values, values**2, around, around**2], axis=-1)
     features = features.reshape(-1, features.shape[-1])
@@ -53,7 +60,7 @@ def _explained(pictures: np.ndarray, masks: np.ndarray) -> list[tuple[float, str
         "upside down": masks[:, ::-1],
         "turned by half": masks[:, ::-1, ::-1],
     }
-    if masks.shape[1] == masks.shape[2]:
+    if height == width:
         ways |= {
             "transposed": masks.swapaxes(1, 2),
             "turned": np.rot90(masks, 1, (1, 2)),
