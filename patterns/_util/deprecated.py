@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
+
+from .warn import warn
 
 REMOVED_IN = "0.3"
 
@@ -152,8 +153,4 @@ def _renamed_attribute(where: str, old: str, new: str) -> property:
 
 
 def _warn(old: str, new: str) -> None:
-    warnings.warn(
-        f"{old} is now {new}; the old name goes in release {REMOVED_IN}.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
+    warn(f"{old} is now {new}; the old name goes in release {REMOVED_IN}.", DeprecationWarning)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
-import warnings
 from collections.abc import Sequence
 
 import keras
@@ -12,8 +10,6 @@ import keras
 from .text import visible, write_line
 
 _LOGGER = logging.getLogger("keras_patterns")
-# Packages whose frames may stand between a person's line and what it leads to.
-_BETWEEN = {"keras_patterns", "keras", "contextlib"}
 
 
 def say(
@@ -38,20 +34,6 @@ def say(
         write_line(f"keras-patterns: {text}")
     else:
         _LOGGER.log(level, visible(text))
-
-
-def warn(text: str, category: type[Warning] = UserWarning) -> None:
-    """Warns at the line of the person's own that called this package, however deep inside it, or
-    inside of Keras, the reason is found.
-
-    Args:
-        text: The message.
-        category: Of the warning. Defaults to `UserWarning`.
-    """
-    level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, category, stacklevel=level)
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:

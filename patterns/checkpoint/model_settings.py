@@ -40,11 +40,12 @@ def describe_model(model: keras.Model, sets_trainable: bool = False) -> Json:
         model: As its script gives it.
         sets_trainable: Whether a hook says what is trained, and the script does not.
     """
+    inner = list(_layers(model, set()))
     layers = [
         _describe_layer(layer) | ({} if sets_trainable else {"trainable": layer.trainable})
-        for layer in _layers(model, set())
+        for layer in inner
     ]
-    parts = [model, *(layer for layer in _layers(model, set()) if isinstance(layer, keras.Model))]
+    parts = [model, *(layer for layer in inner if isinstance(layer, keras.Model))]
     graphs = [_keras.graph_of(one) for one in parts if not isinstance(one, keras.Sequential)]
     described = [_describe_graph(graph) for graph in graphs if graph is not None]
     arguments = _keras.compiled_with(model)

@@ -12,9 +12,10 @@ from keras_patterns.backends.loaders import Loader, NativeBatches
 
 from .._util.arguments import whole_number
 from .._util.errors import KerasPatternsError
-from .._util.messages import say, warn
+from .._util.messages import say
 from .._util.progress import duration
 from .._util.step_counter import StepCounter
+from .._util.warn import warn
 from .owned import Owned
 from .positions import LoaderPosition, PositionClock, PositionLog
 from .streams import RandomStream

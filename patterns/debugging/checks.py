@@ -9,6 +9,7 @@ from . import (
     copies,
     dependence,
     inputs,
+    modes,
     own_losses,
     targets,
     training_settings,
@@ -40,7 +41,7 @@ CHECKS: tuple[tuple[Check, str], ...] = (
     (architecture.check_ids, "index_range"),
     (architecture.check_frozen, "frozen"),
     (architecture.check_start, "symmetric_init"),
-    (architecture.check_modes, "train_mode"),
+    (modes.check_modes, "train_mode"),
     (training_settings.check_regularisation, "over_regularised"),
     (training_settings.check_rates, "negated_loss lr_low lr_high"),
     (architecture.check_linear, "missing_nonlinearity hidden_activation"),
@@ -69,7 +70,7 @@ def look(
     """
     # Other data have batches of their own.
     if batch_size and examined.sample.examples is not None:
-        yield from architecture.check_lone(examined, batch_size)
+        yield from modes.check_lone(examined, batch_size)
     is_explained = False
     for check, kinds in CHECKS:
         if not wanted or not set(kinds.split()).isdisjoint(wanted):

@@ -56,7 +56,7 @@ def check_ignored(examined: Examined) -> Iterator[Finding]:
         ]
         others = keras.tree.pack_sequence_as(examined.batch[0], exchanged)
         after = examined.judged_by(*observe(examined.model, others))
-        if _adds_losses(examined):
+        if examined.adds_losses:
             # An input may be there for one of them alone, as the targets of some models are.
             return
     else:
@@ -209,14 +209,6 @@ def _padded_before(ids: np.ndarray) -> np.ndarray:
     behind = np.where(ids.any(axis=1), np.argmax(ids[:, ::-1] != 0, axis=1), 0)
     places = (np.arange(length) - behind[:, None]) % length
     return np.take_along_axis(ids, places, axis=1)
-
-
-def _adds_losses(examined: Examined) -> bool:
-    """True if layers gave losses at the last call, beside the penalties of Keras's regularizers."""
-    model = examined.model
-    regularized = [one for one in model.trainable_variables if getattr(one, "regularizer", None)]
-    penalized = [one for one in examined.views if one.layer.activity_regularizer is not None]
-    return len(model.losses) > len(regularized) + len(penalized)
 
 
 def _is_next(x: np.ndarray, y: np.ndarray) -> bool:

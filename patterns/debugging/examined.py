@@ -110,6 +110,13 @@ class Examined:
         return found
 
     @property
+    def adds_losses(self) -> bool:
+        """True if layers gave losses at the last call, beside what Keras's regularizers did."""
+        weights = [one for one in self.model.trainable_variables if getattr(one, "regularizer", 0)]
+        outputs = [one for one in self.views if one.layer.activity_regularizer is not None]
+        return len(self.model.losses) > len(weights) + len(outputs)
+
+    @property
     def views(self) -> list[LayerView]:
         """The layers."""
         return self.seen[1]

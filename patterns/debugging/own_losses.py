@@ -130,23 +130,28 @@ def check_broadcast(examined: Examined) -> Iterator[Finding]:
                 "Keep the last axis of each part of the output: p[:, :1], not p[:, 0].",
             )
             continue
-        same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
-        if not same_size or one.family or len(one.y) < 2:
-            continue
-        # At outputs that equal the targets, pairs that go astray always show.
-        shaped = one.y.reshape(one.pred.shape).astype("float32")
-        as_given, aligned = one.loss_of(one.y, shaped), one.loss_of(shaped, shaped)
-        if np.isfinite([as_given, aligned]).all() and (
-            abs(as_given - aligned) > 1e-3 * max(abs(aligned), 1e-6 * float(one.y.std()), 1e-12)
-        ):
-            yield Finding(
-                "broadcast",
-                "error",
-                f"The targets have the shape {one.y.shape}, {one.named} has {one.pred.shape}, and "
-                "the loss pairs each target with each prediction.",
-                {"as given": as_given, "aligned": aligned},
-                f"Reshape the targets to {(*one.y.shape[:1], *one.pred.shape[1:])}.",
-            )
+        yield from _astray(one)
+
+
+def _astray(one: Output) -> Iterator[Finding]:
+    """Shapes that differ by an axis of length 1, which a loss spreads over all pairs."""
+    same_size = one.y.size == one.pred.size and one.y.shape != one.pred.shape
+    if not same_size or one.family or len(one.y) < 2:
+        return
+    # At outputs that equal the targets, pairs that go astray always show.
+    shaped = one.y.reshape(one.pred.shape).astype("float32")
+    as_given, aligned = one.loss_of(one.y, shaped), one.loss_of(shaped, shaped)
+    if np.isfinite([as_given, aligned]).all() and (
+        abs(as_given - aligned) > 1e-3 * max(abs(aligned), 1e-6 * float(one.y.std()), 1e-12)
+    ):
+        yield Finding(
+            "broadcast",
+            "error",
+            f"The targets have the shape {one.y.shape}, {one.named} has {one.pred.shape}, and "
+            "the loss pairs each target with each prediction.",
+            {"as given": as_given, "aligned": aligned},
+            f"Reshape the targets to {(*one.y.shape[:1], *one.pred.shape[1:])}.",
+        )
 
 
 def _takes_any_order(one: Output) -> bool:

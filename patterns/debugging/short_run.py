@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +15,9 @@ from .. import _keras
 from ..data import data_parts, make_source, split_validation
 from ..data.rows import is_rows
 from ..state.preservation import preserved
+from .collapse import NEARLY_ONE, check_collapse, spread_of_outputs, spread_without_added
 from .examined import Examined
 from .finding import Finding
-from .observed import observe
 from .references import Baselines
 from .sample import Sample, take_sample
 
@@ -29,9 +28,6 @@ _AGAINST_OVERFITTING = (
 )
 # How often the short run looks at the validation data.
 _LOOKS = 10
-# Beside what targets differ by: nearly one answer for all; and the steps of a run without what
-# layers add to the loss, to compare with.
-_NEARLY_ONE, _FREE_STEPS = 0.05, 100
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,10 @@ class ShortRun:
         validation: Losses on the validation data by the step before which they were computed; empty
             without such data.
         score: That of the model after it, in the metric of the baselines; None if there is none.
-        spread: By how much its outputs differ then, beside the targets, where layers add losses and
-            that is next to nothing; else None.
-        freed: The same after steps without what layers add.
+        spread: By how much its outputs differ then, beside the targets; None where layers add no
+            losses.
+        freed: The same after half as many steps without what layers add; None unless the outputs
+            were nearly one.
     """
 
     losses: np.ndarray
@@ -152,39 +149,11 @@ def run_shortly(
             except Exception:
                 # Its outputs are no answers.
                 score = None
-        spread = _spread(examined) if _adds_losses(examined) else None
-    if spread is not None and spread < _NEARLY_ONE and math.isfinite(losses[-1]):
-        return ShortRun(np.array(losses), validation, score, spread, _freed(examined, data, size))
-    return ShortRun(np.array(losses), validation, score)
-
-
-def _adds_losses(examined: Examined) -> bool:
-    return bool(examined.added_loss) and not isinstance(examined.batch[1], dict)
-
-
-def _spread(examined: Examined) -> float | None:
-    """By how much the outputs differ from one example to another, beside the targets; None if they
-    are not alike.
-    """
-    found, _ = observe(examined.model, examined.batch[0])
-    y = examined.batch[1]
-    if not isinstance(found, np.ndarray) or np.shape(found) != np.shape(y):
-        return None
-    size = float(np.std(y, axis=0, dtype="float64").mean())
-    return float(found.std(axis=0, dtype="float64").mean()) / size if size else None
-
-
-def _freed(examined: Examined, data: FitData, size: int) -> float | None:
-    """The same after as many steps without what layers add to the loss."""
-    model = examined.model
-    with preserved(model), _keras.quiet_faults(), ExitStack() as stack:
-        for layer in _keras.all_layers(model):
-            stack.enter_context(_keras.replaced(layer, "add_loss", lambda loss: None))
-        stack.enter_context(_keras.batches_as_in_fit(model))
-        model.steps_per_execution, model.train_function = 1, None
-        for batch in data.batches(_FREE_STEPS, size):
-            model.train_on_batch(*(*batch, None, None)[:3])
-        return _spread(examined)
+        spread = spread_of_outputs(examined) if examined.adds_losses else None
+    freed = None
+    if spread is not None and spread < NEARLY_ONE:
+        freed = spread_without_added(examined, data.batches(steps // 2, size))
+    return ShortRun(np.array(losses), validation, score, spread, freed)
 
 
 def _validated(model: keras.Model, sample: Sample, rows: int, loss_key: str) -> float:
@@ -202,17 +171,7 @@ def findings_of(run: ShortRun, baselines: Baselines | None) -> Iterator[Finding]
             {"steps": len(run.losses)},
             "kp.NonFiniteGuard names the batch and the layer.",
         )
-    if run.freed is not None and run.spread is not None and run.freed > 4 * run.spread + 0.1:
-        yield Finding(
-            "over_regularised",
-            "warning",
-            f"After {len(run.losses)} steps the outputs differ by {run.spread:.1%} of what the "
-            f"targets do: nearly the same answer for all. Without the losses that layers add they "
-            f"differ by {run.freed:.0%}.",
-            {"spread": run.spread, "without": run.freed},
-            "Give these losses a smaller factor: summed over a code they meet a loss that is the "
-            "mean over the outputs.",
-        )
+    yield from check_collapse(run.spread, run.freed)
     yield from _overfits(run)
     if baselines is None or run.score is None:
         return

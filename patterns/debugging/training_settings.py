@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import _keras
 from ..optimizers.rates import rates_of, with_rates
+from ..state.preservation import preserved
 from .examined import Examined
 from .finding import Finding, Severity
 
@@ -101,7 +103,8 @@ def _schedulers(examined: Examined) -> Iterator[Finding]:
     for callback in examined.callbacks if optimizer and epochs >= 4 else ():
         if not isinstance(callback, keras.callbacks.LearningRateScheduler):
             continue
-        rates = _rates_by_epoch(callback.schedule, optimizer, epochs)
+        with preserved(examined.model):
+            rates = _rates_by_epoch(copy.deepcopy(callback.schedule), optimizer, epochs)
         if rates and min(rates) >= 0 and 0 < np.median(rates) < 1e-3 * max(rates):
             fallen = next(n for n, rate in enumerate(rates) if rate < 1e-3 * max(rates))
             yield Finding(

@@ -143,8 +143,7 @@ def _described(layer: keras.Layer, place: str) -> str:
     before.
     """
     kind = type(layer).__name__
-    automatic = re.fullmatch(r"(.*?)(_\d+)?", layer.name)
-    named = automatic is None or automatic[1].replace("_", "") != kind.lower()
+    named = re.sub(r"_\d+$", "", layer.name) not in _keras.automatic_names([layer])
     text = f"the layer {layer.name!r} ({kind})" if named else f"a layer {kind}"
     return f"{text} at {place}" if place else text
 

@@ -16,7 +16,7 @@ import numpy as np
 from keras_patterns.backends import current
 
 from .. import _keras
-from .._util.messages import warn
+from .._util.warn import warn
 from ..state.callbacks import named
 from ..state.held import HeldStates, access_to, states_of
 from ..state.snapshot import StateMismatchError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from .._util.messages import warn
+from .._util.warn import warn
 from .history_state import KEPT, RENAMED, checked_history
 
 if TYPE_CHECKING:

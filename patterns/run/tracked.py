@@ -11,8 +11,9 @@ from xxhash import xxh3_128_hexdigest
 
 from keras_patterns.backends import beside, current
 
-from .._util.messages import say, warn
+from .._util.messages import say
 from .._util.schema import checked
+from .._util.warn import warn
 from ..state.codec import encode
 from ..state.held import access_to
 from ..state.snapshot import StateMismatchError, copy_values, put_back, putting_back

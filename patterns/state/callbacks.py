@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .._util.messages import warn
 from .._util.schema import Count, checked, require
+from .._util.warn import warn
 from .snapshot import putting_back
 
 _C = keras.callbacks

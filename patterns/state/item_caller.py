@@ -13,7 +13,8 @@ import numpy as np
 from keras_patterns.backends import StateAccess, current
 
 from .. import _keras
-from .._util.messages import listed, warn
+from .._util.messages import listed
+from .._util.warn import warn
 from ..data.streams import seeded
 from .held import HeldStates
 from .walk import CONTAINERS, walk

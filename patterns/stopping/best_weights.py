@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_patterns.backends import current
 
-from .._util.messages import warn
 from .._util.schema import checked
+from .._util.warn import warn
 from ..run.requests import Request, RunView, Save
 from ..state.snapshot import StateMismatchError, np_dtype
 from ..storage import Position, StoreError, SystemRefusalError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._util.messages import warn
+from .._util.warn import warn
 
 
 def is_missing(monitor: str, name: str, logs: Mapping[str, Any]) -> ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 from collections.abc import Mapping
@@ -16,16 +17,27 @@ from safetensors.numpy import save
 from .errors import StoreError, refusals
 from .plain_files import is_there, sync_folder, write_durably
 
+# Of a text in the file: the names of the weights by their places, as JSON.
+NAMES = "names"
 # There are no hard links on this file system.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 
 
-def export_weights(weights: Mapping[str, np.ndarray], step: int, path: Path) -> None:
+def export_weights(
+    weights: Mapping[str, np.ndarray], names: Mapping[str, str], step: int, path: Path
+) -> None:
     """Writes the weights of a step into a new file, whole or not at all; StoreError if that cannot
     be done.
+
+    Args:
+        weights: By their places in the model.
+        names: Keras's paths of them, likewise.
+        step: Theirs.
+        path: The file.
     """
+    about = {"format": "np", "step": str(step), NAMES: json.dumps(dict(names))}
     try:
-        data = save(dict(weights), {"format": "np", "step": str(step)})
+        data = save(dict(weights), about)
     except (SafetensorError, ValueError) as error:
         what = f"a file of safetensors cannot hold the weights ({error})"
         raise StoreError(path, what, "Restore them into a model, and save that.") from error

@@ -65,5 +65,7 @@ def export_checkpoint(
     checkpoint = store.newest_sound()[0] if step is None else store.read_at(step)
     if checkpoint is None:
         raise StoreError.empty(store.label, "no sound checkpoint is there")
-    export_weights(weights_in(checkpoint), checkpoint.position.step, path)
+    weights, rows = weights_in(checkpoint), checkpoint.entry.manifest.tensors
+    names = {key: rows[VARIABLES + key].path for key in weights}
+    export_weights(weights, names, checkpoint.position.step, path)
     return checkpoint.entry

@@ -13,8 +13,7 @@ from typing import Any
 
 import keras
 
-from .._util.messages import first_line, warn
-from .._util.metrics import direction
+from .._util.messages import first_line
 from ..run.checkpoint import Checkpoint
 from ..run.checks import flat_callbacks
 from ..run.fitting import fit
@@ -23,6 +22,7 @@ from ..run.plan import StepPlan
 from ..run.signals import RunPaused
 from ..state.compiled import check_compiled
 from ..state.leftovers import Leftovers
+from .directions import check_direction, direction, warn_of_direction
 from .errors import TuningError, storage_errors
 from .reports import Reporter
 
@@ -261,7 +261,8 @@ class Trial:
                     "kp.tune: the objective must return a number, or None for the best monitored "
                     f"value. Received: {value!r}."
                 )
-            self._warn_of_direction(float(value))
+            histories = [run.history for run in self._runs if run.history]
+            warn_of_direction(histories, float(value), self.maximizes)
             return float(value)
         best = [run.best for run in self._runs if run.best is not None]
         if not best and self._reported and all(map(math.isnan, self._reported.values())):
@@ -272,7 +273,11 @@ class Trial:
                 f"monitor={self.monitor!r}, and no kp.Trial.fit has had one. Return a "
                 "number, monitor another metric, or give validation_data=. The trial is kept."
             )
-        self._check_direction("the objective has returned None, which stands for the best of")
+        check_direction(
+            "the objective has returned None, which stands for the best of",
+            self.monitor,
+            self.maximizes,
+        )
         return max(best) if self.maximizes else min(best)
 
     @contextmanager
@@ -326,34 +331,12 @@ class Trial:
             )
         if not self._prunes:
             return
-        self._check_direction("the pruner would go by")
+        check_direction("the pruner would go by", self.monitor, self.maximizes)
         if self.monitor.startswith("val_") and not _validates(arguments):
             raise TuningError(
                 f"{_CALLER}: the pruner is to go by monitor={self.monitor!r}, and there is nothing "
                 "to validate on. Give validation_data=, or monitor a metric of the training. The "
                 "trial is kept."
-            )
-
-    def _warn_of_direction(self, value: float) -> None:
-        """Warns of a value that is a metric of its runs, which is better in the other direction."""
-        logs = [log for run in self._runs if run.history for log in run.history.history.items()]
-        names = sorted({name for name, values in logs if value in values})
-        if {direction(name) for name in names} == {"min" if self.maximizes else "max"}:
-            more, less = ("less", "more") if self.maximizes else ("more", "less")
-            right = "minimize" if self.maximizes else "maximize"
-            warn(
-                f"kp.tune: the objective has returned {names[0]!r} of its run, of which {more} is "
-                f"better, and the search looks for {less}. Give direction={right!r}, or return "
-                "another value.",
-            )
-
-    def _check_direction(self, use: str) -> None:
-        """Raises if the name of the metric says that it is better in the other direction."""
-        if direction(self.monitor) == ("min" if self.maximizes else "max"):
-            raise TuningError(
-                f"kp.tune: {use} {self.monitor!r}, and direction= says that "
-                f"{'more' if self.maximizes else 'less'} of it is better. Give monitor= and "
-                "direction= that belong together. The trial is kept."
             )
 
     def _checkpoint(

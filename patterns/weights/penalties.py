@@ -10,7 +10,8 @@ import keras
 
 from .. import _keras
 from .._util.arguments import check_number
-from .._util.messages import listed, warn
+from .._util.messages import listed
+from .._util.warn import warn
 from ..optimizers.where import Node, Where, nodes_of, select, variable_paths
 from .chosen import chosen_weights
 

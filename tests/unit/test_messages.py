@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import keras_patterns as kp
-from keras_patterns._util.messages import say, warn
+from keras_patterns._util.messages import say
+from keras_patterns._util.warn import warn
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import zipfile
@@ -17,7 +18,9 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from ..._util.schema import checked
 from ...storage import SystemRefusalError
+from ...storage.export import NAMES
 from .matching import Loadable
 
 # What a `.keras` file calls its weights.
@@ -66,8 +69,8 @@ def open_h5(caller: str, path: Path) -> Iterator[list[Loadable]]:
 
 @contextmanager
 def open_safetensors(caller: str, path: Path) -> Iterator[list[Loadable]]:
-    """The tensors in a `.safetensors` file: by place if kp.CheckpointStore has written it or a key
-    has a number, else by path.
+    """The tensors in a `.safetensors` file: by place, and by the names that kp.CheckpointStore has
+    written with them, if it has or a key has a number; else by path.
     """
     with _reading_errors(caller, path):
         file = safetensors.safe_open(path, "numpy")
@@ -76,9 +79,11 @@ def open_safetensors(caller: str, path: Path) -> Iterator[list[Loadable]]:
         places = "step" in metadata or any(
             token.isdigit() for key in keys for token in key.split("/")
         )
+        names = checked(json.loads(metadata.get(NAMES, "{}")), dict[str, str], NAMES)
         entries = []
         for key in keys:
             place = tuple(key.split("/"))
+            named = (tuple(names[key].split("/")),) if names.get(key) else ()
             slices = file.get_slice(key)
             shape = tuple(slices.get_shape())
             dtype = _dtype(slices.get_dtype())
@@ -87,7 +92,7 @@ def open_safetensors(caller: str, path: Path) -> Iterator[list[Loadable]]:
                 with _reading_errors(caller, path):
                     return file.get_tensor(key)
 
-            entries.append(Loadable(key, () if places else (place,), place, shape, dtype, read))
+            entries.append(Loadable(key, named if places else (place,), place, shape, dtype, read))
     yield entries
 
 

@@ -105,8 +105,7 @@ def load_pretrained(
         model: A built model, or one nested in it.
         source: A `.keras`, `.weights.h5` or `.safetensors` file; a folder of `kp.Checkpoint`, or
             its `kp.CheckpointStore`, of any backend; or a built model, such as
-            `keras.applications.VGG19(weights="imagenet")`. What `kp.CheckpointStore.export` has
-            written holds places and no names: it fits models whose layers stand at the same places.
+            `keras.applications.VGG19(weights="imagenet")`.
         where: The part that is to be loaded, see `where`. Defaults to None: all of it.
         step: Of a checkpoint in a folder. Defaults to None: the newest sound one.
         partial: Whether what is not found, or does not fit, is left as it is. Defaults to False: an

@@ -74,6 +74,7 @@ WAYS = {
         model, weights_only=True
     ),
     "warm start": lambda model: kp.warm_start("run", model),
+    "selection": lambda model: kp.select_checkpoint("run", model, (X, Y), verbose=0),
     "average": lambda model: kp.average_checkpoints("run", model),
 }
 
@@ -112,11 +113,14 @@ def test_new_names_and_automatic_ones_are_not(then, now):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_way_out_takes_the_weights_over_by_name():
+@pytest.mark.parametrize("source", ["run", "exported.safetensors"])
+def test_the_way_out_takes_the_weights_over_by_name(source):
     """As the error says."""
     made, other = towers(), towers(order=(1, 0))
     trained(made)
-    kp.load_pretrained(other, "run", where=["left", "right"])
+    if source == "exported.safetensors":
+        kp.CheckpointStore("run").export(source)
+    kp.load_pretrained(other, source, where=["left", "right"])
     for name in ("left", "right"):
         one, found = (model.get_layer(name).get_weights() for model in (made, other))
         np.testing.assert_array_equal(one[0], found[0])

@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 import keras_patterns as kp
+from keras_patterns.testing import assert_same_state, run_state
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(400, 6)).astype("float32")
@@ -223,6 +224,34 @@ def test_a_fault_is_named_and_its_twin_is_not(make):
         first = [one.kind for one in findings[:2]]
         alarms = [repr(one) for one in findings if one.severity != "note"]
         assert FAULTS[make] in first if is_faulty else not alarms, findings
+
+
+def test_what_layers_add_is_added_again_after_it_was_left_out():
+    model, x, y, _ = code_without_a_share(True)
+    model.optimizer.build(model.trainable_variables)
+    before = run_state(model, keras.callbacks.History())
+    kp.debug(model, x, y)
+    assert_same_state(before, run_state(model, keras.callbacks.History()))
+    alone = float(np.mean((model.predict(x, verbose=0) - x) ** 2))
+    assert model.evaluate(x, y, verbose=0) > alone + 1e-3
+
+
+def test_a_scheduler_that_draws_and_counts_is_left_as_it_was():
+    class Drawing:
+        calls = 0
+
+        def __call__(self, epoch, rate):
+            self.calls += 1
+            return float(rate * np.random.uniform(0.5, 1))
+
+    model, drawing = net(), Drawing()
+    np.random.seed(3)
+    expected = np.random.uniform()
+    np.random.seed(3)
+    scheduler = keras.callbacks.LearningRateScheduler(drawing)
+    kp.debug(model, X, Y, epochs=8, callbacks=[scheduler])
+    assert drawing.calls == 0
+    assert np.random.uniform() == expected
 
 
 def test_a_head_of_which_only_a_number_is_trained_is_frozen():
